@@ -1,0 +1,89 @@
+"""Bars from CSV and Parquet files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from maml_jax.data.bars import Missing, to_bars
+from maml_jax.errors import DataError
+
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
+PARQUET_ENDINGS = (".parquet", ".pq")
+
+
+def read_bars(
+    path: str | Path | Iterable[str | Path],
+    *,
+    timezone: str = "UTC",
+    date_format: str | None = None,
+    adjust: bool = True,
+    missing: Missing = "error",
+) -> dict[str, pd.DataFrame]:
+    """Read bars from one file or several, in any layout that `to_bars` understands.
+
+    An asset that the file does not name is called after the file, up to the first dot.
+
+    Args:
+        path: CSV (also compressed) or Parquet; several are read together.
+        timezone: the zone of times that carry none.
+        date_format: `strftime` format of the times; None finds it out.
+        adjust: apply an adjusted close to all prices of its bar.
+        missing: what to do with a bar that lacks a value: `"error"` or `"drop"`.
+
+    Returns:
+        `{asset: bars}` in normal form, in the order of the files.
+
+    Raises:
+        DataError: naming the file, and the column, line or date; also if two files hold one asset.
+    """
+    paths = [path] if isinstance(path, (str, Path)) else list(path)
+    if not paths:
+        raise DataError("no file to read bars from")
+    result: dict[str, pd.DataFrame] = {}
+    origin: dict[str, Path] = {}
+    for each in map(Path, paths):
+        frames = _read_one(each, timezone, date_format, adjust, missing)
+        for name, bars in frames.items():
+            if name in result:
+                raise DataError(f"{each}: holds {name}, which {origin[name]} holds too")
+            result[name], origin[name] = bars, each
+    return result
+
+
+def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.DataFrame]:
+    options = {
+        "source": str(path),
+        "symbol": path.name.split(".")[0],
+        "timezone": timezone,
+        "date_format": date_format,
+        "adjust": adjust,
+        "missing": missing,
+    }
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    name = path.name.lower()
+    try:
+        if name.endswith(PARQUET_ENDINGS):
+            return to_bars(pd.read_parquet(path), **options)
+        if not name.endswith(CSV_ENDINGS):
+            endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS)
+            raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
+        # Everything as text and blank lines kept, so that a bad value's line is known exactly.
+        table = pd.read_csv(
+            path,
+            sep=None if name.endswith((".txt", ".tsv")) else ",",
+            engine="python" if name.endswith((".txt", ".tsv")) else "c",
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+        )
+    except DataError:
+        raise
+    except (ValueError, OSError, EOFError) as error:  # pandas, pyarrow and the decompressors
+        raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
+    table.index = table.index + 2
+    table = table[(table != "").any(axis=1)]
+    lines = table.index.to_numpy()
+    return to_bars(table.reset_index(drop=True), place=lambda row: f"line {lines[row]}", **options)

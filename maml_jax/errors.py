@@ -1,0 +1,39 @@
+"""The exceptions that maml_jax raises on purpose, all under one base class."""
+
+
+class MamlJaxError(Exception):
+    """Base class: catch this to catch everything that maml_jax raises on purpose."""
+
+
+class DataError(MamlJaxError, ValueError):
+    """Bars that cannot be used as they are; the message names file or asset, and line or date."""
+
+
+class ConfigError(MamlJaxError, ValueError):
+    """A setting that is unknown, of the wrong type or impossible; the message names its key."""
+
+
+class ShapeError(MamlJaxError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class GradientError(MamlJaxError, ValueError):
+    """A derivative that does not exist, or cannot be taken in the mode that was asked for."""
+
+
+class TrainingError(MamlJaxError, ArithmeticError):
+    """Meta-training met a loss or a gradient that is not finite.
+
+    Attributes:
+        step: the meta-step at which it happened.
+        tasks: the places in that step's meta-batch whose loss is not finite.
+    """
+
+    def __init__(self, message: str, *, step: int, tasks: list[int]):
+        super().__init__(message)
+        self.step = step
+        self.tasks = tasks
+
+
+class RunError(MamlJaxError, OSError):
+    """A run directory that exists already, is missing, or lacks what is asked of it."""

@@ -1,0 +1,14 @@
+"""Features and targets: pandas in, pandas out, functions of one asset's bars."""
+
+from .feature import Feature as Feature
+from .feature import compute_features as compute_features
+from .feature import longest_warm_up as longest_warm_up
+from .scaling import Scaler as Scaler
+from .scaling import fit_scaler as fit_scaler
+from .targets import Target as Target
+from .targets import compute_target as compute_target
+from .targets import fill_return as fill_return
+from .targets import fill_returns as fill_returns
+from .targets import forward_return as forward_return
+from .targets import label_delay as label_delay
+from .technical import technical_features as technical_features

@@ -1,0 +1,76 @@
+"""Standardisation with statistics of the meta-training span alone."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import DataError
+
+
+class Scaler(NamedTuple):
+    """Mean and standard deviation of each feature, and the bound applied after standardising.
+
+    Attributes:
+        mean: indexed by feature.
+        std: indexed by feature, positive.
+        clip: bound on the size of a standardised value; None for no bound.
+    """
+
+    mean: pd.Series
+    std: pd.Series
+    clip: float | None = 5.0
+
+    def transform(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Standardise: `(features - mean) / std`, clipped.
+
+        Raises:
+            DataError: if the columns are not those that the scaler was fitted on, in their order.
+        """
+        if list(features.columns) != list(self.mean.index):
+            raise DataError(
+                f"the scaler was fitted on features {list(self.mean.index)}, "
+                f"and is given {list(features.columns)}"
+            )
+        scaled = (features - self.mean) / self.std
+        return scaled if self.clip is None else scaled.clip(-self.clip, self.clip)
+
+
+def fit_scaler(tables: Iterable[pd.DataFrame], *, clip: float | None = 5.0) -> Scaler:
+    """Fit a scaler on all rows of several assets together.
+
+    Args:
+        tables: one table of features per asset, cut to the meta-training span; NaN rows are passed
+            over.
+        clip: bound on the size of a standardised value.
+
+    Raises:
+        DataError: if no row holds a value.
+    """
+    rows = pd.concat(list(tables)).dropna()
+    if rows.empty:
+        raise DataError("no row of features in the meta-training span to fit the scaling on")
+    std = rows.std(ddof=0)
+    # A feature that never varies carries nothing; it becomes 0 instead of being divided by 0.
+    return Scaler(rows.mean(), std.where(std > 1e-12 * (1 + rows.mean().abs()), 1.0), clip)
+
+
+def scaler_to_dict(scaler: Scaler) -> dict:
+    """Return a scaler as plain lists and numbers."""
+    return {
+        "features": list(scaler.mean.index),
+        "mean": scaler.mean.to_list(),
+        "std": scaler.std.to_list(),
+        "clip": scaler.clip,
+    }
+
+
+def scaler_from_dict(record: dict) -> Scaler:
+    """Return the scaler that `scaler_to_dict` wrote."""
+    index = pd.Index(record["features"])
+    return Scaler(
+        pd.Series(np.asarray(record["mean"], float), index),
+        pd.Series(np.asarray(record["std"], float), index),
+        record["clip"],
+    )

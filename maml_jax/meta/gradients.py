@@ -1,0 +1,128 @@
+"""How to differentiate through the inner loop: each mode is a value that a learner is given.
+
+A mode is a function with the signature of `descend`. All modes compute the same adapted parameters;
+they differ in the derivative of these with respect to where the descent began, and in its cost.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from maml_jax.errors import GradientError
+from maml_jax.meta.inner_loop import Objective, descend
+from maml_jax.meta.types import Params
+
+
+@runtime_checkable
+class GradientMode(Protocol):
+    """Descends like `descend`, and says how the result is differentiated."""
+
+    def __call__(
+        self,
+        objective: Objective,
+        optimizer: optax.GradientTransformation,
+        params: Params,
+        context: Any,
+        steps: int,
+        /,
+    ) -> tuple[Params, Float[Array, " steps"]]: ...
+
+
+class _Exact(NamedTuple):
+    remat: bool
+
+    def __call__(self, objective, optimizer, params, context, steps):
+        require_differentiable(optimizer, params)
+        if not self.remat:
+            return descend(objective, optimizer, params, context, steps)
+        return descend(
+            objective,
+            optimizer,
+            params,
+            context,
+            steps,
+            wrap_step=lambda step: jax.checkpoint(step, prevent_cse=False),
+        )
+
+
+class _FirstOrder(NamedTuple):
+    def __call__(self, objective, optimizer, params, context, steps):
+        fixed, context = jax.lax.stop_gradient((params, context))
+        adapted, values = descend(objective, optimizer, fixed, context, steps)
+        # A zero that carries the identity as its derivative keeps the value exactly.
+        through = jax.tree.map(lambda p, f, a: a + (p - f), params, fixed, adapted)
+        return through, values
+
+
+def exact(*, remat: bool = False) -> GradientMode:
+    r"""Differentiate through every inner step: the second-order meta-gradient of MAML.
+
+    $$\nabla_\theta L^{q}(\theta_K) = \prod_{k=0}^{K-1}\bigl(I - \alpha H_k\bigr)\,
+      \nabla L^{q}(\theta_K)$$
+
+    for SGD, with $H_k$ the Hessian of the support loss at $\theta_k$ (Finn et al., 2017,
+    arXiv:1703.03400, section 2.2).
+
+    Args:
+        remat: recompute each step's activations on the way back instead of storing them
+            (Griewank and Walther, 2000). Same numbers, less memory for long loops.
+    """
+    return _Exact(remat)
+
+
+def first_order() -> GradientMode:
+    r"""Treat the adapted parameters as if they moved one to one with the start: FOMAML.
+
+    $$\nabla_\theta L^{q}(\theta_K) \approx \nabla L^{q}(\theta_K)$$
+
+    (Finn et al., 2017, arXiv:1703.03400, section 5.2; Nichol et al., 2018, arXiv:1803.02999.)
+    """
+    return _FirstOrder()
+
+
+def _squared_norm(params: Params) -> Float[Array, ""]:
+    return optax.tree.norm(params, squared=True)
+
+
+def require_differentiable(optimizer: optax.GradientTransformation, params: Params) -> None:
+    """Refuse an inner optimizer whose update has no derivative where a gradient entry is zero.
+
+    Adam divides by the square root of a running mean of squared gradients. At zero the root has an
+    infinite slope, and one parameter that receives no gradient (a dead unit, a zero input) turns
+    the whole meta-gradient into NaN.
+
+    Args:
+        optimizer: the inner optimizer.
+        params: parameters of the shapes that it will update.
+
+    Raises:
+        GradientError: if the derivative of the first update is NaN at a gradient that holds zeros.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def half_zero(leaf):
+        flat = jnp.arange(leaf.size) % 2
+        return flat.reshape(leaf.shape).astype(leaf.dtype)
+
+    with jax.ensure_compile_time_eval():
+        shapes = jax.tree.map(
+            lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), params
+        )
+        grad = jax.tree.map(half_zero, shapes)
+
+        def first_update(grad):
+            # Line searches ask for the objective; any smooth one shows whether they differentiate.
+            extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm}
+            return optimizer.update(grad, optimizer.init(shapes), shapes, **extra)[0]
+
+        _, slope = jax.jvp(first_update, (grad,), (jax.tree.map(jnp.ones_like, grad),))
+        is_nan = any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(slope))
+    if is_nan:
+        raise GradientError(
+            "the inner optimizer cannot be differentiated where a gradient entry is zero: the "
+            "meta-gradient would be NaN. It holds a square root; give it a positive eps_root, as "
+            "in optax.adam(0.01, eps_root=1e-8), or use gradient=first_order()"
+        )

@@ -1,0 +1,66 @@
+"""Many tasks: vectorised in chunks, used by meta-training and by walk-forward alike.
+
+A chunk of tasks is vectorised, chunks follow one another. On a CPU a chunk that stays in the cache
+is faster than the whole meta-batch at once, and everywhere it bounds the memory.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def default_chunk() -> int:
+    """The number of tasks that are vectorised together where the caller names none."""
+    return 8 if jax.default_backend() == "cpu" else 4096
+
+
+def map_tasks(function: Callable[[Any], Any], tasks: Any, *, chunk: int | None = None) -> Any:
+    """Apply `function` to every task.
+
+    Args:
+        function: takes one task.
+        tasks: a pytree of arrays with a leading task axis.
+        chunk: how many tasks are vectorised together; the result does not depend on it.
+
+    Returns:
+        The results, with a leading task axis.
+    """
+    return lax.map(function, tasks, batch_size=chunk or default_chunk())
+
+
+def average_tasks(
+    function: Callable[[Any], tuple[Any, Any]], tasks: Any, *, chunk: int | None = None
+) -> tuple[Any, Any]:
+    """Apply `function` to every task and average its first result without ever storing all of them.
+
+    Args:
+        function: takes one task, returns `(summed, kept)`, two pytrees of arrays.
+        tasks: a pytree of arrays with a leading task axis.
+        chunk: how many tasks are vectorised together.
+
+    Returns:
+        The mean of `summed` over tasks, and `kept` with a leading task axis.
+    """
+    count = jax.tree.leaves(tasks)[0].shape[0]
+    size = min(chunk or default_chunk(), count)
+    whole = count - count % size
+
+    def add_chunk(total, part):
+        summed, kept = jax.vmap(function)(part)
+        total = jax.tree.map(lambda t, s: t + jnp.sum(s, axis=0), total, summed)
+        return total, kept
+
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], tasks))
+    total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    chunks = jax.tree.map(
+        lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), tasks
+    )
+    total, kept = lax.scan(add_chunk, total, chunks)
+    kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)
+    if whole < count:
+        total, rest = add_chunk(total, jax.tree.map(lambda leaf: leaf[whole:], tasks))
+        kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, rest)
+    return jax.tree.map(lambda leaf: leaf / count, total), kept

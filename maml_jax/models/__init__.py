@@ -1,0 +1,4 @@
+"""Networks as `(init, apply)` pairs, and the adapter that makes one of any `flax.nnx` module."""
+
+from .adapters import from_nnx as from_nnx
+from .mlp import mlp as mlp
