@@ -1,7 +1,8 @@
 """The normal form of bars, and the way into it from tables as people have them.
 
 Normal form: a DataFrame with a UTC `DatetimeIndex` named `timestamp` (the time at which the bar
-opens), ascending and unique, and float64 columns among `open high low close volume`, `close` always.
+opens), ascending and unique, and float64 columns among `open high low close volume`; `close` is
+always there.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -58,10 +59,11 @@ def to_bars(
 ) -> dict[str, pd.DataFrame]:
     """Bring a table of prices into normal form, one frame per asset.
 
-    Three layouts are understood. *One asset*: a time column or index, and price columns. *Long*: the
-    same with a column that names the asset (`symbol`, `ticker`, ...). *Wide*: one column of closing
-    prices per asset, empty before an asset's first price and after its last. Names are matched
-    whatever their case; rows may come in either order.
+    Three layouts are understood. *One asset*: a time column or index, and price columns. *Long*:
+    the same with a column that names the asset (`symbol`, `ticker`, ...). *Wide*: one column of
+    closing prices per asset, empty before an asset's first price and after its last. Columns of two
+    levels, as in ("Close", "AAPL"), are taken too. Names are matched whatever their case; rows may
+    come in either order.
 
     Args:
         table: the prices. Numbers and dates may be text.
@@ -287,11 +289,12 @@ def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.Dat
         frame, gone = frame.drop(columns=empty), gone.drop(columns=empty)
     if gone.to_numpy().any():
         if missing == "error":
+            count = int(gone.to_numpy().sum())
             row, column = (int(k[0]) for k in np.nonzero(gone.to_numpy()))
             raise DataError(
                 f"{where}: column {frame.columns[column]!r} has no value at {times[row]} "
-                f"({place(int(rows[row]))}), inside the series; {int(gone.to_numpy().sum())} values "
-                "are missing in all; complete the data, or set missing='drop' to leave such bars out"
+                f"({place(int(rows[row]))}), inside the series ({count} missing in all); "
+                "complete the data, or set missing='drop' to leave such bars out"
             )
         keep = ~gone.any(axis=1).to_numpy()
         frame, lines = frame[keep], lines[keep]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.errors import DataError
+from maml_jax.features.technical import volatility
 
 Fill = Literal["next_open", "next_close", "close"]
 
@@ -16,8 +17,8 @@ class Target(NamedTuple):
 
     $$y_t = \text{clip}\Bigl(\frac{F_{t+h} / F_t - 1}{s_t \sqrt h},\ \pm c\Bigr)$$
 
-    with $F_t$ the price at which a decision taken at the close of bar t is executed, $h$ the horizon,
-    and $s_t$ the standard deviation of the last `volatility_window` close-to-close returns.
+    with $F_t$ the price at which a decision taken at the close of bar t is executed, $h$ the
+    horizon, and $s_t$ the standard deviation of the last `volatility_window` close-to-close returns.
 
     Attributes:
         horizon: bars from the fill at which the position is entered to the one that ends it.
@@ -87,11 +88,6 @@ def fill_return(bars: pd.DataFrame, fill: Fill, *, asset: str = "the asset") -> 
     return result
 
 
-def trailing_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
-    """Standard deviation (ddof 1) of the last `window` close-to-close returns, per bar."""
-    return bars["close"].pct_change().rolling(window).std()
-
-
 def compute_target(
     bars: pd.DataFrame, target: Target, *, asset: str = "the asset"
 ) -> tuple[pd.Series, pd.Series]:
@@ -110,13 +106,13 @@ def compute_target(
     Raises:
         DataError: if the price never changes, or opens are needed and missing.
     """
-    if len(bars) > 1 and bars["close"].nunique() == 1:
+    if len(bars) > 1 and (bars["close"] == bars["close"].iloc[0]).all():
         raise DataError(
             f"{asset}: the close is {bars['close'].iloc[0]:g} at every one of its {len(bars)} bars "
             f"({bars.index[0]} to {bars.index[-1]}); a constant price cannot be learned or traded"
         )
-    volatility = trailing_volatility(bars, target.volatility_window)
-    scale = volatility.where(volatility > 0) * np.sqrt(target.horizon)
+    deviation = volatility(bars, target.volatility_window)
+    scale = deviation.where(deviation > 0) * np.sqrt(target.horizon)
     values = forward_return(bars, target.fill, target.horizon, asset=asset) / scale
     if target.clip is not None:
         values = values.clip(-target.clip, target.clip)

@@ -1,7 +1,7 @@
 r"""Technical features: trend, momentum, volatility and volume, each a function of the past.
 
-$p_t$ is the close of bar t, $r_t = p_t / p_{t-1} - 1$ its return, and $\text{SMA}_n$ the mean of the
-last n values.
+$p_t$ is the close of bar t, $r_t = p_t / p_{t-1} - 1$ its return, and $\text{SMA}_n$ the mean of
+the last n values.
 """
 
 import numpy as np
@@ -19,17 +19,17 @@ def return_over(bars: pd.DataFrame, lag: int) -> pd.Series:
 
 
 def sma_ratio(bars: pd.DataFrame, window: int) -> pd.Series:
-    r"""Close over its moving average, less one: $p_t / \text{SMA}_n(p)_t - 1$. Warm-up: n - 1."""
+    r"""Close over its moving average, $p_t / \text{SMA}_n(p)_t$. Warm-up: n - 1 bars."""
     close = bars["close"]
-    return close / close.rolling(window).mean() - 1
+    return close / close.rolling(window).mean()
 
 
 def ema_ratio(bars: pd.DataFrame, span: int) -> pd.Series:
-    r"""Close over its exponential average, less one: $p_t / \text{EMA}_n(p)_t - 1$.
+    r"""Close over its exponential average, $p_t / \text{EMA}_n(p)_t$.
 
     Warm-up: 3n - 1 bars (see `exponential_average`).
     """
-    return bars["close"] / exponential_average(bars["close"], span) - 1
+    return bars["close"] / exponential_average(bars["close"], span)
 
 
 def volatility(bars: pd.DataFrame, window: int) -> pd.Series:
@@ -85,8 +85,9 @@ def exponential_average(values: pd.Series, span: int) -> pd.Series:
     $$\text{EMA}_n(p)_t = \frac{\sum_{i<m} (1-a)^i\, p_{t-i}}{\sum_{i<m} (1-a)^i},
       \qquad a = \frac{2}{n+1}$$
 
-    `Series.ewm(span=n).mean()` with a finite memory: the two differ by the 0.25 % of weight that the
-    infinite form gives to older values, and this one does not depend on where the series begins.
+    `Series.ewm(span=n).mean()` with a finite memory: the two differ by the 0.25 % of weight that
+    the infinite form gives to older values, and this one does not depend on where the series
+    begins.
     """
     memory = EMA_MEMORY * span
     weights = (1 - 2 / (span + 1)) ** np.arange(memory)

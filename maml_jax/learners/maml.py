@@ -11,7 +11,7 @@ from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, Model, Params, Task
 
 INNER_LEARNING_RATE = 0.005
-"""Chosen for market-like noise: larger rates let the inner loop fit the noise of the support set."""
+"""Chosen for market-like noise: larger rates let adaptation fit the noise of the support set."""
 
 
 class MamlInfo(NamedTuple):

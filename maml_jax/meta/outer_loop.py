@@ -83,7 +83,8 @@ def meta_step(
 
     $$\theta \leftarrow \theta + u\Bigl(\nabla_\theta \frac{1}{T}\sum_{i=1}^{T} L_i(\theta)\Bigr)$$
 
-    (Finn et al., 2017, arXiv:1703.03400, algorithm 1), with the meta-gradient's global norm clipped.
+    (Finn et al., 2017, arXiv:1703.03400, algorithm 1), with the global norm of the
+    meta-gradient clipped.
 
     Args:
         learner: the algorithm.
@@ -146,8 +147,8 @@ def fit(
 
     Returns:
         The final state, and a `MetaInfo` whose arrays have a leading axis of steps. When a loss or
-        a gradient is not finite, no later step is taken: under `vmap` or `jit` the state stays as it
-        was before that step, and `history.loss` is NaN from there on.
+        a gradient is not finite, no later step is taken: under `vmap` or `jit` the state stays as
+        it was before that step, and `history.loss` is NaN from there on.
 
     Raises:
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
