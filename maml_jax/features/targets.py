@@ -18,7 +18,8 @@ class Target(NamedTuple):
     $$y_t = \text{clip}\Bigl(\frac{F_{t+h} / F_t - 1}{s_t \sqrt h},\ \pm c\Bigr)$$
 
     with $F_t$ the price at which a decision taken at the close of bar t is executed, $h$ the
-    horizon, and $s_t$ the standard deviation of the last `volatility_window` close-to-close returns.
+    horizon, and $s_t$ the standard deviation of the last `volatility_window` returns from
+    close to close.
 
     Attributes:
         horizon: bars from the fill at which the position is entered to the one that ends it.

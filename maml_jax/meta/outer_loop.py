@@ -137,8 +137,8 @@ def fit(
         learner: the algorithm.
         optimizer: the outer optimizer. A schedule or another clipping is part of it.
         sampler: a pure function `(key) -> Task` whose arrays have a leading task axis. One that
-            holds large arrays is best a `jax.tree_util.Partial`, which keeps them out of the
-            compiled program.
+            holds large arrays is best a pytree that can be called, such as a
+            `jax.tree_util.Partial`, which keeps them out of the compiled program.
         key: decides the initial meta-parameters and all tasks.
         steps: how many meta-steps to take.
         state: where to go on from; None begins afresh.
@@ -154,7 +154,7 @@ def fit(
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
             nothing can be raised); the message names the step and the tasks.
     """
-    if not isinstance(sampler, jax.tree_util.Partial):
+    if jax.tree_util.all_leaves([sampler]):  # a plain function, to jit no argument by itself
         sampler = jax.tree_util.Partial(sampler)
     init_key, _ = jax.random.split(key)
     if state is None:

@@ -1,0 +1,12 @@
+"""Walk-forward, positions, costs, metrics: what a learner would have earned."""
+
+from .metrics import bars_per_year as bars_per_year
+from .positions import held_weights as held_weights
+from .positions import threshold_positions as threshold_positions
+from .simulate import Costs as Costs
+from .simulate import Simulation as Simulation
+from .simulate import list_trades as list_trades
+from .simulate import simulate as simulate
+from .summary import skill as skill
+from .summary import summarise as summarise
+from .walk_forward import walk_forward as walk_forward

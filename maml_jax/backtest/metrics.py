@@ -1,0 +1,202 @@
+"""Metrics of a series of net returns: one pure function each.
+
+`returns` are simple returns per bar, $r_1 .. r_n$; the equity starts at 1. A metric that the data do
+not determine (too few bars, no loss to divide by) is NaN.
+"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from maml_jax.errors import DataError
+
+Returns = pd.Series | Float[np.ndarray, " bar"]
+
+_DAY = pd.Timedelta(days=1)
+
+
+def sharpe_ratio(returns: Returns, bars_per_year: float) -> float:
+    r"""Annualised Sharpe ratio, $\bar r / s \cdot \sqrt A$ with $s$ of ddof 1 (Sharpe, 1994)."""
+    r = _values(returns)
+    return _ratio(r.mean(), _deviation(r)) * np.sqrt(bars_per_year) if len(r) > 1 else np.nan
+
+
+def sortino_ratio(returns: Returns, bars_per_year: float) -> float:
+    r"""Annualised Sortino ratio, $\bar r A / (\sqrt{\overline{\min(r, 0)^2}} \sqrt A)$.
+
+    The mean in the denominator is over all n bars (Sortino and Price, 1994).
+    """
+    r = _values(returns)
+    if len(r) < 2:
+        return np.nan
+    downside = np.sqrt(np.mean(np.square(np.minimum(r, 0))))
+    return _ratio(r.mean(), downside) * np.sqrt(bars_per_year)
+
+
+def annual_volatility(returns: Returns, bars_per_year: float) -> float:
+    r"""Annualised volatility, $s \sqrt A$ with $s$ of ddof 1."""
+    r = _values(returns)
+    return _deviation(r) * np.sqrt(bars_per_year) if len(r) > 1 else np.nan
+
+
+def total_return(returns: Returns) -> float:
+    r"""Total return, $\prod (1 + r_t) - 1$."""
+    return float(np.prod(1 + _values(returns)) - 1)
+
+
+def cagr(returns: Returns, bars_per_year: float) -> float:
+    r"""Compound annual growth rate, $\prod (1 + r_t)^{A/n} - 1$; -1 once the equity is lost."""
+    r = _values(returns)
+    if not len(r):
+        return np.nan
+    return float(max(np.prod(1 + r), 0.0) ** (bars_per_year / len(r)) - 1)
+
+
+def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
+    r"""Fall of the equity below its running maximum, $E_t / \max_{s \le t} E_s - 1$.
+
+    The starting equity of 1 counts as a maximum.
+    """
+    equity = np.cumprod(1 + _values(returns))
+    return equity / np.maximum.accumulate(np.maximum(equity, 1.0)) - 1
+
+
+def max_drawdown(returns: Returns) -> float:
+    """Deepest drawdown, <= 0."""
+    falls = drawdown(returns)
+    return float(min(falls.min(), 0.0)) if len(falls) else np.nan
+
+
+def calmar_ratio(returns: Returns, bars_per_year: float) -> float:
+    """CAGR over the size of the deepest drawdown (Young, 1991)."""
+    deepest = max_drawdown(returns)
+    return cagr(returns, bars_per_year) / -deepest if deepest < 0 else np.nan
+
+
+def omega_ratio(returns: Returns) -> float:
+    """Sum of gains over sum of losses, threshold 0 (Keating and Shadwick, 2002)."""
+    r = _values(returns)
+    losses = -r[r < 0].sum()
+    return float(r[r > 0].sum() / losses) if losses > 0 and len(r) > 1 else np.nan
+
+
+def tail_ratio(returns: Returns) -> float:
+    """Size of the 95th percentile over size of the 5th."""
+    r = _values(returns)
+    if not len(r):
+        return np.nan
+    return _ratio(abs(np.percentile(r, 95)), abs(np.percentile(r, 5)))
+
+
+def value_at_risk(returns: Returns, share: float = 0.05) -> float:
+    """Historical value at risk: the return that a `share` of bars falls short of."""
+    r = _values(returns)
+    return float(np.percentile(r, 100 * share)) if len(r) else np.nan
+
+
+def conditional_value_at_risk(returns: Returns, share: float = 0.05) -> float:
+    """Mean of the worst `share` of returns."""
+    r = np.sort(_values(returns))
+    return float(r[: int((len(r) - 1) * share) + 1].mean()) if len(r) else np.nan
+
+
+def win_rate(returns: Returns) -> float:
+    """Share of returns above 0; of bars or of trades, as given."""
+    r = _values(returns)
+    return float(np.mean(r > 0)) if len(r) else np.nan
+
+
+def profit_factor(returns: Returns) -> float:
+    """Sum of gains over sum of losses; of bars or of trades, as given."""
+    r = _values(returns)
+    losses = -r[r < 0].sum()
+    return float(r[r > 0].sum() / losses) if losses > 0 else np.nan
+
+
+def annual_turnover(turnover: Returns, bars_per_year: float) -> float:
+    """Mean turnover per bar times bars per year."""
+    values = _values(turnover)
+    return float(values.mean() * bars_per_year) if len(values) else np.nan
+
+
+def information_coefficient(
+    predictions: pd.DataFrame, outcomes: pd.DataFrame, *, rank: bool = False
+) -> pd.Series:
+    """Correlation of predictions and outcomes across assets, at each date.
+
+    Args:
+        predictions: `[time, asset]`, NaN where there is none.
+        outcomes: what came, likewise.
+        rank: Spearman's correlation (RankIC) instead of Pearson's.
+
+    Returns:
+        One value per date with three or more assets whose predictions and outcomes vary.
+    """
+    both = predictions.notna() & outcomes.notna()
+    p, y = predictions.where(both), outcomes.where(both)
+    if rank:
+        p, y = p.rank(axis=1), y.rank(axis=1)
+    p, y = p.sub(p.mean(axis=1), axis=0), y.sub(y.mean(axis=1), axis=0)
+    size = np.sqrt((p**2).sum(axis=1) * (y**2).sum(axis=1))
+    usable = (both.sum(axis=1) >= 3) & (size > 0)
+    return ((p * y).sum(axis=1)[usable] / size[usable]).rename("rank_ic" if rank else "ic")
+
+
+def pooled_correlation(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> float:
+    """Pearson correlation of predictions and outcomes over all assets and dates together."""
+    p, y = predictions.to_numpy(float).ravel(), outcomes.to_numpy(float).ravel()
+    both = np.isfinite(p) & np.isfinite(y)
+    p, y = p[both], y[both]
+    if len(p) < 3 or p.std() == 0 or y.std() == 0:
+        return np.nan
+    return float(np.corrcoef(p, y)[0, 1])
+
+
+def bars_per_year(index: pd.DatetimeIndex) -> float:
+    """Infer how many bars a year holds, from the median step and from whether weekends trade.
+
+    Daily bars: 252, or 365 with weekends. Shorter bars: what fits a year of 365 days if Saturdays
+    trade, else 252 times the bars of a median day; a day's last bar that would run past the full
+    hour is counted by its part, so that hourly bars of a session from 9:30 to 16:00 make 1638.
+    Weeks 52, months 12, quarters 4, years 1.
+
+    >>> bars_per_year(pd.date_range("2024-01-01", periods=500, freq="h", tz="UTC"))
+    8760.0
+
+    Raises:
+        DataError: if there are fewer than two bars.
+    """
+    if len(index) < 2:
+        raise DataError("bars per year cannot be inferred from fewer than two bars; set it")
+    step = pd.Timedelta(np.median(np.diff(index.to_numpy())))
+    if step > 1.5 * _DAY:
+        per_year = 365 * _DAY / step
+        return float(min((1, 2, 4, 12, 26, 52, 122, 182), key=lambda n: abs(np.log(per_year / n))))
+    days = index.normalize().unique()
+    weekdays, saturdays = (days.dayofweek < 5).sum(), (days.dayofweek == 5).sum()
+    has_weekends = saturdays > 0.1 * weekdays
+    if step > 0.5 * _DAY:
+        return 365.0 if has_weekends else 252.0
+    if has_weekends or len(days) < 3:
+        return float(365 * _DAY / step)
+    return float(252 * np.median(_bars_of_days(index, step)[1:-1]))
+
+
+def _bars_of_days(index: pd.DatetimeIndex, step: pd.Timedelta) -> Float[np.ndarray, " day"]:
+    by_day = pd.Series(index, index=index.normalize()).groupby(level=0)
+    end = by_day.max() + step
+    overrun = (end - end.dt.floor("h")) / step if step >= pd.Timedelta(hours=1) else 0.0
+    return (by_day.size() - overrun).to_numpy(float)
+
+
+def _values(returns: Returns) -> np.ndarray:
+    return np.asarray(returns, float)
+
+
+def _deviation(r: np.ndarray) -> float:
+    """Standard deviation with ddof 1; exactly 0 for a constant series, whatever the rounding."""
+    return 0.0 if (r == r[0]).all() else float(r.std(ddof=1))
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else np.nan

@@ -1,0 +1,45 @@
+"""From predictions to positions, and from decisions to what is held."""
+
+import numpy as np
+import pandas as pd
+
+
+def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd.DataFrame:
+    """Long above the threshold, short below its negative, flat between.
+
+    Args:
+        predictions: one column per asset, in the units of the target (volatilities over the
+            horizon); NaN where there is none.
+        threshold: in the same units, >= 0.
+
+    Returns:
+        +1, -1 or 0, where the prediction was made; 0 where there is none.
+
+    Raises:
+        ValueError: if the threshold is negative.
+    """
+    if threshold < 0:
+        raise ValueError(f"the threshold must not be negative, got {threshold}")
+    sign = np.sign(predictions).where(predictions.abs() > threshold, 0.0)
+    return sign.astype("float64")
+
+
+def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> pd.DataFrame:
+    """Return the weight held over the interval that ends at each bar.
+
+    A decision taken at the close of an asset's bar k is filled later and first earns the return that
+    is complete at its bar `k + delay`, `delay = label_delay(fill, 1)`. Bars are the asset's own;
+    where it has none the weight stays as it was, and after its last bar it is 0.
+
+    Args:
+        decisions: wanted weights at the bars where they were decided, `[time, asset]`.
+        returns: from fill to fill, `[time, asset]`, NaN where an asset has no bar.
+        delay: bars from a decision to the first return that it earns, >= 1.
+    """
+    columns = {}
+    for asset in returns.columns:
+        own = returns.index[returns[asset].notna()]
+        held = decisions[asset].reindex(own).fillna(0.0).shift(delay, fill_value=0.0)
+        held = held.reindex(returns.index).ffill().fillna(0.0)
+        columns[asset] = held.where(returns.index <= own[-1], 0.0) if len(own) else held
+    return pd.DataFrame(columns, index=returns.index)

@@ -1,0 +1,10 @@
+"""Where bars and arrays meet: the Panel, families of tasks, and the sampler over them."""
+
+from .families import Windows as Windows
+from .families import asset_family as asset_family
+from .families import bars_needed as bars_needed
+from .panel import Panel as Panel
+from .panel import labelled_rows as labelled_rows
+from .panel import make_panel as make_panel
+from .sampler import MarketSampler as MarketSampler
+from .sampler import market_sampler as market_sampler

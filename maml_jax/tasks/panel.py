@@ -1,0 +1,117 @@
+"""The Panel: many assets as dense arrays, and the one place where tables become arrays."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Bool, Float, Int
+
+from maml_jax.errors import DataError
+from maml_jax.features.targets import Target, compute_target, fill_return
+
+
+class Panel(NamedTuple):
+    """Bars of many assets as float32 arrays on the device, free of NaN.
+
+    Assets may begin, end and miss bars where they like: the time axis is the union of their bars,
+    and everything that looks back or ahead was counted in an asset's own bars.
+
+    Attributes:
+        features: standardised, `[asset, time, feature]`; 0 where not `valid`.
+        targets: in volatilities, `[asset, time]`; 0 where not known.
+        returns: from the previous fill price to this bar's, `[asset, time]`; 0 without a bar.
+        valid: whether a whole row of features stands here and a target can be formed from it,
+            `[asset, time]`.
+        label_end: place on the time axis of the bar that completes the label, `[asset, time]`;
+            the length of the axis where there is no label.
+        timestamps: opening times of the bars, `[time]`.
+        assets: names, `[asset]`.
+        feature_names: `[feature]`.
+    """
+
+    features: Float[Array, "asset time feature"]
+    targets: Float[Array, "asset time"]
+    returns: Float[Array, "asset time"]
+    valid: Bool[Array, "asset time"]
+    label_end: Int[Array, "asset time"]
+    timestamps: pd.DatetimeIndex
+    assets: tuple[str, ...]
+    feature_names: tuple[str, ...]
+
+
+class LabelledRows(NamedTuple):
+    """The rows of each asset that have features and a label, in order, without holes.
+
+    Attributes:
+        time: place of each row on the time axis, `[asset, row]`; the axis' length past the end.
+        label_end: place at which its label is complete, `[asset, row]`, ascending; likewise.
+        count: how many rows an asset has, `[asset]`.
+    """
+
+    time: Int[np.ndarray, "asset row"]
+    label_end: Int[np.ndarray, "asset row"]
+    count: Int[np.ndarray, " asset"]
+
+
+def make_panel(
+    bars: Mapping[str, pd.DataFrame], features: Mapping[str, pd.DataFrame], target: Target
+) -> Panel:
+    """Make a Panel.
+
+    Args:
+        bars: in normal form, by asset.
+        features: standardised features on the index of each asset's bars, NaN rows in the warm-up.
+        target: what is predicted.
+
+    Raises:
+        DataError: if there is no asset, or a price is constant, or opens are needed and missing.
+    """
+    if not bars:
+        raise DataError("a panel needs the bars of at least one asset")
+    assets = tuple(bars)
+    names = tuple(features[assets[0]].columns)
+    timestamps = assets_timeline(bars)
+    shape = (len(assets), len(timestamps))
+    x = np.zeros((*shape, len(names)), np.float32)
+    y, returns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    valid, label_end = np.zeros(shape, bool), np.full(shape, shape[1], np.int32)
+    for i, asset in enumerate(assets):
+        values, scale = compute_target(bars[asset], target, asset=asset)
+        table = features[asset].to_numpy()
+        place = timestamps.get_indexer(bars[asset].index)
+        whole = np.isfinite(table).all(axis=1) & np.isfinite(scale.to_numpy())
+        known = whole & np.isfinite(values.to_numpy())
+        ends = np.full(len(place), shape[1])
+        ends[: -target.label_delay] = place[target.label_delay :]
+        x[i, place[whole]] = table[whole]
+        y[i, place[known]] = values.to_numpy()[known]
+        returns[i, place] = fill_return(bars[asset], target.fill, asset=asset)
+        valid[i, place] = whole
+        label_end[i, place[known]] = ends[known]
+    arrays = map(jnp.asarray, (x, y, returns, valid, label_end))
+    return Panel(*arrays, timestamps, assets, names)
+
+
+def assets_timeline(bars: Mapping[str, pd.DataFrame]) -> pd.DatetimeIndex:
+    """Return the union of the assets' timestamps, ascending."""
+    timeline = next(iter(bars.values())).index
+    for frame in bars.values():
+        timeline = timeline.union(frame.index)
+    return timeline
+
+
+def labelled_rows(panel: Panel) -> LabelledRows:
+    """List the rows of each asset that can stand in a support or query set."""
+    ends = np.asarray(panel.label_end)
+    length = ends.shape[1]
+    labelled = np.asarray(panel.valid) & (ends < length)
+    count = labelled.sum(axis=1)
+    time = np.full((len(count), max(1, int(count.max()))), length, np.int32)
+    label_end = time.copy()
+    for asset, row in enumerate(labelled):
+        places = np.flatnonzero(row)
+        time[asset, : len(places)] = places
+        label_end[asset, : len(places)] = ends[asset, places]
+    return LabelledRows(time, label_end, count)
