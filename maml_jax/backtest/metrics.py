@@ -1,7 +1,7 @@
 """Metrics of a series of net returns: one pure function each.
 
-`returns` are simple returns per bar, $r_1 .. r_n$; the equity starts at 1. A metric that the data do
-not determine (too few bars, no loss to divide by) is NaN.
+`returns` are simple returns per bar, $r_1 .. r_n$; the equity starts at 1. A metric that the data
+do not determine (too few bars, no loss to divide by) is NaN.
 """
 
 import numpy as np

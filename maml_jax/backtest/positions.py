@@ -27,9 +27,9 @@ def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd
 def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> pd.DataFrame:
     """Return the weight held over the interval that ends at each bar.
 
-    A decision taken at the close of an asset's bar k is filled later and first earns the return that
-    is complete at its bar `k + delay`, `delay = label_delay(fill, 1)`. Bars are the asset's own;
-    where it has none the weight stays as it was, and after its last bar it is 0.
+    A decision taken at the close of an asset's bar k is filled later and first earns the return
+    that is complete at its bar `k + delay`, `delay = label_delay(fill, 1)`. Bars are the asset's
+    own; where it has none the weight stays as it was, and after its last bar it is 0.
 
     Args:
         decisions: wanted weights at the bars where they were decided, `[time, asset]`.

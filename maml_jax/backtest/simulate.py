@@ -13,7 +13,8 @@ class Costs(NamedTuple):
 
     Attributes:
         fee: the venue's fee.
-        slippage: expected difference between the fill and the price that the return is counted from.
+        slippage: expected difference between the fill and the price that the return is counted
+            from.
     """
 
     fee: float = 0.001
@@ -49,8 +50,8 @@ def simulate(
     $$g_t = \sum_a w_{t,a}\, r_{t,a}, \qquad
       n_t = g_t - c \sum_a |w_{t,a} - w_{t-1,a}|, \qquad w_{-1} = 0$$
 
-    Weights are shares of the equity at the start of each bar's interval, set anew at every bar: what
-    prices do to them between two bars costs nothing. The position at the end is not closed.
+    Weights are shares of the equity at the start of each bar's interval, set anew at every bar:
+    what prices do to them between two bars costs nothing. The position at the end is not closed.
 
     Args:
         weights: the weight held over the interval that ends at each bar (see `held_weights`),
@@ -92,10 +93,10 @@ def list_trades(
         costs: as for `simulate`.
 
     Returns:
-        One row per trade, in order of entry: `asset`, `side` (+1 or -1), `entry` and `exit` (time of
-        the bar at which it was filled; `exit` is the last bar's where `open`), `bars`, `gross` and
-        `net` (compounded return on the equity, `net` after entry and exit costs), `open` (not closed
-        at the end).
+        One row per trade, in order of entry: `asset`, `side` (+1 or -1), `entry` and `exit` (time
+        of the bar at which it was filled; `exit` is the last bar's where `open`), `bars`, `gross`
+        and `net` (compounded return on the equity, `net` after entry and exit costs), `open` (not
+        closed at the end).
     """
     costs = Costs() if costs is None else costs
     weights, returns = _as_frame(weights), _as_frame(returns).fillna(0.0)

@@ -28,9 +28,9 @@ def walk_forward(
 ) -> Any:
     """Predict at every (asset, bar) after adapting to that asset's rows complete by then.
 
-    At bar t the support set is the last `window` rows of the same asset whose labels are complete at
-    the close of t (`label_end <= t`). Rows are gathered window by window; no array of all windows
-    is ever made.
+    At bar t the support set is the last `window` rows of the same asset whose labels are complete
+    at the close of t (`label_end <= t`). Rows are gathered window by window; no array of all
+    windows is ever made.
 
     Args:
         learner: the algorithm.

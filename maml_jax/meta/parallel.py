@@ -28,7 +28,17 @@ def map_tasks(function: Callable[[Any], Any], tasks: Any, *, chunk: int | None =
     Returns:
         The results, with a leading task axis.
     """
-    return lax.map(function, tasks, batch_size=chunk or default_chunk())
+    count = jax.tree.leaves(tasks)[0].shape[0]
+    size = max(1, min(chunk or default_chunk(), count))
+    padding = -count % size
+
+    def to_chunks(leaf):
+        # Whole chunks only, so that one body is compiled and no task's result depends on its place.
+        leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
+        return leaf.reshape(-1, size, *leaf.shape[1:])
+
+    results = lax.map(jax.vmap(function), jax.tree.map(to_chunks, tasks))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
 
 
 def average_tasks(

@@ -44,9 +44,9 @@ def asset_family(
 ) -> Windows:
     """List the windows of the asset family: one asset is one group.
 
-    A window is `support` rows in a row, then `query` rows in a row. The first query row is the first
-    whose bar closes with the last support label complete, plus `embargo` rows: no support label
-    reaches into what the query is asked.
+    A window is `support` rows in a row, then `query` rows in a row. The first query row is the
+    first whose bar closes with the last support label complete, plus `embargo` rows: no support
+    label reaches into what the query is asked.
 
         rows     s s s s . . . q q q
         labels         |-----|            label_delay bars from the last s to the first q

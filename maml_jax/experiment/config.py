@@ -1,0 +1,282 @@
+"""The settings of a run: one TOML file, checked before anything else happens."""
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from maml_jax.errors import ConfigError
+from maml_jax.features import technical_features
+
+METHODS = ("maml", "fomaml")
+ACTIVATIONS = ("tanh", "gelu", "relu", "silu", "softplus")
+DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _moment(value: Any) -> Any:
+    """Take a TOML date or a text; keep the text, so that a plain day stays one."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            pd.Timestamp(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a date, such as 2009-12-31") from None
+    return value
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataConfig(_Section):
+    """Which bars, which assets, which dates."""
+
+    path: str | list[str] = "builtin"
+    """CSV or Parquet files, relative to the working directory; "builtin" for the built-in bars."""
+    assets: list[str] | None = None
+    """Assets to read; default all."""
+    train_assets: list[str] | None = None
+    """Assets to meta-train on; default all."""
+    test_assets: list[str] | None = None
+    """Assets to walk forward on; default all."""
+    train_start: Moment | None = None
+    train_end: Moment | None = None
+    """Last moment of the meta-training span, inclusive; default: at 60 % of the bars."""
+    test_start: Moment | None = None
+    """First moment of the test span; default: the bar after `train_end`."""
+    test_end: Moment | None = None
+    timezone: str = "UTC"
+    date_format: str | None = None
+    adjust: bool = True
+    missing: Literal["error", "drop"] = "error"
+
+
+class FeaturesConfig(_Section):
+    """Which features, over which windows (in bars)."""
+
+    names: list[str] | None = None
+    """Default: all that the columns of the bars allow."""
+    window: Annotated[int, Field(ge=2)] = 20
+    returns: list[Count] = [1, 5, 10]
+    fast: Count = 12
+    slow: Count = 26
+    clip: Positive | None = 5.0
+    """Bound on a standardised feature."""
+
+    @model_validator(mode="after")
+    def _known(self):
+        if self.fast >= self.slow:
+            raise ValueError(f"fast ({self.fast}) must be shorter than slow ({self.slow})")
+        if not self.returns:
+            raise ValueError("returns must name at least one lag")
+        catalogue = self.catalogue()
+        unknown = [name for name in self.names or [] if name not in catalogue]
+        if unknown:
+            raise ValueError(f"unknown features {unknown}; there are {list(catalogue)}")
+        if self.names is not None and (not self.names or len({*self.names}) < len(self.names)):
+            raise ValueError("names must hold at least one feature, and none twice")
+        return self
+
+    def catalogue(self):
+        """Return all features over these windows, by name."""
+        return technical_features(
+            window=self.window, returns=tuple(self.returns), fast=self.fast, slow=self.slow
+        )
+
+
+class TargetConfig(_Section):
+    """What is predicted and when decisions are executed; see `maml_jax.features.Target`."""
+
+    horizon: Count = 5
+    fill: Literal["next_open", "next_close", "close"] = "next_close"
+    volatility_window: Annotated[int, Field(ge=2)] = 20
+    clip: Positive | None = 5.0
+
+
+class TaskConfig(_Section):
+    """Rows of a task."""
+
+    support: Count = 20
+    query: Count = 10
+    embargo: Annotated[int, Field(ge=0)] = 0
+    """Rows left out between support and query beyond the label delay."""
+
+
+class ModelConfig(_Section):
+    """The network."""
+
+    hidden: list[Count] = [64, 64]
+    activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
+
+
+class LearnerConfig(_Section):
+    """Which meta-learners, and how they adapt."""
+
+    methods: list[Literal["maml", "fomaml"]] = ["maml", "fomaml"]
+    """The first one is the headline; baselines start from its meta-parameters."""
+    inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+    inner_learning_rate: Positive = 0.005
+    inner_steps: Annotated[int, Field(ge=0)] = 5
+    remat: bool = False
+
+    @field_validator("methods")
+    @classmethod
+    def _some_and_once(cls, value):
+        if not value or len(set(value)) < len(value):
+            raise ValueError("must name at least one method, and none twice")
+        return value
+
+
+class TrainingConfig(_Section):
+    """Meta-training."""
+
+    steps: Count = 1000
+    meta_batch: Count = 64
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    max_grad_norm: Positive | None = 1.0
+    chunk: Count | None = None
+
+
+class BacktestConfig(_Section):
+    """Walk-forward, positions and costs."""
+
+    threshold: NotNegative = 0.0
+    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it."""
+    fee: NotNegative = 0.001
+    slippage: NotNegative = 0.0005
+    capital: Positive = 10_000.0
+    bars_per_year: Positive | None = None
+    """Default: inferred from the timestamps."""
+    inner_steps: Annotated[int, Field(ge=0)] | None = None
+    """Adaptation steps in the walk-forward; default: as trained."""
+    chunk: Count | None = None
+
+
+class Config(_Section):
+    """All settings of a run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = DataConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    target: TargetConfig = TargetConfig()
+    task: TaskConfig = TaskConfig()
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    training: TrainingConfig = TrainingConfig()
+    backtest: BacktestConfig = BacktestConfig()
+
+    def to_toml(self) -> str:
+        """Write the settings as TOML; those that are None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def load_config(
+    source: str | Path | Mapping | Config | None = None, overrides: Mapping | None = None
+) -> Config:
+    """Read and check settings.
+
+    Args:
+        source: a TOML file, nested or dotted keys in a mapping, a `Config`, or None for the
+            built-in example.
+        overrides: replaces single settings; keys are dotted (`"training.steps"`) or nested.
+
+    Raises:
+        ConfigError: naming the key; also if the file cannot be read.
+    """
+    name, values = _read(DEFAULT_CONFIG if source is None else source)
+    for key, value in _flatten(overrides or {}):
+        _assign(values, key, value)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise ConfigError(f"{name}: {problems}") from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `key=value`, the value as TOML where it is TOML, else as text.
+
+    >>> parse_override("training.steps=50"), parse_override("data.path=bars.csv")
+    (('training.steps', 50), ('data.path', 'bars.csv'))
+
+    Raises:
+        ConfigError: if there is no `=`.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{text!r}: expected key=value, such as training.steps=500")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _read(source) -> tuple[str, dict]:
+    if isinstance(source, Config):
+        return "config", source.model_dump(exclude_none=True)
+    if isinstance(source, Mapping):
+        values: dict = {}
+        for key, value in _flatten(source):
+            _assign(values, key, value)
+        return "config", values
+    path = Path(source)
+    try:
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
+
+
+def _flatten(values: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in values.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_none=True)
+        if isinstance(value, Mapping):
+            pairs += _flatten(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs
+
+
+def _assign(values: dict, key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"config key {key!r}: {section!r} is no section")
+    values[last] = value
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section = Config
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[str(part)].annotation
+        return f"unknown key {key!r}; there are {list(section.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"key {key!r}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"

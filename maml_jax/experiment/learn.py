@@ -1,0 +1,175 @@
+"""Meta-training as the settings describe it, with progress and errors that a person can use."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from maml_jax.errors import TrainingError
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.prepare import Prepared
+from maml_jax.learners import maml
+from maml_jax.meta import MetaLearner, exact, first_order, fit
+from maml_jax.meta.outer_loop import step_key
+from maml_jax.meta.types import Params
+from maml_jax.models import mlp
+from maml_jax.tasks import MarketSampler, asset_family, market_sampler
+
+_ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+}
+_LONGEST_CALL = 100
+"""Meta-steps between two looks of the host."""
+
+
+def make_learner(config: Config, method: str) -> MetaLearner:
+    """Make the learner that the settings describe."""
+    settings = config.learner
+    model = mlp((*config.model.hidden, 1), activation=_ACTIVATIONS[config.model.activation])
+    rate = settings.inner_learning_rate
+    inner_optimizer = {
+        "sgd": lambda: optax.sgd(rate),
+        "momentum": lambda: optax.sgd(rate, momentum=0.9),
+        "adam": lambda: optax.adam(rate, eps_root=1e-8),
+    }[settings.inner_optimizer]()
+    gradient = first_order() if method == "fomaml" else exact(remat=settings.remat)
+    return maml(
+        model,
+        inner_optimizer=inner_optimizer,
+        inner_steps=settings.inner_steps,
+        gradient=gradient,
+    )
+
+
+def initial_params(config: Config, learner: MetaLearner, features: int) -> Params:
+    """Return the meta-parameters of an untrained network, those that `meta_train` begins with."""
+    init_key, _ = jax.random.split(jax.random.key(config.seed))
+    return learner.init(init_key, jnp.zeros((1, features)))
+
+
+def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
+    """Meta-train one method.
+
+    Every method of a run begins with the same weights and meets the same tasks.
+
+    Args:
+        prepared: settings and panel.
+        method: one of the settings' methods.
+
+    Returns:
+        The meta-parameters, and one row per meta-step: mean query `loss`, `grad_norm` before
+        clipping, mean support loss before and after adaptation.
+
+    Raises:
+        TrainingError: if a loss is not finite, naming the step, the asset and the dates of the
+            task.
+    """
+    config, training = prepared.config, prepared.config.training
+    learner = make_learner(config, method)
+    windows = asset_family(
+        prepared.panel,
+        support=config.task.support,
+        query=config.task.query,
+        embargo=config.task.embargo,
+        assets=config.data.train_assets,
+        first=prepared.train_first,
+        last=prepared.train_last,
+    )
+    sampler = market_sampler(prepared.panel, windows, meta_batch=training.meta_batch)
+    optimizer = optax.adam(_schedule(config))
+    key = jax.random.key(config.seed)
+    state, histories = None, []
+    with _progress(f"meta-training {method}", training.steps) as advance:
+        for steps in _split(training.steps):
+            try:
+                state, history = fit(
+                    learner,
+                    optimizer,
+                    sampler,
+                    key,
+                    steps=steps,
+                    state=state,
+                    max_grad_norm=training.max_grad_norm,
+                    chunk=training.chunk,
+                )
+            except TrainingError as error:
+                raise _locate(error, prepared, sampler, key, method) from None
+            info = history.task_info
+            table = {
+                "loss": history.loss,
+                "grad_norm": history.grad_norm,
+                "support_loss_before": info.support_loss_before.mean(axis=1),
+                "support_loss_after": info.support_loss_after.mean(axis=1),
+            }
+            histories.append(pd.DataFrame({k: np.asarray(v) for k, v in table.items()}))
+            advance(steps, training.meta_batch, float(histories[-1]["loss"].mean()))
+    history = pd.concat(histories, ignore_index=True).rename_axis("step")
+    return state.params, history
+
+
+def _schedule(config: Config):
+    training = config.training
+    if training.schedule == "cosine":
+        return optax.cosine_decay_schedule(training.learning_rate, training.steps, alpha=0.01)
+    return training.learning_rate
+
+
+def _split(steps: int) -> list[int]:
+    """Split into calls of one length where a divisor allows it, so that one program is compiled."""
+    divisors = [n for n in range(1, min(steps, _LONGEST_CALL) + 1) if steps % n == 0]
+    length = divisors[-1] if divisors[-1] * 4 >= min(steps, _LONGEST_CALL) else _LONGEST_CALL
+    rest = steps % length
+    return [length] * (steps // length) + ([rest] if rest else [])
+
+
+def _locate(error, prepared, sampler: MarketSampler, key, method) -> TrainingError:
+    """Say which asset and dates the tasks of a training error were cut from."""
+    drawn = np.asarray(sampler.draw(step_key(key, error.step)))
+    places = []
+    for task in error.tasks[:3]:
+        asset, support, query = (int(n) for n in sampler.windows[drawn[task]])
+        last_row = query + len(sampler.query) - 1
+        first, last = (int(sampler.time[asset, row]) for row in (support, last_row))
+        times = prepared.panel.timestamps
+        places.append(f"{prepared.panel.assets[asset]} {times[first]} to {times[last]}")
+    where = f" [task: {'; '.join(places)}]" if places else ""
+    return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)
+
+
+class _progress:
+    """A progress bar on the terminal; nothing where standard error is no terminal."""
+
+    def __init__(self, title: str, steps: int):
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:,.0f} tasks/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.bar.add_task(title, total=steps, loss=float("nan"), rate=0.0)
+
+    def __enter__(self) -> Callable[[int, int, float], None]:
+        self.bar.start()
+        return self._advance
+
+    def __exit__(self, *exc):
+        self.bar.stop()
+
+    def _advance(self, steps: int, meta_batch: int, loss: float) -> None:
+        self.bar.update(self.task, advance=steps, loss=loss)
+        task = self.bar.tasks[0]
+        self.bar.update(self.task, rate=task.completed * meta_batch / max(task.elapsed or 0, 1e-9))
