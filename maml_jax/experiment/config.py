@@ -162,8 +162,9 @@ class TrainingConfig(_Section):
 class BacktestConfig(_Section):
     """Walk-forward, positions and costs."""
 
-    threshold: NotNegative = 0.0
-    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it."""
+    threshold: NotNegative = 0.1
+    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it. A
+    tenth is about what a daily stock's round trip costs, seen over a horizon of five days."""
     fee: NotNegative = 0.001
     slippage: NotNegative = 0.0005
     capital: Positive = 10_000.0

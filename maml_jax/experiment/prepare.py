@@ -19,6 +19,9 @@ from maml_jax.features import (
 from maml_jax.tasks import Panel, bars_needed, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
+MEMORY = "memory"
+"""What the settings name as the path of bars that were handed over in memory."""
+
 TRAIN_SHARE = 0.6
 """Share of the bars that is for meta-training where the settings name no date."""
 
@@ -68,6 +71,11 @@ def load_bars(
         frames = as_bars(bars, **options)
     elif data.path == "builtin":
         frames = builtin_bars()
+    elif data.path == MEMORY:
+        raise ConfigError(
+            "key 'data.path': the bars of this run were handed over in memory; hand them over "
+            "again, or name a file that holds them"
+        )
     else:
         frames = read_bars(data.path, **options)
     if data.assets is None:

@@ -1,0 +1,5 @@
+"""Makes `python -m maml_jax` the same as `maml-jax`."""
+
+from maml_jax.cli import main
+
+main()

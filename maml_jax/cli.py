@@ -1,0 +1,147 @@
+"""The command line: parses, calls `maml_jax.experiment`, prints."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from maml_jax.errors import MamlJaxError
+
+app = typer.Typer(
+    name="maml-jax",
+    help="Meta-learned trading models: train, walk forward, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+HEADLINES = (
+    "Return [%]",
+    "CAGR [%]",
+    "Volatility (Ann.) [%]",
+    "Sharpe Ratio",
+    "Gross Sharpe Ratio",
+    "Sortino Ratio",
+    "Max. Drawdown [%]",
+    "Turnover (Ann.)",
+    "# Trades",
+    "Win Rate [%]",
+    "Correlation",
+    "Bars per Year",
+)
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
+]
+
+
+@app.command("run")
+def run_command(config: ConfigArgument = None, set_: Overrides = None, out: Out = None) -> None:
+    """Data, meta-training, walk-forward and report in one go."""
+    from maml_jax.experiment import run
+
+    out = out or _default_out()
+    result = run(config, out=out, **_overrides(set_))
+    _print_result(result)
+    typer.echo(f"run directory: {out}")
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command("train")
+def train_command(config: ConfigArgument = None, set_: Overrides = None, out: Out = None) -> None:
+    """Meta-train and keep the checkpoints."""
+    from maml_jax.experiment import train
+
+    out = out or _default_out()
+    result = train(config, out=out, **_overrides(set_))
+    _print_notes(result)
+    last = result.history.groupby("method", sort=False).last()
+    for method, row in last.iterrows():
+        typer.echo(f"{method}: query loss {row['loss']:.4f} after {int(row['step']) + 1} steps")
+    typer.echo(f"run directory: {out}")
+
+
+@app.command("backtest")
+def backtest_command(
+    run: RunArgument,
+    set_: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory to write; default RUN itself.")
+    ] = None,
+) -> None:
+    """Walk forward with what was trained."""
+    from maml_jax.experiment import backtest
+
+    result = backtest(run, out=out, **_overrides(set_))
+    _print_result(result)
+    typer.echo(f"report: {(out or run) / 'report.html'}")
+
+
+@app.command("report")
+def report_command(
+    run: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file; default report.html in RUN.")
+    ] = None,
+) -> None:
+    """Write the tear sheet of a run again."""
+    from maml_jax.experiment import load
+
+    result = load(run)
+    path = result.report(out or run / "report.html")
+    _print_result(result)
+    typer.echo(f"report: {path}")
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one line and exit code 2."""
+    try:
+        app()
+    except MamlJaxError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _overrides(pairs: list[str] | None) -> dict:
+    from maml_jax.experiment.config import parse_override
+
+    return dict(parse_override(pair) for pair in pairs or [])
+
+
+def _default_out() -> Path:
+    return Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+
+
+def _print_notes(result) -> None:
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+
+
+def _print_result(result) -> None:
+    from maml_jax.experiment.result import verdict
+    from maml_jax.report.tear_sheet import format_table
+
+    _print_notes(result)
+    table = Table(title="net of costs unless the name says gross", title_justify="left")
+    table.add_column("")
+    for name in result.stats.columns:
+        table.add_column(name, justify="right")
+    shown = format_table(
+        result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
+    )
+    for name, row in shown.iterrows():
+        table.add_row(str(name), *row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    typer.echo(verdict(result))

@@ -1,0 +1,10 @@
+"""Settings in, results out: what a notebook and the command line call."""
+
+from .adapt import Adapted as Adapted
+from .config import Config as Config
+from .config import load_config as load_config
+from .result import Result as Result
+from .result import load as load
+from .run import backtest as backtest
+from .run import run as run
+from .run import train as train

@@ -1,0 +1,92 @@
+"""Meta-parameters on disk, with the settings, scaling and features that they belong to."""
+
+import json
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+
+from maml_jax.errors import RunError
+from maml_jax.experiment.config import Config, load_config
+from maml_jax.experiment.learn import initial_params, make_learner
+from maml_jax.features import Scaler
+from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
+from maml_jax.meta.types import Params
+
+FOLDER = "checkpoints"
+_FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """What a method learned and what it needs to be used.
+
+    Attributes:
+        method: which of the settings' methods.
+        config: the settings as resolved at training, feature names included.
+        scaler: the scaling of the features.
+        params: the meta-parameters.
+    """
+
+    method: str
+    config: Config
+    scaler: Scaler
+    params: Params
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to `run/checkpoints/<method>/`."""
+    folder = Path(run).absolute() / FOLDER / checkpoint.method
+    folder.mkdir(parents=True)
+    _quiet()
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(folder / "params", checkpoint.params)
+    record = {
+        "format": _FORMAT,
+        "method": checkpoint.method,
+        "config": checkpoint.config.model_dump(mode="json", exclude_none=True),
+        "scaler": scaler_to_dict(checkpoint.scaler),
+    }
+    (folder / "about.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
+    """Read all checkpoints of a run, in the order of the settings' methods.
+
+    Raises:
+        RunError: if the folder is no run, or holds no readable checkpoint; naming the file.
+    """
+    folder = Path(run).absolute() / FOLDER
+    if not folder.is_dir():
+        raise RunError(f"{run}: no run directory with checkpoints")
+    found = [_load(path.parent) for path in sorted(folder.glob("*/about.json"))]
+    if not found:
+        raise RunError(f"{folder}: holds no checkpoint")
+    order = found[0].config.learner.methods
+    return {c.method: c for c in sorted(found, key=lambda c: order.index(c.method))}
+
+
+def _load(folder: Path) -> Checkpoint:
+    about = folder / "about.json"
+    try:
+        record = json.loads(about.read_text(encoding="utf-8"))
+        if record["format"] != _FORMAT:
+            raise RunError(f"{about}: format {record['format']} is not the one known, {_FORMAT}")
+        config, method = load_config(record["config"]), record["method"]
+        scaler = scaler_from_dict(record["scaler"])
+        learner = make_learner(config, method)
+        shapes = jax.eval_shape(lambda: initial_params(config, learner, len(scaler.mean)))
+        _quiet()
+        with ocp.StandardCheckpointer() as reader:
+            params = reader.restore(folder / "params", shapes)
+    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        raise RunError(f"{folder}: not a readable checkpoint: {error}") from error
+    return Checkpoint(method, config, scaler, params)
+
+
+def _quiet() -> None:
+    """Keep the checkpoint library's progress messages to warnings."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.WARNING)

@@ -1,0 +1,174 @@
+"""Walk-forward of a method and its baselines, and what each would have earned."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest import (
+    Costs,
+    bars_per_year,
+    held_weights,
+    list_trades,
+    simulate,
+    skill,
+    summarise,
+    threshold_positions,
+    walk_forward,
+)
+from maml_jax.experiment.learn import initial_params, make_learner
+from maml_jax.experiment.prepare import Prepared
+from maml_jax.features import fill_returns, label_delay
+from maml_jax.meta import Prediction
+from maml_jax.meta.types import Params
+
+NO_ADAPTATION = "no adaptation"
+FROM_SCRATCH = "from scratch"
+BUY_AND_HOLD = "buy and hold"
+
+
+class Evaluation(NamedTuple):
+    """What every strategy did on the same bars at the same costs.
+
+    Attributes:
+        stats: one column per strategy, one row per figure.
+        predictions: one row per strategy, asset and bar that was predicted: `timestamp`, `asset`,
+            `strategy`, `prediction` (volatilities over the horizon), `std` (where the learner has
+            one), `position`, `target` (NaN where it is not known yet).
+        returns: net return of the portfolio per bar, one column per strategy.
+        gross: the same before costs.
+        trades: all trades of all strategies, with the column `strategy`.
+        assets: one row per strategy and asset traded alone.
+    """
+
+    stats: pd.DataFrame
+    predictions: pd.DataFrame
+    returns: pd.DataFrame
+    gross: pd.DataFrame
+    trades: pd.DataFrame
+    assets: pd.DataFrame
+
+
+def predict_all(
+    prepared: Prepared, trained: Mapping[str, Params]
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame | None]]:
+    """Walk forward with every trained method, the unadapted start and an untrained network.
+
+    Args:
+        prepared: settings and panel.
+        trained: meta-parameters of each method; the baselines are those of the first.
+
+    Returns:
+        For each strategy the predicted mean, and standard deviation or None, `[time, asset]` over
+        the test span.
+    """
+    config, panel = prepared.config, prepared.panel
+    headline = next(iter(trained))
+
+    def predict(method, params, steps=config.backtest.inner_steps):
+        result = walk_forward(
+            make_learner(config, method),
+            params,
+            panel,
+            window=config.task.support,
+            first=prepared.test_first,
+            last=prepared.test_last,
+            assets=config.data.test_assets,
+            steps=steps,
+            chunk=config.backtest.chunk,
+        )
+        if not isinstance(result, Prediction):
+            return _table(prepared, result), None
+        return _table(prepared, result.mean), _table(prepared, result.std)
+
+    untrained = initial_params(config, make_learner(config, headline), len(panel.feature_names))
+    predictions = {method: predict(method, params) for method, params in trained.items()}
+    predictions[NO_ADAPTATION] = predict(headline, trained[headline], steps=0)
+    predictions[FROM_SCRATCH] = predict(headline, untrained)
+    return predictions
+
+
+def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
+    """Walk forward and simulate every strategy.
+
+    Each asset has an equal share of the capital, long, short or idle. Every strategy is judged on
+    every bar of the test span, the first of which nobody can have traded on yet.
+    """
+    config = prepared.config
+    assets = config.data.test_assets
+    span = slice(prepared.test_first, prepared.test_last + 1)
+    returns = fill_returns({a: prepared.bars[a] for a in assets}, config.target.fill)
+    returns = returns.reindex(prepared.panel.timestamps[span]).dropna(how="all")
+    per_year = config.backtest.bars_per_year or bars_per_year(returns.index)
+    costs = Costs(config.backtest.fee, config.backtest.slippage)
+    delay = label_delay(config.target.fill, 1)
+    known = np.asarray(prepared.panel.label_end) < len(prepared.panel.timestamps)
+    targets = _table(prepared, np.where(known, np.asarray(prepared.panel.targets), np.nan))
+
+    predicted = predict_all(prepared, trained)
+    decisions = {
+        name: threshold_positions(mean, config.backtest.threshold)
+        for name, (mean, _) in predicted.items()
+    }
+    decisions[BUY_AND_HOLD] = returns.notna().astype("float64")
+
+    stats, net, gross, trades, per_asset = {}, {}, {}, [], []
+    for name, decided in decisions.items():
+        full = held_weights(decided, returns, delay)
+        weights = full / len(assets)
+        simulation = simulate(weights, returns, costs)
+        made = list_trades(full, returns, costs)
+        made.insert(0, "strategy", name)
+        alone = simulate(full, returns, costs)
+        settings = {"bars_per_year": per_year, "capital": config.backtest.capital}
+        figures = summarise(simulation, weights, made, **settings)
+        if name in predicted:
+            figures = pd.concat([figures, skill(predicted[name][0], targets)])
+        for asset in assets:
+            own = alone._replace(
+                net=alone.asset_net[asset],
+                gross=(full[asset] * returns[asset]).fillna(0.0),
+                turnover=full[asset].diff().fillna(full[asset].iloc[:1]).abs(),
+            )
+            row = summarise(own, full[[asset]], made[made["asset"] == asset], **settings)
+            if name in predicted:
+                row = pd.concat([row, skill(predicted[name][0][[asset]], targets[[asset]])])
+            per_asset.append({"strategy": name, "asset": asset, **row.drop(["Start", "End"])})
+        stats[name], net[name], gross[name] = figures, simulation.net, simulation.gross
+        trades.append(made)
+    return Evaluation(
+        pd.DataFrame(stats),
+        _long_predictions(predicted, decisions, targets),
+        pd.DataFrame(net).rename_axis("timestamp"),
+        pd.DataFrame(gross).rename_axis("timestamp"),
+        pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
+        pd.DataFrame(per_asset),
+    )
+
+
+def _table(prepared: Prepared, values: np.ndarray) -> pd.DataFrame:
+    """Turn `[asset, time]` into a table of the test assets over the test span."""
+    panel = prepared.panel
+    table = pd.DataFrame(
+        np.asarray(values, np.float64).T, index=panel.timestamps, columns=list(panel.assets)
+    )
+    span = slice(prepared.test_first, prepared.test_last + 1)
+    return table.iloc[span][prepared.config.data.test_assets]
+
+
+def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:
+    def long(table: pd.DataFrame) -> np.ndarray:
+        return table.melt()["value"].to_numpy()
+
+    tables = []
+    for name, (mean, std) in predicted.items():
+        table = mean.melt(ignore_index=False, var_name="asset", value_name="prediction")
+        table = table.rename_axis("timestamp").reset_index()
+        table.insert(2, "strategy", name)
+        if std is not None:
+            table["std"] = long(std)
+        table["position"] = long(decisions[name])
+        table["target"] = long(targets)
+        tables.append(table[table["prediction"].notna()])
+    return pd.concat(tables, ignore_index=True)

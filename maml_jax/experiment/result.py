@@ -1,0 +1,270 @@
+"""The result of a run: a frozen record that saves, loads and shows itself."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from maml_jax.errors import ConfigError, RunError
+from maml_jax.experiment.adapt import Adapted, Bars, adapt
+from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
+from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
+
+_PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
+_TABLES = ("predictions", "returns", "gross", "trades", "assets")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        config: the settings, with what was left open filled in.
+        checkpoints: what each method learned.
+        history: one row per method and meta-step.
+        notes: what a reader must know, such as assets left out.
+        evaluation: tables of the walk-forward; None where only training was done.
+    """
+
+    config: Config
+    checkpoints: dict[str, Checkpoint]
+    history: pd.DataFrame
+    notes: tuple[str, ...]
+    evaluation: Evaluation | None = None
+
+    @property
+    def stats(self) -> pd.DataFrame:
+        """One column per strategy and baseline, one row per figure."""
+        return self._evaluated().stats
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row per strategy, asset and bar: prediction, position and target."""
+        return self._evaluated().predictions
+
+    @property
+    def returns(self) -> pd.DataFrame:
+        """Net return per bar, one column per strategy."""
+        return self._evaluated().returns
+
+    @property
+    def trades(self) -> pd.DataFrame:
+        """One row per trade."""
+        return self._evaluated().trades
+
+    @property
+    def assets(self) -> pd.DataFrame:
+        """One row per strategy and asset traded alone."""
+        return self._evaluated().assets
+
+    def plot(self) -> Figure:
+        """Return the figure of the equity of all strategies."""
+        return plot_equity(self.returns)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the tear sheet as one HTML file, and return its path."""
+        page = render(_tear_sheet(self))
+        path = Path(path)
+        try:
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(page, encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+        return path
+
+    def adapt(self, bars: Bars, *, method: str | None = None, steps: int | None = None) -> Adapted:
+        """Adapt to a few bars of an asset; see `maml_jax.experiment.adapt`.
+
+        Args:
+            bars: of one asset.
+            method: which of the run's methods; default the first.
+            steps: adaptation steps; default as in the walk-forward.
+        """
+        name = method or next(iter(self.checkpoints))
+        if name not in self.checkpoints:
+            raise ConfigError(f"no method {name!r} in this run; there are {list(self.checkpoints)}")
+        return adapt(self.checkpoints[name], bars, steps=steps)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the run directory; it appears whole or not at all.
+
+        Raises:
+            RunError: if the path exists already or cannot be written.
+        """
+        path = require_new(path)
+        with _written_whole(path) as folder:
+            (folder / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
+            for checkpoint in self.checkpoints.values():
+                save_checkpoint(folder, checkpoint)
+            self.history.to_parquet(folder / "history.parquet")
+            (folder / "notes.json").write_text(json.dumps(self.notes, indent=2), encoding="utf-8")
+            if self.evaluation is not None:
+                _write_evaluation(folder, self)
+        return path
+
+    def _evaluated(self) -> Evaluation:
+        if self.evaluation is None:
+            raise RunError("this run was trained but not backtested; call backtest on it")
+        return self.evaluation
+
+
+def load(path: str | Path) -> Result:
+    """Load a run directory.
+
+    Raises:
+        RunError: if it is none, or a file in it cannot be read.
+    """
+    folder = Path(path)
+    checkpoints = load_checkpoints(folder)
+    try:
+        history = pd.read_parquet(folder / "history.parquet")
+        notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
+        evaluation = None
+        if (folder / "metrics.json").exists():
+            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
+            stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
+            evaluation = Evaluation(stats=stats, **tables)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder}: cannot be read as a run directory: {error}") from error
+    config = next(iter(checkpoints.values())).config
+    return Result(config, checkpoints, history, notes, evaluation)
+
+
+def add_evaluation(result: Result, path: str | Path) -> None:
+    """Write the tables of a walk-forward into the run directory that holds its checkpoints.
+
+    Raises:
+        RunError: if the directory holds the tables of a walk-forward already.
+    """
+    folder = Path(path)
+    if (folder / "metrics.json").exists():
+        raise RunError(f"{folder}: holds a backtest already; write to another directory")
+    with _written_whole(folder / ".backtest") as partial:
+        _write_evaluation(partial, result)
+    for file in sorted((folder / ".backtest").iterdir(), key=lambda f: f.name == "metrics.json"):
+        os.replace(file, folder / file.name)
+    (folder / ".backtest").rmdir()
+
+
+def require_new(path: str | Path) -> Path:
+    """Refuse an output directory that exists, or whose parent cannot hold it.
+
+    Raises:
+        RunError: naming the path.
+    """
+    path = Path(path)
+    if path.exists():
+        raise RunError(f"{path}: exists already; name an output directory that does not")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise RunError(f"{path.parent}: is not writable")
+    return path
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """Give a folder to write in, which takes its name only when all went well."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir()
+        yield partial
+        os.rename(partial, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_evaluation(folder: Path, result: Result) -> None:
+    evaluation = result._evaluated()
+    for name in _TABLES:
+        getattr(evaluation, name).to_parquet(folder / f"{name}.parquet")
+    result.report(folder / "report.html")
+    (folder / "metrics.json").write_text(_stats_to_json(evaluation.stats), encoding="utf-8")
+
+
+def _stats_to_json(stats: pd.DataFrame) -> str:
+    def plain(value):
+        if isinstance(value, pd.Timestamp | pd.Timedelta):
+            return value.isoformat()
+        if value != value:
+            return None
+        return value.item() if hasattr(value, "item") else value
+
+    record = {name: {k: plain(v) for k, v in stats[name].items()} for name in stats.columns}
+    return json.dumps(record, indent=2, allow_nan=False)
+
+
+def _stats_from_json(text: str) -> pd.DataFrame:
+    def rich(key, value):
+        if key in ("Start", "End"):
+            return pd.Timestamp(value)
+        if key.endswith("Duration"):
+            return pd.Timedelta(value)
+        return float("nan") if value is None else value
+
+    record = json.loads(text)
+    columns = {
+        name: pd.Series({k: rich(k, v) for k, v in figures.items()}, dtype=object)
+        for name, figures in record.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def verdict(result: Result) -> str:
+    """Say in one sentence what the headline method earned, against what it must beat."""
+    stats = result.stats
+    method = next(iter(result.checkpoints))
+    sharpe = stats.loc["Sharpe Ratio"].astype(float)
+    start, end = stats.loc["Start", method], stats.loc["End", method]
+    against = ", ".join(
+        f"{sharpe[name]:.2f} for {name} ({'beaten' if sharpe[method] > sharpe[name] else 'not beaten'})"
+        for name in (NO_ADAPTATION, FROM_SCRATCH, BUY_AND_HOLD)
+    )
+    return (
+        f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}, after costs, {method} had a Sharpe ratio of "
+        f"{sharpe[method]:.2f}, against {against}. One stretch of history proves little by itself."
+    )
+
+
+def _tear_sheet(result: Result) -> TearSheet:
+    method = next(iter(result.checkpoints))
+    table = result.assets.set_index("asset")
+    own = table[table["strategy"] == method]
+    figures = ["Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
+               "Win Rate [%]", "Correlation"]  # fmt: skip
+    sharpe = table.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False).loc[own.index]
+    others = [name for name in result.stats.columns if name != method]
+    assets = own[figures].join(sharpe[others].add_prefix("Sharpe: "))
+    settings = result.config.model_dump(exclude_none=True)
+    sections = {"run": {"seed": settings.pop("seed")}, **settings}
+    return TearSheet(
+        title=f"{method.upper()} walk-forward on {', '.join(result.config.data.test_assets or [])}",
+        verdict=verdict(result),
+        notes=result.notes,
+        figures={
+            "Equity": result.plot(),
+            "Drawdown": plot_drawdown(result.returns),
+            "Meta-training": plot_training(result.history),
+        },
+        stats=result.stats,
+        assets=assets,
+        settings={
+            name: {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in s.items()}
+            for name, s in sections.items()
+        },
+        versions={name: version(name) for name in _PACKAGES},
+    )

@@ -1,0 +1,168 @@
+"""The main job: bars to meta-training to walk-forward to results, in one call."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from maml_jax.errors import ConfigError
+from maml_jax.experiment.checkpoint import Checkpoint
+from maml_jax.experiment.config import Config, load_config
+from maml_jax.experiment.evaluate import evaluate
+from maml_jax.experiment.learn import meta_train
+from maml_jax.experiment.prepare import MEMORY, Prepared, load_bars, prepare
+from maml_jax.experiment.result import Result, add_evaluation, load, require_new
+
+Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
+Source = str | Path | Mapping | Config | None
+
+CHANGEABLE = ("backtest", "data.path", "data.assets", "data.test_", "data.missing", "data.timezone")
+"""What a backtest of a trained run may set anew; the rest belongs to what was trained."""
+
+
+def run(
+    config: Source = None,
+    *,
+    bars: Bars | None = None,
+    out: str | Path | None = None,
+    **overrides,
+) -> Result:
+    """Meta-train, walk forward, simulate and measure.
+
+    Args:
+        config: a TOML file, a mapping, or None for the built-in example.
+        bars: bars to use instead of those that the settings name: a table in any layout that
+            `maml_jax.data.to_bars` reads, or `{asset: table}`.
+        out: run directory to write, which must not exist; None writes nothing.
+        **overrides: settings by section, as in `training={"steps": 100}`, or `seed=1`.
+
+    Returns:
+        The result. The same settings, bars and seed give the same numbers.
+
+    Raises:
+        ConfigError: naming the key of a wrong setting.
+        DataError: naming what is wrong with the bars.
+        TrainingError: if meta-training met a loss that is not finite.
+        RunError: if `out` exists or cannot be written.
+
+    >>> from maml_jax.experiment import run
+    >>> result = run(training={"steps": 2, "meta_batch": 4})
+    >>> list(result.stats)
+    ['maml', 'fomaml', 'no adaptation', 'from scratch', 'buy and hold']
+    """
+    return _run(config, bars, out, overrides, backtested=True)
+
+
+def train(
+    config: Source = None,
+    *,
+    bars: Bars | None = None,
+    out: str | Path | None = None,
+    **overrides,
+) -> Result:
+    """Meta-train only; arguments, errors and result as for `run`, without its evaluation."""
+    return _run(config, bars, out, overrides, backtested=False)
+
+
+def backtest(
+    trained: Result | str | Path,
+    *,
+    bars: Bars | None = None,
+    out: str | Path | None = None,
+    **overrides,
+) -> Result:
+    """Walk forward, simulate and measure with what was trained before.
+
+    Args:
+        trained: a result, or a run directory. A directory that holds no backtest yet receives this
+            one, unless `out` names another.
+        bars: bars to use instead of those that the settings name.
+        out: run directory to write, which must not exist.
+        **overrides: settings of the section `backtest`, and of `data` those that choose the bars
+            and the test span.
+
+    Raises:
+        ConfigError: also if an override would change what was trained.
+        RunError: if there is nothing trained there, or a backtest already.
+    """
+    result = trained if isinstance(trained, Result) else load(trained)
+    if out is not None:
+        require_new(out)
+    config = load_config(result.config, overrides)
+    _require_untouched(result.config, config)
+    scaler = next(iter(result.checkpoints.values())).scaler
+    prepared = prepare(_named(config, bars), load_bars(config, bars), scaler=scaler)
+    params = {name: checkpoint.params for name, checkpoint in result.checkpoints.items()}
+    result = replace(
+        result,
+        config=prepared.config,
+        notes=prepared.notes,
+        evaluation=evaluate(prepared, params),
+    )
+    if out is not None:
+        result.save(out)
+    elif not isinstance(trained, Result):
+        add_evaluation(result, trained)
+    return result
+
+
+def _run(config, bars, out, overrides, backtested: bool) -> Result:
+    if out is not None:
+        require_new(out)
+    settings = load_config(config, overrides)
+    prepared = prepare(_named(settings, bars), load_bars(settings, bars))
+    trained = {method: meta_train(prepared, method) for method in settings.learner.methods}
+    result = Result(
+        config=prepared.config,
+        checkpoints={
+            method: Checkpoint(method, prepared.config, prepared.scaler, params)
+            for method, (params, _) in trained.items()
+        },
+        history=_history(trained),
+        notes=prepared.notes,
+    )
+    if backtested:
+        result = replace(result, evaluation=_evaluate(prepared, trained))
+    if out is not None:
+        result.save(out)
+    return result
+
+
+def _evaluate(prepared: Prepared, trained):
+    return evaluate(prepared, {method: params for method, (params, _) in trained.items()})
+
+
+def _history(trained) -> pd.DataFrame:
+    tables = {method: history.reset_index() for method, (_, history) in trained.items()}
+    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)
+
+
+def _named(config: Config, bars: Bars | None) -> Config:
+    """Note in the settings where the bars came from."""
+    path = config.data.path
+    if bars is not None:
+        path = MEMORY
+    elif path not in ("builtin", MEMORY):
+        paths = [path] if isinstance(path, str) else path
+        absolute = [str(Path(each).absolute()) for each in paths]
+        path = absolute[0] if isinstance(path, str) else absolute
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+
+def _require_untouched(before: Config, after: Config) -> None:
+    old, new = _flat(before), _flat(after)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not key.startswith(CHANGEABLE):
+            raise ConfigError(
+                f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
+                f"may set {', '.join(CHANGEABLE)}..."
+            )
+
+
+def _flat(config: Config) -> dict:
+    return {
+        f"{section}.{key}": value
+        for section, values in config.model_dump().items()
+        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
