@@ -1,6 +1,5 @@
 """From predictions to positions, and from decisions to what is held."""
 
-import numpy as np
 import pandas as pd
 
 
@@ -20,8 +19,7 @@ def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd
     """
     if threshold < 0:
         raise ValueError(f"the threshold must not be negative, got {threshold}")
-    sign = np.sign(predictions).where(predictions.abs() > threshold, 0.0)
-    return sign.astype("float64")
+    return (predictions > threshold).astype(float) - (predictions < -threshold).astype(float)
 
 
 def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def _trades_of(asset, weights: pd.Series, returns: pd.Series, rate: float):
     side = np.sign(weight)
     starts = np.flatnonzero(np.diff(side, prepend=0.0) != 0)
     ends = np.append(starts[1:], len(side))
-    for start, end in zip(starts, ends, strict=True):
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if side[start] == 0:
             continue
         held = weight[start:end]

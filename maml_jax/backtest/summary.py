@@ -91,9 +91,6 @@ def skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.Series:
 
 def _longest_drawdown(falls: pd.Series) -> pd.Timedelta:
     """Longest time from a maximum of the equity to its recovery, or to the end."""
-    longest, since = pd.Timedelta(0), falls.index[0]
-    for time, fall in falls.items():
-        if fall >= 0:
-            since = time
-        longest = max(longest, time - since)
-    return longest
+    time = falls.index.to_series()
+    since = time.where(falls >= 0).ffill().fillna(time.iloc[0])
+    return (time - since).max()

@@ -177,10 +177,10 @@ def _by_asset(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
     for level in range(table.columns.nlevels if table.columns.nlevels == 2 else 0):
         fields = {plain_name(name) for name in table.columns.get_level_values(level)}
         if "close" in fields or "adj close" in fields:
-            assets = table.columns.get_level_values(1 - level).unique()
+            names = table.columns.get_level_values(1 - level)
+            flat = table.set_axis(table.columns.get_level_values(level), axis="columns")
             return {
-                str(name): table.xs(name, axis="columns", level=1 - level).dropna(how="all")
-                for name in assets
+                str(name): flat.loc[:, names == name].dropna(how="all") for name in names.unique()
             }
     raise DataError(f"{source}: columns have several levels and none of two holds 'close'")
 
@@ -192,7 +192,7 @@ def _time_as_column(table: pd.DataFrame, source: str) -> pd.DataFrame:
             raise DataError(f"{source}: every level of the index needs a name")
         return table.reset_index()
     if isinstance(index, pd.DatetimeIndex) or plain_name(index.name) in TIME_NAMES:
-        name = index.name if index.name is not None else "timestamp"
+        name = "timestamp" if index.name is None else str(index.name)
         if name in table.columns:
             return table.reset_index(drop=True)
         return table.rename_axis(name).reset_index()

@@ -8,7 +8,8 @@ from pandas.tseries.api import guess_datetime_format
 
 from maml_jax.errors import DataError
 
-_EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
+_FIRST_EPOCH = 1e8
+"""The smallest number that is taken for seconds since 1970; above, each thousandfold is a unit."""
 
 
 def refuse_rows(bad, shown, source, column, problem, place) -> None:
@@ -28,11 +29,10 @@ def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeInde
         times = column
     else:
         numbers = pd.to_numeric(column, errors="coerce")
-        if date_format is None and numbers.notna().all() and numbers.min() >= _EPOCH_UNITS[0][1]:
-            unit = next(
-                (u for u, low, high in _EPOCH_UNITS if low <= numbers.median() < high), "ns"
-            )
-            times = pd.to_datetime(numbers, unit=unit, errors="coerce")
+        if date_format is None and numbers.notna().all() and numbers.min() >= _FIRST_EPOCH:
+            thousands = np.floor(np.log10(numbers.median() / _FIRST_EPOCH) / 3)
+            microseconds = (numbers * 10.0 ** (6 - 3 * thousands)).round()
+            times = pd.to_datetime(microseconds, unit="us", errors="coerce")
         else:
             times = _from_text(column, source, date_format)
     refuse_rows(times.isna(), column, source, column.name, "not a date that can be read", place)

@@ -64,7 +64,7 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     found = [_load(path.parent) for path in sorted(folder.glob("*/about.json"))]
     if not found:
         raise RunError(f"{folder}: holds no checkpoint")
-    order = found[0].config.learner.methods
+    order: list[str] = [*found[0].config.learner.methods]
     return {c.method: c for c in sorted(found, key=lambda c: order.index(c.method))}
 
 

@@ -275,7 +275,7 @@ def _assign(values: dict, key: str, value: Any) -> None:
 def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section = Config
+        section: Any = Config
         for part in problem["loc"][:-1]:
             section = section.model_fields[str(part)].annotation
         return f"unknown key {key!r}; there are {list(section.model_fields)}"

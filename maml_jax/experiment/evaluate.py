@@ -1,7 +1,7 @@
 """Walk-forward of a method and its baselines, and what each would have earned."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,11 @@ FROM_SCRATCH = "from scratch"
 BUY_AND_HOLD = "buy and hold"
 
 
+class _Predicted(NamedTuple):
+    mean: pd.DataFrame
+    std: pd.DataFrame | None
+
+
 class Evaluation(NamedTuple):
     """What every strategy did on the same bars at the same costs.
 
@@ -50,9 +55,7 @@ class Evaluation(NamedTuple):
     assets: pd.DataFrame
 
 
-def predict_all(
-    prepared: Prepared, trained: Mapping[str, Params]
-) -> dict[str, tuple[pd.DataFrame, pd.DataFrame | None]]:
+def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, _Predicted]:
     """Walk forward with every trained method, the unadapted start and an untrained network.
 
     Args:
@@ -60,8 +63,8 @@ def predict_all(
         trained: meta-parameters of each method; the baselines are those of the first.
 
     Returns:
-        For each strategy the predicted mean, and standard deviation or None, `[time, asset]` over
-        the test span.
+        For each strategy what it predicts, `[time, asset]` over the test span; `std` is None where
+        the learner has none.
     """
     config, panel = prepared.config, prepared.panel
     headline = next(iter(trained))
@@ -74,13 +77,13 @@ def predict_all(
             window=config.task.support,
             first=prepared.test_first,
             last=prepared.test_last,
-            assets=config.data.test_assets,
+            assets=prepared.test_assets,
             steps=steps,
             chunk=config.backtest.chunk,
         )
         if not isinstance(result, Prediction):
-            return _table(prepared, result), None
-        return _table(prepared, result.mean), _table(prepared, result.std)
+            return _Predicted(_table(prepared, result), None)
+        return _Predicted(_table(prepared, result.mean), _table(prepared, result.std))
 
     untrained = initial_params(config, make_learner(config, headline), len(panel.feature_names))
     predictions = {method: predict(method, params) for method, params in trained.items()}
@@ -96,11 +99,11 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
     every bar of the test span, the first of which nobody can have traded on yet.
     """
     config = prepared.config
-    assets = config.data.test_assets
+    assets = prepared.test_assets
     span = slice(prepared.test_first, prepared.test_last + 1)
     returns = fill_returns({a: prepared.bars[a] for a in assets}, config.target.fill)
     returns = returns.reindex(prepared.panel.timestamps[span]).dropna(how="all")
-    per_year = config.backtest.bars_per_year or bars_per_year(returns.index)
+    per_year = config.backtest.bars_per_year or bars_per_year(pd.DatetimeIndex(returns.index))
     costs = Costs(config.backtest.fee, config.backtest.slippage)
     delay = label_delay(config.target.fill, 1)
     known = np.asarray(prepared.panel.label_end) < len(prepared.panel.timestamps)
@@ -138,7 +141,7 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
         stats[name], net[name], gross[name] = figures, simulation.net, simulation.gross
         trades.append(made)
     return Evaluation(
-        pd.DataFrame(stats),
+        pd.DataFrame(stats).reindex(next(iter(stats.values())).index),
         _long_predictions(predicted, decisions, targets),
         pd.DataFrame(net).rename_axis("timestamp"),
         pd.DataFrame(gross).rename_axis("timestamp"),
@@ -147,14 +150,14 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
     )
 
 
-def _table(prepared: Prepared, values: np.ndarray) -> pd.DataFrame:
+def _table(prepared: Prepared, values: Any) -> pd.DataFrame:
     """Turn `[asset, time]` into a table of the test assets over the test span."""
     panel = prepared.panel
     table = pd.DataFrame(
         np.asarray(values, np.float64).T, index=panel.timestamps, columns=list(panel.assets)
     )
     span = slice(prepared.test_first, prepared.test_last + 1)
-    return table.iloc[span][prepared.config.data.test_assets]
+    return table.iloc[span].loc[:, prepared.test_assets]
 
 
 def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
         support=config.task.support,
         query=config.task.query,
         embargo=config.task.embargo,
-        assets=config.data.train_assets,
+        assets=prepared.train_assets,
         first=prepared.train_first,
         last=prepared.train_last,
     )

@@ -38,6 +38,8 @@ class Prepared(NamedTuple):
         train_last: place of its last bar.
         test_first: place of the first bar of the test span.
         test_last: place of its last bar.
+        train_assets: assets that are meta-trained on.
+        test_assets: assets that are walked forward on.
         notes: what a reader of the results must know, such as assets left out.
     """
 
@@ -49,6 +51,8 @@ class Prepared(NamedTuple):
     train_last: int
     test_first: int
     test_last: int
+    train_assets: list[str]
+    test_assets: list[str]
     notes: tuple[str, ...]
 
 
@@ -132,7 +136,6 @@ def prepare(
         )
     scaled = {a: scaler.transform(tables[a]) for a in bars}
     panel = make_panel(bars, scaled, target_of(config))
-    spans = [int(panel.timestamps.searchsorted(timeline[place])) for place in spans]
     resolved = config.model_copy(
         update={
             "data": data.model_copy(
@@ -146,7 +149,19 @@ def prepare(
             "features": config.features.model_copy(update={"names": [f.name for f in features]}),
         }
     )
-    return Prepared(resolved, bars, panel, scaler, *spans, tuple(notes))
+    return Prepared(
+        config=resolved,
+        bars=bars,
+        panel=panel,
+        scaler=scaler,
+        train_first=int(panel.timestamps.searchsorted(timeline[spans[0]])),
+        train_last=int(panel.timestamps.searchsorted(timeline[spans[1]], side="right")) - 1,
+        test_first=int(panel.timestamps.searchsorted(timeline[spans[2]])),
+        test_last=int(panel.timestamps.searchsorted(timeline[spans[3]], side="right")) - 1,
+        train_assets=train_assets,
+        test_assets=test_assets,
+        notes=tuple(notes),
+    )
 
 
 def choose_features(config: Config, bars: Mapping[str, pd.DataFrame]) -> list[Feature]:
@@ -188,7 +203,7 @@ def _moment(text: str, timezone: str, end: bool) -> pd.Timestamp:
     return moment.tz_convert("UTC")
 
 
-def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex) -> list[int]:
+def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex) -> tuple[int, int, int, int]:
     """Return the places of the first and last bar of the meta-training and of the test span."""
 
     def first_from(key: str, text: str) -> int:
@@ -230,7 +245,7 @@ def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex) -> list[int]:
             f"from {timeline[0]} to {timeline[-1]}, and the meta-training span ends at "
             f"{timeline[train_last]}"
         )
-    return [train_first, train_last, test_first, test_last]
+    return train_first, train_last, test_first, test_last
 
 
 class _Needs(NamedTuple):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -228,12 +229,11 @@ def verdict(result: Result) -> str:
     """Say in one sentence what the headline method earned, against what it must beat."""
     stats = result.stats
     method = next(iter(result.checkpoints))
-    sharpe = stats.loc["Sharpe Ratio"].astype(float)
+    sharpe: dict[str, Any] = {name: stats.loc["Sharpe Ratio", name] for name in stats.columns}
     start, end = stats.loc["Start", method], stats.loc["End", method]
-    against = ", ".join(
-        f"{sharpe[name]:.2f} for {name} ({'beaten' if sharpe[method] > sharpe[name] else 'not beaten'})"
-        for name in (NO_ADAPTATION, FROM_SCRATCH, BUY_AND_HOLD)
-    )
+    rivals = (NO_ADAPTATION, FROM_SCRATCH, BUY_AND_HOLD)
+    outcome = {name: "beaten" if sharpe[method] > sharpe[name] else "not beaten" for name in rivals}
+    against = ", ".join(f"{sharpe[name]:.2f} for {name} ({outcome[name]})" for name in rivals)
     return (
         f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}, after costs, {method} had a Sharpe ratio of "
         f"{sharpe[method]:.2f}, against {against}. One stretch of history proves little by itself."
@@ -246,9 +246,8 @@ def _tear_sheet(result: Result) -> TearSheet:
     own = table[table["strategy"] == method]
     figures = ["Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
                "Win Rate [%]", "Correlation"]  # fmt: skip
-    sharpe = table.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False).loc[own.index]
-    others = [name for name in result.stats.columns if name != method]
-    assets = own[figures].join(sharpe[others].add_prefix("Sharpe: "))
+    sharpe = table.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False)
+    sharpe = sharpe.loc[own.index, list(result.stats.columns)]
     settings = result.config.model_dump(exclude_none=True)
     sections = {"run": {"seed": settings.pop("seed")}, **settings}
     return TearSheet(
@@ -261,7 +260,10 @@ def _tear_sheet(result: Result) -> TearSheet:
             "Meta-training": plot_training(result.history),
         },
         stats=result.stats,
-        assets=assets,
+        assets={
+            f"{method}, each asset traded alone with the whole capital": own[figures],
+            "Sharpe ratio of every strategy on each asset": sharpe,
+        },
         settings={
             name: {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in s.items()}
             for name, s in sections.items()

@@ -47,9 +47,10 @@ def compute_features(
     require_columns(bars, features, asset=asset)
     columns = {feature.name: feature.compute(bars) for feature in features}
     table = pd.DataFrame(columns, index=bars.index, dtype="float64")
-    whole = np.isfinite(table.to_numpy()).all(axis=1)
-    whole[: longest_warm_up(features)] = False
-    return table.where(pd.Series(whole, index=table.index), axis=0)
+    whole = np.isfinite(table.to_numpy()).all(axis=1, keepdims=True)
+    table = table.where(np.broadcast_to(whole, table.shape))
+    table.iloc[: longest_warm_up(features)] = np.nan
+    return table
 
 
 def longest_warm_up(features: Sequence[Feature]) -> int:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -161,11 +162,10 @@ def fit(
         tasks = jax.eval_shape(sampler, key)
         x = jnp.zeros(tasks.support.x.shape[1:], tasks.support.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
-    start = state.step
-    state, history = _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state)
+    result, history = _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state)
     if not isinstance(history.loss, jax.core.Tracer):
-        require_finite(history, first_step=int(start))
-    return state, history
+        require_finite(history, first_step=int(state.step))
+    return result, history
 
 
 def tasks_of_step(sampler: Sampler, key: Key[Array, ""], step: int | Int[Array, ""]) -> Task:

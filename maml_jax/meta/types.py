@@ -11,7 +11,7 @@ Params: TypeAlias = Any
 Info: TypeAlias = Any
 """Any pytree of arrays that describes what happened and feeds nothing back."""
 
-Scalar: TypeAlias = Float[Array, ""] | float
+Scalar: TypeAlias = Float[Array, ""]
 
 
 class Batch(NamedTuple):

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ class TearSheet(NamedTuple):
         notes: what a reader must know before the figures.
         figures: by caption.
         stats: one column per strategy, one row per figure.
-        assets: one row per asset.
+        assets: by caption, tables with one row per asset.
         settings: `section -> key -> value`.
         versions: `package -> version`.
     """
@@ -31,7 +32,7 @@ class TearSheet(NamedTuple):
     notes: tuple[str, ...]
     figures: Mapping[str, Figure]
     stats: pd.DataFrame
-    assets: pd.DataFrame
+    assets: Mapping[str, pd.DataFrame]
     settings: Mapping[str, Mapping[str, object]]
     versions: Mapping[str, str]
 
@@ -45,7 +46,7 @@ def render(sheet: TearSheet) -> str:
         sheet=sheet,
         images={caption: _image(figure) for caption, figure in sheet.figures.items()},
         stats=format_table(sheet.stats),
-        assets=format_table(sheet.assets),
+        assets={caption: format_table(table) for caption, table in sheet.assets.items()},
     )
 
 
@@ -70,9 +71,9 @@ def format_value(value: object) -> str:
         return NONE
     if isinstance(value, bool | str):
         return str(value)
-    if isinstance(value, int) or (hasattr(value, "dtype") and value.dtype.kind in "iu"):
+    if isinstance(value, int | np.integer):
         return f"{value:,d}"
-    return f"{value:,.2f}"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 def _image(figure: Figure) -> str:

@@ -90,16 +90,24 @@ def make_panel(
         returns[i, place] = fill_return(bars[asset], target.fill, asset=asset)
         valid[i, place] = whole
         label_end[i, place[known]] = ends[known]
-    arrays = map(jnp.asarray, (x, y, returns, valid, label_end))
-    return Panel(*arrays, timestamps, assets, names)
+    return Panel(
+        features=jnp.asarray(x),
+        targets=jnp.asarray(y),
+        returns=jnp.asarray(returns),
+        valid=jnp.asarray(valid),
+        label_end=jnp.asarray(label_end),
+        timestamps=timestamps,
+        assets=assets,
+        feature_names=names,
+    )
 
 
 def assets_timeline(bars: Mapping[str, pd.DataFrame]) -> pd.DatetimeIndex:
     """Return the union of the assets' timestamps, ascending."""
-    timeline = next(iter(bars.values())).index
-    for frame in bars.values():
-        timeline = timeline.union(frame.index)
-    return timeline
+    timeline = pd.Index([])
+    for i, frame in enumerate(bars.values()):
+        timeline = timeline.union(frame.index) if i else frame.index
+    return pd.DatetimeIndex(timeline)
 
 
 def labelled_rows(panel: Panel) -> LabelledRows:
