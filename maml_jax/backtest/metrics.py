@@ -173,7 +173,7 @@ def bars_per_year(index: pd.DatetimeIndex) -> float:
         per_year = 365 * _DAY / step
         return float(min((1, 2, 4, 12, 26, 52, 122, 182), key=lambda n: abs(np.log(per_year / n))))
     days = index.normalize().unique()
-    weekdays, saturdays = (days.dayofweek < 5).sum(), (days.dayofweek == 5).sum()
+    weekdays, saturdays = (days.day_of_week < 5).sum(), (days.day_of_week == 5).sum()
     has_weekends = saturdays > 0.1 * weekdays
     if step > 0.5 * _DAY:
         return 365.0 if has_weekends else 252.0

@@ -52,13 +52,13 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which bars, which assets, which dates."""
 
-    path: str | list[str] = "builtin"
+    path: str | tuple[str, ...] = "builtin"
     """CSV or Parquet files, relative to the working directory; "builtin" for the built-in bars."""
-    assets: list[str] | None = None
+    assets: tuple[str, ...] | None = None
     """Assets to read; default all."""
-    train_assets: list[str] | None = None
+    train_assets: tuple[str, ...] | None = None
     """Assets to meta-train on; default all."""
-    test_assets: list[str] | None = None
+    test_assets: tuple[str, ...] | None = None
     """Assets to walk forward on; default all."""
     train_start: Moment | None = None
     train_end: Moment | None = None
@@ -75,10 +75,10 @@ class DataConfig(_Section):
 class FeaturesConfig(_Section):
     """Which features, over which windows (in bars)."""
 
-    names: list[str] | None = None
+    names: tuple[str, ...] | None = None
     """Default: all that the columns of the bars allow."""
     window: Annotated[int, Field(ge=2)] = 20
-    returns: list[Count] = [1, 5, 10]
+    returns: tuple[Count, ...] = (1, 5, 10)
     fast: Count = 12
     slow: Count = 26
     clip: Positive | None = 5.0
@@ -101,7 +101,7 @@ class FeaturesConfig(_Section):
     def catalogue(self):
         """Return all features over these windows, by name."""
         return technical_features(
-            window=self.window, returns=tuple(self.returns), fast=self.fast, slow=self.slow
+            window=self.window, returns=self.returns, fast=self.fast, slow=self.slow
         )
 
 
@@ -126,14 +126,14 @@ class TaskConfig(_Section):
 class ModelConfig(_Section):
     """The network."""
 
-    hidden: list[Count] = [64, 64]
+    hidden: tuple[Count, ...] = (64, 64)
     activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
 
 
 class LearnerConfig(_Section):
     """Which meta-learners, and how they adapt."""
 
-    methods: list[Literal["maml", "fomaml"]] = ["maml", "fomaml"]
+    methods: tuple[Literal["maml", "fomaml"], ...] = ("maml", "fomaml")
     """The first one is the headline; baselines start from its meta-parameters."""
     inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     inner_learning_rate: Positive = 0.005

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from maml_jax.errors import TrainingError
-from maml_jax.experiment.config import Config
+from maml_jax.experiment.config import Config, LearnerConfig, ModelConfig, TrainingConfig
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.learners import maml
 from maml_jax.meta import MetaLearner, exact, first_order, fit
@@ -33,22 +34,35 @@ _LONGEST_CALL = 100
 
 
 def make_learner(config: Config, method: str) -> MetaLearner:
-    """Make the learner that the settings describe."""
-    settings = config.learner
-    model = mlp((*config.model.hidden, 1), activation=_ACTIVATIONS[config.model.activation])
+    """Return the learner that the settings describe; the same one for the same settings.
+
+    Compiled programs belong to a learner, so a second run in one process compiles nothing anew.
+    """
+    return _learner(config.model, config.learner, method)
+
+
+@lru_cache(maxsize=32)
+def _learner(network: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
     rate = settings.inner_learning_rate
-    inner_optimizer = {
-        "sgd": lambda: optax.sgd(rate),
-        "momentum": lambda: optax.sgd(rate, momentum=0.9),
-        "adam": lambda: optax.adam(rate, eps_root=1e-8),
-    }[settings.inner_optimizer]()
-    gradient = first_order() if method == "fomaml" else exact(remat=settings.remat)
+    if settings.inner_optimizer == "adam":
+        inner_optimizer = optax.adam(rate, eps_root=1e-8)
+    else:
+        momentum = 0.9 if settings.inner_optimizer == "momentum" else None
+        inner_optimizer = optax.sgd(rate, momentum=momentum)
     return maml(
-        model,
+        mlp((*network.hidden, 1), activation=_ACTIVATIONS[network.activation]),
         inner_optimizer=inner_optimizer,
         inner_steps=settings.inner_steps,
-        gradient=gradient,
+        gradient=first_order() if method == "fomaml" else exact(remat=settings.remat),
     )
+
+
+@lru_cache(maxsize=32)
+def _outer_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+    rate = training.learning_rate
+    if training.schedule == "cosine":
+        return optax.adam(optax.cosine_decay_schedule(rate, training.steps, alpha=0.01))
+    return optax.adam(rate)
 
 
 def initial_params(config: Config, learner: MetaLearner, features: int) -> Params:
@@ -86,7 +100,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
         last=prepared.train_last,
     )
     sampler = market_sampler(prepared.panel, windows, meta_batch=training.meta_batch)
-    optimizer = optax.adam(_schedule(config))
+    optimizer = _outer_optimizer(training)
     key = jax.random.key(config.seed)
     state, histories = None, []
     with _progress(f"meta-training {method}", training.steps) as advance:
@@ -115,13 +129,6 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
             advance(steps, training.meta_batch, float(histories[-1]["loss"].mean()))
     history = pd.concat(histories, ignore_index=True).rename_axis("step")
     return state.params, history
-
-
-def _schedule(config: Config):
-    training = config.training
-    if training.schedule == "cosine":
-        return optax.cosine_decay_schedule(training.learning_rate, training.steps, alpha=0.01)
-    return training.learning_rate
 
 
 def _split(steps: int) -> list[int]:

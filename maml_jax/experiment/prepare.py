@@ -140,13 +140,15 @@ def prepare(
         update={
             "data": data.model_copy(
                 update={
-                    "train_assets": train_assets,
-                    "test_assets": test_assets,
+                    "train_assets": tuple(train_assets),
+                    "test_assets": tuple(test_assets),
                     "train_end": data.train_end or timeline[spans[1]].isoformat(),
                     "test_start": data.test_start or timeline[spans[2]].isoformat(),
                 }
             ),
-            "features": config.features.model_copy(update={"names": [f.name for f in features]}),
+            "features": config.features.model_copy(
+                update={"names": tuple(f.name for f in features)}
+            ),
         }
     )
     return Prepared(

@@ -265,7 +265,7 @@ def _tear_sheet(result: Result) -> TearSheet:
             "Sharpe ratio of every strategy on each asset": sharpe,
         },
         settings={
-            name: {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in s.items()}
+            name: {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in s.items()}
             for name, s in sections.items()
         },
         versions={name: version(name) for name in _PACKAGES},

@@ -145,7 +145,7 @@ def _named(config: Config, bars: Bars | None) -> Config:
         path = MEMORY
     elif path not in ("builtin", MEMORY):
         paths = [path] if isinstance(path, str) else path
-        absolute = [str(Path(each).absolute()) for each in paths]
+        absolute = tuple(str(Path(each).absolute()) for each in paths)
         path = absolute[0] if isinstance(path, str) else absolute
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 

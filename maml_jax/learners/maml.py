@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.losses import squared_error
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, Model, Params, Task
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
 INNER_LEARNING_RATE = 0.005
 """Chosen for market-like noise: larger rates let adaptation fit the noise of the support set."""
@@ -27,7 +27,7 @@ class MamlInfo(NamedTuple):
 
 
 def maml(
-    model: Model,
+    model: ModelLike,
     *,
     inner_optimizer: optax.GradientTransformation | None = None,
     inner_steps: int = 5,

@@ -4,6 +4,8 @@ A mode is a function with the signature of `descend`. All modes compute the same
 they differ in the derivative of these with respect to where the descent began, and in its cost.
 """
 
+import math
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -36,16 +38,7 @@ class _Exact(NamedTuple):
 
     def __call__(self, objective, optimizer, params, context, steps):
         require_differentiable(optimizer, params)
-        if not self.remat:
-            return descend(objective, optimizer, params, context, steps)
-        return descend(
-            objective,
-            optimizer,
-            params,
-            context,
-            steps,
-            wrap_step=lambda step: jax.checkpoint(step, prevent_cse=False),
-        )
+        return descend(objective, optimizer, params, context, steps, remat=self.remat)
 
 
 class _FirstOrder(NamedTuple):
@@ -83,10 +76,6 @@ def first_order() -> GradientMode:
     return _FirstOrder()
 
 
-def _squared_norm(params: Params) -> Float[Array, ""]:
-    return optax.tree.norm(params, squared=True)
-
-
 def require_differentiable(optimizer: optax.GradientTransformation, params: Params) -> None:
     """Refuse an inner optimizer whose update has no derivative where a gradient entry is zero.
 
@@ -101,28 +90,36 @@ def require_differentiable(optimizer: optax.GradientTransformation, params: Para
     Raises:
         GradientError: if the derivative of the first update is NaN at a gradient that holds zeros.
     """
-    optimizer = optax.with_extra_args_support(optimizer)
-
-    def half_zero(leaf):
-        flat = jnp.arange(leaf.size) % 2
-        return flat.reshape(leaf.shape).astype(leaf.dtype)
-
-    with jax.ensure_compile_time_eval():
-        shapes = jax.tree.map(
-            lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), params
-        )
-        grad = jax.tree.map(half_zero, shapes)
-
-        def first_update(grad):
-            # Line searches ask for the objective; any smooth one shows whether they differentiate.
-            extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm}
-            return optimizer.update(grad, optimizer.init(shapes), shapes, **extra)[0]
-
-        _, slope = jax.jvp(first_update, (grad,), (jax.tree.map(jnp.ones_like, grad),))
-        is_nan = any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(slope))
-    if is_nan:
+    leaves, structure = jax.tree.flatten(params)
+    # An update treats entries alike, so two along each axis will do.
+    shapes = tuple((tuple(min(n, 2) for n in jnp.shape(p)), jnp.result_type(p)) for p in leaves)
+    if not _differentiates_at_zero(optimizer, structure, shapes):
         raise GradientError(
             "the inner optimizer cannot be differentiated where a gradient entry is zero: the "
             "meta-gradient would be NaN. It holds a square root; give it a positive eps_root, as "
             "in optax.adam(0.01, eps_root=1e-8), or use gradient=first_order()"
         )
+
+
+@lru_cache(maxsize=128)
+def _differentiates_at_zero(optimizer, structure, shapes) -> bool:
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def half_zero(shape, dtype):
+        return (jnp.arange(math.prod(shape)) % 2).reshape(shape).astype(dtype)
+
+    with jax.ensure_compile_time_eval():
+        params = jax.tree.unflatten(structure, [jnp.zeros(*shape) for shape in shapes])
+        grad = jax.tree.unflatten(structure, [half_zero(*shape) for shape in shapes])
+
+        def first_update(grad):
+            # Line searches ask for the objective; any smooth one shows whether they differentiate.
+            extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm}
+            return optimizer.update(grad, optimizer.init(params), params, **extra)[0]
+
+        _, slope = jax.jvp(first_update, (grad,), (jax.tree.map(jnp.ones_like, grad),))
+        return not any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(slope))
+
+
+def _squared_norm(params: Params) -> Float[Array, ""]:
+    return optax.tree.norm(params, squared=True)

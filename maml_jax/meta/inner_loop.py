@@ -1,6 +1,6 @@
 """Adaptation by gradient descent, with any optax transformation, as one scan."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -25,6 +25,7 @@ class Objective(Protocol):
     def __call__(self, params: Params, context: Any, /) -> Scalar: ...
 
 
+@partial(jax.jit, static_argnames=("objective", "optimizer", "steps", "remat"), inline=True)
 def descend(
     objective: Objective,
     optimizer: optax.GradientTransformation,
@@ -32,14 +33,15 @@ def descend(
     context: Any,
     steps: int,
     *,
-    wrap_step: Callable[[Callable], Callable] = lambda step: step,
+    remat: bool = False,
 ) -> tuple[Params, Float[Array, " steps"]]:
     r"""Take `steps` steps of an optax optimizer from `params`.
 
     $$\theta_{k+1} = \theta_k + u_k(\nabla_\theta L(\theta_k)), \quad k = 0 \dots K-1$$
 
     where $u$ is the optimizer's update, for SGD $u(g) = -\alpha g$ (Finn et al., 2017,
-    arXiv:1703.03400, equation 1).
+    arXiv:1703.03400, equation 1). Compiled once for each objective, optimizer and number of steps,
+    so that repeated calls outside of `jit` are fast too.
 
     Args:
         objective: `(params, context) -> scalar`.
@@ -47,7 +49,7 @@ def descend(
         params: the start, any pytree of arrays.
         context: passed to `objective` at every step.
         steps: how many steps to take, >= 0.
-        wrap_step: applied to the step function, for rematerialisation.
+        remat: recompute each step on the way back instead of storing its intermediate values.
 
     Returns:
         The parameters after the last step, and the objective before each step.
@@ -72,7 +74,10 @@ def descend(
         )
         return (optax.apply_updates(params, updates), opt_state), value
 
+    if remat:
+        step = jax.checkpoint(step, prevent_cse=False)
     start = (params, optimizer.init(params))
-    unroll = max(1, min(steps, UNROLL))
-    (params, _), values = lax.scan(wrap_step(step), start, None, length=steps, unroll=unroll)
+    (params, _), values = lax.scan(
+        step, start, None, length=steps, unroll=max(1, min(steps, UNROLL))
+    )
     return params, values

@@ -54,6 +54,21 @@ class ApplyFn(Protocol):
     def __call__(self, params: Params, x: Float[Array, "..."], /) -> Float[Array, "..."]: ...
 
 
+@runtime_checkable
+class ModelLike(Protocol):
+    """Anything with `init` and `apply`: a `Model`, a `flax.linen` module, a user's own."""
+
+    @property
+    def init(self) -> InitFn:
+        """Makes fresh parameters."""
+        ...
+
+    @property
+    def apply(self) -> ApplyFn:
+        """Computes outputs."""
+        ...
+
+
 class Model(NamedTuple):
     """A network as a pair of pure functions; a `flax.linen` module fits in its place as it is."""
 

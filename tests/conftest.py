@@ -1,0 +1,20 @@
+"""Checks the shapes in signatures during tests, and keeps JAX on the CPU."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests wait for the compiler, hardly ever for what it made.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+CHECKED = ["maml_jax.meta", "maml_jax.learners", "maml_jax.models", "maml_jax.tasks"]
+install_import_hook(CHECKED, "beartype.beartype")
+
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.load_profile("default")
