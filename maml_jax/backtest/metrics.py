@@ -177,9 +177,12 @@ def bars_per_year(index: pd.DatetimeIndex) -> float:
     has_weekends = saturdays > 0.1 * weekdays
     if step > 0.5 * _DAY:
         return 365.0 if has_weekends else 252.0
-    if has_weekends or len(days) < 3:
+    counts = _bars_of_days(index, step)
+    usual = np.median(counts[1:-1] if len(counts) > 2 else counts)
+    met_no_weekend = not (pd.date_range(days[0], days[-1]).day_of_week == 5).any()
+    if has_weekends or (met_no_weekend and usual >= 0.9 * (_DAY / step)):
         return float(365 * _DAY / step)
-    return float(252 * np.median(_bars_of_days(index, step)[1:-1]))
+    return float(252 * usual)
 
 
 def _bars_of_days(index: pd.DatetimeIndex, step: pd.Timedelta) -> Float[np.ndarray, " day"]:

@@ -1,5 +1,6 @@
 """What a schedule of weights earns, gross and net of costs, and the trades that it makes."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -114,9 +115,8 @@ def list_trades(
 def _trades_of(asset, weights: pd.Series, returns: pd.Series, rate: float):
     index, weight, earned = weights.index, weights.to_numpy(float), returns.to_numpy(float)
     side = np.sign(weight)
-    starts = np.flatnonzero(np.diff(side, prepend=0.0) != 0)
-    ends = np.append(starts[1:], len(side))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    changes = np.flatnonzero(np.diff(side, prepend=0.0) != 0).tolist()
+    for start, end in itertools.pairwise([*changes, len(side)]):
         if side[start] == 0:
             continue
         held = weight[start:end]

@@ -58,6 +58,11 @@ class Result:
         return self._evaluated().returns
 
     @property
+    def gross(self) -> pd.DataFrame:
+        """Return per bar before costs, one column per strategy."""
+        return self._evaluated().gross
+
+    @property
     def trades(self) -> pd.DataFrame:
         """One row per trade."""
         return self._evaluated().trades

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from maml_jax.errors import ShapeError
@@ -68,6 +69,7 @@ def from_nnx_shaped(make: Callable[[nnx.Rngs, jax.ShapeDtypeStruct], nnx.Module]
         return nnx.to_pure_dict(params)
 
     def apply(params, x, /):
+        x = jnp.asarray(x)
         graph, state = structure(x.shape[-1], x.dtype)
         state = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
         return nnx.merge(graph, state)(x)

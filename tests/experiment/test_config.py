@@ -1,0 +1,99 @@
+from datetime import date
+
+import pytest
+
+from maml_jax.errors import ConfigError
+from maml_jax.experiment import Config, load_config
+from maml_jax.experiment.config import parse_override
+
+
+def test_the_built_in_example_is_the_default():
+    config = load_config()
+    assert config.data.test_assets == ("SP500", "NASDAQ", "WTI")
+    assert config.data.train_end == "2009-12-31"
+
+
+def test_written_settings_read_back_the_same(tmp_path):
+    config = load_config(None, {"training.steps": 7, "features.names": ["rsi", "macd"]})
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml())
+    assert load_config(path) == config
+
+
+def test_overrides_may_be_dotted_or_nested():
+    nested = load_config({}, {"training": {"steps": 5}, "seed": 3})
+    dotted = load_config({}, {"training.steps": 5, "seed": 3})
+    assert nested == dotted
+    assert (nested.training.steps, nested.seed) == (5, 3)
+
+
+@pytest.mark.parametrize("value", ["2009-12-31", date(2009, 12, 31)])
+def test_dates_may_be_text_or_toml(value):
+    assert load_config({"data.train_end": value}).data.train_end == "2009-12-31"
+
+
+FAULTS = {
+    "unknown section": ({"trainning.steps": 5}, r"unknown key 'trainning'; there are .*'training'"),
+    "unknown key": ({"training.step": 5}, r"unknown key 'training.step'; there are .*'steps'"),
+    "wrong type": ({"training.steps": "many"}, r"key 'training.steps': .*integer.*'many'"),
+    "fraction of a step": ({"training.steps": 1.5}, r"key 'training.steps'"),
+    "too small": ({"task.support": 0}, r"key 'task.support': .*greater than or equal to 1.*got 0"),
+    "negative cost": ({"backtest.fee": -0.1}, r"key 'backtest.fee'"),
+    "not finite": ({"learner.inner_learning_rate": float("inf")}, r"inner_learning_rate.*finite"),
+    "unknown choice": ({"target.fill": "next_week"}, r"key 'target.fill'.*'next_open'"),
+    "unknown method": ({"learner.methods": ["mamml"]}, r"key 'learner.methods.0'"),
+    "method twice": ({"learner.methods": ["maml", "maml"]}, r"none twice"),
+    "unknown feature": ({"features.names": ["rsi", "zzz"]}, r"unknown features \['zzz'\]"),
+    "no features": ({"features.names": []}, r"at least one feature"),
+    "spans reversed": ({"features.fast": 30}, r"key 'features': fast \(30\) must be shorter"),
+    "no date": ({"data.train_end": "yesterdayish"}, r"key 'data.train_end'.*not a date"),
+    "section as value": ({"training": 5}, r"key 'training'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_names_its_key(fault):
+    values, message = FAULTS[fault]
+    with pytest.raises(ConfigError, match=message):
+        load_config(values)
+
+
+def test_several_faults_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"training.steps.*backtest.fee"):
+        load_config({"training.steps": 0, "backtest.fee": -1})
+
+
+def test_files_that_are_missing_or_no_toml_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: no such config file"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("steps = = 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml: cannot be read as TOML.*line 1"):
+        load_config(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"bad\.toml: cannot be read"):
+        load_config(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training.steps=5", ("training.steps", 5)),
+        ("data.path=a b.csv", ("data.path", "a b.csv")),
+        ('data.path="a.csv"', ("data.path", "a.csv")),
+        ("learner.methods=['maml']", ("learner.methods", ["maml"])),
+        ("data.train_end=2009-12-31", ("data.train_end", date(2009, 12, 31))),
+        ("backtest.fee = 1e-3", ("backtest.fee", 1e-3)),
+    ],
+)
+def test_overrides_of_the_command_line(text, expected):
+    assert parse_override(text) == expected
+
+
+@pytest.mark.parametrize("text", ["training.steps", "=5", ""])
+def test_overrides_without_key_or_value_are_refused(text):
+    with pytest.raises(ConfigError, match="expected key=value"):
+        parse_override(text)
+
+
+def test_settings_can_be_hashed_and_compared():
+    assert hash(Config()) == hash(Config())

@@ -1,0 +1,107 @@
+import subprocess
+import sys
+
+import pytest
+from helpers import random_market
+
+from maml_jax import cli
+
+CONFIG = """
+[data]
+path = "market.csv"
+train_end = 2020-06-08
+test_start = 2020-06-09
+[features]
+window = 5
+fast = 3
+slow = 5
+[target]
+horizon = 3
+volatility_window = 5
+[task]
+support = 10
+query = 5
+[model]
+hidden = [8]
+[learner]
+methods = ["maml"]
+inner_steps = 2
+[training]
+steps = 4
+meta_batch = 4
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    import pandas as pd
+
+    market = pd.concat(random_market(count=260, assets=2), names=["symbol"])
+    market.reset_index().to_csv(tmp_path / "market.csv", index=False)
+    (tmp_path / "config.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Run the command line in this process; return exit code, standard output and error."""
+    monkeypatch.setattr(sys, "argv", ["maml-jax", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+        raise SystemExit(0)
+    captured = capsys.readouterr()
+    return end.value.code or 0, captured.out, captured.err
+
+
+def test_run_prints_a_table_and_writes_a_report(folder, monkeypatch, capsys):
+    code, out, err = call(monkeypatch, capsys, "run", "config.toml", "--out", "runs/a")
+    assert code == 0, err
+    for text in ("Sharpe Ratio", "maml", "buy and hold", "from scratch", "runs/a/report.html"):
+        assert text in out
+    assert (folder / "runs" / "a" / "report.html").is_file()
+    assert err == ""
+
+
+def test_train_backtest_and_report_go_together(folder, monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "train", "config.toml", "--out", "a")
+    assert (code, "query loss" in out) == (0, True)
+    code, out, _ = call(monkeypatch, capsys, "backtest", "a", "--set", "backtest.fee=0.002")
+    assert (code, "Sharpe Ratio" in out) == (0, True)
+    code, out, _ = call(monkeypatch, capsys, "report", "a", "--out", "x.html")
+    assert (code, (folder / "x.html").is_file()) == (0, True)
+
+
+FAULTS = {
+    "unknown key": (["run", "config.toml", "--set", "training.stepz=5"], "training.stepz"),
+    "no value": (["run", "config.toml", "--set", "training.steps"], "expected key=value"),
+    "missing config": (["run", "none.toml"], "none.toml: no such config file"),
+    "missing bars": (["run", "config.toml", "--set", "data.path=no.csv"], "no.csv: no such file"),
+    "existing output": (["run", "config.toml", "--out", "."], "exists already"),
+    "no run": (["backtest", "nowhere"], "no run directory"),
+    "no run to report": (["report", "nowhere"], "no run directory"),
+    "diverging": (
+        ["run", "config.toml", "--set", "learner.inner_learning_rate=1e30", "--out", "b"],
+        "stopped at step 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_is_exit_code_2_and_one_line(folder, monkeypatch, capsys, fault):
+    arguments, message = FAULTS[fault]
+    before = sorted(p.name for p in folder.iterdir())
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert sorted(p.name for p in folder.iterdir()) in (before, sorted([*before, "runs"]))
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "maml_jax", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("run", "train", "backtest", "report"):
+        assert command in done.stdout
