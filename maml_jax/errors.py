@@ -1,5 +1,7 @@
 """The exceptions that maml_jax raises on purpose, all under one base class."""
 
+from typing import Any
+
 
 class MamlJaxError(Exception):
     """Base class: catch this to catch everything that maml_jax raises on purpose."""
@@ -27,12 +29,18 @@ class TrainingError(MamlJaxError, ArithmeticError):
     Attributes:
         step: the meta-step at which it happened.
         tasks: the places in that step's meta-batch whose loss is not finite.
+        state: the state of meta-training before that step, to save or to go on from.
+        history: what was seen in the steps before it.
     """
 
-    def __init__(self, message: str, *, step: int, tasks: list[int]):
+    def __init__(
+        self, message: str, *, step: int, tasks: list[int], state: Any = None, history: Any = None
+    ):
         super().__init__(message)
         self.step = step
         self.tasks = tasks
+        self.state = state
+        self.history = history
 
 
 class RunError(MamlJaxError, OSError):

@@ -40,8 +40,8 @@ def annual_volatility(returns: Returns, bars_per_year: float) -> float:
 
 
 def total_return(returns: Returns) -> float:
-    r"""Total return, $\prod (1 + r_t) - 1$."""
-    return float(np.prod(1 + _values(returns)) - 1)
+    r"""Total return, $\prod (1 + r_t) - 1$; -1 once the equity is lost."""
+    return float(np.prod(_growth(returns)) - 1)
 
 
 def cagr(returns: Returns, bars_per_year: float) -> float:
@@ -49,7 +49,8 @@ def cagr(returns: Returns, bars_per_year: float) -> float:
     r = _values(returns)
     if not len(r):
         return np.nan
-    return float(max(np.prod(1 + r), 0.0) ** (bars_per_year / len(r)) - 1)
+    with np.errstate(over="ignore"):
+        return float(np.prod(_growth(r)) ** (bars_per_year / len(r)) - 1)
 
 
 def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
@@ -57,7 +58,7 @@ def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
 
     The starting equity of 1 counts as a maximum.
     """
-    equity = np.cumprod(1 + _values(returns))
+    equity = np.cumprod(_growth(returns))
     return equity / np.maximum.accumulate(np.maximum(equity, 1.0)) - 1
 
 
@@ -136,9 +137,11 @@ def information_coefficient(
     p, y = predictions.where(both), outcomes.where(both)
     if rank:
         p, y = p.rank(axis=1), y.rank(axis=1)
+    usable = (both.sum(axis=1) >= 3) & (p.max(axis=1) > p.min(axis=1))
+    usable &= y.max(axis=1) > y.min(axis=1)
     p, y = p.sub(p.mean(axis=1), axis=0), y.sub(y.mean(axis=1), axis=0)
     size = np.sqrt((p**2).sum(axis=1) * (y**2).sum(axis=1))
-    usable = (both.sum(axis=1) >= 3) & (size > 0)
+    usable &= size > 0
     return ((p * y).sum(axis=1)[usable] / size[usable]).rename("rank_ic" if rank else "ic")
 
 
@@ -180,7 +183,7 @@ def bars_per_year(index: pd.DatetimeIndex) -> float:
     counts = _bars_of_days(index, step)
     usual = np.median(counts[1:-1] if len(counts) > 2 else counts)
     met_no_weekend = not (pd.date_range(days[0], days[-1]).day_of_week == 5).any()
-    if has_weekends or (met_no_weekend and usual >= 0.9 * (_DAY / step)):
+    if has_weekends or len(days) < 3 or (met_no_weekend and usual >= 0.9 * (_DAY / step)):
         return float(365 * _DAY / step)
     return float(252 * usual)
 
@@ -194,6 +197,11 @@ def _bars_of_days(index: pd.DatetimeIndex, step: pd.Timedelta) -> Float[np.ndarr
 
 def _values(returns: Returns) -> np.ndarray:
     return np.asarray(returns, float)
+
+
+def _growth(returns: Returns) -> np.ndarray:
+    """Growth of the equity per bar; a loss of more than all of it leaves nothing, for good."""
+    return np.maximum(1 + _values(returns), 0.0)
 
 
 def _deviation(r: np.ndarray) -> float:

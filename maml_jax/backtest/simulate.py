@@ -100,12 +100,13 @@ def list_trades(
         closed at the end).
     """
     costs = Costs() if costs is None else costs
-    weights, returns = _as_frame(weights), _as_frame(returns).fillna(0.0)
-    rows = [
-        trade
-        for asset in weights.columns
-        for trade in _trades_of(asset, weights[asset], returns[asset], costs.rate)
-    ]
+    weights, returns = _as_frame(weights), _as_frame(returns)
+    rows = []
+    for asset in weights.columns:
+        # An asset's own bars, and the one at which a position in an ended asset is closed.
+        own = returns[asset].notna() | (weights[asset].diff() != 0)
+        earned = returns.loc[own, asset].fillna(0.0)
+        rows += _trades_of(asset, weights.loc[own, asset], earned, costs.rate)
     columns = ["asset", "side", "entry", "exit", "bars", "gross", "net", "open"]
     if not rows:
         return pd.DataFrame({c: [] for c in columns})

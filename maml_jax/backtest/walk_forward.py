@@ -50,36 +50,54 @@ def walk_forward(
     """
     if window < 1:
         raise ValueError(f"walk-forward needs a window of at least 1 row, got {window}")
+    due, complete = due_predictions(panel, window=window, first=first, last=last, assets=assets)
+    asset, time = np.nonzero(due)
+    asks = np.stack([asset, time, complete[due]], axis=1).astype(np.int32)
     rows = labelled_rows(panel)
-    shape = (len(panel.assets), len(panel.timestamps))
-    last = shape[1] - 1 if last is None else last
-    wanted = np.zeros(shape, bool)
-    wanted[asset_numbers(panel, assets), first : last + 1] = True
-    asset, time = np.nonzero(wanted & np.asarray(panel.valid))
-    complete = _complete_rows(rows, shape)[asset, time]
-    enough = complete >= window
-    asks = np.stack([asset, time, complete], axis=1)[enough].astype(np.int32)
     result = _predict_all(
         learner, window, steps, chunk, meta_params, panel.features, panel.targets, rows.time, asks
     )
 
     def place(values):
-        full = np.full(shape, np.nan, np.float32)
+        full = np.full(due.shape, np.nan, np.float32)
         full[asks[:, 0], asks[:, 1]] = np.asarray(values, np.float32).reshape(len(asks))
         return full
 
     return jax.tree.map(place, result)
 
 
-def _complete_rows(rows, shape) -> np.ndarray:
-    """Count, for each asset and bar, the labelled rows whose labels are complete at that bar."""
-    times = np.arange(shape[1])
-    return np.stack(
+def due_predictions(
+    panel: Panel,
+    *,
+    window: int,
+    first: int = 0,
+    last: int | None = None,
+    assets: Sequence[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say where `walk_forward` predicts.
+
+    Args:
+        panel: the bars.
+        window: rows to adapt on.
+        first: as for `walk_forward`.
+        last: as for `walk_forward`.
+        assets: as for `walk_forward`.
+
+    Returns:
+        Whether a prediction is due, and how many labels are complete, both `[asset, time]`.
+    """
+    rows, valid = labelled_rows(panel), np.asarray(panel.valid)
+    wanted = np.zeros(valid.shape, bool)
+    stop = valid.shape[1] if last is None else last + 1
+    wanted[asset_numbers(panel, assets), first:stop] = True
+    times = np.arange(valid.shape[1])
+    complete = np.stack(
         [
             np.searchsorted(ends[:count], times, side="right")
             for ends, count in zip(rows.label_end, rows.count, strict=True)
         ]
     )
+    return wanted & valid & (complete >= window), complete
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

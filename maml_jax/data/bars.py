@@ -180,7 +180,8 @@ def _by_asset(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
             names = table.columns.get_level_values(1 - level)
             flat = table.set_axis(table.columns.get_level_values(level), axis="columns")
             return {
-                str(name): flat.loc[:, names == name].dropna(how="all") for name in names.unique()
+                str(name): pd.DataFrame(flat.loc[:, names == name]).dropna(how="all")
+                for name in names.unique()
             }
     raise DataError(f"{source}: columns have several levels and none of two holds 'close'")
 

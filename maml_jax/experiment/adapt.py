@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from maml_jax.data import as_bars
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.learn import make_learner
-from maml_jax.experiment.prepare import choose_features, target_of
+from maml_jax.experiment.prepare import choose_features, reading_options, target_of
 from maml_jax.features import compute_features, compute_target, longest_warm_up
 from maml_jax.meta import Batch, Prediction
 from maml_jax.meta.types import Params
@@ -48,13 +47,12 @@ class Adapted(NamedTuple):
         Raises:
             DataError: if the bars will not do, or are no more than the warm-up.
         """
-        name, frame = _one_asset(bars)
-        table = _features(self.checkpoint, name, frame).dropna()
+        rows = _rows(self.checkpoint, bars)
+        table = rows.features.dropna()
         if table.empty:
-            warm_up = longest_warm_up(choose_features(self.checkpoint.config, {name: frame}))
             raise DataError(
-                f"{name}: a prediction needs at least {warm_up + 1} bars (warm-up {warm_up} + 1), "
-                f"and there are {len(frame)}"
+                f"{rows.asset}: a prediction needs at least {rows.warm_up + 1} bars (warm-up "
+                f"{rows.warm_up} + 1), and there are {len(rows.features)}"
             )
         learner = make_learner(self.checkpoint.config, self.checkpoint.method)
         result = learner.predict(self.params, jnp.asarray(table.to_numpy(), jnp.float32))
@@ -81,34 +79,38 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
         DataError: if the bars will not do, or hold no row with a complete label; the message says
             how many bars are needed.
     """
-    name, frame = _one_asset(bars)
-    config = checkpoint.config
-    target = target_of(config)
-    table = _features(checkpoint, name, frame)
-    values, _ = compute_target(frame, target, asset=name)
-    rows = table.assign(target=values).dropna().tail(config.task.support)
-    if rows.empty:
-        features = choose_features(config, {name: frame})
-        warm_up = max(longest_warm_up(features), target.volatility_window)
+    rows = _rows(checkpoint, bars)
+    config, delay = checkpoint.config, target_of(checkpoint.config).label_delay
+    support = rows.features.assign(target=rows.target).dropna().tail(config.task.support)
+    if support.empty:
         raise DataError(
-            f"{name}: adapting needs at least {warm_up + target.label_delay + 1} bars (warm-up "
-            f"{warm_up} + label delay {target.label_delay} + 1), and there are {len(frame)}"
+            f"{rows.asset}: adapting needs at least {rows.warm_up + delay + 1} bars (warm-up "
+            f"{rows.warm_up} + label delay {delay} + 1), and there are {len(rows.features)}"
         )
-    x = jnp.asarray(rows.drop(columns="target").to_numpy(), jnp.float32)
-    y = jnp.asarray(rows[["target"]].to_numpy(), jnp.float32)
+    x = jnp.asarray(support.drop(columns="target").to_numpy(), jnp.float32)
+    y = jnp.asarray(support[["target"]].to_numpy(), jnp.float32)
     steps = config.backtest.inner_steps if steps is None else steps
     learner = make_learner(config, checkpoint.method)
-    params = jax.jit(lambda p, s: learner.adapt(p, s, steps=steps))(checkpoint.params, Batch(x, y))
-    return Adapted(checkpoint, name, params, rows)
+    params = learner.adapt(checkpoint.params, Batch(x, y), steps=steps)
+    return Adapted(checkpoint, rows.asset, params, support)
 
 
-def _one_asset(bars: Bars) -> tuple[str, pd.DataFrame]:
-    frames = as_bars(bars)
+class _Rows(NamedTuple):
+    asset: str
+    features: pd.DataFrame
+    target: pd.Series
+    warm_up: int
+
+
+def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
+    """Compute features and target as meta-training did; NaN where it would have had no row."""
+    config = checkpoint.config
+    frames = as_bars(bars, **reading_options(config))
     if len(frames) != 1:
         raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {list(frames)}")
-    return next(iter(frames.items()))
-
-
-def _features(checkpoint: Checkpoint, name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    features = choose_features(checkpoint.config, {name: frame})
-    return checkpoint.scaler.transform(compute_features(frame, features, asset=name))
+    asset, frame = next(iter(frames.items()))
+    features, target = choose_features(config, frames), target_of(config)
+    table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
+    values, scale = compute_target(frame, target, asset=asset)
+    warm_up = max(longest_warm_up(features), target.volatility_window)
+    return _Rows(asset, table.where(scale.notna(), axis="index"), values, warm_up)

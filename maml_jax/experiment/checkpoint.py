@@ -46,7 +46,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     record = {
         "format": _FORMAT,
         "method": checkpoint.method,
-        "config": checkpoint.config.model_dump(mode="json", exclude_none=True),
+        "config": checkpoint.config.model_dump(mode="json"),
         "scaler": scaler_to_dict(checkpoint.scaler),
     }
     (folder / "about.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
@@ -64,8 +64,12 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     found = [_load(path.parent) for path in sorted(folder.glob("*/about.json"))]
     if not found:
         raise RunError(f"{folder}: holds no checkpoint")
-    order: list[str] = [*found[0].config.learner.methods]
-    return {c.method: c for c in sorted(found, key=lambda c: order.index(c.method))}
+    by_method = {checkpoint.method: checkpoint for checkpoint in found}
+    methods = found[0].config.learner.methods
+    missing = [method for method in methods if method not in by_method]
+    if missing:
+        raise RunError(f"{folder}: the checkpoints of {missing} are missing")
+    return {method: by_method[method] for method in methods}
 
 
 def _load(folder: Path) -> Checkpoint:

@@ -25,6 +25,9 @@ METHODS = ("maml", "fomaml")
 ACTIVATIONS = ("tanh", "gelu", "relu", "silu", "softplus")
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 
+NO_BOUND = "none"
+"""How a bound that is switched off is written; TOML has no null."""
+
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,11 +45,19 @@ def _moment(value: Any) -> Any:
     return value
 
 
+def _bound(value: Any) -> Any:
+    return None if value == NO_BOUND else value
+
+
 Moment = Annotated[str, BeforeValidator(_moment)]
+Bound = Annotated[Positive | None, BeforeValidator(_bound)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in type(self).model_fields))
 
 
 class DataConfig(_Section):
@@ -81,8 +92,8 @@ class FeaturesConfig(_Section):
     returns: tuple[Count, ...] = (1, 5, 10)
     fast: Count = 12
     slow: Count = 26
-    clip: Positive | None = 5.0
-    """Bound on a standardised feature."""
+    clip: Bound = 5.0
+    """Bound on a standardised feature; "none" for no bound."""
 
     @model_validator(mode="after")
     def _known(self):
@@ -111,7 +122,7 @@ class TargetConfig(_Section):
     horizon: Count = 5
     fill: Literal["next_open", "next_close", "close"] = "next_close"
     volatility_window: Annotated[int, Field(ge=2)] = 20
-    clip: Positive | None = 5.0
+    clip: Bound = 5.0
 
 
 class TaskConfig(_Section):
@@ -155,7 +166,7 @@ class TrainingConfig(_Section):
     meta_batch: Count = 64
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
-    max_grad_norm: Positive | None = 1.0
+    max_grad_norm: Bound = 1.0
     chunk: Count | None = None
 
 
@@ -189,8 +200,20 @@ class Config(_Section):
     backtest: BacktestConfig = BacktestConfig()
 
     def to_toml(self) -> str:
-        """Write the settings as TOML; those that are None are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        """Write the settings as TOML; those left open are left out."""
+        return tomli_w.dumps(_without_null(self))
+
+
+def _without_null(section: BaseModel) -> dict:
+    """Return the settings without None: left out where that is the default, else as "none"."""
+    values: dict = {}
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            values[key] = _without_null(value)
+        elif value is not None or field.default is not None:
+            values[key] = NO_BOUND if value is None else value
+    return values
 
 
 def load_config(
@@ -236,7 +259,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _read(source) -> tuple[str, dict]:
     if isinstance(source, Config):
-        return "config", source.model_dump(exclude_none=True)
+        return "config", source.model_dump()
     if isinstance(source, Mapping):
         values: dict = {}
         for key, value in _flatten(source):
@@ -255,7 +278,7 @@ def _flatten(values: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
     pairs = []
     for key, value in values.items():
         if isinstance(value, BaseModel):
-            value = value.model_dump(exclude_none=True)
+            value = value.model_dump()
         if isinstance(value, Mapping):
             pairs += _flatten(value, f"{prefix}{key}.")
         else:

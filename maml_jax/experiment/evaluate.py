@@ -8,7 +8,6 @@ import pandas as pd
 
 from maml_jax.backtest import (
     Costs,
-    bars_per_year,
     held_weights,
     list_trades,
     simulate,
@@ -17,6 +16,7 @@ from maml_jax.backtest import (
     threshold_positions,
     walk_forward,
 )
+from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.features import fill_returns, label_delay
@@ -45,6 +45,7 @@ class Evaluation(NamedTuple):
         gross: the same before costs.
         trades: all trades of all strategies, with the column `strategy`.
         assets: one row per strategy and asset traded alone.
+        notes: what a reader must know, such as predictions that are not finite.
     """
 
     stats: pd.DataFrame
@@ -53,6 +54,7 @@ class Evaluation(NamedTuple):
     gross: pd.DataFrame
     trades: pd.DataFrame
     assets: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, _Predicted]:
@@ -103,7 +105,6 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
     span = slice(prepared.test_first, prepared.test_last + 1)
     returns = fill_returns({a: prepared.bars[a] for a in assets}, config.target.fill)
     returns = returns.reindex(prepared.panel.timestamps[span]).dropna(how="all")
-    per_year = config.backtest.bars_per_year or bars_per_year(pd.DatetimeIndex(returns.index))
     costs = Costs(config.backtest.fee, config.backtest.slippage)
     delay = label_delay(config.target.fill, 1)
     known = np.asarray(prepared.panel.label_end) < len(prepared.panel.timestamps)
@@ -124,7 +125,7 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
         made = list_trades(full, returns, costs)
         made.insert(0, "strategy", name)
         alone = simulate(full, returns, costs)
-        settings = {"bars_per_year": per_year, "capital": config.backtest.capital}
+        settings = {"bars_per_year": prepared.bars_per_year, "capital": config.backtest.capital}
         figures = summarise(simulation, weights, made, **settings)
         if name in predicted:
             figures = pd.concat([figures, skill(predicted[name][0], targets)])
@@ -147,7 +148,35 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
         pd.DataFrame(gross).rename_axis("timestamp"),
         pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
         pd.DataFrame(per_asset),
+        _not_finite(prepared, predicted),
     )
+
+
+def _not_finite(prepared: Prepared, predicted: Mapping[str, _Predicted]) -> tuple[str, ...]:
+    """Say where a prediction was due and is not finite: no position was taken there."""
+    due = _table(prepared, _due(prepared))
+    notes = []
+    for name, (mean, _) in predicted.items():
+        bad = (due > 0) & ~np.isfinite(mean)
+        if bad.any(axis=None):
+            time = bad.index[bad.any(axis="columns")][0]
+            asset = bad.columns[bad.loc[time]][0]
+            notes.append(
+                f"{name}: {int(bad.to_numpy().sum())} of {int((due > 0).to_numpy().sum())} "
+                f"predictions are not finite, the first for {asset} at {time}; no position was "
+                "taken there. Adapting diverged: try a smaller inner learning rate or fewer steps."
+            )
+    return tuple(notes)
+
+
+def _due(prepared: Prepared) -> np.ndarray:
+    return due_predictions(
+        prepared.panel,
+        window=prepared.config.task.support,
+        first=prepared.test_first,
+        last=prepared.test_last,
+        assets=prepared.test_assets,
+    )[0]
 
 
 def _table(prepared: Prepared, values: Any) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from maml_jax.backtest import bars_per_year
 from maml_jax.data import as_bars, builtin_bars, read_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config import Config, DataConfig
@@ -14,6 +15,7 @@ from maml_jax.features import (
     Target,
     compute_features,
     fit_scaler,
+    label_delay,
     longest_warm_up,
 )
 from maml_jax.tasks import Panel, bars_needed, make_panel
@@ -40,6 +42,7 @@ class Prepared(NamedTuple):
         test_last: place of its last bar.
         train_assets: assets that are meta-trained on.
         test_assets: assets that are walked forward on.
+        bars_per_year: bars of the portfolio in a year, set or inferred.
         notes: what a reader of the results must know, such as assets left out.
     """
 
@@ -53,7 +56,19 @@ class Prepared(NamedTuple):
     test_last: int
     train_assets: list[str]
     test_assets: list[str]
+    bars_per_year: float
     notes: tuple[str, ...]
+
+
+def reading_options(config: Config) -> dict:
+    """Return how tables of bars are read, as the readers take it."""
+    data = config.data
+    return {
+        "timezone": data.timezone,
+        "date_format": data.date_format,
+        "adjust": data.adjust,
+        "missing": data.missing,
+    }
 
 
 def load_bars(
@@ -65,12 +80,7 @@ def load_bars(
         DataError: as the readers; also if an asset is named that is not there.
     """
     data = config.data
-    options = {
-        "timezone": data.timezone,
-        "date_format": data.date_format,
-        "adjust": data.adjust,
-        "missing": data.missing,
-    }
+    options = reading_options(config)
     if bars is not None:
         frames = as_bars(bars, **options)
     elif data.path == "builtin":
@@ -103,65 +113,44 @@ def prepare(
         ConfigError: naming the key of a setting that these bars make impossible.
         DataError: naming the asset whose bars will not do.
     """
-    data = config.data
-    train_assets = _chosen("data.train_assets", data.train_assets, bars)
+    data, trained = config.data, scaler is not None
+    train_assets = [] if trained else _chosen("data.train_assets", data.train_assets, bars)
     test_assets = _chosen("data.test_assets", data.test_assets, bars)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
     require_same_interval(bars)
     timeline = assets_timeline(bars)
-    spans = _find_spans(data, timeline)
+    spans = _find_spans(data, timeline, trained)
     features = choose_features(config, bars)
     tables = {a: compute_features(b, features, asset=a) for a, b in bars.items()}
-    warm_up = max(longest_warm_up(features), config.target.volatility_window)
     notes: list[str] = []
-    train_assets = _with_room(
-        train_assets,
-        data.train_assets is not None,
-        _bars_in(bars, warm_up, timeline[spans[0]], timeline[spans[1]]),
-        _train_needs(config, warm_up)._replace(until=timeline[spans[1]]),
-        notes,
-    )
-    test_assets = _with_room(
-        test_assets,
-        data.test_assets is not None,
-        _bars_in(bars, warm_up, timeline[0], timeline[spans[3]]),
-        _test_needs(config, warm_up)._replace(until=timeline[spans[3]]),
-        notes,
-    )
+    if not trained:
+        have = _bars_in(bars, config, features, spans.train_first, spans.train_last)
+        needs = _train_needs(config, features, spans.train_last)
+        train_assets = _with_room(train_assets, data.train_assets is not None, have, needs, notes)
+    have = _bars_in(bars, config, features, timeline[0], spans.test_last)
+    needs = _test_needs(config, features, spans.test_last)
+    test_assets = _with_room(test_assets, data.test_assets is not None, have, needs, notes)
+    have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
+    needs = _span_needs(config, spans.test_last)
+    test_assets = _with_room(test_assets, data.test_assets is not None, have, needs, notes)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
     if scaler is None:
-        first, last = timeline[spans[0]], timeline[spans[1]]
-        scaler = fit_scaler(
-            [tables[a].loc[first:last] for a in train_assets], clip=config.features.clip
-        )
+        span = slice(spans.train_first, spans.train_last)
+        scaler = fit_scaler([tables[a].loc[span] for a in train_assets], clip=config.features.clip)
     scaled = {a: scaler.transform(tables[a]) for a in bars}
     panel = make_panel(bars, scaled, target_of(config))
-    resolved = config.model_copy(
-        update={
-            "data": data.model_copy(
-                update={
-                    "train_assets": tuple(train_assets),
-                    "test_assets": tuple(test_assets),
-                    "train_end": data.train_end or timeline[spans[1]].isoformat(),
-                    "test_start": data.test_start or timeline[spans[2]].isoformat(),
-                }
-            ),
-            "features": config.features.model_copy(
-                update={"names": tuple(f.name for f in features)}
-            ),
-        }
-    )
     return Prepared(
-        config=resolved,
+        config=_resolve(config, spans, features, train_assets, test_assets, trained),
         bars=bars,
         panel=panel,
         scaler=scaler,
-        train_first=int(panel.timestamps.searchsorted(timeline[spans[0]])),
-        train_last=int(panel.timestamps.searchsorted(timeline[spans[1]], side="right")) - 1,
-        test_first=int(panel.timestamps.searchsorted(timeline[spans[2]])),
-        test_last=int(panel.timestamps.searchsorted(timeline[spans[3]], side="right")) - 1,
+        train_first=int(panel.timestamps.searchsorted(spans.train_first)),
+        train_last=int(panel.timestamps.searchsorted(spans.train_last, side="right")) - 1,
+        test_first=int(panel.timestamps.searchsorted(spans.test_first)),
+        test_last=int(panel.timestamps.searchsorted(spans.test_last, side="right")) - 1,
         train_assets=train_assets,
         test_assets=test_assets,
+        bars_per_year=_bars_per_year(config, bars, test_assets, spans),
         notes=tuple(notes),
     )
 
@@ -205,8 +194,20 @@ def _moment(text: str, timezone: str, end: bool) -> pd.Timestamp:
     return moment.tz_convert("UTC")
 
 
-def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex) -> tuple[int, int, int, int]:
-    """Return the places of the first and last bar of the meta-training and of the test span."""
+class _Spans(NamedTuple):
+    """First and last bar of the meta-training and of the test span."""
+
+    train_first: pd.Timestamp
+    train_last: pd.Timestamp
+    test_first: pd.Timestamp
+    test_last: pd.Timestamp
+
+
+def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> _Spans:
+    """Find the spans that the settings name among the bars, and refuse those that cannot be.
+
+    What was trained before may be tested on bars that begin after the meta-training span.
+    """
 
     def first_from(key: str, text: str) -> int:
         place = int(timeline.searchsorted(_moment(text, data.timezone, end=False)))
@@ -217,65 +218,118 @@ def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex) -> tuple[int, int,
     def last_to(key: str, text: str) -> int:
         moment = _moment(text, data.timezone, end=True)
         place = int(timeline.searchsorted(moment, side="right")) - 1
-        if place < 0:
+        if place < 0 and not (trained and key == "data.train_end"):
             raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")
         return place
 
-    train_first = first_from("data.train_start", data.train_start) if data.train_start else 0
-    test_last = last_to("data.test_end", data.test_end) if data.test_end else len(timeline) - 1
+    train_first, test_last = 0, len(timeline) - 1
+    if data.train_start and not trained:
+        train_first = first_from("data.train_start", data.train_start)
+    if data.test_end:
+        test_last = last_to("data.test_end", data.test_end)
     if data.train_end:
         train_last = last_to("data.train_end", data.train_end)
     elif data.test_start:
         train_last = first_from("data.test_start", data.test_start) - 1
     else:
         train_last = int(TRAIN_SHARE * len(timeline)) - 1
+    test_first = train_last + 1
     if data.test_start:
         test_first = first_from("data.test_start", data.test_start)
-    else:
-        test_first = train_last + 1
     if test_first <= train_last:
         raise ConfigError(
             "keys 'data.train_end' and 'data.test_start': the meta-training span ends at "
             f"{timeline[train_last]} and overlaps the test span, which begins at "
             f"{timeline[test_first]}; a test on bars that were trained on shows nothing"
         )
-    if train_first > train_last:
-        raise ConfigError("keys 'data.train_start' and 'data.train_end': the span holds no bar")
+    if train_first > train_last and not trained:
+        raise ConfigError(
+            f"keys 'data.train_start' and 'data.train_end': the span holds no bar; bars run from "
+            f"{timeline[0]} to {timeline[-1]}"
+        )
     if test_first > test_last:
         raise ConfigError(
             f"keys 'data.test_start' and 'data.test_end': the test span holds no bar; bars run "
             f"from {timeline[0]} to {timeline[-1]}, and the meta-training span ends at "
-            f"{timeline[train_last]}"
+            f"{data.train_end or timeline[train_last]}"
         )
-    return train_first, train_last, test_first, test_last
+    before = timeline[0] - pd.Timedelta(microseconds=1)
+    return _Spans(
+        timeline[train_first],
+        timeline[train_last] if train_last >= 0 else before,
+        timeline[test_first],
+        timeline[test_last],
+    )
+
+
+def _resolve(config, spans: _Spans, features, train_assets, test_assets, trained: bool) -> Config:
+    """Fill in what the settings left open."""
+    data: dict = {"test_assets": tuple(test_assets)}
+    data["test_start"] = config.data.test_start or spans.test_first.isoformat()
+    if not trained:
+        data["train_assets"] = tuple(train_assets)
+        data["train_end"] = config.data.train_end or spans.train_last.isoformat()
+    names = {"names": tuple(feature.name for feature in features)}
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "features": config.features.model_copy(update=names),
+        }
+    )
+
+
+def _bars_per_year(config: Config, bars, test_assets: list[str], spans: _Spans) -> float:
+    """Infer the bars per year of the portfolio, whose bars are the union of its assets' bars.
+
+    That of the asset with most bars; more where calendars interleave, as of stocks and crypto.
+    """
+    if config.backtest.bars_per_year is not None:
+        return config.backtest.bars_per_year
+    span = slice(spans.test_first, spans.test_last)
+    own = {asset: bars[asset].loc[span].index for asset in test_assets}
+    fullest = max(own, key=lambda asset: len(own[asset]))
+    union = assets_timeline({asset: bars[asset].loc[span] for asset in test_assets})
+    return bars_per_year(bars[fullest].index) * len(union) / len(own[fullest])
 
 
 class _Needs(NamedTuple):
     role: str
     bars: int
+    where: str
     terms: str
-    until: pd.Timestamp | None = None
 
 
-def _train_needs(config: Config, warm_up: int) -> _Needs:
-    task, delay = config.task, target_of(config).label_delay
+def _warm_up(config: Config, features: Sequence[Feature]) -> int:
+    return max(longest_warm_up(features), config.target.volatility_window)
+
+
+def _train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> _Needs:
+    task, delay, warm_up = config.task, target_of(config).label_delay, _warm_up(config, features)
     sizes = {"support": task.support, "query": task.query, "embargo": task.embargo}
     needed = bars_needed(warm_up=warm_up, label_delay=delay, **sizes)
     terms = (
         f"warm-up {warm_up} + support {task.support} + gap {delay + task.embargo - 1} + query "
         f"{task.query} + label delay {delay}"
     )
-    return _Needs("meta-training", needed, terms)
+    return _Needs("meta-training", needed, f"up to {last}", terms)
 
 
-def _test_needs(config: Config, warm_up: int) -> _Needs:
+def _test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> _Needs:
     support, delay = config.task.support, target_of(config).label_delay
+    warm_up = _warm_up(config, features)
     terms = f"warm-up {warm_up} + support {support} + label delay {delay}"
-    return _Needs("walk-forward", warm_up + support + delay, terms)
+    return _Needs("walk-forward", warm_up + support + delay, f"up to {last}", terms)
 
 
-def _bars_in(bars, warm_up: int, first: pd.Timestamp, last: pd.Timestamp) -> dict[str, int]:
+def _span_needs(config: Config, last: pd.Timestamp) -> _Needs:
+    delay = label_delay(config.target.fill, 1)
+    terms = f"a decision + {delay} to its first return"
+    return _Needs("walk-forward", delay + 1, f"in the test span, which ends at {last},", terms)
+
+
+def _bars_in(bars, config: Config, features, first, last) -> dict[str, int]:
     """Count the bars that can be used in a span; features may warm up on the bars before it."""
+    warm_up = _warm_up(config, features)
     return {
         asset: min(len(frame.loc[:last]), len(frame.loc[first:last]) + warm_up)
         for asset, frame in bars.items()
@@ -290,13 +344,12 @@ def _with_room(
     if short and (named or len(short) == len(assets)):
         worst = short[0] if named else max(short, key=have.__getitem__)
         raise DataError(
-            f"{worst}: {needs.role} needs at least {needs.bars} bars up to {needs.until} "
+            f"{worst}: {needs.role} needs at least {needs.bars} bars {needs.where} "
             f"({needs.terms}), and there are {have[worst]}"
         )
     if short:
         listed = ", ".join(f"{asset} ({have[asset]})" for asset in short)
         notes.append(
-            f"Left out of {needs.role}, which needs {needs.bars} bars "
-            f"up to {needs.until}: {listed}."
+            f"Left out of {needs.role}, which needs {needs.bars} bars {needs.where}: {listed}."
         )
     return [asset for asset in assets if asset not in short]

@@ -1,6 +1,7 @@
 """The result of a run: a frozen record that saves, loads and shows itself."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
-from maml_jax.experiment.config import Config
+from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
 
@@ -96,6 +97,7 @@ class Result:
             method: which of the run's methods; default the first.
             steps: adaptation steps; default as in the walk-forward.
         """
+        steps = self.config.backtest.inner_steps if steps is None else steps
         name = method or next(iter(self.checkpoints))
         if name not in self.checkpoints:
             raise ConfigError(f"no method {name!r} in this run; there are {list(self.checkpoints)}")
@@ -109,11 +111,10 @@ class Result:
         """
         path = require_new(path)
         with _written_whole(path) as folder:
-            (folder / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
+            _write_about(folder, self)
             for checkpoint in self.checkpoints.values():
                 save_checkpoint(folder, checkpoint)
             self.history.to_parquet(folder / "history.parquet")
-            (folder / "notes.json").write_text(json.dumps(self.notes, indent=2), encoding="utf-8")
             if self.evaluation is not None:
                 _write_evaluation(folder, self)
         return path
@@ -137,12 +138,14 @@ def load(path: str | Path) -> Result:
         notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
         evaluation = None
         if (folder / "metrics.json").exists():
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
+            tables: dict[str, Any] = {
+                name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES
+            }
             stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
             evaluation = Evaluation(stats=stats, **tables)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise RunError(f"{folder}: cannot be read as a run directory: {error}") from error
-    config = next(iter(checkpoints.values())).config
+    config = load_config(folder / "config.toml")
     return Result(config, checkpoints, history, notes, evaluation)
 
 
@@ -153,13 +156,25 @@ def add_evaluation(result: Result, path: str | Path) -> None:
         RunError: if the directory holds the tables of a walk-forward already.
     """
     folder = Path(path)
-    if (folder / "metrics.json").exists():
-        raise RunError(f"{folder}: holds a backtest already; write to another directory")
-    with _written_whole(folder / ".backtest") as partial:
+    require_no_evaluation(folder)
+    staging = folder / ".backtest"
+    shutil.rmtree(staging, ignore_errors=True)  # of a call that was cut off
+    with _written_whole(staging) as partial:
+        _write_about(partial, result)
         _write_evaluation(partial, result)
-    for file in sorted((folder / ".backtest").iterdir(), key=lambda f: f.name == "metrics.json"):
+    for file in sorted(staging.iterdir(), key=lambda file: file.name == "metrics.json"):
         os.replace(file, folder / file.name)
-    (folder / ".backtest").rmdir()
+    staging.rmdir()
+
+
+def require_no_evaluation(path: str | Path) -> None:
+    """Refuse a run directory that holds the tables of a walk-forward.
+
+    Raises:
+        RunError: naming the directory.
+    """
+    if (Path(path) / "metrics.json").exists():
+        raise RunError(f"{path}: holds a backtest already; write to another directory")
 
 
 def require_new(path: str | Path) -> Path:
@@ -194,6 +209,11 @@ def _written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _write_about(folder: Path, result: Result) -> None:
+    (folder / "config.toml").write_text(result.config.to_toml(), encoding="utf-8")
+    (folder / "notes.json").write_text(json.dumps(result.notes, indent=2), encoding="utf-8")
+
+
 def _write_evaluation(folder: Path, result: Result) -> None:
     evaluation = result._evaluated()
     for name in _TABLES:
@@ -206,9 +226,8 @@ def _stats_to_json(stats: pd.DataFrame) -> str:
     def plain(value):
         if isinstance(value, pd.Timestamp | pd.Timedelta):
             return value.isoformat()
-        if value != value:
-            return None
-        return value.item() if hasattr(value, "item") else value
+        value = value.item() if hasattr(value, "item") else value
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
     record = {name: {k: plain(v) for k, v in stats[name].items()} for name in stats.columns}
     return json.dumps(record, indent=2, allow_nan=False)
@@ -237,6 +256,8 @@ def verdict(result: Result) -> str:
     sharpe: dict[str, Any] = {name: stats.loc["Sharpe Ratio", name] for name in stats.columns}
     start, end = stats.loc["Start", method], stats.loc["End", method]
     rivals = (NO_ADAPTATION, FROM_SCRATCH, BUY_AND_HOLD)
+    if math.isnan(sharpe[method]):
+        return f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}, {method} took no position."
     outcome = {name: "beaten" if sharpe[method] > sharpe[name] else "not beaten" for name in rivals}
     against = ", ".join(f"{sharpe[name]:.2f} for {name} ({outcome[name]})" for name in rivals)
     return (

@@ -12,12 +12,25 @@ from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import evaluate
 from maml_jax.experiment.learn import meta_train
 from maml_jax.experiment.prepare import MEMORY, Prepared, load_bars, prepare
-from maml_jax.experiment.result import Result, add_evaluation, load, require_new
+from maml_jax.experiment.result import (
+    Result,
+    add_evaluation,
+    load,
+    require_new,
+    require_no_evaluation,
+)
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
 
-CHANGEABLE = ("backtest", "data.path", "data.assets", "data.test_", "data.missing", "data.timezone")
+CHANGEABLE = (
+    "backtest.",
+    "data.path",
+    "data.assets",
+    "data.test_",
+    "data.missing",
+    "data.timezone",
+)
 """What a backtest of a trained run may set anew; the rest belongs to what was trained."""
 
 
@@ -31,10 +44,12 @@ def run(
     """Meta-train, walk forward, simulate and measure.
 
     Args:
-        config: a TOML file, a mapping, or None for the built-in example.
+        config: a TOML file, a mapping, or None for the built-in example (for the defaults where
+            `bars` are given).
         bars: bars to use instead of those that the settings name: a table in any layout that
             `maml_jax.data.to_bars` reads, or `{asset: table}`.
-        out: run directory to write, which must not exist; None writes nothing.
+        out: run directory to write, which must not exist; None writes nothing. What was trained is
+            there before the walk-forward begins, so that nothing that happens later loses it.
         **overrides: settings by section, as in `training={"steps": 100}`, or `seed=1`.
 
     Returns:
@@ -77,7 +92,8 @@ def backtest(
     Args:
         trained: a result, or a run directory. A directory that holds no backtest yet receives this
             one, unless `out` names another.
-        bars: bars to use instead of those that the settings name.
+        bars: bars to use instead of those that the settings name; all of their assets are tested
+            unless those of the settings are among them.
         out: run directory to write, which must not exist.
         **overrides: settings of the section `backtest`, and of `data` those that choose the bars
             and the test span.
@@ -89,17 +105,16 @@ def backtest(
     result = trained if isinstance(trained, Result) else load(trained)
     if out is not None:
         require_new(out)
-    config = load_config(result.config, overrides)
+    elif not isinstance(trained, Result):
+        require_no_evaluation(trained)
+    config = _named(load_config(result.config, overrides), bars)
     _require_untouched(result.config, config)
+    frames = load_bars(config, bars)
+    if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
+        data = config.data.model_copy(update={"test_assets": None})
+        config = config.model_copy(update={"data": data})
     scaler = next(iter(result.checkpoints.values())).scaler
-    prepared = prepare(_named(config, bars), load_bars(config, bars), scaler=scaler)
-    params = {name: checkpoint.params for name, checkpoint in result.checkpoints.items()}
-    result = replace(
-        result,
-        config=prepared.config,
-        notes=prepared.notes,
-        evaluation=evaluate(prepared, params),
-    )
+    result = _evaluated(result, prepare(config, frames, scaler=scaler))
     if out is not None:
         result.save(out)
     elif not isinstance(trained, Result):
@@ -110,8 +125,10 @@ def backtest(
 def _run(config, bars, out, overrides, backtested: bool) -> Result:
     if out is not None:
         require_new(out)
-    settings = load_config(config, overrides)
-    prepared = prepare(_named(settings, bars), load_bars(settings, bars))
+    if config is None and bars is not None:
+        config = Config()  # the built-in example names assets that these bars do not hold
+    settings = _named(load_config(config, overrides), bars)
+    prepared = prepare(settings, load_bars(settings, bars))
     trained = {method: meta_train(prepared, method) for method in settings.learner.methods}
     result = Result(
         config=prepared.config,
@@ -122,15 +139,20 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         history=_history(trained),
         notes=prepared.notes,
     )
-    if backtested:
-        result = replace(result, evaluation=_evaluate(prepared, trained))
     if out is not None:
         result.save(out)
+    if backtested:
+        result = _evaluated(result, prepared)
+        if out is not None:
+            add_evaluation(result, out)
     return result
 
 
-def _evaluate(prepared: Prepared, trained):
-    return evaluate(prepared, {method: params for method, (params, _) in trained.items()})
+def _evaluated(result: Result, prepared: Prepared) -> Result:
+    params = {name: checkpoint.params for name, checkpoint in result.checkpoints.items()}
+    evaluation = evaluate(prepared, params)
+    notes = (*prepared.notes, *evaluation.notes)
+    return replace(result, config=prepared.config, notes=notes, evaluation=evaluation)
 
 
 def _history(trained) -> pd.DataFrame:

@@ -1,10 +1,13 @@
 """Model-agnostic meta-learning: learn a start from which a few gradient steps go far."""
 
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import optax
 from jaxtyping import Array, Float
 
+from maml_jax.learners.shared import require_plain_params
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.losses import squared_error
@@ -80,6 +83,11 @@ def maml(
     def batch_loss(params: Params, batch: Batch):
         return loss(model.apply(params, batch.x), batch.y)
 
+    def init(key, x, /) -> Params:
+        return require_plain_params(model.init(key, x))
+
+    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
         count = inner_steps if steps is None else steps
         return descend(batch_loss, optimizer, meta_params, support, count)[0]
@@ -93,4 +101,4 @@ def maml(
         before = values[0] if inner_steps else after
         return batch_loss(adapted, task.query), MamlInfo(before, after)
 
-    return MetaLearner(model.init, adapt, model.apply, meta_loss)
+    return MetaLearner(init, adapt, model.apply, meta_loss)

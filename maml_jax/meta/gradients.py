@@ -9,13 +9,18 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError
 from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.types import Params
+
+_PROBED_UPDATES = 3
+"""Updates that are differentiated to find a NaN; some optimizers take their root late."""
 
 
 @runtime_checkable
@@ -88,21 +93,21 @@ def require_differentiable(optimizer: optax.GradientTransformation, params: Para
         params: parameters of the shapes that it will update.
 
     Raises:
-        GradientError: if the derivative of the first update is NaN at a gradient that holds zeros.
+        GradientError: if the derivative of a few updates is NaN at a gradient that holds zeros.
     """
     leaves, structure = jax.tree.flatten(params)
-    # An update treats entries alike, so two along each axis will do.
-    shapes = tuple((tuple(min(n, 2) for n in jnp.shape(p)), jnp.result_type(p)) for p in leaves)
-    if not _differentiates_at_zero(optimizer, structure, shapes):
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    if _is_nan_at_zero(optimizer, structure, shapes):
         raise GradientError(
             "the inner optimizer cannot be differentiated where a gradient entry is zero: the "
-            "meta-gradient would be NaN. It holds a square root; give it a positive eps_root, as "
-            "in optax.adam(0.01, eps_root=1e-8), or use gradient=first_order()"
+            "meta-gradient would be NaN. It holds a square root; if it takes an eps_root, make "
+            "that positive, as in optax.adam(0.01, eps_root=1e-8); else use another optimizer, or "
+            "gradient=first_order()"
         )
 
 
-@lru_cache(maxsize=128)
-def _differentiates_at_zero(optimizer, structure, shapes) -> bool:
+@lru_cache(maxsize=16)
+def _is_nan_at_zero(optimizer, structure, shapes) -> bool:
     optimizer = optax.with_extra_args_support(optimizer)
 
     def half_zero(shape, dtype):
@@ -112,13 +117,24 @@ def _differentiates_at_zero(optimizer, structure, shapes) -> bool:
         params = jax.tree.unflatten(structure, [jnp.zeros(*shape) for shape in shapes])
         grad = jax.tree.unflatten(structure, [half_zero(*shape) for shape in shapes])
 
-        def first_update(grad):
+        def updates(grad):
             # Line searches ask for the objective; any smooth one shows whether they differentiate.
             extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm}
-            return optimizer.update(grad, optimizer.init(params), params, **extra)[0]
+            state, total = optimizer.init(params), params
+            for _ in range(_PROBED_UPDATES):
+                update, state = optimizer.update(grad, state, params, **extra)
+                total = optax.apply_updates(total, update)
+            return total
 
-        _, slope = jax.jvp(first_update, (grad,), (jax.tree.map(jnp.ones_like, grad),))
-        return not any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(slope))
+        try:
+            total, pull_back = jax.vjp(updates, grad)
+            (slope,) = pull_back(jax.tree.map(jnp.ones_like, total))
+        except (TypeError, ValueError):
+            return False  # no derivative at all: taking it will say why
+    leaves = jax.tree.leaves(slope)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return False  # the optimizer holds values that are only known later, such as learned rates
+    return any(bool(np.isnan(leaf).any()) for leaf in leaves)
 
 
 def _squared_norm(params: Params) -> Float[Array, ""]:

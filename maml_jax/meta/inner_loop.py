@@ -1,6 +1,5 @@
 """Adaptation by gradient descent, with any optax transformation, as one scan."""
 
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -25,7 +24,6 @@ class Objective(Protocol):
     def __call__(self, params: Params, context: Any, /) -> Scalar: ...
 
 
-@partial(jax.jit, static_argnames=("objective", "optimizer", "steps", "remat"), inline=True)
 def descend(
     objective: Objective,
     optimizer: optax.GradientTransformation,
@@ -40,8 +38,7 @@ def descend(
     $$\theta_{k+1} = \theta_k + u_k(\nabla_\theta L(\theta_k)), \quad k = 0 \dots K-1$$
 
     where $u$ is the optimizer's update, for SGD $u(g) = -\alpha g$ (Finn et al., 2017,
-    arXiv:1703.03400, equation 1). Compiled once for each objective, optimizer and number of steps,
-    so that repeated calls outside of `jit` are fast too.
+    arXiv:1703.03400, equation 1).
 
     Args:
         objective: `(params, context) -> scalar`.
@@ -74,10 +71,10 @@ def descend(
         )
         return (optax.apply_updates(params, updates), opt_state), value
 
+    # Steps that share one iteration would be merged again, and nothing saved by recomputing.
+    unroll = 1 if remat else max(1, min(steps, UNROLL))
     if remat:
         step = jax.checkpoint(step, prevent_cse=False)
     start = (params, optimizer.init(params))
-    (params, _), values = lax.scan(
-        step, start, None, length=steps, unroll=max(1, min(steps, UNROLL))
-    )
+    (params, _), values = lax.scan(step, start, None, length=steps, unroll=unroll)
     return params, values

@@ -71,6 +71,7 @@ def meta_init(
     return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
+@partial(jax.jit, static_argnames=("learner", "optimizer", "max_grad_norm", "chunk"))
 def meta_step(
     learner: MetaLearner,
     optimizer: optax.GradientTransformation,
@@ -164,7 +165,7 @@ def fit(
         state = meta_init(learner, optimizer, init_key, x)
     result, history = _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state)
     if not isinstance(history.loss, jax.core.Tracer):
-        require_finite(history, first_step=int(state.step))
+        require_finite(history, result, first_step=int(state.step))
     return result, history
 
 
@@ -207,11 +208,12 @@ def _unknown(shape: jax.ShapeDtypeStruct) -> Array:
     return jnp.full(shape.shape, fill, shape.dtype)
 
 
-def require_finite(history: MetaInfo, *, first_step: int = 0) -> None:
+def require_finite(history: MetaInfo, state: MetaState, *, first_step: int = 0) -> None:
     """Refuse a history that holds a loss or a gradient that is not finite.
 
     Args:
         history: what `fit` returned, one run.
+        state: the state before the first bad step.
         first_step: the number of the meta-step that the history begins with.
 
     Raises:
@@ -236,4 +238,6 @@ def require_finite(history: MetaInfo, *, first_step: int = 0) -> None:
         " a smaller max_grad_norm, and look for extreme values in that task's data",
         step=first_step + index,
         tasks=tasks,
+        state=state,
+        history=jax.tree.map(lambda leaf: leaf[:index], history),
     )

@@ -28,8 +28,7 @@ def map_tasks(function: Callable[[Any], Any], tasks: Any, *, chunk: int | None =
     Returns:
         The results, with a leading task axis.
     """
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    size = max(1, min(chunk or default_chunk(), count))
+    count, size = _sizes(tasks, chunk)
     padding = -count % size
 
     def to_chunks(leaf):
@@ -54,17 +53,18 @@ def average_tasks(
     Returns:
         The mean of `summed` over tasks, and `kept` with a leading task axis.
     """
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    size = min(chunk or default_chunk(), count)
+    count, size = _sizes(tasks, chunk)
+    if count == 0:
+        raise ValueError("there is no average over no tasks")
     whole = count - count % size
 
     def add_chunk(total, part):
         summed, kept = jax.vmap(function)(part)
-        total = jax.tree.map(lambda t, s: t + jnp.sum(s, axis=0), total, summed)
+        total = jax.tree.map(lambda t, s: t + jnp.sum(s, axis=0, dtype=t.dtype), total, summed)
         return total, kept
 
     shapes, _ = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], tasks))
-    total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
     chunks = jax.tree.map(
         lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), tasks
     )
@@ -73,4 +73,16 @@ def average_tasks(
     if whole < count:
         total, rest = add_chunk(total, jax.tree.map(lambda leaf: leaf[whole:], tasks))
         kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, rest)
-    return jax.tree.map(lambda leaf: leaf / count, total), kept
+    return jax.tree.map(lambda t, s: (t / count).astype(s.dtype), total, shapes), kept
+
+
+def _sizes(tasks: Any, chunk: int | None) -> tuple[int, int]:
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
+    count = jax.tree.leaves(tasks)[0].shape[0]
+    return count, max(1, min(chunk or default_chunk(), count))
+
+
+def _wide(dtype: jnp.dtype) -> jnp.dtype:
+    """Sums of half-precision numbers are kept in single precision."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -102,12 +102,28 @@ def test_missing_bars_earn_nothing_trade_nothing_and_delay_by_own_bars():
     decisions = pd.DataFrame({"A": 1.0, "B": 1.0}, index).where(returns.notna())
     held = held_weights(decisions, returns, delay=2)
     assert held["A"].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
-    # B's own bars are 0, 1, 4, 5: decided at 0, it is held from 4 on, and closed after its last.
-    assert held["B"].tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
+    # B's own bars are 0, 1, 4, 5: decided at 0, it is held from 4 on.
+    assert held["B"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     result = simulate(held, returns, COSTS)
     assert result.asset_net["B"].tolist() == pytest.approx(
-        [0, 0, 0, 0, 0.2 - COSTS.rate, 0.3, -COSTS.rate, 0]
+        [0, 0, 0, 0, 0.2 - COSTS.rate, 0.3, 0, 0]
     )
+    # Its trade is told in its own bars: filled at bar 1, still open.
+    trade = list_trades(held["B"], returns["B"], COSTS).iloc[0]
+    assert (trade["entry"], trade["exit"]) == (index[1], index[5])
+    assert (trade["bars"], trade["open"]) == (2, True)
+
+
+def test_a_position_in_an_asset_that_ended_is_closed_once_that_is_plain():
+    index = INDEX[:60]
+    returns = pd.DataFrame({"A": 0.0, "B": np.where(np.arange(60) < 20, 0.0, np.nan)}, index)
+    held = held_weights(pd.DataFrame(1.0, index, ["A", "B"]), returns, delay=1)
+    assert held["A"].iloc[1:].tolist() == [1.0] * 59
+    assert held["B"].iloc[1:50].tolist() == [1.0] * 49  # 30 days after its last bar
+    assert held["B"].iloc[50:].tolist() == [0.0] * 10
+    assert simulate(held, returns, COSTS).turnover.sum() == 3
+    trades = list_trades(held, returns, COSTS).set_index("asset")
+    assert trades["open"].to_dict() == {"A": True, "B": False}
 
 
 def test_a_flip_pays_twice():
