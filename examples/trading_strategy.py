@@ -24,7 +24,7 @@ def main(steps: int, report: str | None = None) -> Result:
         training={"steps": steps},
         learner={"methods": ["maml"]},
         target={"fill": "next_close", "horizon": 5},
-        backtest={"threshold": 0.1, "fee": 0.001, "slippage": 0.0005},
+        backtest={"threshold": 0.0, "fee": 0.001, "slippage": 0.0005},
     )
     print(result.stats.loc[FIGURES].astype(float).round(2).to_string())
 

@@ -39,7 +39,7 @@ def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> 
         delay: bars from a decision to the first return that it earns, >= 1.
     """
     index = pd.DatetimeIndex(returns.index)
-    patience = max(PATIENCE, 6 * (index[1:] - index[:-1]).median()) if len(index) > 1 else PATIENCE
+    patience = max(PATIENCE, 6 * index.to_series().diff().median()) if len(index) > 1 else PATIENCE
     columns = {}
     for asset in returns.columns:
         own = returns[asset].notna()

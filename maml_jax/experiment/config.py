@@ -11,7 +11,6 @@ import tomli_w
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -53,14 +52,11 @@ Moment = Annotated[str, BeforeValidator(_moment)]
 Bound = Annotated[Positive | None, BeforeValidator(_bound)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in type(self).model_fields))
+class _Section(BaseModel, extra="forbid", frozen=True):
+    pass
 
 
-class DataConfig(_Section):
+class DataConfig(_Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
@@ -83,7 +79,7 @@ class DataConfig(_Section):
     missing: Literal["error", "drop"] = "error"
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(_Section, frozen=True):
     """Which features, over which windows (in bars)."""
 
     names: tuple[str, ...] | None = None
@@ -116,7 +112,7 @@ class FeaturesConfig(_Section):
         )
 
 
-class TargetConfig(_Section):
+class TargetConfig(_Section, frozen=True):
     """What is predicted and when decisions are executed; see `maml_jax.features.Target`."""
 
     horizon: Count = 5
@@ -125,7 +121,7 @@ class TargetConfig(_Section):
     clip: Bound = 5.0
 
 
-class TaskConfig(_Section):
+class TaskConfig(_Section, frozen=True):
     """Rows of a task."""
 
     support: Count = 20
@@ -134,14 +130,14 @@ class TaskConfig(_Section):
     """Rows left out between support and query beyond the label delay."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Section, frozen=True):
     """The network."""
 
     hidden: tuple[Count, ...] = (64, 64)
     activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
 
 
-class LearnerConfig(_Section):
+class LearnerConfig(_Section, frozen=True):
     """Which meta-learners, and how they adapt."""
 
     methods: tuple[Literal["maml", "fomaml"], ...] = ("maml", "fomaml")
@@ -159,7 +155,7 @@ class LearnerConfig(_Section):
         return value
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(_Section, frozen=True):
     """Meta-training."""
 
     steps: Count = 1000
@@ -170,12 +166,12 @@ class TrainingConfig(_Section):
     chunk: Count | None = None
 
 
-class BacktestConfig(_Section):
+class BacktestConfig(_Section, frozen=True):
     """Walk-forward, positions and costs."""
 
-    threshold: NotNegative = 0.1
-    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it. A
-    tenth is about what a daily stock's round trip costs, seen over a horizon of five days."""
+    threshold: NotNegative = 0.0
+    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it; 0
+    follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
     fee: NotNegative = 0.001
     slippage: NotNegative = 0.0005
     capital: Positive = 10_000.0
@@ -186,7 +182,7 @@ class BacktestConfig(_Section):
     chunk: Count | None = None
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """All settings of a run."""
 
     seed: Annotated[int, Field(ge=0)] = 0

@@ -126,9 +126,12 @@ def _is_nan_at_zero(optimizer, structure, shapes) -> bool:
                 total = optax.apply_updates(total, update)
             return total
 
+        def pull_back(grad):
+            total, back = jax.vjp(updates, grad)
+            return back(jax.tree.map(jnp.ones_like, total))[0]
+
         try:
-            total, pull_back = jax.vjp(updates, grad)
-            (slope,) = pull_back(jax.tree.map(jnp.ones_like, total))
+            slope = jax.jit(pull_back)(grad)
         except (TypeError, ValueError):
             return False  # no derivative at all: taking it will say why
     leaves = jax.tree.leaves(slope)

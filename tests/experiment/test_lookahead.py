@@ -77,7 +77,7 @@ def assert_same_up_to(t, fill, changed):
 
 
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
 def test_altered_bars_after_t_change_nothing_up_to_t(fill, t, seed):
     rng = np.random.default_rng(seed)

@@ -7,15 +7,12 @@ import optax
 import pytest
 from helpers import one_task, sinusoid_sampler
 
-from maml_jax import MetaLearner, Model, exact, first_order, maml, meta_init, meta_step
+from maml_jax import MetaLearner, Model, first_order, maml, meta_init, meta_step
 from maml_jax.meta.types import AdaptFn, InitFn, MetaLossFn, PredictFn
 from maml_jax.models import mlp
 
 LEARNERS = {
     "maml": lambda model: maml(model, inner_optimizer=optax.sgd(0.01)),
-    "maml remat": lambda model: maml(
-        model, inner_optimizer=optax.sgd(0.01), gradient=exact(remat=True)
-    ),
     "maml adam": lambda model: maml(model, inner_optimizer=optax.adam(0.01, eps_root=1e-8)),
     "fomaml": lambda model: maml(model, inner_optimizer=optax.sgd(0.01), gradient=first_order()),
 }
