@@ -1,7 +1,10 @@
 """The command line: parses, calls `maml_jax.experiment`, prints."""
 
+import os
+import signal
 import sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +48,21 @@ Overrides = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
 ]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maml-jax {version('maml-jax')}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Meta-learned trading models: train, walk forward, report."""
 
 
 @app.command("run")
@@ -107,11 +125,22 @@ def report_command(
 
 def main() -> None:
     """Run the command line; bad input ends it with one line and exit code 2."""
+    signal.signal(signal.SIGINT, _abort)
     try:
         app()
     except MamlJaxError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _abort(*_) -> None:
+    """End at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
+    if "maml_jax.experiment.result" in sys.modules:
+        from maml_jax.experiment.result import remove_unfinished
+
+        remove_unfinished()
+    os.write(2, b"\naborted; nothing half-written is left\n")
+    os._exit(130)
 
 
 def _overrides(pairs: list[str] | None) -> dict:

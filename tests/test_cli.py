@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -96,7 +97,46 @@ def test_bad_input_is_exit_code_2_and_one_line(folder, monkeypatch, capsys, faul
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert out == ""
-    assert sorted(p.name for p in folder.iterdir()) in (before, sorted([*before, "runs"]))
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
+    settings = ["data.path=market.csv", "training.steps=2", "training.meta_batch=2"]
+    arguments = [part for each in settings for part in ("--set", each)]
+    code, out, err = call(monkeypatch, capsys, "run", *arguments, "--out", "own")
+    assert (code, "A0" in (folder / "own" / "config.toml").read_text()) == (0, True), err
+
+
+TELLING = """
+import maml_jax.experiment.learn as learn
+from maml_jax.cli import main
+fit = learn.fit
+def telling(*arguments, **options):
+    print("training", flush=True)
+    return fit(*arguments, **options)
+learn.fit = telling
+main()
+"""
+
+
+def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
+    arguments = ["run", "config.toml", "--set", "training.steps=100000", "--out", "long"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TELLING, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for _ in range(2):  # the second call begins once the first has been compiled and has run
+        assert process.stdout.readline() == b"training\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert b"aborted" in err
+    assert b"Traceback" not in err
+    assert sorted(p.name for p in folder.iterdir()) == ["config.toml", "market.csv"]
+
+
+def test_the_version_is_shown(monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "--version")
+    assert (code, out.startswith("maml-jax 0.")) == (0, True)
 
 
 def test_it_runs_as_a_module():

@@ -53,12 +53,17 @@ def cagr(returns: Returns, bars_per_year: float) -> float:
         return float(np.prod(_growth(r)) ** (bars_per_year / len(r)) - 1)
 
 
+def equity_curve(returns: Returns) -> Float[np.ndarray, " bar"]:
+    r"""Growth of 1, $E_t = \prod_{s \le t} (1 + r_s)$; 0 from the bar on that loses all of it."""
+    return np.cumprod(_growth(returns))
+
+
 def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
     r"""Fall of the equity below its running maximum, $E_t / \max_{s \le t} E_s - 1$.
 
     The starting equity of 1 counts as a maximum.
     """
-    equity = np.cumprod(_growth(returns))
+    equity = equity_curve(returns)
     return equity / np.maximum.accumulate(np.maximum(equity, 1.0)) - 1
 
 

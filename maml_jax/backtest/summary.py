@@ -29,7 +29,7 @@ def summarise(
         capital: starting equity, in the money of the account.
     """
     net, gross = simulation.net, simulation.gross
-    equity = capital * (1 + net).cumprod()
+    equity = capital * pd.Series(metrics.equity_curve(net), index=net.index)
     falls = pd.Series(metrics.drawdown(net), index=net.index)
     closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
     return pd.Series(

@@ -22,7 +22,8 @@ Missing = Literal["error", "drop"]
 # In order of preference: a wide table may well hold an asset called T.
 TIME_NAMES = (
     "timestamp", "datetime", "date", "time", "open time", "opentime", "start", "start time",
-    "period", "bar", "index", "ts", "t",
+    "gmt time", "time utc", "local time", "unix", "unix timestamp", "period", "bar", "index", "ts",
+    "t",
 )  # fmt: skip
 SYMBOL_NAMES = ("symbol", "ticker", "asset", "pair", "instrument", "name", "coin", "tic", "market")
 COLUMN_NAMES = {
@@ -43,7 +44,7 @@ def plain_name(name: object) -> str:
     >>> plain_name(" Adj_Close ")
     'adj close'
     """
-    return " ".join(str(name).replace("_", " ").replace(".", " ").lower().split())
+    return " ".join(str(name).strip("<> ").replace("_", " ").replace(".", " ").lower().split())
 
 
 def to_bars(
@@ -83,6 +84,11 @@ def to_bars(
     Raises:
         DataError: naming the source, and the column, line or date.
     """
+    if not isinstance(table, pd.DataFrame | pd.Series):
+        raise DataError(
+            f"{source}: bars must be a DataFrame or a Series, or a mapping of asset to one, not "
+            f"{type(table).__name__}; read files with maml_jax.data.read_bars"
+        )
     if isinstance(table, pd.Series):
         table = table.to_frame("close" if table.name is None else str(table.name))
     place = place or (lambda i: f"row {i}")
@@ -151,17 +157,26 @@ def bar_interval(bars: pd.DataFrame) -> pd.Timedelta:
     return pd.Timedelta(np.median(np.diff(bars.index.to_numpy())))
 
 
-def require_same_interval(bars: Mapping[str, pd.DataFrame], tolerance: float = 0.2) -> None:
+def require_same_interval(
+    bars: Mapping[str, pd.DataFrame],
+    expected: pd.Timedelta | None = None,
+    *,
+    tolerance: float = 0.2,
+) -> None:
     """Refuse assets whose bars are of different length.
 
     Args:
         bars: in normal form.
+        expected: the interval of the bars that a learner was trained on; None to compare the assets
+            with each other alone.
         tolerance: how far two median steps may lie apart, as a share (months differ in length).
 
     Raises:
         DataError: naming two assets and their intervals.
     """
     steps = {name: bar_interval(frame) for name, frame in bars.items() if len(frame) > 1}
+    if expected is not None:
+        steps["the bars trained on"] = expected
     if not steps:
         return
     shortest, longest = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)

@@ -60,6 +60,8 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
         "adjust": adjust,
         "missing": missing,
     }
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name the files in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     name = path.name.lower()
@@ -69,21 +71,33 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
         if not name.endswith(CSV_ENDINGS):
             endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS)
             raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
-        # Everything as text and blank lines kept, so that a bad value's line is known exactly.
-        table = pd.read_csv(
-            path,
-            sep=None if name.endswith((".txt", ".tsv")) else ",",
-            engine="python" if name.endswith((".txt", ".tsv")) else "c",
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",
-        )
+        table = _read_text(path, ",")
+        if len(table.columns) == 1:
+            header = str(table.columns[0])
+            separator = next((mark for mark in ";\t|" if mark in header), None)
+            table = table if separator is None else _read_text(path, separator)
     except DataError:
         raise
     except (ValueError, OSError, EOFError) as error:  # pandas, pyarrow and the decompressors
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DataError(
+            f"{path}: the rows have more fields than the header, {list(table.columns)}; if a line "
+            "stands above the header take it out, and let every column have a name"
+        )
     table.index = table.index + 2
     table = table[(table != "").any(axis=1)]
     lines = table.index.to_numpy()
     return to_bars(table.reset_index(drop=True), place=lambda row: f"line {lines[row]}", **options)
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    """Read a table as text, blank lines kept, so that a bad value's line is known exactly."""
+    return pd.read_csv(
+        path,
+        sep=separator,
+        dtype=str,
+        keep_default_na=False,
+        skip_blank_lines=False,
+        encoding="utf-8-sig",
+    )

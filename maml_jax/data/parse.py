@@ -38,11 +38,22 @@ def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeInde
     refuse_rows(times.isna(), column, source, column.name, "not a date that can be read", place)
     times = pd.DatetimeIndex(times)
     if times.tz is None:
-        try:
-            times = times.tz_localize(timezone)
-        except Exception as error:  # zone databases raise types of their own
-            raise DataError(f"{source}: times cannot be placed in {timezone}: {error}") from error
+        times = _localise(times, source, timezone)
     return times.tz_convert("UTC").as_unit("us").rename("timestamp")
+
+
+def _localise(times: pd.DatetimeIndex, source: str, timezone: str) -> pd.DatetimeIndex:
+    """Place times in a zone; the hour that comes twice in autumn is told apart by its order."""
+    problem = ""
+    for ambiguous in ("raise", "infer"):
+        try:
+            return times.tz_localize(timezone, ambiguous=ambiguous)
+        except Exception as error:  # zone databases raise types of their own
+            problem = problem or str(error).partition(". ")[0]
+    raise DataError(
+        f"{source}: times cannot be placed in {timezone}: {problem}; name the zone they are in, or "
+        "write them with their offset from UTC"
+    )
 
 
 def _from_text(column: pd.Series, source: str, date_format: str | None) -> pd.Series:
@@ -52,7 +63,10 @@ def _from_text(column: pd.Series, source: str, date_format: str | None) -> pd.Se
         raise DataError(f"{source}, column {column.name!r}: only some times carry a time zone")
     utc = bool(zoned.any())
     if date_format is not None:
-        return pd.to_datetime(text, format=date_format, errors="coerce", utc=utc)
+        try:
+            return pd.to_datetime(text, format=date_format, errors="coerce", utc=utc)
+        except ValueError as error:
+            raise DataError(f"{source}: date_format {date_format!r}: {error}") from error
     iso = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=utc)
     if iso.notna().any():
         return iso

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from maml_jax.data import as_bars
+from maml_jax.data import as_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.learn import make_learner
@@ -33,6 +33,9 @@ class Adapted(NamedTuple):
     asset: str
     params: Params
     support: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"Adapted({self.checkpoint.method} to {self.asset}, {len(self.support)} rows)"
 
     def predict(self, bars: Bars) -> pd.Series | pd.DataFrame:
         """Predict at every bar that has features.
@@ -109,6 +112,7 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     if len(frames) != 1:
         raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {list(frames)}")
     asset, frame = next(iter(frames.items()))
+    require_same_interval({asset: frame}, checkpoint.interval)
     features, target = choose_features(config, frames), target_of(config)
     table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
     values, scale = compute_target(frame, target, asset=asset)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+import pandas as pd
 from absl import logging as absl_logging
 
 from maml_jax.errors import RunError
@@ -28,12 +29,14 @@ class Checkpoint(NamedTuple):
         config: the settings as resolved at training, feature names included.
         scaler: the scaling of the features.
         params: the meta-parameters.
+        interval: time between the bars that it was trained on.
     """
 
     method: str
     config: Config
     scaler: Scaler
     params: Params
+    interval: pd.Timedelta
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
@@ -48,6 +51,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
         "method": checkpoint.method,
         "config": checkpoint.config.model_dump(mode="json"),
         "scaler": scaler_to_dict(checkpoint.scaler),
+        "interval": checkpoint.interval.isoformat(),
     }
     (folder / "about.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
 
@@ -85,9 +89,13 @@ def _load(folder: Path) -> Checkpoint:
         _quiet()
         with ocp.StandardCheckpointer() as reader:
             params = reader.restore(folder / "params", shapes)
-    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        raise RunError(f"{folder}: not a readable checkpoint: {error}") from error
-    return Checkpoint(method, config, scaler, params)
+        interval = pd.Timedelta(record["interval"])
+    except RunError:
+        raise
+    except Exception as error:  # orbax and its storage raise types of their own
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(f"{folder}: not a readable checkpoint: {reason}") from error
+    return Checkpoint(method, config, scaler, params, interval)
 
 
 def _quiet() -> None:

@@ -2,11 +2,10 @@
 
 import tomllib
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import tomli_w
 from pydantic import (
     BaseModel,
@@ -27,9 +26,12 @@ DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 NO_BOUND = "none"
 """How a bound that is switched off is written; TOML has no null."""
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 def _moment(value: Any) -> Any:
@@ -38,9 +40,9 @@ def _moment(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, str):
         try:
-            pd.Timestamp(value)
+            datetime.fromisoformat(value)
         except ValueError:
-            raise ValueError(f"{value!r} is not a date, such as 2009-12-31") from None
+            raise ValueError("not a date such as 2009-12-31 or 2009-12-31T16:00Z") from None
     return value
 
 
@@ -75,7 +77,7 @@ class DataConfig(_Section, frozen=True):
     test_end: Moment | None = None
     timezone: str = "UTC"
     date_format: str | None = None
-    adjust: bool = True
+    adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
 
 
@@ -84,7 +86,7 @@ class FeaturesConfig(_Section, frozen=True):
 
     names: tuple[str, ...] | None = None
     """Default: all that the columns of the bars allow."""
-    window: Annotated[int, Field(ge=2)] = 20
+    window: Annotated[int, Field(ge=2, strict=True)] = 20
     returns: tuple[Count, ...] = (1, 5, 10)
     fast: Count = 12
     slow: Count = 26
@@ -117,7 +119,7 @@ class TargetConfig(_Section, frozen=True):
 
     horizon: Count = 5
     fill: Literal["next_open", "next_close", "close"] = "next_close"
-    volatility_window: Annotated[int, Field(ge=2)] = 20
+    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
     clip: Bound = 5.0
 
 
@@ -126,7 +128,7 @@ class TaskConfig(_Section, frozen=True):
 
     support: Count = 20
     query: Count = 10
-    embargo: Annotated[int, Field(ge=0)] = 0
+    embargo: Whole = 0
     """Rows left out between support and query beyond the label delay."""
 
 
@@ -144,8 +146,8 @@ class LearnerConfig(_Section, frozen=True):
     """The first one is the headline; baselines start from its meta-parameters."""
     inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     inner_learning_rate: Positive = 0.005
-    inner_steps: Annotated[int, Field(ge=0)] = 5
-    remat: bool = False
+    inner_steps: Whole = 5
+    remat: Switch = False
 
     @field_validator("methods")
     @classmethod
@@ -172,12 +174,12 @@ class BacktestConfig(_Section, frozen=True):
     threshold: NotNegative = 0.0
     """Positions are taken where the prediction, in volatilities over the horizon, exceeds it; 0
     follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
-    fee: NotNegative = 0.001
-    slippage: NotNegative = 0.0005
+    fee: Rate = 0.001
+    slippage: Rate = 0.0005
     capital: Positive = 10_000.0
     bars_per_year: Positive | None = None
     """Default: inferred from the timestamps."""
-    inner_steps: Annotated[int, Field(ge=0)] | None = None
+    inner_steps: Whole | None = None
     """Adaptation steps in the walk-forward; default: as trained."""
     chunk: Count | None = None
 
@@ -185,7 +187,7 @@ class BacktestConfig(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """All settings of a run."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
     data: DataConfig = DataConfig()
     features: FeaturesConfig = FeaturesConfig()
     target: TargetConfig = TargetConfig()
@@ -219,14 +221,18 @@ def load_config(
 
     Args:
         source: a TOML file, nested or dotted keys in a mapping, a `Config`, or None for the
-            built-in example.
+            built-in example (for the defaults where `overrides` name other bars).
         overrides: replaces single settings; keys are dotted (`"training.steps"`) or nested.
 
     Raises:
         ConfigError: naming the key; also if the file cannot be read.
     """
-    name, values = _read(DEFAULT_CONFIG if source is None else source)
-    for key, value in _flatten(overrides or {}):
+    changes = _flatten(overrides or {})
+    if source is None:
+        # The assets and dates of the built-in example mean nothing for other bars.
+        source = {} if any(key == "data.path" for key, _ in changes) else DEFAULT_CONFIG
+    name, values = _read(source)
+    for key, value in changes:
         _assign(values, key, value)
     try:
         return Config.model_validate(values)
@@ -263,7 +269,7 @@ def _read(source) -> tuple[str, dict]:
         return "config", values
     path = Path(source)
     try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -299,4 +305,5 @@ def _describe(problem: Any) -> str:
             section = section.model_fields[str(part)].annotation
         return f"unknown key {key!r}; there are {list(section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
+    message = message.replace("valid tuple", "valid list")
     return f"key {key!r}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"

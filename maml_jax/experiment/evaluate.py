@@ -148,7 +148,7 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
         pd.DataFrame(gross).rename_axis("timestamp"),
         pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
         pd.DataFrame(per_asset),
-        _not_finite(prepared, predicted),
+        (*_not_finite(prepared, predicted), *_ruined(net)),
     )
 
 
@@ -167,6 +167,15 @@ def _not_finite(prepared: Prepared, predicted: Mapping[str, _Predicted]) -> tupl
                 "taken there. Adapting diverged: try a smaller inner learning rate or fewer steps."
             )
     return tuple(notes)
+
+
+def _ruined(net: Mapping[str, pd.Series]) -> tuple[str, ...]:
+    lost = {name: returns.index[returns <= -1] for name, returns in net.items()}
+    return tuple(
+        f"{name}: lost the whole capital at {times[0]}; its equity is 0 from there on."
+        for name, times in lost.items()
+        if len(times)
+    )
 
 
 def _due(prepared: Prepared) -> np.ndarray:

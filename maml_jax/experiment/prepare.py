@@ -18,6 +18,7 @@ from maml_jax.features import (
     label_delay,
     longest_warm_up,
 )
+from maml_jax.features.targets import require_moving_price
 from maml_jax.tasks import Panel, bars_needed, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
@@ -94,8 +95,7 @@ def load_bars(
         frames = read_bars(data.path, **options)
     if data.assets is None:
         return frames
-    _require_known("data.assets", data.assets, frames)
-    return {name: frames[name] for name in data.assets}
+    return {name: frames[name] for name in _chosen("data.assets", data.assets, frames)}
 
 
 def prepare(
@@ -118,6 +118,8 @@ def prepare(
     test_assets = _chosen("data.test_assets", data.test_assets, bars)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
     require_same_interval(bars)
+    for asset, frame in bars.items():
+        require_moving_price(frame, asset=asset)
     timeline = assets_timeline(bars)
     spans = _find_spans(data, timeline, trained)
     features = choose_features(config, bars)
@@ -136,6 +138,8 @@ def prepare(
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
     if scaler is None:
         span = slice(spans.train_first, spans.train_last)
+        for asset in train_assets:
+            _require_rows(asset, tables[asset].loc[span], bars[asset].loc[span], config)
         scaler = fit_scaler([tables[a].loc[span] for a in train_assets], clip=config.features.clip)
     scaled = {a: scaler.transform(tables[a]) for a in bars}
     panel = make_panel(bars, scaled, target_of(config))
@@ -244,8 +248,8 @@ def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> 
         )
     if train_first > train_last and not trained:
         raise ConfigError(
-            f"keys 'data.train_start' and 'data.train_end': the span holds no bar; bars run from "
-            f"{timeline[0]} to {timeline[-1]}"
+            f"keys 'data.train_start' and 'data.train_end': the meta-training span holds none of "
+            f"the {len(timeline)} bars, which run from {timeline[0]} to {timeline[-1]}"
         )
     if test_first > test_last:
         raise ConfigError(
@@ -324,7 +328,21 @@ def _test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp)
 def _span_needs(config: Config, last: pd.Timestamp) -> _Needs:
     delay = label_delay(config.target.fill, 1)
     terms = f"a decision + {delay} to its first return"
-    return _Needs("walk-forward", delay + 1, f"in the test span, which ends at {last},", terms)
+    return _Needs("walk-forward", delay + 1, f"in the test span, to {last}", terms)
+
+
+def _require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Config) -> None:
+    """Refuse an asset whose prices give too few rows of features or targets."""
+    moves = bars["close"].pct_change().rolling(config.target.volatility_window).std() > 0
+    rows = int((table.notna().all(axis="columns") & moves).sum())
+    needed = config.task.support + config.task.query
+    if rows < needed:
+        raise DataError(
+            f"{asset}: only {rows} of its {len(bars)} bars from {bars.index[0]} to "
+            f"{bars.index[-1]} give features and a target, and a task needs {needed}; its closes "
+            f"run from {bars['close'].min():g} to {bars['close'].max():g}: they rest, or one of "
+            "them is out of all measure"
+        )
 
 
 def _bars_in(bars, config: Config, features, first, last) -> dict[str, int]:

@@ -22,10 +22,11 @@ from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATI
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
+_UNFINISHED: set[Path] = set()
 _TABLES = ("predictions", "returns", "gross", "trades", "assets")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a run found.
 
@@ -42,6 +43,11 @@ class Result:
     history: pd.DataFrame
     notes: tuple[str, ...]
     evaluation: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        state = "trained" if self.evaluation is None else "walked forward"
+        assets = ", ".join(self.config.data.test_assets or ())
+        return f"Result({', '.join(self.checkpoints)}; {state}; {assets})"
 
     @property
     def stats(self) -> pd.DataFrame:
@@ -81,11 +87,12 @@ class Result:
         """Write the tear sheet as one HTML file, and return its path."""
         page = render(_tear_sheet(self))
         path = Path(path)
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         try:
-            partial = path.with_name(f".{path.name}.partial")
             partial.write_text(page, encoding="utf-8")
             os.replace(partial, path)
         except OSError as error:
+            partial.unlink(missing_ok=True)
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
         return path
 
@@ -143,6 +150,8 @@ def load(path: str | Path) -> Result:
             }
             stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
             evaluation = Evaluation(stats=stats, **tables)
+            if not {*checkpoints} <= {*stats.columns}:
+                raise ValueError("metrics.json lacks a method of the run")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise RunError(f"{folder}: cannot be read as a run directory: {error}") from error
     config = load_config(folder / "config.toml")
@@ -186,12 +195,9 @@ def require_new(path: str | Path) -> Path:
     path = Path(path)
     if path.exists():
         raise RunError(f"{path}: exists already; name an output directory that does not")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{path.parent}: cannot be made: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"{path.parent}: is not writable")
+    parent = next(each for each in path.absolute().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError(f"{path}: cannot be made, {parent} is no folder that can be written to")
     return path
 
 
@@ -199,13 +205,21 @@ def require_new(path: str | Path) -> Path:
 def _written_whole(path: Path) -> Iterator[Path]:
     """Give a folder to write in, which takes its name only when all went well."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    _UNFINISHED.add(partial)
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         yield partial
         os.rename(partial, path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error}") from error
     finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        _UNFINISHED.discard(partial)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, before the process ends without unwinding."""
+    for partial in _UNFINISHED:
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -266,6 +280,10 @@ def verdict(result: Result) -> str:
     )
 
 
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
+
+
 def _tear_sheet(result: Result) -> TearSheet:
     method = next(iter(result.checkpoints))
     table = result.assets.set_index("asset")
@@ -277,7 +295,7 @@ def _tear_sheet(result: Result) -> TearSheet:
     settings = result.config.model_dump(exclude_none=True)
     sections = {"run": {"seed": settings.pop("seed")}, **settings}
     return TearSheet(
-        title=f"{method.upper()} walk-forward on {', '.join(result.config.data.test_assets or [])}",
+        title=f"{method.upper()} walk-forward on {_list(result.config.data.test_assets or ())}",
         verdict=verdict(result),
         notes=result.notes,
         figures={

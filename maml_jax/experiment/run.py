@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from maml_jax.data import bar_interval, require_same_interval
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config, load_config
@@ -113,8 +114,10 @@ def backtest(
     if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
         data = config.data.model_copy(update={"test_assets": None})
         config = config.model_copy(update={"data": data})
-    scaler = next(iter(result.checkpoints.values())).scaler
-    result = _evaluated(result, prepare(config, frames, scaler=scaler))
+    checkpoint = next(iter(result.checkpoints.values()))
+    prepared = prepare(config, frames, scaler=checkpoint.scaler)
+    require_same_interval(prepared.bars, checkpoint.interval)
+    result = _evaluated(result, prepared)
     if out is not None:
         result.save(out)
     elif not isinstance(trained, Result):
@@ -129,11 +132,12 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _named(load_config(config, overrides), bars)
     prepared = prepare(settings, load_bars(settings, bars))
+    interval = bar_interval(next(iter(prepared.bars.values())))
     trained = {method: meta_train(prepared, method) for method in settings.learner.methods}
     result = Result(
         config=prepared.config,
         checkpoints={
-            method: Checkpoint(method, prepared.config, prepared.scaler, params)
+            method: Checkpoint(method, prepared.config, prepared.scaler, params, interval)
             for method, (params, _) in trained.items()
         },
         history=_history(trained),

@@ -107,17 +107,26 @@ def compute_target(
     Raises:
         DataError: if the price never changes, or opens are needed and missing.
     """
-    if len(bars) > 1 and (bars["close"] == bars["close"].iloc[0]).all():
-        raise DataError(
-            f"{asset}: the close is {bars['close'].iloc[0]:g} at every one of its {len(bars)} bars "
-            f"({bars.index[0]} to {bars.index[-1]}); a constant price cannot be learned or traded"
-        )
+    require_moving_price(bars, asset=asset)
     deviation = volatility(bars, target.volatility_window)
     scale = deviation.where(deviation > 0) * np.sqrt(target.horizon)
     values = forward_return(bars, target.fill, target.horizon, asset=asset) / scale
     if target.clip is not None:
         values = values.clip(-target.clip, target.clip)
     return values, scale
+
+
+def require_moving_price(bars: pd.DataFrame, *, asset: str = "the asset") -> None:
+    """Refuse bars whose close never changes.
+
+    Raises:
+        DataError: naming the asset, the price and the dates.
+    """
+    if len(bars) > 1 and (bars["close"] == bars["close"].iloc[0]).all():
+        raise DataError(
+            f"{asset}: the close is {bars['close'].iloc[0]:g} at every one of its {len(bars)} bars "
+            f"({bars.index[0]} to {bars.index[-1]}); a constant price cannot be learned or traded"
+        )
 
 
 def fill_returns(bars: Mapping[str, pd.DataFrame], fill: Fill) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.learners.shared import require_plain_params
-from maml_jax.meta.gradients import GradientMode, exact
+from maml_jax.meta.gradients import GradientMode, exact, first_order
 from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
@@ -59,6 +59,7 @@ def maml(
     Raises:
         GradientError: from `loss`, if the inner optimizer cannot be differentiated.
         ShapeError: from `adapt` and `loss`, if outputs and targets do not fit.
+        TypeError: if `gradient` is `exact` itself, not `exact()`.
         ValueError: if `inner_steps` is negative.
 
     Reference:
@@ -77,6 +78,8 @@ def maml(
     """
     if inner_steps < 0:
         raise ValueError(f"inner_steps must not be negative, got {inner_steps}")
+    if gradient in (exact, first_order):
+        raise TypeError("gradient takes a mode, not what makes one: write exact(), first_order()")
     optimizer = optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
     differentiate = exact() if gradient is None else gradient
 

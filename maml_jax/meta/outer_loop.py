@@ -156,6 +156,8 @@ def fit(
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
             nothing can be raised); the message names the step and the tasks.
     """
+    if steps < 0:
+        raise ValueError(f"the number of meta-steps must not be negative, got {steps}")
     if jax.tree_util.all_leaves([sampler]):  # a plain function, to jit no argument by itself
         sampler = jax.tree_util.Partial(sampler)
     init_key, _ = jax.random.split(key)

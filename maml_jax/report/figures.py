@@ -5,6 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from maml_jax.backtest.metrics import drawdown, equity_curve
 
 COLOURS = ("#1f5fa8", "#d1495b", "#7a7a7a", "#c9a227", "#2e8b57", "#8e5aa8", "#00848c", "#a0522d")
 
@@ -16,14 +19,15 @@ def plot_equity(returns: pd.DataFrame, *, title: str = "Equity, net of costs") -
         returns: net simple returns per bar, `[time, strategy]`.
         title: above the axes.
     """
-    equity = (1 + returns).cumprod()
+    equity = returns.apply(equity_curve)
     figure, axes = _axes(3.6)
     for colour, name in zip(_colours(equity), equity.columns, strict=True):
         axes.plot(equity.index, equity[name], color=colour, linewidth=1.2, label=name)
     if (equity > 0).all(axis=None):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        within_a_decade = equity.to_numpy().max() < 10 * equity.to_numpy().min()
+        axes.yaxis.set_minor_formatter("{x:g}" if within_a_decade else NullFormatter())
         axes.tick_params(axis="y", which="both", labelsize=8)
     axes.axhline(1.0, color="#bbbbbb", linewidth=0.8)
     axes.set_ylabel("growth of 1")
@@ -37,8 +41,7 @@ def plot_drawdown(returns: pd.DataFrame, *, title: str = "Drawdown") -> Figure:
         returns: net simple returns per bar, `[time, strategy]`.
         title: above the axes.
     """
-    equity = (1 + returns).cumprod()
-    falls = 100 * (equity / equity.cummax().clip(lower=1.0) - 1)
+    falls = 100 * returns.apply(drawdown)
     figure, axes = _axes(2.4)
     for colour, name in zip(_colours(falls), falls.columns, strict=True):
         axes.plot(falls.index, falls[name], color=colour, linewidth=1.0, label=name)

@@ -114,7 +114,10 @@ def test_what_the_data_do_not_determine_is_nan():
 
 def test_losing_everything_is_a_growth_rate_of_minus_one():
     assert metrics.cagr(np.array([0.1, -1.0, 0.5]), 252) == -1
-    assert metrics.cagr(np.array([0.1, -1.5, 0.5]), 252) == -1
+    ruined = np.array([0.1, -1.5, 0.5, -1.5])
+    assert metrics.cagr(ruined, 252) == metrics.total_return(ruined) == -1
+    assert metrics.max_drawdown(ruined) == -1
+    assert metrics.equity_curve(ruined).tolist() == [1.1, 0, 0, 0]
 
 
 def test_the_deflated_sharpe_falls_with_the_number_of_trials():

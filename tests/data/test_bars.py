@@ -89,6 +89,10 @@ LAYOUTS = {
         "time,open,high,low,close,volume\n2020-01-01T01:00+01:00,1,2,1,2,5\n"
         "2020-01-02T00:00Z,2,3,2,3,6\n"
     ),
+    "semicolons": ("date;open;high;low;close;volume\n2020-01-01;1;2;1;2;5\n2020-01-02;2;3;2;3;6\n"),
+    "angle brackets": (
+        "<DATE>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>\n2020.01.01,1,2,1,2,5\n2020.01.02,2,3,2,3,6\n"
+    ),
     "date and time": (
         "date,time,open,high,low,close,volume\n2020.01.01,00:00,1,2,1,2,5\n"
         "2020.01.02,00:00,2,3,2,3,6\n"
@@ -149,6 +153,27 @@ def test_times_without_a_zone_are_placed_in_the_one_named():
     assert frame.index[0] == pd.Timestamp("2020-07-01 13:30", tz="UTC")
 
 
+def test_local_times_across_a_change_of_clocks():
+    clock = pd.date_range("2020-10-24", periods=60, freq="h", tz="Europe/Berlin")
+    table = pd.DataFrame({"time": clock.tz_localize(None).astype(str), "close": 1.0})
+    frame = only(to_bars(table, timezone="Europe/Berlin"))
+    assert frame.index.equals(clock.tz_convert("UTC").as_unit("us").rename("timestamp"))
+    table = pd.DataFrame({"time": ["2020-03-29 02:30"], "close": [1.0]})
+    with pytest.raises(DataError, match=r"cannot be placed in Europe/Berlin.*offset from UTC"):
+        to_bars(table, timezone="Europe/Berlin")
+
+
+def test_a_date_format_that_is_none_is_told():
+    with pytest.raises(DataError, match=r"date_format '%Q'"):
+        to_bars(pd.DataFrame({"time": ["x"], "close": [1.0]}), date_format="%Q")
+
+
+def test_what_is_no_table_is_refused_by_its_type():
+    for thing in ([1.0], np.ones(3), "bars.csv"):
+        with pytest.raises(DataError, match=type(thing).__name__):
+            as_bars(thing)
+
+
 def test_mappings_and_series_are_taken():
     series = pd.Series([1.0, 2.0, 3.0], index=pd.to_datetime(DAYS), name="AAPL")
     assert list(as_bars(series)) == ["AAPL"]
@@ -205,6 +230,15 @@ FAULTS = {
         r", B: .*no value at 2020-01-02.*\(line 3\)",
     ),
     "empty column of a wide table": ("date,A,B\n2020-01-01,1,\n", r"column 'B': holds no prices"),
+    "more fields than names": (
+        "date,close\n2020-01-01,1,\n2020-01-02,2,\n",
+        r"more fields than the header",
+    ),
+    "a line above the header": (
+        "downloaded from somewhere\ndate,close\n2020-01-01,1\n",
+        r"more fields than the header",
+    ),
+    "decimal commas": ("date;close\n2020-01-01;1,5\n", r"not a number: '1,5'"),
     "no rows": ("date,close\n", r"holds no rows"),
     "empty file": ("", r"cannot be read"),
     "row without a symbol": (
@@ -239,6 +273,8 @@ def test_files_that_are_none_are_named(tmp_path):
     with pytest.raises(DataError, match=r"cut\.csv\.gz: cannot be read"):
         read_bars(tmp_path / "cut.csv.gz")
     (tmp_path / "x.xlsx").write_bytes(b"")
+    with pytest.raises(DataError, match="is a folder"):
+        read_bars(tmp_path)
     with pytest.raises(DataError, match="unknown kind of file"):
         read_bars(tmp_path / "x.xlsx")
 

@@ -20,6 +20,21 @@ def test_written_settings_read_back_the_same(tmp_path):
     assert load_config(path) == config
 
 
+def test_a_bound_that_is_off_stays_off(tmp_path):
+    for off in (None, "none"):
+        config = load_config({"target.clip": off, "training.max_grad_norm": off})
+        assert config.target.clip is None
+        assert load_config(config) == config
+        (tmp_path / "config.toml").write_text(config.to_toml())
+        assert load_config(tmp_path / "config.toml") == config
+
+
+def test_other_bars_leave_the_built_in_example_behind():
+    config = load_config(None, {"data.path": "prices.csv"})
+    assert config.data.train_assets is None
+    assert config.data.train_end is None
+
+
 def test_overrides_may_be_dotted_or_nested():
     nested = load_config({}, {"training": {"steps": 5}, "seed": 3})
     dotted = load_config({}, {"training.steps": 5, "seed": 3})
@@ -46,6 +61,13 @@ FAULTS = {
     "unknown feature": ({"features.names": ["rsi", "zzz"]}, r"unknown features \['zzz'\]"),
     "no features": ({"features.names": []}, r"at least one feature"),
     "spans reversed": ({"features.fast": 30}, r"key 'features': fast \(30\) must be shorter"),
+    "seed out of range": ({"seed": 2**40}, r"key 'seed'"),
+    "cost in per cent": ({"backtest.fee": 2}, r"key 'backtest.fee': .*less than 1"),
+    "truth as number": ({"training.steps": True}, r"key 'training.steps'"),
+    "text as number": ({"training.steps": "20"}, r"key 'training.steps'"),
+    "date in another form": ({"data.test_start": "05/06/2019"}, r"not a date such as 2009-12-31"),
+    "no moment": ({"data.train_end": "NaT"}, r"key 'data.train_end'"),
+    "text for a list": ({"learner.methods": "maml"}, r"valid list"),
     "no date": ({"data.train_end": "yesterdayish"}, r"key 'data.train_end'.*not a date"),
     "section as value": ({"training": 5}, r"key 'training'"),
 }

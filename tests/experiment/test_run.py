@@ -1,6 +1,7 @@
 """The main job from the library: results, run directories, errors, nothing half-written."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -145,6 +146,89 @@ def test_a_backtest_may_change_costs_and_span_but_not_what_was_trained(saved, tm
         backtest(load(path), bars=MARKET, data={"test_start": "2020-05-01"})
 
 
+def test_a_backtest_may_use_bars_that_training_never_saw(saved, tmp_path):
+    fresh = random_bars(seed=21, count=300, start="2021-01-01")
+    result = backtest(
+        saved[1], bars={"NEW": fresh}, out=tmp_path / "new", data={"test_start": "2021-03-01"}
+    )
+    assert set(result.predictions["asset"]) == {"NEW"}
+    assert result.returns.index[0] == pd.Timestamp("2021-03-01", tz="UTC")
+    early = {"NEW": random_bars(seed=21, count=100, start="2019-01-01")}
+    with pytest.raises(ConfigError, match="after the last bar"):
+        backtest(load(saved[1]), bars=early)
+    hourly = {"NEW": random_bars(seed=21, count=300, start="2021-01-01", step="h")}
+    with pytest.raises(DataError, match=r"different bar intervals: NEW .* the bars trained on"):
+        backtest(load(saved[1]), bars=hourly, data={"test_start": "2021-01-10"})
+
+
+def test_the_settings_of_a_backtest_are_kept(saved, tmp_path):
+    changed = {"threshold": 0.7, "inner_steps": 0}
+    backtest(saved[1], bars=MARKET, out=tmp_path / "other", backtest=changed)
+    loaded = load(tmp_path / "other")
+    assert loaded.config.backtest.threshold == 0.7
+    seen = MARKET["A3"].loc[:"2020-07-01"]
+    own = loaded.predictions.query("strategy == 'maml' and asset == 'A3'").set_index("timestamp")
+    prediction = loaded.adapt(seen).predict(seen)
+    assert prediction.iloc[-1] == pytest.approx(own["prediction"][seen.index[-1]], abs=1e-5)
+
+
+def test_adapting_reads_bars_as_the_run_did():
+    bars = {}
+    for asset, frame in MARKET.items():
+        bars[asset] = frame.assign(
+            **{"Adj Close": frame["close"] * np.linspace(0.5, 1, len(frame))}
+        )
+        bars[asset].iloc[40, 3] = np.nan
+    result = run(SMALL, bars=bars, **{"data.missing": "drop", "data.adjust": False})
+    seen = bars["A3"].loc[:"2020-08-20"]
+    own = result.predictions.query("strategy == 'maml' and asset == 'A3'").set_index("timestamp")
+    prediction = result.adapt(seen).predict(seen)
+    assert prediction.iloc[-1] == pytest.approx(own["prediction"][seen.index[-1]], abs=1e-5)
+
+
+def test_diverged_adaptation_is_told_and_takes_no_position():
+    result = run(
+        SMALL,
+        bars=MARKET,
+        **{"learner.inner_learning_rate": 3.0, "learner.inner_steps": 1},
+        backtest={"inner_steps": 3000},
+    )
+    assert any("maml: " in note and "are not finite" in note for note in result.notes)
+    assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()
+
+
+def test_losing_everything_is_told_and_stays_lost():
+    bars = {a: b.copy() for a, b in MARKET.items()}
+    for asset in ("A2", "A3"):
+        for place in range(170, 250, 8):
+            bars[asset].iloc[place:, :4] *= 4
+    result = run(SMALL, bars=bars, target={**SMALL["target"], "fill": "close"})
+    ruined = result.returns.columns[(result.returns <= -1).any()]
+    assert len(ruined) > 0
+    for name in ruined:
+        assert result.stats.loc["Equity Final [$]", name] == 0
+        assert result.stats.loc["Return [%]", name] == -100
+        assert any(note.startswith(f"{name}: lost the whole capital") for note in result.notes)
+
+
+def test_bars_per_year_of_interleaved_calendars():
+    index = pd.bdate_range("2020-01-01", periods=186, tz="UTC") + pd.Timedelta(hours=5)
+    stock = random_bars(seed=5, count=186).set_index(index.as_unit("us").rename("timestamp"))
+    data = {"train_assets": ["A0"], "test_assets": ["A1", "S"], "train_end": "2020-06-08"}
+    result = run({**SMALL, "data": data}, bars={**MARKET, "S": stock})
+    assert result.stats.loc["Bars per Year", "maml"] == pytest.approx(365 + 261, rel=0.02)
+
+
+def test_without_a_config_bars_are_trained_on_by_default():
+    result = run(bars=MARKET, training={"steps": 2, "meta_batch": 2}, learner={"methods": ["maml"]})
+    assert result.config.data.train_assets == tuple(MARKET)
+
+
+def test_results_are_short_to_print(saved):
+    assert repr(saved[0]) == "Result(maml, fomaml; walked forward; A2, A3)"
+    assert repr(saved[0].adapt(MARKET["A3"])) == "Adapted(maml to asset, 10 rows)"
+
+
 def test_bars_that_were_in_memory_must_be_given_again(saved):
     with pytest.raises(ConfigError, match="handed over in memory"):
         backtest(saved[1], out=saved[1].parent / "other")
@@ -267,6 +351,19 @@ BAD = {
         ConfigError,
         r"'data.train_end': 1999-01-01 is before the first bar",
     ),
+    "a price that rests throughout training": (
+        {},
+        MARKET | {"A1": MARKET["A1"].assign(close=np.r_[np.full(200, 9.0), np.arange(60) + 9.0])},
+        DataError,
+        r"A1: only 0 of its 160 bars .* its closes run from 9 to 9",
+    ),
+    "a price out of all measure": (
+        {},
+        MARKET | {"A1": MARKET["A1"].assign(close=np.r_[1e300, MARKET["A1"]["close"].iloc[1:]])},
+        DataError,
+        r"A1: only \d+ of its 160 bars .* to 1e\+300",
+    ),
+    "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
     "a loss that is not finite": (
         {"learner": {"inner_learning_rate": 1e30}},
         MARKET,
@@ -312,3 +409,31 @@ def test_what_is_no_run_directory_is_named(tmp_path, saved):
     (tmp_path / "checkpoints" / "maml" / "about.json").write_text("{")
     with pytest.raises(RunError, match="not a readable checkpoint"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["metrics.json", "returns.parquet", "config.toml", "params"])
+def test_a_damaged_run_directory_is_named(saved, tmp_path, damage):
+    copy = shutil.copytree(saved[1], tmp_path / "copy")
+    if damage == "params":
+        for file in (copy / "checkpoints" / "maml" / "params").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:10])
+    else:
+        (copy / damage).write_text("{}" if damage.endswith("json") else "= junk")
+    with pytest.raises(MamlJaxError, match=str(tmp_path)):
+        load(copy)
+
+
+def test_a_backtest_that_was_cut_off_can_be_repeated(tmp_path):
+    train(SMALL, bars=MARKET, out=tmp_path / "run")
+    (tmp_path / "run" / ".backtest").mkdir()
+    (tmp_path / "run" / ".backtest" / "junk").write_text("x")
+    backtest(tmp_path / "run", bars=MARKET)
+    assert load(tmp_path / "run").evaluation is not None
+
+
+def test_nothing_is_left_of_a_report_that_could_not_be_written(saved, tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(RunError, match="cannot be written"):
+        saved[0].report(tmp_path / "folder.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.html"]

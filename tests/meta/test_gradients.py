@@ -192,3 +192,41 @@ def test_line_searches_work_as_inner_optimizers():
         for p in (params, learner.adapt(params, task.support))
     )
     assert after < 0.1 * before
+
+
+def test_optimizers_that_hide_a_nan_from_forward_mode_are_refused_too():
+    task = one_task()
+    learner = maml(mlp((8, 1)), inner_optimizer=optax.radam(0.01))
+    params = learner.init(jax.random.key(0), task.support.x)
+    with pytest.raises(GradientError):
+        learner.loss(params, task, 0)
+
+
+def test_learned_and_per_entry_rates_can_be_differentiated():
+    task = one_task()
+    model = mlp((8, 1))
+    params = model.init(jax.random.key(0), task.support.x)
+
+    def loss(rates):
+        scaled = optax.stateless(lambda g, _: jax.tree.map(lambda g, r: -r * g, g, rates))
+        return maml(model, inner_optimizer=scaled, inner_steps=2).loss(params, task, 0)[0]
+
+    rates = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.01), params)
+    slope = jax.jit(jax.grad(loss))(rates)
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(slope))
+
+
+def test_a_mode_that_was_not_called_is_told():
+    with pytest.raises(TypeError, match=r"write exact\(\)"):
+        maml(mlp((8, 1)), gradient=exact)
+
+
+def test_remat_saves_memory_at_the_default_number_of_steps():
+    task = one_task(shots=200)
+    sizes = {}
+    for gradient in (exact(), exact(remat=True)):
+        learner = maml(mlp((64, 64, 1)), gradient=gradient)
+        params = learner.init(jax.random.key(0), task.support.x)
+        compiled = jax.jit(jax.grad(lambda p, f=learner.loss: f(p, task, 0)[0])).lower(params)
+        sizes[gradient] = compiled.compile().memory_analysis().temp_size_in_bytes
+    assert sizes[exact(remat=True)] < 0.8 * sizes[exact()]

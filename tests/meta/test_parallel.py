@@ -18,3 +18,17 @@ def test_chunks_change_nothing(count, chunk):
     mean, kept = average_tasks(lambda t: (function(t), t["a"]), tasks, chunk=chunk)
     np.testing.assert_allclose(mean, expected.mean(), rtol=1e-6)
     np.testing.assert_allclose(kept, np.arange(count))
+
+
+def test_chunks_below_one_and_empty_averages_are_refused():
+    with pytest.raises(ValueError, match="chunk"):
+        map_tasks(lambda t: t, jnp.ones(3), chunk=0)
+    with pytest.raises(ValueError, match="no tasks"):
+        average_tasks(lambda t: (t, t), jnp.ones(0))
+
+
+def test_half_precision_is_summed_in_single():
+    tasks = jnp.full(4096, 1.001, jnp.bfloat16)
+    mean, _ = average_tasks(lambda t: (t, ()), tasks, chunk=2)
+    assert mean.dtype == jnp.bfloat16
+    assert float(mean) == float(tasks[0])

@@ -68,6 +68,16 @@ def test_linen_modules_fit_as_they_are():
     adapts(LinenNet())
 
 
+def test_linen_modules_with_running_state_are_refused():
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.BatchNorm(use_running_average=True)(x))
+
+    with pytest.raises(ShapeError, match="batch_stats"):
+        maml(Normed()).init(jax.random.key(0), jnp.zeros((1, 2)))
+
+
 def test_nnx_modules_fit_through_the_adapter():
     model = models.from_nnx(lambda rngs: Net(rngs))
     first, second = (model.init(jax.random.key(k), jnp.zeros((1, 1))) for k in (0, 1))
