@@ -29,6 +29,10 @@ TRAIN_SHARE = 0.6
 """Share of the bars that is for meta-training where the settings name no date."""
 
 
+_INTERLEAVED = 1.05
+"""Calendars differ when their union has so many times the bars of the fullest; holidays do not."""
+
+
 class Prepared(NamedTuple):
     """Everything that training and walk-forward need.
 
@@ -293,7 +297,8 @@ def _bars_per_year(config: Config, bars, test_assets: list[str], spans: _Spans) 
     own = {asset: bars[asset].loc[span].index for asset in test_assets}
     fullest = max(own, key=lambda asset: len(own[asset]))
     union = assets_timeline({asset: bars[asset].loc[span] for asset in test_assets})
-    return bars_per_year(bars[fullest].index) * len(union) / len(own[fullest])
+    share = len(union) / len(own[fullest])
+    return bars_per_year(bars[fullest].index) * (share if share > _INTERLEAVED else 1.0)
 
 
 class _Needs(NamedTuple):
