@@ -15,7 +15,7 @@ demo: $(VENV)/.installed ## run the main job on the built-in data and write a re
 	$(BIN)/maml-jax run --out "runs/demo-$$(date +%Y-%m-%d-%H%M%S)"
 
 test: $(VENV)/.test ## the tests that are run before each commit
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.test ## the heavy checks: minutes to hours
 	$(BIN)/python -m pytest -m slow

@@ -63,9 +63,9 @@ def run(
         RunError: if `out` exists or cannot be written.
 
     >>> from maml_jax.experiment import run
-    >>> result = run(training={"steps": 2, "meta_batch": 4})
+    >>> result = run(training={"steps": 2, "meta_batch": 4}, learner={"methods": ["maml"]})
     >>> list(result.stats)
-    ['maml', 'fomaml', 'no adaptation', 'from scratch', 'buy and hold']
+    ['maml', 'no adaptation', 'from scratch', 'buy and hold']
     """
     return _run(config, bars, out, overrides, backtested=True)
 
