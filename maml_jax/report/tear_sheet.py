@@ -58,8 +58,8 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
 def format_value(value: object) -> str:
     """Write one value as a person reads it.
 
-    >>> [format_value(v) for v in (1234.5678, 3, float("nan"), pd.Timestamp("2020-01-02"))]
-    ['1,234.57', '3', '–', '2020-01-02']
+    >>> [format_value(v) for v in (1234.5678, 0.01234, 3, float("nan"), pd.Timestamp("2020-01-02"))]
+    ['1,234.57', '0.0123', '3', '–', '2020-01-02']
     """
     if isinstance(value, pd.Timestamp):
         at_midnight = value == value.normalize()
@@ -73,7 +73,9 @@ def format_value(value: object) -> str:
         return str(value)
     if isinstance(value, int | np.integer):
         return f"{value:,d}"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if 0 < abs(value) < 0.1 else f"{value:,.2f}"
 
 
 def _image(figure: Figure) -> str:

@@ -1,0 +1,155 @@
+"""Bad input and interrupted work: one clear error, nothing half-written."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import random_bars
+from market import MARKET, SMALL
+
+from maml_jax.errors import ConfigError, DataError, MamlJaxError, RunError, TrainingError
+from maml_jax.experiment import backtest, load, run, train
+
+BAD = {
+    "too few bars": (
+        {"data": {"train_end": "2020-01-20", "test_start": "2020-02-01"}},
+        MARKET,
+        DataError,
+        r"A0: meta-training needs at least 36 bars up to 2020-01-20.*\(warm-up 14 \+ support 10 \+ "
+        r"gap 3 \+ query 5 \+ label delay 4\), and there are 20",
+    ),
+    "constant price": (
+        {},
+        MARKET | {"A1": MARKET["A1"].assign(close=3.0)},
+        DataError,
+        r"A1: the close is 3 at every one",
+    ),
+    "different intervals": (
+        {},
+        MARKET | {"A1": random_bars(count=5000, step="h")},
+        DataError,
+        r"different bar intervals: A1 .* A0",
+    ),
+    "overlapping spans": (
+        {"data": {"test_start": "2020-06-01"}},
+        MARKET,
+        ConfigError,
+        r"'data.train_end' and 'data.test_start'.*overlaps",
+    ),
+    "no opens": (
+        {"target": {"fill": "next_open"}},
+        {a: b[["close"]] for a, b in MARKET.items()},
+        DataError,
+        r"A0: fill 'next_open' needs column 'open'",
+    ),
+    "unknown asset": (
+        {"data": {"test_assets": ["ZZ"]}},
+        MARKET,
+        ConfigError,
+        r"'data.test_assets': no bars of \['ZZ'\]",
+    ),
+    "a feature that the bars do not allow": (
+        {"features": {"names": ["volume_ratio"]}},
+        {a: b[["close"]] for a, b in MARKET.items()},
+        DataError,
+        r"needs column 'volume'",
+    ),
+    "a test span after the last bar": (
+        {"data": {"test_start": "2031-01-01"}},
+        MARKET,
+        ConfigError,
+        r"'data.test_start': 2031-01-01 is after the last bar",
+    ),
+    "a training span before the first bar": (
+        {"data": {"train_end": "1999-01-01"}},
+        MARKET,
+        ConfigError,
+        r"'data.train_end': 1999-01-01 is before the first bar",
+    ),
+    "a price that rests throughout training": (
+        {},
+        MARKET | {"A1": MARKET["A1"].assign(close=np.r_[np.full(200, 9.0), np.arange(60) + 9.0])},
+        DataError,
+        r"A1: only 0 of its 160 bars .* its closes run from 9 to 9",
+    ),
+    "a price out of all measure": (
+        {},
+        MARKET | {"A1": MARKET["A1"].assign(close=np.r_[1e300, MARKET["A1"]["close"].iloc[1:]])},
+        DataError,
+        r"A1: only \d+ of its 160 bars .* to 1e\+300",
+    ),
+    "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
+    "a loss that is not finite": (
+        {"learner": {"inner_learning_rate": 1e30}},
+        MARKET,
+        TrainingError,
+        r"maml: meta-training stopped at step 0: the loss of task 0.*Try a smaller inner learning "
+        r"rate.*\[task: A\d 2020-.* to 2020-",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(tmp_path, fault):
+    changes, bars, kind, message = BAD[fault]
+    settings = {k: {**v, **changes.get(k, {})} for k, v in SMALL.items()}
+    with pytest.raises(kind, match=message) as caught:
+        run(settings, bars=bars, out=tmp_path / "out")
+    assert isinstance(caught.value, MamlJaxError)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_directory_that_exists_is_refused_before_any_work(tmp_path):
+    with pytest.raises(RunError, match="exists already"):
+        run(SMALL, bars=MARKET, out=tmp_path)
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(saved, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(RunError, match="No space left"):
+        saved[0].save(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_run_directory_is_named(tmp_path, saved):
+    with pytest.raises(RunError, match="no run directory"):
+        load(tmp_path)
+    (tmp_path / "checkpoints" / "maml").mkdir(parents=True)
+    with pytest.raises(RunError, match="holds no checkpoint"):
+        load(tmp_path)
+    (tmp_path / "checkpoints" / "maml" / "about.json").write_text("{")
+    with pytest.raises(RunError, match="not a readable checkpoint"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["metrics.json", "returns.parquet", "config.toml", "params"])
+def test_a_damaged_run_directory_is_named(saved, tmp_path, damage):
+    copy = shutil.copytree(saved[1], tmp_path / "copy")
+    if damage == "params":
+        for file in (copy / "checkpoints" / "maml" / "params").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:10])
+    else:
+        (copy / damage).write_text("{}" if damage.endswith("json") else "= junk")
+    with pytest.raises(MamlJaxError, match=str(tmp_path)):
+        load(copy)
+
+
+def test_a_backtest_that_was_cut_off_can_be_repeated(tmp_path):
+    train(SMALL, bars=MARKET, out=tmp_path / "run")
+    (tmp_path / "run" / ".backtest").mkdir()
+    (tmp_path / "run" / ".backtest" / "junk").write_text("x")
+    backtest(tmp_path / "run", bars=MARKET)
+    assert load(tmp_path / "run").evaluation is not None
+
+
+def test_nothing_is_left_of_a_report_that_could_not_be_written(saved, tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(RunError, match="cannot be written"):
+        saved[0].report(tmp_path / "folder.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.html"]
