@@ -160,14 +160,14 @@ class _progress:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]}"),
             TextColumn("{task.fields[rate]:,.0f} tasks/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self.task = self.bar.add_task(title, total=steps, loss=float("nan"), rate=0.0)
+        self.task = self.bar.add_task(title, total=steps, loss="...", rate=0.0)
 
     def __enter__(self) -> Callable[[int, int, float], None]:
         self.bar.start()
@@ -177,6 +177,6 @@ class _progress:
         self.bar.stop()
 
     def _advance(self, steps: int, meta_batch: int, loss: float) -> None:
-        self.bar.update(self.task, advance=steps, loss=loss)
+        self.bar.update(self.task, advance=steps, loss=f"{loss:.4f}")
         task = self.bar.tasks[0]
         self.bar.update(self.task, rate=task.completed * meta_batch / max(task.elapsed or 0, 1e-9))
