@@ -19,8 +19,6 @@ from pydantic import (
 from maml_jax.errors import ConfigError
 from maml_jax.features import technical_features
 
-METHODS = ("maml", "fomaml")
-ACTIVATIONS = ("tanh", "gelu", "relu", "silu", "softplus")
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 
 NO_BOUND = "none"

@@ -124,18 +124,13 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
         simulation = simulate(weights, returns, costs)
         made = list_trades(full, returns, costs)
         made.insert(0, "strategy", name)
-        alone = simulate(full, returns, costs)
         settings = {"bars_per_year": prepared.bars_per_year, "capital": config.backtest.capital}
         figures = summarise(simulation, weights, made, **settings)
         if name in predicted:
             figures = pd.concat([figures, skill(predicted[name][0], targets)])
         for asset in assets:
-            own = alone._replace(
-                net=alone.asset_net[asset],
-                gross=(full[asset] * returns[asset]).fillna(0.0),
-                turnover=full[asset].diff().fillna(full[asset].iloc[:1]).abs(),
-            )
-            row = summarise(own, full[[asset]], made[made["asset"] == asset], **settings)
+            alone = simulate(full[asset], returns[asset], costs)
+            row = summarise(alone, full[[asset]], made[made["asset"] == asset], **settings)
             if name in predicted:
                 row = pd.concat([row, skill(predicted[name][0][[asset]], targets[[asset]])])
             per_asset.append({"strategy": name, "asset": asset, **row.drop(["Start", "End"])})
