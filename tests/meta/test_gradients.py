@@ -229,4 +229,5 @@ def test_remat_saves_memory_at_the_default_number_of_steps():
         params = learner.init(jax.random.key(0), task.support.x)
         compiled = jax.jit(jax.grad(lambda p, f=learner.loss: f(p, task, 0)[0])).lower(params)
         sizes[gradient] = compiled.compile().memory_analysis().temp_size_in_bytes
-    assert sizes[exact(remat=True)] < 0.8 * sizes[exact()]
+    # The activations of one step and a query instead of those of five steps and a query.
+    assert sizes[exact(remat=True)] < 0.5 * sizes[exact()]
