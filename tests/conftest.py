@@ -1,4 +1,4 @@
-"""Checks the shapes in signatures during tests, and keeps JAX on the CPU."""
+"""Checks the shapes in signatures during tests, and gives JAX eight devices on the CPU."""
 
 import os
 
@@ -6,7 +6,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests wait for the compiler, hardly ever for what it made.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_force_host_platform_device_count=8",
 )
 
 from jaxtyping import install_import_hook  # noqa: E402

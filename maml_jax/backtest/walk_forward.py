@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maml_jax.meta.parallel import map_tasks
+from maml_jax.meta.parallel import fetched, map_tasks, placed
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.tasks.families import asset_numbers
-from maml_jax.tasks.panel import Panel, labelled_rows
+from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.rows import labelled_rows, row_table, with_room
 
 
 def walk_forward(
@@ -25,6 +26,7 @@ def walk_forward(
     assets: Sequence[str] | None = None,
     steps: int | None = None,
     chunk: int | None = None,
+    devices: int | None = None,
 ) -> Any:
     """Predict at every (asset, bar) after adapting to that asset's rows complete by then.
 
@@ -41,7 +43,9 @@ def walk_forward(
         last: place of the last one; default the end.
         assets: names of the assets to predict; default all.
         steps: adaptation steps; default as the learner was made. 0 leaves the meta-learned start.
-        chunk: how many windows are vectorised together; bounds the memory, not the result.
+        chunk: how many windows are vectorised together; by default as many as the cache (CPU) or
+            the memory holds. The result depends on neither chunk nor devices.
+        devices: over how many devices windows are spread; by default the amount of work decides.
 
     Returns:
         What the learner predicts, as numpy arrays `[asset, time]` aligned with the panel: an array,
@@ -52,18 +56,25 @@ def walk_forward(
         raise ValueError(f"walk-forward needs a window of at least 1 row, got {window}")
     due, complete = due_predictions(panel, window=window, first=first, last=last, assets=assets)
     asset, time = np.nonzero(due)
-    asks = np.stack([asset, time, complete[due]], axis=1).astype(np.int32)
     rows = labelled_rows(panel)
+    # One ask per prediction: the place of the row to predict, the first row too late to adapt on.
+    asks = np.stack([asset * due.shape[1] + time, (rows.first[:, None] + complete)[due]], axis=1)
     result = _predict_all(
-        learner, window, steps, chunk, meta_params, panel.features, panel.targets, rows.time, asks
+        *(learner, window, steps, chunk, devices),
+        *placed(
+            meta_params,
+            row_table(panel, rows),
+            with_room(asks.astype(np.int32)),
+            np.int32(len(asks)),
+        ),
     )
 
     def place(values):
         full = np.full(due.shape, np.nan, np.float32)
-        full[asks[:, 0], asks[:, 1]] = np.asarray(values, np.float32).reshape(len(asks))
+        full[due] = values[: len(asks)].astype(np.float32).reshape(len(asks))
         return full
 
-    return jax.tree.map(place, result)
+    return jax.tree.map(place, fetched(result))
 
 
 def due_predictions(
@@ -100,15 +111,17 @@ def due_predictions(
     return wanted & valid & (complete >= window), complete
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict_all(learner, window, steps, chunk, meta_params, features, targets, row_time, asks):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _predict_all(learner, window, steps, chunk, devices, meta_params, table, asks, count):
     back = jnp.arange(-window, 0)
 
-    def predict_one(ask):
-        asset, time, complete = ask
-        support_time = row_time[asset, complete + back]
-        x, y = features[asset, support_time], targets[asset, support_time][:, None]
-        adapted = learner.adapt(meta_params, Batch(x, y), steps=steps)
-        return learner.predict(adapted, features[asset, time][None])
+    def predict_one(ask, meta_params, table):
+        place, late = ask
+        support = table.place[late + back]
+        batch = Batch(table.features[support], table.targets[support][:, None])
+        adapted = learner.adapt(meta_params, batch, steps=steps)
+        return learner.predict(adapted, table.features[place][None])
 
-    return map_tasks(predict_one, asks, chunk=chunk)
+    return map_tasks(
+        *(predict_one, asks, meta_params, table), count=count, chunk=chunk, devices=devices
+    )

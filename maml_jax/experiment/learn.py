@@ -144,10 +144,11 @@ def _locate(error, prepared, sampler: MarketSampler, key, method) -> TrainingErr
     drawn = np.asarray(sampler.draw(step_key(key, error.step)))
     places = []
     for task in error.tasks[:3]:
-        asset, support, query = (int(n) for n in sampler.windows[drawn[task]])
+        support, query = (int(n) for n in sampler.windows[drawn[task]])
         last_row = query + len(sampler.query) - 1
-        first, last = (int(sampler.time[asset, row]) for row in (support, last_row))
         times = prepared.panel.timestamps
+        ends = (int(sampler.table.place[row]) for row in (support, last_row))
+        (asset, first), (_, last) = (divmod(place, len(times)) for place in ends)
         places.append(f"{prepared.panel.assets[asset]} {times[first]} to {times[last]}")
     where = f" [task: {'; '.join(places)}]" if places else ""
     return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)

@@ -1,8 +1,11 @@
 """Adaptation by gradient descent, with any optax transformation, as one scan."""
 
-from typing import Any, Protocol, runtime_checkable
+import math
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 from jaxtyping import Array, Float
@@ -12,6 +15,11 @@ from maml_jax.meta.types import Params, Scalar
 UNROLL = 5
 """Inner steps that one iteration of the compiled loop holds: the time of full unrolling at the
 compile time of a loop."""
+
+
+Remat: TypeAlias = bool | Literal["nested"]
+"""What is computed again on the way back instead of being stored: nothing, each step's activations,
+or whole stretches of steps."""
 
 
 @runtime_checkable
@@ -31,7 +39,7 @@ def descend(
     context: Any,
     steps: int,
     *,
-    remat: bool = False,
+    remat: Remat = False,
 ) -> tuple[Params, Float[Array, " steps"]]:
     r"""Take `steps` steps of an optax optimizer from `params`.
 
@@ -46,7 +54,11 @@ def descend(
         params: the start, any pytree of arrays.
         context: passed to `objective` at every step.
         steps: how many steps to take, >= 0.
-        remat: recompute each step on the way back instead of storing its intermediate values.
+        remat: what a derivative through the loop computes again instead of storing it. With True,
+            each step's intermediate values, so that the parameters of every step remain. With
+            "nested" the loop is cut into about sqrt(steps) stretches of which only the first
+            parameters are stored, and the steps of one stretch at a time (Chen et al., 2016,
+            arXiv:1604.06174).
 
     Returns:
         The parameters after the last step, and the objective before each step.
@@ -56,6 +68,29 @@ def descend(
     """
     if steps < 0:
         raise ValueError(f"the number of inner steps must not be negative, got {steps}")
+    start = (params, optax.with_extra_args_support(optimizer).init(params))
+    (params, _), values = _repeat(_step(objective, optimizer, context), start, steps, remat)
+    return params, values
+
+
+def bytes_stored(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    context: Any,
+) -> int:
+    """Return how many bytes a derivative through `descend` stores for each step without remat."""
+    step = _step(objective, optimizer, context)
+
+    def pull_back(params):
+        start = (params, optax.with_extra_args_support(optimizer).init(params))
+        return jax.vjp(lambda carry: step(carry, None)[0], start)[1]
+
+    stored = jax.tree.leaves(jax.eval_shape(pull_back, params))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in stored)
+
+
+def _step(objective, optimizer, context) -> Callable:
     optimizer = optax.with_extra_args_support(optimizer)
 
     def step(carry, _):
@@ -71,10 +106,21 @@ def descend(
         )
         return (optax.apply_updates(params, updates), opt_state), value
 
-    # Steps that share one iteration would be merged again, and nothing saved by recomputing.
-    unroll = 1 if remat else max(1, min(steps, UNROLL))
+    return step
+
+
+def _repeat(step, carry, steps: int, remat: Remat) -> tuple[Any, Float[Array, " steps"]]:
+    if remat == "nested" and steps > 1:
+        length = math.isqrt(steps)
+
+        def stretch(carry, _):
+            return _repeat(step, carry, length, remat=False)
+
+        stretch = jax.checkpoint(stretch, prevent_cse=False)
+        carry, values = lax.scan(stretch, carry, None, length=steps // length)
+        carry, rest = _repeat(step, carry, steps % length, remat=False)
+        return carry, jnp.concatenate([values.reshape(-1), rest])
     if remat:
-        step = jax.checkpoint(step, prevent_cse=False)
-    start = (params, optimizer.init(params))
-    (params, _), values = lax.scan(step, start, None, length=steps, unroll=unroll)
-    return params, values
+        # Steps that share one iteration would be merged again, and nothing saved by recomputing.
+        return lax.scan(jax.checkpoint(step, prevent_cse=False), carry, None, length=steps)
+    return lax.scan(step, carry, None, length=steps, unroll=max(1, min(steps, UNROLL)))

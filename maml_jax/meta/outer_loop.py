@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.errors import TrainingError
-from maml_jax.meta.parallel import average_tasks
+from maml_jax.meta.parallel import average_tasks, fetched, placed
 from maml_jax.meta.types import Info, MetaLearner, Params, Task
 
 MAX_GRAD_NORM = 1.0
@@ -71,7 +71,6 @@ def meta_init(
     return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-@partial(jax.jit, static_argnames=("learner", "optimizer", "max_grad_norm", "chunk"))
 def meta_step(
     learner: MetaLearner,
     optimizer: optax.GradientTransformation,
@@ -80,6 +79,7 @@ def meta_step(
     *,
     max_grad_norm: float | None = MAX_GRAD_NORM,
     chunk: int | None = None,
+    devices: int | None = None,
 ) -> tuple[MetaState, MetaInfo]:
     r"""Take one step of the outer optimizer on the mean loss of a meta-batch.
 
@@ -94,19 +94,26 @@ def meta_step(
         state: where meta-training stands.
         tasks: a meta-batch: every array has a leading task axis.
         max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
-        chunk: how many tasks are vectorised together; the result does not depend on it.
+        chunk: how many tasks are vectorised together; by default as many as the cache (CPU) or the
+            memory holds. The result depends on neither chunk nor devices.
+        devices: over how many devices tasks are spread; by default the amount of work decides.
 
     Returns:
         The next state and what was seen.
     """
+    state, tasks = placed(state, tasks)
+    return _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks)
 
-    def value_and_grad(task):
-        (loss, info), grad = jax.value_and_grad(learner.loss, has_aux=True)(
-            state.params, task, state.step
-        )
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks):
+    def value_and_grad(task, params, step):
+        (loss, info), grad = jax.value_and_grad(learner.loss, has_aux=True)(params, task, step)
         return (loss, grad), (loss, info)
 
-    (loss, grad), (task_loss, task_info) = average_tasks(value_and_grad, tasks, chunk=chunk)
+    (loss, grad), (task_loss, task_info) = average_tasks(
+        value_and_grad, tasks, state.params, state.step, chunk=chunk, devices=devices
+    )
     grad_norm = optax.tree.norm(grad)
     if max_grad_norm is not None:
         scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(grad_norm, 1e-30))
@@ -128,6 +135,8 @@ def fit(
     state: MetaState | None = None,
     max_grad_norm: float | None = MAX_GRAD_NORM,
     chunk: int | None = None,
+    devices: int | None = None,
+    donate_state: bool = False,
 ) -> tuple[MetaState, MetaInfo]:
     """Meta-train for many steps: one compiled scan that samples its tasks on the device.
 
@@ -145,7 +154,9 @@ def fit(
         steps: how many meta-steps to take.
         state: where to go on from; None begins afresh.
         max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
-        chunk: how many tasks are vectorised together; the result does not depend on it.
+        chunk: as for `meta_step`.
+        devices: as for `meta_step`.
+        donate_state: let the result take the memory of `state`, which must not be used afterwards.
 
     Returns:
         The final state, and a `MetaInfo` whose arrays have a leading axis of steps. When a loss or
@@ -165,9 +176,13 @@ def fit(
         tasks = jax.eval_shape(sampler, key)
         x = jnp.zeros(tasks.support.x.shape[1:], tasks.support.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
-    result, history = _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state)
+    first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
+    result, history = (_fit_donating if donate_state else _fit)(
+        *(learner, optimizer, steps, max_grad_norm, chunk, devices),
+        *placed(sampler, key, state),
+    )
     if not isinstance(history.loss, jax.core.Tracer):
-        require_finite(history, result, first_step=int(state.step))
+        require_finite(fetched(history), result, first_step=first_step)
     return result, history
 
 
@@ -182,13 +197,10 @@ def step_key(key: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(tasks_key, step)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state):
+def _train(learner, optimizer, steps, max_grad_norm, chunk, devices, sampler, key, state):
     def take(state):
         tasks = tasks_of_step(sampler, key, state.step)
-        new, info = meta_step(
-            learner, optimizer, state, tasks, max_grad_norm=max_grad_norm, chunk=chunk
-        )
+        new, info = _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks)
         good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
         return jax.tree.map(partial(jnp.where, good), new, state), info, good
 
@@ -203,6 +215,10 @@ def _fit(learner, optimizer, steps, max_grad_norm, chunk, sampler, key, state):
 
     (state, _), history = lax.scan(step, (state, jnp.ones((), bool)), None, length=steps)
     return state, history
+
+
+_fit = jax.jit(_train, static_argnums=(0, 1, 2, 3, 4, 5))
+_fit_donating = jax.jit(_train, static_argnums=(0, 1, 2, 3, 4, 5), donate_argnames="state")
 
 
 def _unknown(shape: jax.ShapeDtypeStruct) -> Array:

@@ -1,88 +1,314 @@
-"""Many tasks: vectorised in chunks, used by meta-training and by walk-forward alike.
+"""Many tasks: spread over devices, in chunks that follow one another, vectorised within a chunk.
 
-A chunk of tasks is vectorised, chunks follow one another. On a CPU a chunk that stays in the cache
-is faster than the whole meta-batch at once, and everywhere it bounds the memory.
+One mechanism for meta-training (`average_tasks`) and for walk-forward (`map_tasks`). On a CPU a
+chunk that stays in the cache is faster than the whole meta-batch at once; everywhere chunks bound
+the memory.
 """
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int
+
+from maml_jax.meta.cost import Cost, count_cost
+from maml_jax.meta.machine import usable_memory
+
+AXIS = "tasks"
+"""Name of the mesh axis that tasks are spread over."""
+
+CACHE = 2 * 2**20
+"""Bytes of intermediate values that a chunk may hold on a CPU: about a core's own cache."""
+
+SMALLEST_CPU_CHUNK = 2
+"""Products of one task alone take a slower path through the CPU compiler."""
+
+WORTH_SPREADING = {"cpu": 10**8, "gpu": 10**10, "tpu": 10**10}
+"""Floating-point operations below which spreading costs more than it gives."""
+
+_log = logging.getLogger("maml_jax")
 
 
-def default_chunk() -> int:
-    """The number of tasks that are vectorised together where the caller names none."""
-    return 8 if jax.default_backend() == "cpu" else 4096
+class Schedule(NamedTuple):
+    """Where tasks run.
+
+    Attributes:
+        mesh: the devices that share the tasks; None keeps them on one.
+        chunk: how many tasks are vectorised together on each device.
+        chunks: how many chunks follow one another on each device.
+    """
+
+    mesh: Mesh | AbstractMesh | None
+    chunk: int
+    chunks: int
+
+    @property
+    def devices(self) -> int:
+        """Over how many devices tasks are spread."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def slots(self) -> int:
+        """Places for tasks, of which the last may stay empty."""
+        return self.devices * self.chunks * self.chunk
 
 
-def map_tasks(function: Callable[[Any], Any], tasks: Any, *, chunk: int | None = None) -> Any:
+def schedule(
+    cost: Cost, count: int, *, chunk: int | None = None, devices: int | None = None
+) -> Schedule:
+    """Decide how `count` equal tasks run.
+
+    The devices are all of the default backend, unless the work is too little to share; inside a
+    `jax.set_mesh` they are those of that mesh, and inside a `shard_map` there is but one. The chunk
+    is what fits into the cache (CPU) or into half of the memory.
+
+    Args:
+        cost: of one task.
+        count: number of tasks, at least 1.
+        chunk: how many tasks to vectorise together, instead of what the cost suggests.
+        devices: over how many devices to spread, instead of what the cost suggests.
+
+    Raises:
+        ValueError: if `chunk` or `devices` is less than 1, or there are fewer devices.
+    """
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
+    mesh = _choose_mesh(cost.flops * count, count, devices)
+    each = -(-count // (1 if mesh is None else mesh.size))
+    size = min(each, _fitting_chunk(cost) if chunk is None else chunk)
+    chunks = -(-each // size)
+    # Chunks of even size leave the fewest slots empty.
+    plan = Schedule(mesh, -(-each // chunks), chunks)
+    _log.info(
+        "%d tasks of %.3g MFLOP and %.3g MB: %d device(s), each %d chunk(s) of %d",
+        *(count, cost.flops / 1e6, cost.bytes / 1e6, plan.devices, plan.chunks, plan.chunk),
+    )
+    return plan
+
+
+def map_tasks(
+    function: Callable[..., Any],
+    tasks: Any,
+    *shared: Any,
+    count: Int[Array, ""] | None = None,
+    chunk: int | None = None,
+    devices: int | None = None,
+) -> Any:
     """Apply `function` to every task.
 
     Args:
-        function: takes one task.
+        function: takes one task, and what is shared.
         tasks: a pytree of arrays with a leading task axis.
+        *shared: what all tasks need, pytrees of arrays. Every device receives it whole; arrays that
+            `function` encloses instead may be refused where tasks are spread over devices.
+        count: how many tasks there really are, if the last ones only fill up the arrays. May be a
+            traced number: other counts need no other program. No work is spent on the rest, whose
+            results are arbitrary.
         chunk: how many tasks are vectorised together; the result does not depend on it.
+        devices: over how many devices tasks are spread; the result does not depend on it. By
+            default the amount of work decides.
 
     Returns:
-        The results, with a leading task axis.
+        The results, with a leading task axis. With a `count` they have no reverse-mode derivative.
+
+    Raises:
+        ValueError: as `schedule`.
     """
-    count, size = _sizes(tasks, chunk)
-    padding = -count % size
+    size = _count(tasks)
+    cost, run, shapes = _trace(function, tasks, shared)
+    if size == 0:
+        return jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), shapes)
+    plan = schedule(cost, size, chunk=chunk, devices=devices)
 
-    def to_chunks(leaf):
-        # Whole chunks only, so that one body is compiled and no task's result depends on its place.
-        leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
-        return leaf.reshape(-1, size, *leaf.shape[1:])
+    def local(tasks, shared, first):
+        each = jax.vmap(lambda task: (run if plan.mesh is None else function)(task, *shared))
+        turns = plan.chunks
+        if count is not None:
+            # Chunks are dealt out in turn, so that every device has its share of the real tasks.
+            begun = (count + plan.chunk - 1) // plan.chunk
+            turns = jnp.minimum(turns, (begun - first[0] + plan.devices - 1) // plan.devices)
 
-    results = lax.map(jax.vmap(function), jax.tree.map(to_chunks, tasks))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
+        def take(turn, results):
+            part = jax.tree.map(lambda leaf: leaf[turn, 0], tasks)
+            return jax.tree.map(lambda leaf, new: leaf.at[turn, 0].set(new), results, each(part))
+
+        lead = (plan.chunks, 1, plan.chunk)
+        empty = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), shapes)
+        return lax.fori_loop(0, turns, take, empty)
+
+    def deal(leaf):
+        leaf = _pad(leaf, plan.slots)
+        return leaf.reshape(plan.chunks, plan.devices, plan.chunk, *leaf.shape[1:])
+
+    local = _spread(plan, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
+    results = local(jax.tree.map(deal, tasks), shared, jnp.arange(plan.devices))
+    return jax.tree.map(lambda leaf: leaf.reshape(plan.slots, *leaf.shape[3:])[:size], results)
 
 
 def average_tasks(
-    function: Callable[[Any], tuple[Any, Any]], tasks: Any, *, chunk: int | None = None
+    function: Callable[..., tuple[Any, Any]],
+    tasks: Any,
+    *shared: Any,
+    chunk: int | None = None,
+    devices: int | None = None,
 ) -> tuple[Any, Any]:
     """Apply `function` to every task and average its first result without ever storing all of them.
 
     Args:
-        function: takes one task, returns `(summed, kept)`, two pytrees of arrays.
+        function: takes one task and what is shared, returns `(summed, kept)`, two pytrees of
+            arrays.
         tasks: a pytree of arrays with a leading task axis.
+        *shared: as for `map_tasks`.
         chunk: how many tasks are vectorised together.
+        devices: over how many devices tasks are spread. By default the amount of work decides.
 
     Returns:
         The mean of `summed` over tasks, and `kept` with a leading task axis.
+
+    Raises:
+        ValueError: if there is no task, or as `schedule`.
     """
-    count, size = _sizes(tasks, chunk)
+    count = _count(tasks)
     if count == 0:
         raise ValueError("there is no average over no tasks")
-    whole = count - count % size
+    cost, run, (shapes, _) = _trace(function, tasks, shared)
+    plan = schedule(cost, count, chunk=chunk, devices=devices)
 
-    def add_chunk(total, part):
-        summed, kept = jax.vmap(function)(part)
-        total = jax.tree.map(lambda t, s: t + jnp.sum(s, axis=0, dtype=t.dtype), total, summed)
-        return total, kept
+    def local(tasks, shared, real):
+        each = jax.vmap(lambda task: (run if plan.mesh is None else function)(task, *shared))
 
-    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], tasks))
-    total = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
-    chunks = jax.tree.map(
-        lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), tasks
+        def add_chunk(total, chunk):
+            part, real = chunk
+            summed, kept = each(part)
+
+            def add(total, values):
+                if plan.slots > count:  # what stands in an empty slot must not count, even if NaN
+                    values = jnp.where(real.reshape(-1, *(1,) * (values.ndim - 1)), values, 0)
+                return total + jnp.sum(values, axis=0, dtype=total.dtype)
+
+            return jax.tree.map(add, total, summed), kept
+
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
+        total, kept = lax.scan(add_chunk, zero, (tasks, real))
+        return (total if plan.mesh is None else lax.psum(total, plan.mesh.axis_names)), kept
+
+    def split(leaf):
+        leaf = _pad(leaf, plan.slots)
+        return leaf.reshape(plan.devices * plan.chunks, plan.chunk, *leaf.shape[1:])
+
+    local = _spread(plan, local, (P(AXIS), P(), P(AXIS)), (P(), P(AXIS)))
+    real = split(jnp.arange(plan.slots) < count)
+    total, kept = local(jax.tree.map(split, tasks), shared, real)
+    mean = jax.tree.map(lambda t, s: (t / count).astype(s.dtype), total, shapes)
+    return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], kept)
+
+
+def placed(*arguments: Any) -> Any:
+    """Return arguments of a compiled function as they must be where several processes share it.
+
+    Each process holds the same values; they become arrays that all devices hold. With one process
+    nothing changes.
+    """
+    if jax.process_count() == 1:
+        return arguments
+    everywhere = NamedSharding(_mesh_of(jax.devices()), P())
+
+    def place(leaf):
+        if isinstance(leaf, jax.core.Tracer):
+            return leaf
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf
+        return jax.device_put(leaf, everywhere)
+
+    return jax.tree.map(place, arguments)
+
+
+def fetched(results: Any) -> Any:
+    """Return results as numpy arrays, whole in every process."""
+
+    def fetch(leaf):
+        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(leaf.sharding.mesh, P()))(leaf)
+        return np.asarray(leaf)
+
+    return jax.tree.map(fetch, results)
+
+
+def _trace(function: Callable, tasks: Any, shared: Any) -> tuple[Cost, Callable, Any]:
+    """Trace a function of one task; return its cost, what runs it again, its results' shapes."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tasks)
+    jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(one, *shared)
+    structure = jax.tree.structure(shapes)
+
+    def run(*arguments):
+        return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
+
+    return count_cost(jaxpr.jaxpr), run, shapes
+
+
+def _spread(plan: Schedule, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+    """Let every device of the plan run `function` on its part."""
+    if plan.mesh is None:
+        return function
+    names = plan.mesh.axis_names  # the tasks are spread over all axes of a user's mesh
+
+    def translate(spec):
+        return P(*(names if axis == AXIS else axis for axis in spec))
+
+    in_specs, out_specs = jax.tree.map(
+        translate, (in_specs, out_specs), is_leaf=lambda leaf: isinstance(leaf, P)
     )
-    total, kept = lax.scan(add_chunk, total, chunks)
-    kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)
-    if whole < count:
-        total, rest = add_chunk(total, jax.tree.map(lambda leaf: leaf[whole:], tasks))
-        kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, rest)
-    return jax.tree.map(lambda t, s: (t / count).astype(s.dtype), total, shapes), kept
+    return jax.shard_map(
+        function, mesh=plan.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
 
 
-def _sizes(tasks: Any, chunk: int | None) -> tuple[int, int]:
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    return count, max(1, min(chunk or default_chunk(), count))
+def _choose_mesh(flops: int, count: int, devices: int | None) -> Mesh | AbstractMesh | None:
+    ambient = jax.sharding.get_abstract_mesh()
+    if not ambient.empty:
+        automatic = all(kind == AxisType.Auto for kind in ambient.axis_types)
+        return ambient if automatic and ambient.size > 1 and devices != 1 else None
+    present = jax.devices()
+    if devices is None:
+        if getattr(jax.config, "jax_default_device", None) is not None:
+            return None
+        share = flops >= WORTH_SPREADING.get(present[0].platform, 0) or jax.process_count() > 1
+        devices = min(len(present), count) if share else 1
+    if not 1 <= devices <= len(present):
+        raise ValueError(f"there are {len(present)} devices, cannot spread tasks over {devices}")
+    if devices > 1 and jax.process_count() > 1:
+        devices = len(present)  # every process takes part in every program
+    return _mesh_of(present[:devices]) if devices > 1 else None
 
 
-def _wide(dtype: jnp.dtype) -> jnp.dtype:
+def _mesh_of(devices: list[Any]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _fitting_chunk(cost: Cost) -> int:
+    in_memory = usable_memory() // max(cost.bytes, 1)
+    if jax.default_backend() != "cpu":
+        return max(1, in_memory)
+    in_cache = max(SMALLEST_CPU_CHUNK, CACHE // max(cost.bytes, 1))
+    return max(1, min(in_cache, in_memory))
+
+
+def _pad(leaf: Array, size: int) -> Array:
+    return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], size - leaf.shape[0], axis=0)])
+
+
+def _count(tasks: Any) -> int:
+    return jax.tree.leaves(tasks)[0].shape[0]
+
+
+def _wide(dtype: Any) -> Any:
     """Sums of half-precision numbers are kept in single precision."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -4,7 +4,7 @@ from .families import Windows as Windows
 from .families import asset_family as asset_family
 from .families import bars_needed as bars_needed
 from .panel import Panel as Panel
-from .panel import labelled_rows as labelled_rows
 from .panel import make_panel as make_panel
+from .rows import labelled_rows as labelled_rows
 from .sampler import MarketSampler as MarketSampler
 from .sampler import market_sampler as market_sampler

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Int
 
 from maml_jax.errors import DataError
-from maml_jax.tasks.panel import LabelledRows, Panel, labelled_rows
+from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.rows import LabelledRows, labelled_rows
 
 
 class Windows(NamedTuple):

@@ -41,20 +41,6 @@ class Panel(NamedTuple):
     feature_names: tuple[str, ...]
 
 
-class LabelledRows(NamedTuple):
-    """The rows of each asset that have features and a label, in order, without holes.
-
-    Attributes:
-        time: place of each row on the time axis, `[asset, row]`; the axis' length past the end.
-        label_end: place at which its label is complete, `[asset, row]`, ascending; likewise.
-        count: how many rows an asset has, `[asset]`.
-    """
-
-    time: Int[np.ndarray, "asset row"]
-    label_end: Int[np.ndarray, "asset row"]
-    count: Int[np.ndarray, " asset"]
-
-
 def make_panel(
     bars: Mapping[str, pd.DataFrame], features: Mapping[str, pd.DataFrame], target: Target
 ) -> Panel:
@@ -108,18 +94,3 @@ def assets_timeline(bars: Mapping[str, pd.DataFrame]) -> pd.DatetimeIndex:
     for i, frame in enumerate(bars.values()):
         timeline = timeline.union(frame.index) if i else frame.index
     return pd.DatetimeIndex(timeline)
-
-
-def labelled_rows(panel: Panel) -> LabelledRows:
-    """List the rows of each asset that can stand in a support or query set."""
-    ends = np.asarray(panel.label_end)
-    length = ends.shape[1]
-    labelled = np.asarray(panel.valid) & (ends < length)
-    count = labelled.sum(axis=1)
-    time = np.full((len(count), max(1, int(count.max()))), length, np.int32)
-    label_end = time.copy()
-    for asset, row in enumerate(labelled):
-        places = np.flatnonzero(row)
-        time[asset, : len(places)] = places
-        label_end[asset, : len(places)] = ends[asset, places]
-    return LabelledRows(time, label_end, count)

@@ -31,7 +31,7 @@ def test_meta_gradient_is_the_derivative(inner):
             mlp((8, 1)),
             inner_optimizer=INNER[inner],
             inner_steps=3,
-            gradient=exact(remat=inner in ("momentum", "adam")),
+            gradient=exact(remat={"momentum": True, "adam": "nested"}.get(inner, False)),
         )
         params = jax.tree.map(
             lambda leaf: leaf.astype(jnp.float64), learner.init(jax.random.key(1), task.support.x)
@@ -59,7 +59,11 @@ def test_meta_gradient_is_the_derivative(inner):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
-@pytest.mark.parametrize("gradient", [exact(), exact(remat=True)], ids=["exact", "remat"])
+@pytest.mark.parametrize(
+    "gradient",
+    [exact(), exact(remat=True), exact(remat="nested")],
+    ids=["exact", "remat", "nested"],
+)
 def test_linear_regression_has_a_closed_form(steps, gradient):
     """With squared error the inner map is affine: theta_K = M^K theta + const, M = I - 2a X'X/n."""
     with jax.enable_x64():
@@ -87,11 +91,12 @@ def test_linear_regression_has_a_closed_form(steps, gradient):
         )
 
 
-def test_remat_gives_the_same_numbers_in_float32():
+@pytest.mark.parametrize("kind", [True, "nested"])
+def test_remat_gives_the_same_numbers_in_float32(kind):
     task = one_task()
     plain, remat = (
-        maml(mlp((32, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=10, gradient=g)
-        for g in (exact(), exact(remat=True))
+        maml(mlp((32, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=11, gradient=g)
+        for g in (exact(remat=False), exact(remat=kind))
     )
     params = plain.init(jax.random.key(0), task.support.x)
     for a, b in zip(
@@ -231,3 +236,32 @@ def test_remat_saves_memory_at_the_default_number_of_steps():
         sizes[gradient] = compiled.compile().memory_analysis().temp_size_in_bytes
     # The activations of one step and a query instead of those of five steps and a query.
     assert sizes[exact(remat=True)] < 0.5 * sizes[exact()]
+
+
+def compiled_bytes(gradient, *, steps):
+    task = one_task()
+    learner = maml(mlp((64, 64, 1)), inner_steps=steps, gradient=gradient)
+    params = learner.init(jax.random.key(0), task.support.x)
+    compiled = jax.jit(jax.grad(lambda p: learner.loss(p, task, 0)[0])).lower(params).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_nested_checkpoints_keep_the_parameters_of_few_steps():
+    # 10 starts of stretches and 10 steps of one stretch instead of 100 steps.
+    assert compiled_bytes(exact(remat="nested"), steps=100) < 0.35 * compiled_bytes(
+        exact(remat=False), steps=100
+    )
+
+
+def test_nested_checkpoints_are_chosen_where_a_task_does_not_fit(monkeypatch, caplog):
+    plain, nested = (compiled_bytes(exact(remat=r), steps=100) for r in (False, "nested"))
+    assert compiled_bytes(exact(), steps=100) == plain
+    monkeypatch.setattr("maml_jax.meta.gradients.usable_memory", lambda: plain // 2)
+    with caplog.at_level("INFO", "maml_jax"):
+        assert compiled_bytes(exact(), steps=100) == nested
+    assert "nested checkpoints" in caplog.text
+
+
+def test_an_unknown_kind_of_remat_is_refused():
+    with pytest.raises((ValueError, TypeError), match="nested"):  # TypeError: types are checked
+        exact(remat="sqrt")

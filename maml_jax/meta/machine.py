@@ -1,0 +1,54 @@
+"""What the machine has: cores and memory, as far as this process may use them."""
+
+import math
+import os
+from pathlib import Path
+
+import jax
+
+_USABLE_SHARE = 0.5
+"""Share of the memory that a computation may plan with."""
+
+_UNKNOWN_MEMORY = 8 * 2**30
+"""Bytes that a machine is taken to have where it does not say."""
+
+_LIMITS = Path("/sys/fs/cgroup")
+"""Where Linux tells a container what it may use."""
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use; containers may allow a part of them."""
+    try:
+        present = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        present = os.cpu_count() or 1
+    quota, _, period = _limit("cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        present = min(present, max(1, math.ceil(int(quota) / int(period))))
+    return present
+
+
+def usable_memory() -> int:
+    """Return the bytes that a computation on one device may plan with.
+
+    Half of an accelerator's own memory, or half of the host's shared by its devices. The amount
+    does not depend on what is in use, so that programs planned with it are always the same.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(_USABLE_SHARE * stats["bytes_limit"])
+    try:
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        present = _UNKNOWN_MEMORY
+    limit = _limit("memory.max")
+    if limit.isdigit():
+        present = min(present, int(limit))
+    return int(_USABLE_SHARE * present) // jax.local_device_count()
+
+
+def _limit(name: str) -> str:
+    try:
+        return (_LIMITS / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
