@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from maml_jax.errors import MamlJaxError
+from maml_jax.errors import ConfigError, MamlJaxError
 
 app = typer.Typer(
     name="maml-jax",
@@ -45,6 +47,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
 ]
+Distributed = Annotated[
+    bool, typer.Option("--distributed", help="Be one of several processes (Slurm, Kubernetes...).")
+]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
 ]
@@ -66,24 +71,36 @@ def callback(
 
 
 @app.command("run")
-def run_command(config: ConfigArgument = None, set_: Overrides = None, out: Out = None) -> None:
+def run_command(
+    config: ConfigArgument = None,
+    set_: Overrides = None,
+    out: Out = None,
+    distributed: Distributed = False,
+) -> None:
     """Data, meta-training, walk-forward and report in one go."""
+    out = _prepare(distributed, out)
     from maml_jax.experiment import run
 
-    out = out or _default_out()
-    result = run(config, out=out, **_overrides(set_))
+    with _timed():
+        result = run(config, out=out, **_overrides(set_))
     _print_result(result)
     typer.echo(f"run directory: {out}")
     typer.echo(f"report: {out / 'report.html'}")
 
 
 @app.command("train")
-def train_command(config: ConfigArgument = None, set_: Overrides = None, out: Out = None) -> None:
+def train_command(
+    config: ConfigArgument = None,
+    set_: Overrides = None,
+    out: Out = None,
+    distributed: Distributed = False,
+) -> None:
     """Meta-train and keep the checkpoints."""
+    out = _prepare(distributed, out)
     from maml_jax.experiment import train
 
-    out = out or _default_out()
-    result = train(config, out=out, **_overrides(set_))
+    with _timed():
+        result = train(config, out=out, **_overrides(set_))
     _print_notes(result)
     last = result.history.groupby("method", sort=False).last()
     for method, row in last.iterrows():
@@ -98,11 +115,14 @@ def backtest_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Run directory to write; default RUN itself.")
     ] = None,
+    distributed: Distributed = False,
 ) -> None:
     """Walk forward with what was trained."""
+    _prepare(distributed, out or run)
     from maml_jax.experiment import backtest
 
-    result = backtest(run, out=out, **_overrides(set_))
+    with _timed():
+        result = backtest(run, out=out, **_overrides(set_))
     _print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
 
@@ -149,8 +169,30 @@ def _overrides(pairs: list[str] | None) -> dict:
     return dict(parse_override(pair) for pair in pairs or [])
 
 
-def _default_out() -> Path:
-    return Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+def _prepare(distributed: bool, out: Path | None) -> Path:
+    """Set up the process; return where to write."""
+    from maml_jax.experiment.runtime import is_first_process, set_up
+
+    set_up(distributed=distributed)
+    if not is_first_process():  # one process prints
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if out is None:
+        if distributed:
+            raise ConfigError("--distributed: name the run directory with --out, all processes one")
+        out = Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+    return out
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    """Tell afterwards how long each stage took."""
+    from maml_jax.experiment.stages import collect_stages
+
+    with collect_stages() as stages:
+        yield
+    total, compiling = (sum(getattr(each, f) for each in stages) for f in ("seconds", "compiling"))
+    parts = ", ".join(f"{each.name} {each.seconds:.1f}" for each in stages)
+    typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")
 
 
 def _print_notes(result) -> None:

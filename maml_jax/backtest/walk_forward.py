@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maml_jax.meta.parallel import fetched, map_tasks, placed
+from maml_jax.meta.parallel import fetched, map_tasks, placed, plan_tasks
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.tasks.families import asset_numbers
 from maml_jax.tasks.panel import Panel
@@ -59,19 +59,17 @@ def walk_forward(
     rows = labelled_rows(panel)
     # One ask per prediction: the place of the row to predict, the first row too late to adapt on.
     asks = np.stack([asset * due.shape[1] + time, (rows.first[:, None] + complete)[due]], axis=1)
-    result = _predict_all(
-        *(learner, window, steps, chunk, devices),
-        *placed(
-            meta_params,
-            row_table(panel, rows),
-            with_room(asks.astype(np.int32)),
-            np.int32(len(asks)),
-        ),
+    asks, table = with_room(asks.astype(np.int32)), row_table(panel, rows)
+    plan = plan_tasks(
+        *(_prediction, (learner, window, steps), asks, meta_params, table),
+        chunk=chunk,
+        devices=devices,
     )
+    result = _predict_all(plan, *placed(plan, meta_params, table, asks, np.int32(due.sum())))
 
     def place(values):
         full = np.full(due.shape, np.nan, np.float32)
-        full[due] = values[: len(asks)].astype(np.float32).reshape(len(asks))
+        full[due] = values[: due.sum()].astype(np.float32).reshape(-1)
         return full
 
     return jax.tree.map(place, fetched(result))
@@ -111,17 +109,19 @@ def due_predictions(
     return wanted & valid & (complete >= window), complete
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _predict_all(learner, window, steps, chunk, devices, meta_params, table, asks, count):
+def _prediction(learner, window, steps):
     back = jnp.arange(-window, 0)
 
-    def predict_one(ask, meta_params, table):
+    def predict(ask, meta_params, table):
         place, late = ask
         support = table.place[late + back]
         batch = Batch(table.features[support], table.targets[support][:, None])
         adapted = learner.adapt(meta_params, batch, steps=steps)
         return learner.predict(adapted, table.features[place][None])
 
-    return map_tasks(
-        *(predict_one, asks, meta_params, table), count=count, chunk=chunk, devices=devices
-    )
+    return predict
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict_all(plan, meta_params, table, asks, count):
+    return map_tasks(plan, asks, meta_params, table, count=count)

@@ -13,6 +13,7 @@ from absl import logging as absl_logging
 from maml_jax.errors import RunError
 from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.learn import initial_params, make_learner
+from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.features import Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
 from maml_jax.meta.types import Params
@@ -40,12 +41,16 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint to `run/checkpoints/<method>/`."""
+    """Write a checkpoint to `run/checkpoints/<method>/`; every process must take part."""
     folder = Path(run).absolute() / FOLDER / checkpoint.method
-    folder.mkdir(parents=True)
+    with together(f"checkpoint {checkpoint.method}"):
+        if is_first_process():
+            folder.mkdir(parents=True)
     _quiet()
     with ocp.StandardCheckpointer() as writer:
         writer.save(folder / "params", checkpoint.params)
+    if not is_first_process():
+        return
     record = {
         "format": _FORMAT,
         "method": checkpoint.method,

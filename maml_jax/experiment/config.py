@@ -135,6 +135,8 @@ class ModelConfig(_Section, frozen=True):
 
     hidden: tuple[Count, ...] = (64, 64)
     activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """In which it computes; parameters and losses are float32. The last two are for GPUs."""
 
 
 class LearnerConfig(_Section, frozen=True):
@@ -145,7 +147,8 @@ class LearnerConfig(_Section, frozen=True):
     inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     inner_learning_rate: Positive = 0.005
     inner_steps: Whole = 5
-    remat: Switch = False
+    remat: Switch | Literal["auto", "nested"] = "auto"
+    """What differentiating the inner loop computes again to save memory; see `exact`."""
 
     @field_validator("methods")
     @classmethod

@@ -19,6 +19,7 @@ from maml_jax.backtest import (
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.prepare import Prepared
+from maml_jax.experiment.stages import stage
 from maml_jax.features import fill_returns, label_delay
 from maml_jax.meta import Prediction
 from maml_jax.meta.types import Params
@@ -71,26 +72,27 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
     config, panel = prepared.config, prepared.panel
     headline = next(iter(trained))
 
-    def predict(method, params, steps=config.backtest.inner_steps):
-        result = walk_forward(
-            make_learner(config, method),
-            params,
-            panel,
-            window=config.task.support,
-            first=prepared.test_first,
-            last=prepared.test_last,
-            assets=prepared.test_assets,
-            steps=steps,
-            chunk=config.backtest.chunk,
-        )
+    def predict(name, method, params, steps=config.backtest.inner_steps):
+        with stage(f"walk-forward {name}"):
+            result = walk_forward(
+                make_learner(config, method),
+                params,
+                panel,
+                window=config.task.support,
+                first=prepared.test_first,
+                last=prepared.test_last,
+                assets=prepared.test_assets,
+                steps=steps,
+                chunk=config.backtest.chunk,
+            )
         if not isinstance(result, Prediction):
             return _Predicted(_table(prepared, result), None)
         return _Predicted(_table(prepared, result.mean), _table(prepared, result.std))
 
     untrained = initial_params(config, make_learner(config, headline), len(panel.feature_names))
-    predictions = {method: predict(method, params) for method, params in trained.items()}
-    predictions[NO_ADAPTATION] = predict(headline, trained[headline], steps=0)
-    predictions[FROM_SCRATCH] = predict(headline, untrained)
+    predictions = {method: predict(method, method, params) for method, params in trained.items()}
+    predictions[NO_ADAPTATION] = predict(NO_ADAPTATION, headline, trained[headline], steps=0)
+    predictions[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
     return predictions
 
 
@@ -100,6 +102,12 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
     Each asset has an equal share of the capital, long, short or idle. Every strategy is judged on
     every bar of the test span, the first of which nobody can have traded on yet.
     """
+    predicted = predict_all(prepared, trained)
+    with stage("simulation and figures"):
+        return _simulated(prepared, predicted)
+
+
+def _simulated(prepared: Prepared, predicted: Mapping[str, _Predicted]) -> Evaluation:
     config = prepared.config
     assets = prepared.test_assets
     span = slice(prepared.test_first, prepared.test_last + 1)
@@ -109,8 +117,6 @@ def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
     delay = label_delay(config.target.fill, 1)
     known = np.asarray(prepared.panel.label_end) < len(prepared.panel.timestamps)
     targets = _table(prepared, np.where(known, np.asarray(prepared.panel.targets), np.nan))
-
-    predicted = predict_all(prepared, trained)
     decisions = {
         name: threshold_positions(mean, config.backtest.threshold)
         for name, (mean, _) in predicted.items()

@@ -18,8 +18,9 @@ from maml_jax.experiment.prepare import Prepared
 from maml_jax.learners import maml
 from maml_jax.meta import MetaLearner, exact, first_order, fit
 from maml_jax.meta.outer_loop import step_key
+from maml_jax.meta.parallel import fetched
 from maml_jax.meta.types import Params
-from maml_jax.models import mlp
+from maml_jax.models import in_precision, mlp
 from maml_jax.tasks import MarketSampler, asset_family, market_sampler
 
 _ACTIVATIONS = {
@@ -49,11 +50,13 @@ def _learner(network: ModelConfig, settings: LearnerConfig, method: str) -> Meta
     else:
         momentum = 0.9 if settings.inner_optimizer == "momentum" else None
         inner_optimizer = optax.sgd(rate, momentum=momentum)
+    model = mlp((*network.hidden, 1), activation=_ACTIVATIONS[network.activation])
+    remat = None if settings.remat == "auto" else settings.remat
     return maml(
-        mlp((*network.hidden, 1), activation=_ACTIVATIONS[network.activation]),
+        in_precision(model, network.precision),
         inner_optimizer=inner_optimizer,
         inner_steps=settings.inner_steps,
-        gradient=first_order() if method == "fomaml" else exact(remat=settings.remat),
+        gradient=first_order() if method == "fomaml" else exact(remat=remat),
     )
 
 
@@ -115,9 +118,11 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
                     state=state,
                     max_grad_norm=training.max_grad_norm,
                     chunk=training.chunk,
+                    donate_state=True,
                 )
             except TrainingError as error:
                 raise _locate(error, prepared, sampler, key, method) from None
+            history = fetched(history)
             info = history.task_info
             table = {
                 "loss": history.loss,
@@ -125,7 +130,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
                 "support_loss_before": info.support_loss_before.mean(axis=1),
                 "support_loss_after": info.support_loss_after.mean(axis=1),
             }
-            histories.append(pd.DataFrame({k: np.asarray(v) for k, v in table.items()}))
+            histories.append(pd.DataFrame(table))
             advance(steps, training.meta_batch, float(histories[-1]["loss"].mean()))
     history = pd.concat(histories, ignore_index=True).rename_axis("step")
     return state.params, history

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -19,6 +20,7 @@ from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
+from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
@@ -117,13 +119,14 @@ class Result:
             RunError: if the path exists already or cannot be written.
         """
         path = require_new(path)
-        with _written_whole(path) as folder:
-            _write_about(folder, self)
+        with together(f"saving {path}"), _written_whole(path) as folder:
             for checkpoint in self.checkpoints.values():
                 save_checkpoint(folder, checkpoint)
-            self.history.to_parquet(folder / "history.parquet")
-            if self.evaluation is not None:
-                _write_evaluation(folder, self)
+            if is_first_process():
+                _write_about(folder, self)
+                self.history.to_parquet(folder / "history.parquet")
+                if self.evaluation is not None:
+                    _write_evaluation(folder, self)
         return path
 
     def _evaluated(self) -> Evaluation:
@@ -164,7 +167,12 @@ def add_evaluation(result: Result, path: str | Path) -> None:
     Raises:
         RunError: if the directory holds the tables of a walk-forward already.
     """
-    folder = Path(path)
+    with together(f"adding the evaluation to {path}"):
+        if is_first_process():
+            _add_evaluation(result, Path(path))
+
+
+def _add_evaluation(result: Result, folder: Path) -> None:
     require_no_evaluation(folder)
     staging = folder / ".backtest"
     shutil.rmtree(staging, ignore_errors=True)  # of a call that was cut off
@@ -204,7 +212,12 @@ def require_new(path: str | Path) -> Path:
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
     """Give a folder to write in, which takes its name only when all went well."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    # Several processes write into one folder, which the first of them makes and names.
+    writer = os.getpid() if jax.process_count() == 1 else "shared"
+    partial = path.with_name(f".{path.name}.partial-{writer}")
+    if not is_first_process():
+        yield partial
+        return
     _UNFINISHED.add(partial)
     try:
         partial.mkdir(parents=True)

@@ -20,6 +20,7 @@ from maml_jax.experiment.result import (
     require_new,
     require_no_evaluation,
 )
+from maml_jax.experiment.stages import stage
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
@@ -131,9 +132,13 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
     if config is None and bars is not None:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _named(load_config(config, overrides), bars)
-    prepared = prepare(settings, load_bars(settings, bars))
+    with stage("reading and preparing bars"):
+        prepared = prepare(settings, load_bars(settings, bars))
     interval = bar_interval(next(iter(prepared.bars.values())))
-    trained = {method: meta_train(prepared, method) for method in settings.learner.methods}
+    trained = {}
+    for method in settings.learner.methods:
+        with stage(f"meta-training {method}"):
+            trained[method] = meta_train(prepared, method)
     result = Result(
         config=prepared.config,
         checkpoints={
@@ -144,11 +149,13 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         notes=prepared.notes,
     )
     if out is not None:
-        result.save(out)
+        with stage("writing checkpoints"):
+            result.save(out)
     if backtested:
         result = _evaluated(result, prepared)
         if out is not None:
-            add_evaluation(result, out)
+            with stage("writing tables and report"):
+                add_evaluation(result, out)
     return result
 
 

@@ -13,7 +13,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.errors import TrainingError
-from maml_jax.meta.parallel import average_tasks, fetched, placed
+from maml_jax.meta.parallel import (
+    Plan,
+    average_tasks,
+    brought_back,
+    fetched,
+    placed,
+    plan_tasks,
+)
 from maml_jax.meta.types import Info, MetaLearner, Params, Task
 
 MAX_GRAD_NORM = 1.0
@@ -101,19 +108,28 @@ def meta_step(
     Returns:
         The next state and what was seen.
     """
-    state, tasks = placed(state, tasks)
-    return _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks)
+    plan = _plan(learner, state, tasks, chunk=chunk, devices=devices)
+    (state,) = placed(plan, state)
+    if jax.process_count() > 1:
+        (tasks,) = placed(plan, tasks)
+    return _meta_step(plan, optimizer, max_grad_norm, state, tasks)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks):
-    def value_and_grad(task, params, step):
+def _plan(learner, state, tasks, **wishes) -> Plan:
+    return plan_tasks(_meta_gradient, (learner,), tasks, state.params, state.step, **wishes)
+
+
+def _meta_gradient(learner):
+    def meta_gradient(task, params, step):
         (loss, info), grad = jax.value_and_grad(learner.loss, has_aux=True)(params, task, step)
         return (loss, grad), (loss, info)
 
-    (loss, grad), (task_loss, task_info) = average_tasks(
-        value_and_grad, tasks, state.params, state.step, chunk=chunk, devices=devices
-    )
+    return meta_gradient
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _meta_step(plan, optimizer, max_grad_norm, state, tasks):
+    (loss, grad), (task_loss, task_info) = average_tasks(plan, tasks, state.params, state.step)
     grad_norm = optax.tree.norm(grad)
     if max_grad_norm is not None:
         scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(grad_norm, 1e-30))
@@ -171,16 +187,18 @@ def fit(
         raise ValueError(f"the number of meta-steps must not be negative, got {steps}")
     if jax.tree_util.all_leaves([sampler]):  # a plain function, to jit no argument by itself
         sampler = jax.tree_util.Partial(sampler)
-    init_key, _ = jax.random.split(key)
+    tasks = jax.eval_shape(sampler, key)
     if state is None:
-        tasks = jax.eval_shape(sampler, key)
+        init_key, _ = jax.random.split(key)
         x = jnp.zeros(tasks.support.x.shape[1:], tasks.support.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
     first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
-    result, history = (_fit_donating if donate_state else _fit)(
-        *(learner, optimizer, steps, max_grad_norm, chunk, devices),
-        *placed(sampler, key, state),
+    plan = _plan(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)
+    train = _fit_donating if donate_state else _fit
+    result, history = train(
+        plan, optimizer, steps, max_grad_norm, *placed(plan, sampler, key, state)
     )
+    result, history = brought_back(plan, (result, history))
     if not isinstance(history.loss, jax.core.Tracer):
         require_finite(fetched(history), result, first_step=first_step)
     return result, history
@@ -197,10 +215,10 @@ def step_key(key: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(tasks_key, step)
 
 
-def _train(learner, optimizer, steps, max_grad_norm, chunk, devices, sampler, key, state):
+def _train(plan, optimizer, steps, max_grad_norm, sampler, key, state):
     def take(state):
         tasks = tasks_of_step(sampler, key, state.step)
-        new, info = _meta_step(learner, optimizer, max_grad_norm, chunk, devices, state, tasks)
+        new, info = _meta_step(plan, optimizer, max_grad_norm, state, tasks)
         good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
         return jax.tree.map(partial(jnp.where, good), new, state), info, good
 
@@ -217,8 +235,8 @@ def _train(learner, optimizer, steps, max_grad_norm, chunk, devices, sampler, ke
     return state, history
 
 
-_fit = jax.jit(_train, static_argnums=(0, 1, 2, 3, 4, 5))
-_fit_donating = jax.jit(_train, static_argnums=(0, 1, 2, 3, 4, 5), donate_argnames="state")
+_fit = jax.jit(_train, static_argnums=(0, 1, 2, 3))
+_fit_donating = jax.jit(_train, static_argnums=(0, 1, 2, 3), donate_argnames="state")
 
 
 def _unknown(shape: jax.ShapeDtypeStruct) -> Array:

@@ -7,6 +7,8 @@ the memory.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -31,8 +33,14 @@ CACHE = 2 * 2**20
 SMALLEST_CPU_CHUNK = 2
 """Products of one task alone take a slower path through the CPU compiler."""
 
-WORTH_SPREADING = {"cpu": 10**8, "gpu": 10**10, "tpu": 10**10}
-"""Floating-point operations below which spreading costs more than it gives."""
+WORTH_A_CALL = {"cpu": 2 * 10**8, "gpu": 10**10, "tpu": 10**10}
+"""Floating-point operations of a program below which several devices cost more than they give."""
+
+WORTH_A_MEETING = {"cpu": 5 * 10**7, "gpu": 10**9, "tpu": 10**9}
+"""The same for each time that devices meet within a program, to add up their gradients."""
+
+_SETTINGS = ("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64")
+"""Settings of JAX that a plan depends on."""
 
 _log = logging.getLogger("maml_jax")
 
@@ -62,7 +70,12 @@ class Schedule(NamedTuple):
 
 
 def schedule(
-    cost: Cost, count: int, *, chunk: int | None = None, devices: int | None = None
+    cost: Cost,
+    count: int,
+    *,
+    chunk: int | None = None,
+    devices: int | None = None,
+    repeats: int = 1,
 ) -> Schedule:
     """Decide how `count` equal tasks run.
 
@@ -72,30 +85,105 @@ def schedule(
 
     Args:
         cost: of one task.
-        count: number of tasks, at least 1.
+        count: number of tasks.
         chunk: how many tasks to vectorise together, instead of what the cost suggests.
         devices: over how many devices to spread, instead of what the cost suggests.
+        repeats: how often the tasks run within one program.
 
     Raises:
         ValueError: if `chunk` or `devices` is less than 1, or there are fewer devices.
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
-    mesh = _choose_mesh(cost.flops * count, count, devices)
-    each = -(-count // (1 if mesh is None else mesh.size))
+    mesh = _choose_mesh(cost.flops * count, repeats, count, devices)
+    each = -(-max(count, 1) // (1 if mesh is None else mesh.size))
     size = min(each, _fitting_chunk(cost) if chunk is None else chunk)
     chunks = -(-each // size)
     # Chunks of even size leave the fewest slots empty.
-    plan = Schedule(mesh, -(-each // chunks), chunks)
+    where = Schedule(mesh, -(-each // chunks), chunks)
     _log.info(
         "%d tasks of %.3g MFLOP and %.3g MB: %d device(s), each %d chunk(s) of %d",
-        *(count, cost.flops / 1e6, cost.bytes / 1e6, plan.devices, plan.chunks, plan.chunk),
+        *(count, cost.flops / 1e6, cost.bytes / 1e6, where.devices, where.chunks, where.chunk),
     )
-    return plan
+    return where
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A function of one task, traced, and how many tasks of one shape run through it.
+
+    Attributes:
+        schedule: where the tasks run.
+        function: takes one task, and what is shared.
+        traced: the same, already traced; good on one device.
+        results: shapes of its results for one task.
+    """
+
+    schedule: Schedule
+    function: Callable[..., Any]
+    traced: Callable[..., Any]
+    results: Any
+
+    def vectorised(self, shared: tuple) -> Callable[[Any], Any]:
+        """Return what runs a chunk of tasks."""
+        function = self.traced if self.schedule.mesh is None else self.function
+        return jax.vmap(lambda task: function(task, *shared))
+
+
+def plan_tasks(
+    make: Callable[..., Callable],
+    static: tuple,
+    tasks: Any,
+    *shared: Any,
+    chunk: int | None = None,
+    devices: int | None = None,
+    repeats: int = 1,
+) -> Plan:
+    """Plan how `make(*static)` runs on many tasks; the same plan for the same shapes.
+
+    A plan is hashable, to be a static argument of a compiled function.
+
+    Args:
+        make: makes the function of one task.
+        static: hashable arguments of `make`.
+        tasks: a pytree of arrays, or of their shapes, with a leading task axis.
+        *shared: what all tasks need, arrays or shapes.
+        chunk: as for `schedule`.
+        devices: as for `schedule`.
+        repeats: as for `schedule`.
+
+    Raises:
+        ValueError: as `schedule`.
+    """
+    leaves, structure = jax.tree.flatten((tasks, shared))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    surroundings = (jax.sharding.get_abstract_mesh(), *map(_setting, _SETTINGS))
+    wishes = {"chunk": chunk, "devices": devices, "repeats": repeats}
+    return _plan(make, static, structure, shapes, tuple(wishes.items()), surroundings)
+
+
+@lru_cache(maxsize=64)
+def _plan(make, static, structure, shapes, wishes, surroundings) -> Plan:
+    del surroundings  # a plan is good only where it was made
+    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+    tasks, shared = jax.tree.unflatten(structure, leaves)
+    return _plan_once(make(*static), tasks, shared, **dict(wishes))
+
+
+def _plan_once(function, tasks, shared, **wishes) -> Plan:
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tasks)
+    jaxpr, results = jax.make_jaxpr(function, return_shape=True)(one, *shared)
+    structure = jax.tree.structure(results)
+
+    def traced(*arguments):
+        return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
+
+    where = schedule(count_cost(jaxpr.jaxpr), _count(tasks), **wishes)
+    return Plan(where, function, traced, results)
 
 
 def map_tasks(
-    function: Callable[..., Any],
+    function: Callable[..., Any] | Plan,
     tasks: Any,
     *shared: Any,
     count: Int[Array, ""] | None = None,
@@ -105,7 +193,7 @@ def map_tasks(
     """Apply `function` to every task.
 
     Args:
-        function: takes one task, and what is shared.
+        function: takes one task, and what is shared; or the plan for it.
         tasks: a pytree of arrays with a leading task axis.
         *shared: what all tasks need, pytrees of arrays. Every device receives it whole; arrays that
             `function` encloses instead may be refused where tasks are spread over devices.
@@ -122,39 +210,40 @@ def map_tasks(
     Raises:
         ValueError: as `schedule`.
     """
+    if not isinstance(function, Plan):
+        function = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
+    plan, where = function, function.schedule
     size = _count(tasks)
-    cost, run, shapes = _trace(function, tasks, shared)
     if size == 0:
-        return jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), shapes)
-    plan = schedule(cost, size, chunk=chunk, devices=devices)
+        return jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), plan.results)
 
     def local(tasks, shared, first):
-        each = jax.vmap(lambda task: (run if plan.mesh is None else function)(task, *shared))
-        turns = plan.chunks
+        run = plan.vectorised(shared)
+        turns = where.chunks
         if count is not None:
             # Chunks are dealt out in turn, so that every device has its share of the real tasks.
-            begun = (count + plan.chunk - 1) // plan.chunk
-            turns = jnp.minimum(turns, (begun - first[0] + plan.devices - 1) // plan.devices)
+            begun = (count + where.chunk - 1) // where.chunk
+            turns = jnp.minimum(turns, (begun - first[0] + where.devices - 1) // where.devices)
 
         def take(turn, results):
             part = jax.tree.map(lambda leaf: leaf[turn, 0], tasks)
-            return jax.tree.map(lambda leaf, new: leaf.at[turn, 0].set(new), results, each(part))
+            return jax.tree.map(lambda leaf, new: leaf.at[turn, 0].set(new), results, run(part))
 
-        lead = (plan.chunks, 1, plan.chunk)
-        empty = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), shapes)
+        lead = (where.chunks, 1, where.chunk)
+        empty = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), plan.results)
         return lax.fori_loop(0, turns, take, empty)
 
     def deal(leaf):
-        leaf = _pad(leaf, plan.slots)
-        return leaf.reshape(plan.chunks, plan.devices, plan.chunk, *leaf.shape[1:])
+        leaf = _pad(leaf, where.slots)
+        return leaf.reshape(where.chunks, where.devices, where.chunk, *leaf.shape[1:])
 
-    local = _spread(plan, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
-    results = local(jax.tree.map(deal, tasks), shared, jnp.arange(plan.devices))
-    return jax.tree.map(lambda leaf: leaf.reshape(plan.slots, *leaf.shape[3:])[:size], results)
+    local = _spread(where, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
+    results = local(jax.tree.map(deal, tasks), shared, jnp.arange(where.devices))
+    return jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
 
 
 def average_tasks(
-    function: Callable[..., tuple[Any, Any]],
+    function: Callable[..., tuple[Any, Any]] | Plan,
     tasks: Any,
     *shared: Any,
     chunk: int | None = None,
@@ -164,7 +253,7 @@ def average_tasks(
 
     Args:
         function: takes one task and what is shared, returns `(summed, kept)`, two pytrees of
-            arrays.
+            arrays; or the plan for it.
         tasks: a pytree of arrays with a leading task axis.
         *shared: as for `map_tasks`.
         chunk: how many tasks are vectorised together.
@@ -179,18 +268,20 @@ def average_tasks(
     count = _count(tasks)
     if count == 0:
         raise ValueError("there is no average over no tasks")
-    cost, run, (shapes, _) = _trace(function, tasks, shared)
-    plan = schedule(cost, count, chunk=chunk, devices=devices)
+    if not isinstance(function, Plan):
+        function = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
+    plan, where = function, function.schedule
+    shapes, _ = plan.results
 
     def local(tasks, shared, real):
-        each = jax.vmap(lambda task: (run if plan.mesh is None else function)(task, *shared))
+        run = plan.vectorised(shared)
 
         def add_chunk(total, chunk):
             part, real = chunk
-            summed, kept = each(part)
+            summed, kept = run(part)
 
             def add(total, values):
-                if plan.slots > count:  # what stands in an empty slot must not count, even if NaN
+                if where.slots > count:  # what stands in an empty slot must not count, even if NaN
                     values = jnp.where(real.reshape(-1, *(1,) * (values.ndim - 1)), values, 0)
                 return total + jnp.sum(values, axis=0, dtype=total.dtype)
 
@@ -198,37 +289,53 @@ def average_tasks(
 
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
         total, kept = lax.scan(add_chunk, zero, (tasks, real))
-        return (total if plan.mesh is None else lax.psum(total, plan.mesh.axis_names)), kept
+        return (total if where.mesh is None else lax.psum(total, where.mesh.axis_names)), kept
 
     def split(leaf):
-        leaf = _pad(leaf, plan.slots)
-        return leaf.reshape(plan.devices * plan.chunks, plan.chunk, *leaf.shape[1:])
+        leaf = _pad(leaf, where.slots)
+        return leaf.reshape(where.devices * where.chunks, where.chunk, *leaf.shape[1:])
 
-    local = _spread(plan, local, (P(AXIS), P(), P(AXIS)), (P(), P(AXIS)))
-    real = split(jnp.arange(plan.slots) < count)
+    local = _spread(where, local, (P(AXIS), P(), P(AXIS)), (P(), P(AXIS)))
+    real = split(jnp.arange(where.slots) < count)
     total, kept = local(jax.tree.map(split, tasks), shared, real)
     mean = jax.tree.map(lambda t, s: (t / count).astype(s.dtype), total, shapes)
     return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], kept)
 
 
-def placed(*arguments: Any) -> Any:
-    """Return arguments of a compiled function as they must be where several processes share it.
+def placed(plan: Plan, *arguments: Any) -> Any:
+    """Put arrays where a compiled function that follows the plan will look for them: everywhere.
 
-    Each process holds the same values; they become arrays that all devices hold. With one process
-    nothing changes.
+    A function that is called in a loop so finds its own results as it left them, and is compiled
+    once. Values inside of a transformation stay as they are.
     """
-    if jax.process_count() == 1:
+    mesh = plan.schedule.mesh
+    if not isinstance(mesh, Mesh):
         return arguments
-    everywhere = NamedSharding(_mesh_of(jax.devices()), P())
 
-    def place(leaf):
-        if isinstance(leaf, jax.core.Tracer):
-            return leaf
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return leaf
-        return jax.device_put(leaf, everywhere)
+    everywhere = NamedSharding(mesh, P())
+    leaves, structure = jax.tree.flatten(arguments)
+    away = [
+        place
+        for place, leaf in enumerate(leaves)
+        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != everywhere
+    ]
+    moved = jax.device_put([leaves[place] for place in away], everywhere)
+    for place, leaf in zip(away, moved, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
-    return jax.tree.map(place, arguments)
+
+def brought_back(plan: Plan, results: Any) -> Any:
+    """Bring results of one process from the devices of the plan to the default device."""
+    if not isinstance(plan.schedule.mesh, Mesh) or jax.process_count() > 1:
+        return results
+
+    def bring(leaf):
+        if isinstance(leaf, jax.core.Tracer) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        return jnp.asarray(np.asarray(leaf))
+
+    return jax.tree.map(bring, results)
 
 
 def fetched(results: Any) -> Any:
@@ -242,23 +349,11 @@ def fetched(results: Any) -> Any:
     return jax.tree.map(fetch, results)
 
 
-def _trace(function: Callable, tasks: Any, shared: Any) -> tuple[Cost, Callable, Any]:
-    """Trace a function of one task; return its cost, what runs it again, its results' shapes."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tasks)
-    jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(one, *shared)
-    structure = jax.tree.structure(shapes)
-
-    def run(*arguments):
-        return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
-
-    return count_cost(jaxpr.jaxpr), run, shapes
-
-
-def _spread(plan: Schedule, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """Let every device of the plan run `function` on its part."""
-    if plan.mesh is None:
+def _spread(where: Schedule, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+    """Let every device of the schedule run `function` on its part."""
+    if where.mesh is None:
         return function
-    names = plan.mesh.axis_names  # the tasks are spread over all axes of a user's mesh
+    names = where.mesh.axis_names  # the tasks are spread over all axes of a user's mesh
 
     def translate(spec):
         return P(*(names if axis == AXIS else axis for axis in spec))
@@ -267,21 +362,27 @@ def _spread(plan: Schedule, function: Callable, in_specs: Any, out_specs: Any) -
         translate, (in_specs, out_specs), is_leaf=lambda leaf: isinstance(leaf, P)
     )
     return jax.shard_map(
-        function, mesh=plan.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        function, mesh=where.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
     )
 
 
-def _choose_mesh(flops: int, count: int, devices: int | None) -> Mesh | AbstractMesh | None:
+def _choose_mesh(
+    flops: int, repeats: int, count: int, devices: int | None
+) -> Mesh | AbstractMesh | None:
     ambient = jax.sharding.get_abstract_mesh()
     if not ambient.empty:
         automatic = all(kind == AxisType.Auto for kind in ambient.axis_types)
         return ambient if automatic and ambient.size > 1 and devices != 1 else None
     present = jax.devices()
     if devices is None:
-        if getattr(jax.config, "jax_default_device", None) is not None:
+        if _setting("jax_default_device") is not None:
             return None
-        share = flops >= WORTH_SPREADING.get(present[0].platform, 0) or jax.process_count() > 1
-        devices = min(len(present), count) if share else 1
+        kind = present[0].platform
+        pays = flops >= WORTH_A_MEETING.get(kind, 0) and flops * repeats >= WORTH_A_CALL.get(
+            kind, 0
+        )
+        share = pays or jax.process_count() > 1
+        devices = max(1, min(len(present), count)) if share else 1
     if not 1 <= devices <= len(present):
         raise ValueError(f"there are {len(present)} devices, cannot spread tasks over {devices}")
     if devices > 1 and jax.process_count() > 1:
@@ -291,6 +392,10 @@ def _choose_mesh(flops: int, count: int, devices: int | None) -> Mesh | Abstract
 
 def _mesh_of(devices: list[Any]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name, None)
 
 
 def _fitting_chunk(cost: Cost) -> int:

@@ -2,3 +2,4 @@
 
 from .adapters import from_nnx as from_nnx
 from .mlp import mlp as mlp
+from .precision import in_precision as in_precision

@@ -93,7 +93,9 @@ def test_the_chunk_follows_the_cost_of_a_task(monkeypatch):
 
 
 def test_tasks_are_spread_where_the_work_is_worth_it():
-    assert schedule(Cost(10**5, 1000), 256).devices == 1
+    assert schedule(Cost(3 * 10**5, 1000), 256).devices == 1
+    assert schedule(Cost(3 * 10**5, 1000), 256, repeats=10).devices == 8
+    assert schedule(Cost(10**4, 1000), 256, repeats=10**6).devices == 1
     assert schedule(Cost(10**7, 1000), 256).devices == 8
     assert schedule(Cost(10**9, 1000), 3).devices == 3
     with jax.default_device(jax.devices()[1]):
@@ -103,12 +105,14 @@ def test_tasks_are_spread_where_the_work_is_worth_it():
         assert schedule(Cost(10**7, 1000), 256, devices=1).devices == 1
 
 
-def test_eight_devices_train_like_one():
+def test_eight_devices_train_like_one(caplog):
+    caplog.set_level("INFO", "maml_jax")
     sampler = sinusoid_sampler(tasks=19)
     options = {"steps": 5, "chunk": 2}
     one, history = fit(LEARNER, OPTIMIZER, sampler, KEY, devices=1, **options)
     eight, spread = fit(LEARNER, OPTIMIZER, sampler, KEY, devices=8, **options)
-    assert all(len(leaf.devices()) == 8 for leaf in jax.tree.leaves(eight.params))
+    assert "19 tasks" in caplog.text and "8 device(s), each 2 chunk(s) of 2" in caplog.text
+    assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(eight))
     assert_close(one.params, eight.params)
     assert_close(history, spread, rtol=1e-4)
 
@@ -160,9 +164,14 @@ def test_seeds_and_rates_train_side_by_side():
     def train_at(rate):
         return fit(LEARNER, optax.sgd(rate), sampler, KEY, steps=3)[0].params
 
+    def adapt_at(rate):
+        learner = maml(mlp((16, 1)), inner_optimizer=optax.sgd(rate), inner_steps=2)
+        return fit(learner, OPTIMIZER, sampler, KEY, steps=3)[0].params
+
     rates = jnp.array([0.1, 0.01])
-    both = jax.vmap(train_at)(rates)
-    assert_close(jax.tree.map(lambda leaf: leaf[1], both), train_at(0.01))
+    for train_with in (train_at, adapt_at):
+        both = jax.vmap(train_with)(rates)
+        assert_close(jax.tree.map(lambda leaf: leaf[1], both), train_with(0.01))
 
 
 def test_donated_states_are_given_up_and_others_are_not():

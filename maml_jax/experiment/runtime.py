@@ -1,0 +1,91 @@
+"""The process that a run lives in: its devices, its compilation cache, its companions."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import platformdirs
+from jax.experimental import multihost_utils
+
+from maml_jax.errors import ConfigError
+from maml_jax.meta.machine import cores
+
+_SHORTEST_COMPILATION = 0.2
+"""Seconds; what compiles faster is not worth a file."""
+
+
+def set_up(*, distributed: bool = False) -> None:
+    """Prepare JAX for the command line; to be called before anything is computed.
+
+    One CPU device per core, and compiled programs kept in the user's cache directory. JAX's own
+    environment variables win: `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR`,
+    `JAX_ENABLE_COMPILATION_CACHE=false`.
+
+    Args:
+        distributed: take part in a computation of several processes. Who they are is told by Slurm,
+            Open MPI, Kubernetes or a TPU pod, or by `JAX_COORDINATOR_ADDRESS` (host:port),
+            `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+
+    Raises:
+        ConfigError: if the processes cannot find each other.
+    """
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get(
+        "XLA_FLAGS", ""
+    ):
+        jax.config.update("jax_num_cpu_devices", cores())
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
+    if distributed:
+        _join()
+
+
+def cache_directory() -> Path:
+    """Return where compiled programs are kept between runs."""
+    return Path(platformdirs.user_cache_dir("maml_jax")) / "compiled"
+
+
+def is_first_process() -> bool:
+    """Say whether this process is the one that writes files and prints."""
+    return jax.process_index() == 0
+
+
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """Let all processes pass the beginning and the end of a block together."""
+    _wait_for_all(f"{what}: begin")
+    yield
+    _wait_for_all(f"{what}: end")
+
+
+def _wait_for_all(what: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _join() -> None:
+    told = {
+        "coordinator_address": os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        "num_processes": _number("JAX_NUM_PROCESSES"),
+        "process_id": _number("JAX_PROCESS_ID"),
+    }
+    try:
+        jax.distributed.initialize(**told)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"--distributed: the processes cannot find each other: {reason}. Outside of Slurm, Open"
+            " MPI, Kubernetes and TPU pods, set JAX_COORDINATOR_ADDRESS (host:port),"
+            " JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process"
+        ) from error
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise ConfigError(f"environment variable {variable}: {text!r} is not a whole number")
+    return int(text)

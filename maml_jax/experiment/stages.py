@@ -1,0 +1,58 @@
+"""How long the stages of a run took, and how much of it the compiler."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+
+_log = logging.getLogger("maml_jax")
+_COMPILING = "/jax/core/compile/"
+_compiled = [0.0]
+_collections: list[list["Stage"]] = []
+
+
+class Stage(NamedTuple):
+    """One stage of a run.
+
+    Attributes:
+        name: what was done.
+        seconds: how long it took.
+        compiling: seconds thereof spent on tracing and compiling.
+    """
+
+    name: str
+    seconds: float
+    compiling: float
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time what happens inside."""
+    start, compiled = time.perf_counter(), _compiled[0]
+    yield
+    done = Stage(name, time.perf_counter() - start, _compiled[0] - compiled)
+    _log.info("%s: %.2f s, of which compiling %.2f s", *done)
+    for collection in _collections:
+        collection.append(done)
+
+
+@contextmanager
+def collect_stages() -> Iterator[list[Stage]]:
+    """Give a list that receives every stage that ends inside."""
+    collection: list[Stage] = []
+    _collections.append(collection)
+    try:
+        yield collection
+    finally:
+        _collections.remove(collection)
+
+
+def _count(event: str, duration_secs: float, **_: str | int) -> None:
+    if event.startswith(_COMPILING):
+        _compiled[0] += duration_secs
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)

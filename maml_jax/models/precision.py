@@ -1,0 +1,47 @@
+"""In which number format a network computes; parameters and losses stay as they are."""
+
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from maml_jax.meta.types import Model, ModelLike
+
+Precision: TypeAlias = Literal["float32", "tensorfloat32", "bfloat16"]
+
+
+def in_precision(model: ModelLike, precision: Precision) -> Model:
+    """Make a model compute in another precision.
+
+    Without this, JAX decides how float32 matrices are multiplied: exactly on a CPU, in
+    tensorfloat32 (10 bits of mantissa) on recent GPUs, in bfloat16 (7 bits) on TPUs.
+
+    Args:
+        model: any `(init, apply)` pair.
+        precision: "float32" multiplies matrices in full single precision on every device;
+            "tensorfloat32" lets GPUs use their faster units for products alone; "bfloat16" casts
+            parameters and inputs, so that products and activations are in bfloat16. Parameters that
+            are learned and outputs keep the type that they have: gradients are taken through the
+            casts, updates of small size are not lost.
+
+    Raises:
+        ValueError: if `precision` is none of these.
+    """
+    if precision not in ("float32", "tensorfloat32", "bfloat16"):
+        raise ValueError(f"no precision {precision!r}: float32, tensorfloat32 or bfloat16")
+
+    def apply_exactly(params, x, /):
+        with jax.default_matmul_precision(precision):
+            return model.apply(params, x)
+
+    def apply_in_half(params, x, /):
+        x = jnp.asarray(x)
+        y_hat = model.apply(*jax.tree.map(_halve, (params, x)))
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(x, jnp.float32)), y_hat)
+
+    return Model(model.init, apply_in_half if precision == "bfloat16" else apply_exactly)
+
+
+def _halve(leaf):
+    floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    return jnp.asarray(leaf, jnp.bfloat16) if floating else leaf
