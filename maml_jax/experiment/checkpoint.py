@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 from absl import logging as absl_logging
@@ -16,6 +18,7 @@ from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.features import Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
+from maml_jax.meta.parallel import everywhere
 from maml_jax.meta.types import Params
 
 FOLDER = "checkpoints"
@@ -92,8 +95,14 @@ def _load(folder: Path) -> Checkpoint:
         learner = make_learner(config, method)
         shapes = jax.eval_shape(lambda: initial_params(config, learner, len(scaler.mean)))
         _quiet()
+        lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lying), shapes
+        )
         with ocp.StandardCheckpointer() as reader:
-            params = reader.restore(folder / "params", shapes)
+            params = reader.restore(folder / "params", wanted)
+        if jax.process_count() == 1:  # free to be used beside arrays on any device
+            params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
         interval = pd.Timedelta(record["interval"])
     except RunError:
         raise

@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    Sharding,
+    SingleDeviceSharding,
+)
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
@@ -312,17 +319,37 @@ def placed(plan: Plan, *arguments: Any) -> Any:
     if not isinstance(mesh, Mesh):
         return arguments
 
-    everywhere = NamedSharding(mesh, P())
+    whole = NamedSharding(mesh, P())
     leaves, structure = jax.tree.flatten(arguments)
     away = [
         place
         for place, leaf in enumerate(leaves)
-        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != everywhere
+        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != whole
     ]
-    moved = jax.device_put([leaves[place] for place in away], everywhere)
+    moving = [leaves[place] for place in away]
+    if jax.process_count() > 1:  # every process holds the same values and gives its copy
+        moved = [_shared(leaf, whole) for leaf in moving]
+    else:
+        moved = jax.device_put(moving, whole)
     for place, leaf in zip(away, moved, strict=True):
         leaves[place] = leaf
     return jax.tree.unflatten(structure, leaves)
+
+
+def _shared(leaf: Any, whole: NamedSharding) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _shared(jax.random.key_data(leaf), whole)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, whole)
+    return jax.device_put(np.asarray(leaf), whole)
+
+
+def everywhere() -> Sharding:
+    """Return how arrays lie that every device of every process holds; with one, on one device."""
+    if jax.process_count() > 1:
+        return NamedSharding(_mesh_of(jax.devices()), P())
+    return SingleDeviceSharding(jax.devices()[0])
 
 
 def brought_back(plan: Plan, results: Any) -> Any:

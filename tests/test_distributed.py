@@ -1,0 +1,114 @@
+"""Two processes that meet over loopback, with four devices each, against one process."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import random_market
+
+from maml_jax.experiment import load, run
+
+SETTINGS = {
+    "data": {"path": "market.parquet", "train_end": "2020-06-08", "test_start": "2020-06-09"},
+    "features": {"window": 5, "fast": 3, "slow": 5},
+    "target": {"horizon": 3, "volatility_window": 5},
+    "task": {"support": 10, "query": 5},
+    "model": {"hidden": [8]},
+    "learner": {"methods": ["maml"], "inner_steps": 2},
+    "training": {"steps": 6, "meta_batch": 13},
+}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(arguments, process, port, folder):
+    environment = os.environ | {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": str(process),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4"),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "maml_jax", *arguments, "--distributed"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(arguments, folder):
+    port = free_port()
+    processes = [start(arguments, number, port, folder) for number in range(2)]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [p.returncode for p in processes], *zip(*outputs, strict=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    market = pd.concat(random_market(count=260, assets=2), names=["symbol"])
+    market.reset_index().to_parquet(folder / "market.parquet")
+    alone = SETTINGS | {"data": SETTINGS["data"] | {"path": str(folder / "market.parquet")}}
+    result = run(alone)
+    (folder / "config.toml").write_text(result.config.to_toml())
+    result.save(folder / "alone")
+    return folder
+
+
+def test_two_processes_do_what_one_does(folder):
+    codes, out, err = together(["run", "config.toml", "--out", "both"], folder)
+    assert codes == [0, 0], err
+    assert "Sharpe Ratio" in out[0] and "Sharpe Ratio" not in out[1]
+    assert not list(folder.glob(".*"))
+
+    alone, both = load(folder / "alone"), load(folder / "both")
+    for a, b in zip(
+        jax.tree.leaves(alone.checkpoints["maml"].params),
+        jax.tree.leaves(both.checkpoints["maml"].params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        alone.predictions["prediction"], both.predictions["prediction"], rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(alone.history["loss"], both.history["loss"], rtol=1e-5)
+    assert (folder / "both" / "report.html").stat().st_size > 10_000
+
+    # What one process trained, two walk forward with.
+    codes, _, err = together(["backtest", "alone", "--out", "again"], folder)
+    assert codes == [0, 0], err
+    again = load(folder / "again")
+    np.testing.assert_allclose(
+        alone.predictions["prediction"], again.predictions["prediction"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_processes_need_one_name_for_the_run_and_a_number_each(folder):
+    codes, _, err = together(["train", "config.toml"], folder)
+    assert codes == [2, 2]
+    assert "--out" in err[0]
+    environment = os.environ | {"JAX_NUM_PROCESSES": "two"}
+    process = subprocess.run(
+        [sys.executable, "-m", "maml_jax", "train", "--distributed"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert "JAX_NUM_PROCESSES: 'two' is not a whole number" in process.stderr
