@@ -163,7 +163,12 @@ def plan_tasks(
         ValueError: as `schedule`.
     """
     leaves, structure = jax.tree.flatten((tasks, shared))
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    shapes = tuple(
+        (leaf.shape, leaf.dtype)
+        if hasattr(leaf, "dtype")
+        else (np.shape(leaf), jnp.result_type(leaf))
+        for leaf in leaves
+    )
     surroundings = (jax.sharding.get_abstract_mesh(), *map(_setting, _SETTINGS))
     wishes = {"chunk": chunk, "devices": devices, "repeats": repeats}
     return _plan(make, static, structure, shapes, tuple(wishes.items()), surroundings)
@@ -217,10 +222,17 @@ def map_tasks(
     Raises:
         ValueError: as `schedule`.
     """
-    if not isinstance(function, Plan):
-        function = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
-    plan, where = function, function.schedule
-    size = _count(tasks)
+    if isinstance(function, Plan):
+        return _map_tasks(function, tasks, shared, count)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((tasks, shared, count))):
+        plan = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
+        return _map_tasks(plan, tasks, shared, count)
+    plan = plan_tasks(_itself, (function,), tasks, *shared, chunk=chunk, devices=devices)
+    return _map_tasks_compiled(plan, *placed(plan, tasks, shared, count))
+
+
+def _map_tasks(plan, tasks, shared, count):
+    where, size = plan.schedule, _count(tasks)
     if size == 0:
         return jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), plan.results)
 
@@ -247,6 +259,13 @@ def map_tasks(
     local = _spread(where, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
     results = local(jax.tree.map(deal, tasks), shared, jnp.arange(where.devices))
     return jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
+
+
+_map_tasks_compiled = jax.jit(_map_tasks, static_argnums=0)
+
+
+def _itself(function):
+    return function
 
 
 def average_tasks(
