@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import jax
@@ -11,6 +12,12 @@ _USABLE_SHARE = 0.5
 
 _UNKNOWN_MEMORY = 8 * 2**30
 """Bytes that a machine is taken to have where it does not say."""
+
+_CACHE_SHARE = 0.8
+"""Share of a core's own cache that the intermediate values of a chunk may fill."""
+
+_USUAL_CACHE = 2**20
+"""Bytes that a core's second-level cache is taken to have where the machine does not say."""
 
 _LIMITS = Path("/sys/fs/cgroup")
 """Where Linux tells a container what it may use."""
@@ -26,6 +33,18 @@ def cores() -> int:
     if quota.isdigit() and period.strip().isdigit():
         present = min(present, max(1, math.ceil(int(quota) / int(period))))
     return present
+
+
+@lru_cache
+def usable_cache() -> int:
+    """Return the bytes that stay in a processor core's own cache beside what else it needs."""
+    try:
+        present = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        present = 0
+    # Some machines report none, others one that many cores share.
+    present = present if 2**18 <= present <= 2**22 else _USUAL_CACHE
+    return int(_CACHE_SHARE * present)
 
 
 def usable_memory() -> int:

@@ -29,13 +29,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from maml_jax.meta.cost import Cost, count_cost
-from maml_jax.meta.machine import usable_memory
+from maml_jax.meta.machine import usable_cache, usable_memory
 
 AXIS = "tasks"
 """Name of the mesh axis that tasks are spread over."""
-
-CACHE = 2 * 2**20
-"""Bytes of intermediate values that a chunk may hold on a CPU: about a core's own cache."""
 
 SMALLEST_CPU_CHUNK = 2
 """Products of one task alone take a slower path through the CPU compiler."""
@@ -88,7 +85,7 @@ def schedule(
 
     The devices are all of the default backend, unless the work is too little to share; inside a
     `jax.set_mesh` they are those of that mesh, and inside a `shard_map` there is but one. The chunk
-    is what fits into the cache (CPU) or into half of the memory.
+    is what fits into a core's cache (CPU) or into half of the memory.
 
     Args:
         cost: of one task.
@@ -448,7 +445,7 @@ def _fitting_chunk(cost: Cost) -> int:
     in_memory = usable_memory() // max(cost.bytes, 1)
     if jax.default_backend() != "cpu":
         return max(1, in_memory)
-    in_cache = max(SMALLEST_CPU_CHUNK, CACHE // max(cost.bytes, 1))
+    in_cache = max(SMALLEST_CPU_CHUNK, usable_cache() // max(cost.bytes, 1))
     return max(1, min(in_cache, in_memory))
 
 

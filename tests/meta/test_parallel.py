@@ -82,6 +82,7 @@ def test_half_precision_is_summed_in_single():
 
 
 def test_the_chunk_follows_the_cost_of_a_task(monkeypatch):
+    monkeypatch.setattr(parallel, "usable_cache", lambda: 2**21)
     assert schedule(Cost(1, 2**19), 256).chunk == 4
     assert schedule(Cost(1, 2**28), 256).chunk == 2
     assert schedule(Cost(1, 100), 256).chunk == 256
