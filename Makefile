@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The CPU build of JAX looks for no accelerator; unset on a machine that has one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow bench lint format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ test: $(VENV)/.test ## the tests that are run before each commit
 
 test-slow: $(VENV)/.test ## the heavy checks: minutes to hours
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.bench ## time everything against its peers; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks --peers
 
 lint: $(VENV)/.lint ## style and types
 	$(BIN)/ruff check .
@@ -43,6 +46,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[peers]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.installed

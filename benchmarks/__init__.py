@@ -1,0 +1,1 @@
+"""What is fast, against whom, and how far from the limit; each file runs alone."""

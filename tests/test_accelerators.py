@@ -1,0 +1,55 @@
+"""Without an accelerator at hand: the programs can at least be lowered for one."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import optax
+import pytest
+from helpers import sinusoid_sampler
+
+from maml_jax import exact, first_order, maml, meta_init
+from maml_jax.backtest.walk_forward import _predict_all, _prediction
+from maml_jax.meta import parallel
+from maml_jax.meta.outer_loop import _fit, _plan
+from maml_jax.meta.parallel import plan_tasks
+from maml_jax.models import in_precision, mlp
+from maml_jax.tasks.rows import RowTable
+
+KEY = jax.random.key(0)
+SIDES = {"cuda": "gpu", "tpu": "tpu"}
+
+
+@pytest.fixture(params=SIDES)
+def platform(request, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: SIDES[request.param])
+    monkeypatch.setattr(parallel, "usable_memory", lambda: 40 * 2**30)
+    return request.param
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("gradient", [exact(), first_order()], ids=["exact", "first_order"])
+def test_training_is_lowered_for_accelerators(platform, gradient, devices):
+    optimizer = optax.adam(1e-3)
+    learner = maml(in_precision(mlp((8, 1)), "bfloat16"), inner_steps=6, gradient=gradient)
+    sampler = jax.tree_util.Partial(sinusoid_sampler(tasks=1000))
+    tasks = jax.eval_shape(sampler, KEY)
+    state = meta_init(learner, optimizer, KEY, jnp.zeros((10, 1)))
+    plan = _plan(learner, state, tasks, devices=devices)
+    assert plan.schedule.chunk == 1000 // devices  # memory holds them all
+    exported = jax.export.export(_fit, platforms=[platform])(
+        plan, optimizer, 3, 1.0, sampler, KEY, state
+    )
+    assert exported.platforms == (platform,)
+    assert exported.nr_devices == devices
+
+
+def test_walk_forward_is_lowered_for_accelerators(platform):
+    learner = maml(mlp((8, 1)))
+    params = learner.init(KEY, jnp.zeros((1, 3)))
+    table = RowTable(jnp.zeros((64, 3)), jnp.zeros(64), jnp.zeros(64, jnp.int32))
+    asks, count = jnp.zeros((64, 2), jnp.int32), jnp.asarray(50, jnp.int32)
+    plan = plan_tasks(_prediction, (learner, 5, None), asks, params, table, devices=8)
+    exported = jax.export.export(_predict_all, platforms=[platform])(
+        plan, params, table, asks, count
+    )
+    assert exported.platforms == (platform,)
