@@ -133,6 +133,7 @@ def draw(table: dict[str, list[dict[str, Any]]], slopes: dict[str, float]) -> Fi
         axes.loglog([row[series] for row in rows], [row["seconds"] for row in rows], "o-")
         axes.set_title(f"upper half: exponent {slopes[series]:.2f}", fontsize=9)
         axes.set(xlabel=f"{series}\n({MEASURED[series]})", ylabel="seconds")
+        axes.xaxis.set_minor_formatter("")
     figure.tight_layout()
     return figure
 

@@ -119,7 +119,7 @@ class Plan:
     Attributes:
         schedule: where the tasks run.
         function: takes one task, and what is shared.
-        traced: the same, already traced; good on one device.
+        traced: the same, already traced.
         results: shapes of its results for one task.
     """
 
@@ -130,7 +130,9 @@ class Plan:
 
     def vectorised(self, shared: tuple) -> Callable[[Any], Any]:
         """Return what runs a chunk of tasks."""
-        function = self.traced if self.schedule.mesh is None else self.function
+        # What was traced inside of a user's mesh cannot run within one device's part of it.
+        ambient = isinstance(self.schedule.mesh, AbstractMesh)
+        function = self.function if ambient else self.traced
         return jax.vmap(lambda task: function(task, *shared))
 
 
