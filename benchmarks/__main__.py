@@ -91,7 +91,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _meta_step(record: dict[str, Any]) -> list[str]:
     cases = record["cases"]
-    names = list(cases[0]["times"])
+    names = list(dict.fromkeys(name for case in cases for name in case["times"]))
     rows = []
     for name in names:
         row: dict[str, Any] = {"milliseconds": name.replace("_", " ")}

@@ -15,6 +15,9 @@ from benchmarks.peers.problem import Problem, make_problem
 SIZES = (4, 32, 256)
 ORDERS = {"second order": True, "first order": False}
 LOOPS = ("seed_loop", "learn2learn_loop", "higher_loop")
+ONCE = ("higher_loop", "torchopt_vmap")
+"""Forms much like others, measured at one size."""
+
 FORMS = (
     *LOOPS,
     *("torchopt_vmap", "func_vmap", "bmm", "compiled_vmap"),
@@ -156,7 +159,7 @@ def measure(tasks: int, order: str, forms: tuple[str, ...], rounds: int) -> dict
         harness.require_equal(rival.value("_gradient"), expected, what=f"{form}, {tasks} tasks")
         rivals.append(rival)
     try:
-        return harness.in_turn([own, *rivals], rounds=rounds, longest=8.0)
+        return harness.in_turn([own, *rivals], rounds=rounds, longest=5.0)
     finally:
         for worker in (own, *rivals):
             worker.close()
@@ -190,11 +193,12 @@ def figure(cases: list[dict[str, Any]]) -> Any:
     drawing, panels = pyplot.subplots(1, len(ORDERS), figsize=(11, 4.2), sharey=True)
     for panel, order in zip(panels, ORDERS, strict=True):
         chosen = [case for case in cases if case["order"] == order]
-        for name in chosen[0]["times"]:
-            times = [1e3 * case["times"][name]["median"] for case in chosen]
+        for name in chosen[1]["times"]:
+            measured = [case for case in chosen if name in case["times"]]
+            times = [1e3 * case["times"][name]["median"] for case in measured]
             own = name.startswith("maml_jax")
             panel.loglog(
-                [case["tasks"] for case in chosen],
+                [case["tasks"] for case in measured],
                 times,
                 marker="o",
                 linewidth=2.5 if own else 1,
@@ -220,7 +224,10 @@ def main() -> None:
     cases = []
     for order in ORDERS:
         for tasks in SIZES[:2] if asked.quick else SIZES:
-            times = measure(tasks, order, forms, rounds=5 if asked.quick else 21)
+            chosen = forms if tasks == SIZES[1] else tuple(f for f in forms if f not in ONCE)
+            if order == "first order" and tasks < max(SIZES):  # compiling takes minutes in all
+                chosen = tuple(form for form in chosen if not form.startswith("compiled"))
+            times = measure(tasks, order, chosen, rounds=5 if asked.quick else 15)
             case = {
                 "order": order,
                 "tasks": tasks,

@@ -1,5 +1,6 @@
 """The command line: parses, calls `maml_jax.experiment`, prints."""
 
+import logging
 import os
 import signal
 import sys
@@ -66,8 +67,16 @@ def callback(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell how the work is divided.")
+    ] = False,
 ) -> None:
     """Meta-learned trading models: train, walk forward, report."""
+    if verbose:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logging.getLogger("maml_jax").addHandler(handler)
+        logging.getLogger("maml_jax").setLevel(logging.INFO)
 
 
 @app.command("run")

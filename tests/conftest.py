@@ -10,6 +10,9 @@ os.environ.setdefault(
     " --xla_force_host_platform_device_count=8",
 )
 
+# What a test compiles stays in no cache of the user's.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
 from jaxtyping import install_import_hook  # noqa: E402
 
 CHECKED = ["maml_jax.meta", "maml_jax.learners", "maml_jax.models", "maml_jax.tasks"]

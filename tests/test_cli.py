@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -59,8 +60,34 @@ def test_run_prints_a_table_and_writes_a_report(folder, monkeypatch, capsys):
     assert code == 0, err
     for text in ("Sharpe Ratio", "maml", "buy and hold", "from scratch", "runs/a/report.html"):
         assert text in out
+    stages = next(line for line in out.splitlines() if line.startswith("seconds: "))
+    for text in ("meta-training maml", "walk-forward from scratch", "of which compiling"):
+        assert text in stages
     assert (folder / "runs" / "a" / "report.html").is_file()
     assert err == ""
+
+
+def test_a_second_run_finds_the_programs_of_the_first(folder):
+    cache = folder / "cache" / "compiled"
+    environment = os.environ | {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "XDG_CACHE_HOME": str(folder),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "XLA_FLAGS": "",
+    }
+    kept = []
+    for name in ("a", "b"):
+        process = subprocess.run(
+            [sys.executable, "-m", "maml_jax", "-v", "train", "config.toml", "--out", name],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert process.returncode == 0, process.stderr
+        assert "4 tasks of" in process.stderr
+        kept.append({path.name for path in cache.iterdir() if path.name.endswith("-cache")})
+    assert kept[0]
+    assert kept[0] == kept[1]
 
 
 def test_train_backtest_and_report_go_together(folder, monkeypatch, capsys):

@@ -167,6 +167,9 @@ class TrainingConfig(_Section, frozen=True):
     schedule: Literal["constant", "cosine"] = "cosine"
     max_grad_norm: Bound = 1.0
     chunk: Count | None = None
+    """Tasks that are vectorised together; default: what the cache or the memory holds."""
+    devices: Count | None = None
+    """Devices that share the tasks; default: all, where the work is worth it."""
 
 
 class BacktestConfig(_Section, frozen=True):
@@ -183,6 +186,7 @@ class BacktestConfig(_Section, frozen=True):
     inner_steps: Whole | None = None
     """Adaptation steps in the walk-forward; default: as trained."""
     chunk: Count | None = None
+    devices: Count | None = None
 
 
 class Config(_Section, frozen=True):

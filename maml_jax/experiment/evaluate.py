@@ -84,6 +84,7 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
                 assets=prepared.test_assets,
                 steps=steps,
                 chunk=config.backtest.chunk,
+                devices=config.backtest.devices,
             )
         if not isinstance(result, Prediction):
             return _Predicted(_table(prepared, result), None)

@@ -118,6 +118,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
                     state=state,
                     max_grad_norm=training.max_grad_norm,
                     chunk=training.chunk,
+                    devices=training.devices,
                     donate_state=True,
                 )
             except TrainingError as error:
