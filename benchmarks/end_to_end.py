@@ -31,7 +31,8 @@ jax.block_until_ready(learner.adapt(params, Batch(x, jnp.ones((20, 1)))))
 
 def environment(**settings: str) -> dict[str, str]:
     """Return that of this process without a place for compiled programs, plus `settings`."""
-    present = {name: value for name, value in os.environ.items() if name != CACHE}
+    set_here = (CACHE, "JAX_ENABLE_COMPILATION_CACHE")
+    present = {name: value for name, value in os.environ.items() if name not in set_here}
     return {"JAX_PLATFORMS": "cpu", **present, **settings}
 
 

@@ -8,7 +8,6 @@ while is slow for all; what counts are medians and ratios.
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from maml_jax.meta.machine import cores
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "torch", "higher", "torchopt")
@@ -42,8 +43,6 @@ def use_devices(count: int | None = None) -> None:
     """Give JAX one CPU device per core, or `count`; to be called before it computes."""
     import jax
 
-    from maml_jax.meta.machine import cores
-
     if jax.config.jax_platforms in (None, "", "cpu"):
         jax.config.update("jax_num_cpu_devices", cores() if count is None else count)
 
@@ -66,7 +65,7 @@ def machine() -> dict[str, Any]:
             continue
     return {
         "processor": processor,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": versions,

@@ -182,12 +182,12 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
     """Set up the process; return where to write."""
     from maml_jax.experiment.runtime import is_first_process, set_up
 
+    if distributed and out is None:
+        raise ConfigError("--distributed: name the run directory with --out, all processes one")
     set_up(distributed=distributed)
     if not is_first_process():  # one process prints
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     if out is None:
-        if distributed:
-            raise ConfigError("--distributed: name the run directory with --out, all processes one")
         out = Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
     return out
 

@@ -105,6 +105,10 @@ FAULTS = {
     "missing config": (["run", "none.toml"], "none.toml: no such config file"),
     "missing bars": (["run", "config.toml", "--set", "data.path=no.csv"], "no.csv: no such file"),
     "existing output": (["run", "config.toml", "--out", "."], "exists already"),
+    "too many devices": (
+        ["run", "config.toml", "--set", "training.devices=99", "--out", "b"],
+        "key 'training.devices': 99 devices are asked for",
+    ),
     "no run": (["backtest", "nowhere"], "no run directory"),
     "no run to report": (["report", "nowhere"], "no run directory"),
     "diverging": (

@@ -82,9 +82,11 @@ def test_adapting_and_predicting_compile_once(precision):
     support = Batch(jnp.ones((5, 2)), jnp.ones((5, 1)))
     params = learner.init(KEY, support.x)
     learner.adapt(params, support)
+    predict = jax.jit(learner.predict)
+    predict(params, support.x)
     traced, before = traces.count, _compiled[0]
     for _ in range(3):
-        learner.adapt(params, support)
+        predict(learner.adapt(params, support), support.x)
     assert (traces.count, _compiled[0]) == (traced, before)
 
 

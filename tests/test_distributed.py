@@ -48,7 +48,7 @@ def start(arguments, process, port, folder):
     )
 
 
-def together(arguments, folder):
+def run_both(arguments, folder):
     port = free_port()
     processes = [start(arguments, number, port, folder) for number in range(2)]
     try:
@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
 
 
 def test_two_processes_do_what_one_does(folder):
-    codes, out, err = together(["run", "config.toml", "--out", "both"], folder)
+    codes, out, err = run_both(["run", "config.toml", "--out", "both"], folder)
     assert codes == [0, 0], err
     assert "Sharpe Ratio" in out[0] and "Sharpe Ratio" not in out[1]
     assert not list(folder.glob(".*"))
@@ -91,7 +91,7 @@ def test_two_processes_do_what_one_does(folder):
     assert (folder / "both" / "report.html").stat().st_size > 10_000
 
     # What one process trained, two walk forward with.
-    codes, _, err = together(["backtest", "alone", "--out", "again"], folder)
+    codes, _, err = run_both(["backtest", "alone", "--out", "again"], folder)
     assert codes == [0, 0], err
     again = load(folder / "again")
     np.testing.assert_allclose(
@@ -100,7 +100,7 @@ def test_two_processes_do_what_one_does(folder):
 
 
 def test_processes_need_one_name_for_the_run_and_a_number_each(folder):
-    codes, _, err = together(["train", "config.toml"], folder)
+    codes, _, err = run_both(["train", "config.toml"], folder)
     assert codes == [2, 2]
     assert "--out" in err[0]
     environment = os.environ | {"JAX_NUM_PROCESSES": "two"}

@@ -8,11 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maml_jax.meta.parallel import fetched, map_tasks, placed, plan_tasks
+from maml_jax.meta.parallel import map_tasks, plan_tasks
+from maml_jax.meta.placement import fetched, placed
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.tasks.families import asset_numbers
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import labelled_rows, row_table, with_room
+
+_FEWEST_CHUNKS = 32
+"""The list of predictions has room to spare; chunks are made small enough to leave it out."""
 
 
 def walk_forward(
@@ -64,8 +68,11 @@ def walk_forward(
         *(_prediction, (learner, window, steps), asks, meta_params, table),
         chunk=chunk,
         devices=devices,
+        fewest=_FEWEST_CHUNKS,
     )
-    result = _predict_all(plan, *placed(plan, meta_params, table, asks, np.int32(due.sum())))
+    result = _predict_all(
+        plan, *placed(plan.schedule.mesh, meta_params, table, asks, np.int32(due.sum()))
+    )
 
     def place(values):
         full = np.full(due.shape, np.nan, np.float32)

@@ -18,7 +18,7 @@ from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.features import Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
-from maml_jax.meta.parallel import everywhere
+from maml_jax.meta.placement import everywhere
 from maml_jax.meta.types import Params
 
 FOLDER = "checkpoints"

@@ -18,7 +18,7 @@ from maml_jax.experiment.prepare import Prepared
 from maml_jax.learners import maml
 from maml_jax.meta import MetaLearner, exact, first_order, fit
 from maml_jax.meta.outer_loop import step_key
-from maml_jax.meta.parallel import fetched
+from maml_jax.meta.placement import fetched
 from maml_jax.meta.types import Params
 from maml_jax.models import in_precision, mlp
 from maml_jax.tasks import MarketSampler, asset_family, market_sampler

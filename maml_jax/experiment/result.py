@@ -220,6 +220,7 @@ def _written_whole(path: Path) -> Iterator[Path]:
         return
     _UNFINISHED.add(partial)
     try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
         partial.mkdir(parents=True)
         yield partial
         os.rename(partial, path)

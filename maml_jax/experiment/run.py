@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pandas as pd
 
 from maml_jax.data import bar_interval, require_same_interval
@@ -111,6 +112,7 @@ def backtest(
         require_no_evaluation(trained)
     config = _named(load_config(result.config, overrides), bars)
     _require_untouched(result.config, config)
+    _require_devices(config)
     frames = load_bars(config, bars)
     if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
         data = config.data.model_copy(update={"test_assets": None})
@@ -132,6 +134,7 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
     if config is None and bars is not None:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _named(load_config(config, overrides), bars)
+    _require_devices(settings)
     with stage("reading and preparing bars"):
         prepared = prepare(settings, load_bars(settings, bars))
     interval = bar_interval(next(iter(prepared.bars.values())))
@@ -190,6 +193,16 @@ def _require_untouched(before: Config, after: Config) -> None:
             raise ConfigError(
                 f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
                 f"may set {', '.join(CHANGEABLE)}..."
+            )
+
+
+def _require_devices(config: Config) -> None:
+    present = jax.device_count()
+    for section in ("training", "backtest"):
+        wanted = getattr(config, section).devices
+        if wanted is not None and wanted > present:
+            raise ConfigError(
+                f"key '{section}.devices': {wanted} devices are asked for, there are {present}"
             )
 
 

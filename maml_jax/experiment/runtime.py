@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
+import numpy as np
 import platformdirs
 from jax.experimental import multihost_utils
 
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, RunError
 from maml_jax.meta.machine import cores
 
 _SHORTEST_COMPILATION = 0.2
@@ -34,10 +35,12 @@ def set_up(*, distributed: bool = False) -> None:
     if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get(
         "XLA_FLAGS", ""
     ):
-        jax.config.update("jax_num_cpu_devices", cores())
+        with suppress(RuntimeError):  # where JAX is in use already its devices stay as they are
+            jax.config.update("jax_num_cpu_devices", cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
     if distributed:
         _join()
 
@@ -54,15 +57,25 @@ def is_first_process() -> bool:
 
 @contextmanager
 def together(what: str) -> Iterator[None]:
-    """Let all processes pass the beginning and the end of a block together."""
-    _wait_for_all(f"{what}: begin")
-    yield
-    _wait_for_all(f"{what}: end")
+    """Let all processes pass the beginning and the end of a block together.
 
-
-def _wait_for_all(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+    Raises:
+        RunError: in all others, if one of them fails inside.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    multihost_utils.sync_global_devices(what)
+    failure = None
+    try:
+        yield
+    except Exception as error:  # told to the others first, who would wait for ever
+        failure = error
+    failed = np.asarray(multihost_utils.process_allgather(np.asarray(failure is not None)))
+    if failure is not None:
+        raise failure
+    if failed.any():
+        raise RunError(f"{what}: process {int(failed.argmax())} failed; its output says why")
 
 
 def _join() -> None:
@@ -71,6 +84,11 @@ def _join() -> None:
         "num_processes": _number("JAX_NUM_PROCESSES"),
         "process_id": _number("JAX_PROCESS_ID"),
     }
+    address = told["coordinator_address"]
+    if address is not None and not address.rpartition(":")[2].isdigit():
+        raise ConfigError(
+            f"environment variable JAX_COORDINATOR_ADDRESS: {address!r} is not host:port"
+        )
     try:
         jax.distributed.initialize(**told)
     except (ValueError, RuntimeError) as error:

@@ -50,7 +50,7 @@ def collect_stages() -> Iterator[list[Stage]]:
     try:
         yield collection
     finally:
-        _collections.remove(collection)
+        _collections[:] = [each for each in _collections if each is not collection]
 
 
 def _count(event: str, duration_secs: float, **_: str | int) -> None:

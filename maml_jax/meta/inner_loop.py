@@ -64,10 +64,12 @@ def descend(
         The parameters after the last step, and the objective before each step.
 
     Raises:
-        ValueError: if `steps` is negative.
+        ValueError: if `steps` is negative, or `remat` unknown.
     """
     if steps < 0:
         raise ValueError(f"the number of inner steps must not be negative, got {steps}")
+    if remat not in (True, False, "nested"):
+        raise ValueError(f'remat is True, False or "nested", not {remat!r}')
     start = (params, optax.with_extra_args_support(optimizer).init(params))
     (params, _), values = _repeat(_step(objective, optimizer, context), start, steps, remat)
     return params, values
@@ -79,7 +81,7 @@ def bytes_stored(
     params: Params,
     context: Any,
 ) -> int:
-    """Return how many bytes a derivative through `descend` stores for each step without remat."""
+    """Return how many bytes a derivative through `descend` stores at most for each step."""
     step = _step(objective, optimizer, context)
 
     def pull_back(params):

@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 _USABLE_SHARE = 0.5
 """Share of the memory that a computation may plan with."""
@@ -44,7 +46,7 @@ def usable_cache() -> int:
         present = 0
     # Some machines report none, others one that many cores share.
     present = present if 2**18 <= present <= 2**22 else _USUAL_CACHE
-    return int(_CACHE_SHARE * present)
+    return _agreed(int(_CACHE_SHARE * present))
 
 
 def usable_memory() -> int:
@@ -53,9 +55,10 @@ def usable_memory() -> int:
     Half of an accelerator's own memory, or half of the host's shared by its devices. The amount
     does not depend on what is in use, so that programs planned with it are always the same.
     """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(_USABLE_SHARE * stats["bytes_limit"])
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if device.platform != "cpu":
+        return _agreed(int(_USABLE_SHARE * stats.get("bytes_limit", _UNKNOWN_MEMORY)))
     try:
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not on every system
@@ -63,7 +66,16 @@ def usable_memory() -> int:
     limit = _limit("memory.max")
     if limit.isdigit():
         present = min(present, int(limit))
-    return int(_USABLE_SHARE * present) // jax.local_device_count()
+    return _agreed(int(_USABLE_SHARE * present) // jax.local_device_count())
+
+
+@lru_cache
+def _agreed(number: int) -> int:
+    """Return what the first process says: all must plan alike, whatever they run on."""
+    if jax.process_count() == 1:
+        return number
+    with jax.ensure_compile_time_eval():
+        return int(multihost_utils.broadcast_one_to_all(np.asarray(number, np.float32)))
 
 
 def _limit(name: str) -> str:

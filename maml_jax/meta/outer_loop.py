@@ -13,14 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.errors import TrainingError
-from maml_jax.meta.parallel import (
-    Plan,
-    average_tasks,
-    brought_back,
-    fetched,
-    placed,
-    plan_tasks,
-)
+from maml_jax.meta.parallel import Plan, average_tasks, plan_tasks
+from maml_jax.meta.placement import brought_back, fetched, placed, with_committed
 from maml_jax.meta.types import Info, MetaLearner, Params, Task
 
 MAX_GRAD_NORM = 1.0
@@ -109,10 +103,9 @@ def meta_step(
         The next state and what was seen.
     """
     plan = _plan(learner, state, tasks, chunk=chunk, devices=devices)
-    (state,) = placed(plan, state)
-    if jax.process_count() > 1:
-        (tasks,) = placed(plan, tasks)
-    return _meta_step(plan, optimizer, max_grad_norm, state, tasks)
+    mesh = plan.schedule.mesh
+    (state,) = placed(mesh, state)
+    return _meta_step(plan, optimizer, max_grad_norm, state, with_committed(mesh, tasks))
 
 
 def _plan(learner, state, tasks, **wishes) -> Plan:
@@ -172,7 +165,8 @@ def fit(
         max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
         chunk: as for `meta_step`.
         devices: as for `meta_step`.
-        donate_state: let the result take the memory of `state`, which must not be used afterwards.
+        donate_state: let the result take the memory of `state` (or of the copy that was made to
+            spread it over devices); `state` must not be used afterwards.
 
     Returns:
         The final state, and a `MetaInfo` whose arrays have a leading axis of steps. When a loss or
@@ -196,11 +190,12 @@ def fit(
     plan = _plan(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)
     train = _fit_donating if donate_state else _fit
     result, history = train(
-        plan, optimizer, steps, max_grad_norm, *placed(plan, sampler, key, state)
+        plan, optimizer, steps, max_grad_norm, *placed(plan.schedule.mesh, sampler, key, state)
     )
-    result, history = brought_back(plan, (result, history))
+    result, history = brought_back(plan.schedule.mesh, (result, history))
     if not isinstance(history.loss, jax.core.Tracer):
-        require_finite(fetched(history), result, first_step=first_step)
+        if not np.isfinite(fetched((history.loss, history.grad_norm))).all():
+            require_finite(fetched(history), result, first_step=first_step)
     return result, history
 
 

@@ -17,22 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import (
-    AbstractMesh,
-    AxisType,
-    Mesh,
-    NamedSharding,
-    Sharding,
-    SingleDeviceSharding,
-)
+from jax.sharding import AbstractMesh, AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from maml_jax.meta.cost import Cost, count_cost
 from maml_jax.meta.machine import usable_cache, usable_memory
-
-AXIS = "tasks"
-"""Name of the mesh axis that tasks are spread over."""
+from maml_jax.meta.placement import AXIS, mesh_of, placed
 
 SMALLEST_CPU_CHUNK = 2
 """Products of one task alone take a slower path through the CPU compiler."""
@@ -43,7 +34,13 @@ WORTH_A_CALL = {"cpu": 2 * 10**8, "gpu": 10**10, "tpu": 10**10}
 WORTH_A_MEETING = {"cpu": 5 * 10**7, "gpu": 10**9, "tpu": 10**9}
 """The same for each time that devices meet within a program, to add up their gradients."""
 
-_SETTINGS = ("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64")
+_SETTINGS = (
+    "jax_default_device",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+)
 """Settings of JAX that a plan depends on."""
 
 _log = logging.getLogger("maml_jax")
@@ -80,12 +77,14 @@ def schedule(
     chunk: int | None = None,
     devices: int | None = None,
     repeats: int = 1,
+    fewest: int = 1,
 ) -> Schedule:
     """Decide how `count` equal tasks run.
 
-    The devices are all of the default backend, unless the work is too little to share; inside a
-    `jax.set_mesh` they are those of that mesh, and inside a `shard_map` there is but one. The chunk
-    is what fits into a core's cache (CPU) or into half of the memory.
+    The devices are all of the default backend, unless the work is too little to share. With several
+    processes they are always all. Inside a `jax.set_mesh` of automatic axes (`AxisType.Auto`) they
+    are all of that mesh; inside one of explicit axes, and inside a `shard_map`, tasks are not
+    spread. The chunk is what fits into a core's cache (CPU) or into half of the memory.
 
     Args:
         cost: of one task.
@@ -93,6 +92,7 @@ def schedule(
         chunk: how many tasks to vectorise together, instead of what the cost suggests.
         devices: over how many devices to spread, instead of what the cost suggests.
         repeats: how often the tasks run within one program.
+        fewest: chunks to make at least, where part of them may turn out to be empty.
 
     Raises:
         ValueError: if `chunk` or `devices` is less than 1, or there are fewer devices.
@@ -101,7 +101,7 @@ def schedule(
         raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
     mesh = _choose_mesh(cost.flops * count, repeats, count, devices)
     each = -(-max(count, 1) // (1 if mesh is None else mesh.size))
-    size = min(each, _fitting_chunk(cost) if chunk is None else chunk)
+    size = min(-(-each // fewest), _fitting_chunk(cost)) if chunk is None else min(each, chunk)
     chunks = -(-each // size)
     # Chunks of even size leave the fewest slots empty.
     where = Schedule(mesh, -(-each // chunks), chunks)
@@ -121,12 +121,14 @@ class Plan:
         function: takes one task, and what is shared.
         traced: the same, already traced.
         results: shapes of its results for one task.
+        encloses_tracers: whether the function encloses values of a transformation around it.
     """
 
     schedule: Schedule
     function: Callable[..., Any]
     traced: Callable[..., Any]
     results: Any
+    encloses_tracers: bool
 
     def vectorised(self, shared: tuple) -> Callable[[Any], Any]:
         """Return what runs a chunk of tasks."""
@@ -144,6 +146,7 @@ def plan_tasks(
     chunk: int | None = None,
     devices: int | None = None,
     repeats: int = 1,
+    fewest: int = 1,
 ) -> Plan:
     """Plan how `make(*static)` runs on many tasks; the same plan for the same shapes.
 
@@ -157,6 +160,7 @@ def plan_tasks(
         chunk: as for `schedule`.
         devices: as for `schedule`.
         repeats: as for `schedule`.
+        fewest: as for `schedule`.
 
     Raises:
         ValueError: as `schedule`.
@@ -169,7 +173,7 @@ def plan_tasks(
         for leaf in leaves
     )
     surroundings = (jax.sharding.get_abstract_mesh(), *map(_setting, _SETTINGS))
-    wishes = {"chunk": chunk, "devices": devices, "repeats": repeats}
+    wishes = {"chunk": chunk, "devices": devices, "repeats": repeats, "fewest": fewest}
     return _plan(make, static, structure, shapes, tuple(wishes.items()), surroundings)
 
 
@@ -190,7 +194,8 @@ def _plan_once(function, tasks, shared, **wishes) -> Plan:
         return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
 
     where = schedule(count_cost(jaxpr.jaxpr), _count(tasks), **wishes)
-    return Plan(where, function, traced, results)
+    enclosing = any(isinstance(value, jax.core.Tracer) for value in jaxpr.consts)
+    return Plan(where, function, traced, results, enclosing)
 
 
 def map_tasks(
@@ -204,13 +209,14 @@ def map_tasks(
     """Apply `function` to every task.
 
     Args:
-        function: takes one task, and what is shared; or the plan for it.
+        function: takes one task, and what is shared; or the plan for it. It must be pure: it is
+            traced once for the same shapes, and what changes belongs into `shared`.
         tasks: a pytree of arrays with a leading task axis.
         *shared: what all tasks need, pytrees of arrays. Every device receives it whole; arrays that
             `function` encloses instead may be refused where tasks are spread over devices.
         count: how many tasks there really are, if the last ones only fill up the arrays. May be a
-            traced number: other counts need no other program. No work is spent on the rest, whose
-            results are arbitrary.
+            traced number: other counts need no other program. No work is spent on chunks that hold
+            none of them. Results of the rest are arbitrary.
         chunk: how many tasks are vectorised together; the result does not depend on it.
         devices: over how many devices tasks are spread; the result does not depend on it. By
             default the amount of work decides.
@@ -227,7 +233,10 @@ def map_tasks(
         plan = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
         return _map_tasks(plan, tasks, shared, count)
     plan = plan_tasks(_itself, (function,), tasks, *shared, chunk=chunk, devices=devices)
-    return _map_tasks_compiled(plan, *placed(plan, tasks, shared, count))
+    if plan.encloses_tracers:  # of a transformation around: good for this once
+        _plan.cache_clear()
+        return _map_tasks(plan, tasks, shared, count)
+    return _map_tasks_compiled(plan, *placed(plan.schedule.mesh, tasks, shared, count))
 
 
 def _map_tasks(plan, tasks, shared, count):
@@ -327,73 +336,6 @@ def average_tasks(
     return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], kept)
 
 
-def placed(plan: Plan, *arguments: Any) -> Any:
-    """Put arrays where a compiled function that follows the plan will look for them: everywhere.
-
-    A function that is called in a loop so finds its own results as it left them, and is compiled
-    once. Values inside of a transformation stay as they are.
-    """
-    mesh = plan.schedule.mesh
-    if not isinstance(mesh, Mesh):
-        return arguments
-
-    whole = NamedSharding(mesh, P())
-    leaves, structure = jax.tree.flatten(arguments)
-    away = [
-        place
-        for place, leaf in enumerate(leaves)
-        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != whole
-    ]
-    moving = [leaves[place] for place in away]
-    if jax.process_count() > 1:  # every process holds the same values and gives its copy
-        moved = [_shared(leaf, whole) for leaf in moving]
-    else:
-        moved = jax.device_put(moving, whole)
-    for place, leaf in zip(away, moved, strict=True):
-        leaves[place] = leaf
-    return jax.tree.unflatten(structure, leaves)
-
-
-def _shared(leaf: Any, whole: NamedSharding) -> Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _shared(jax.random.key_data(leaf), whole)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return jax.device_put(leaf, whole)
-    return jax.device_put(np.asarray(leaf), whole)
-
-
-def everywhere() -> Sharding:
-    """Return how arrays lie that every device of every process holds; with one, on one device."""
-    if jax.process_count() > 1:
-        return NamedSharding(_mesh_of(jax.devices()), P())
-    return SingleDeviceSharding(jax.devices()[0])
-
-
-def brought_back(plan: Plan, results: Any) -> Any:
-    """Bring results of one process from the devices of the plan to the default device."""
-    if not isinstance(plan.schedule.mesh, Mesh) or jax.process_count() > 1:
-        return results
-
-    def bring(leaf):
-        if isinstance(leaf, jax.core.Tracer) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
-        return jnp.asarray(np.asarray(leaf))
-
-    return jax.tree.map(bring, results)
-
-
-def fetched(results: Any) -> Any:
-    """Return results as numpy arrays, whole in every process."""
-
-    def fetch(leaf):
-        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
-            leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(leaf.sharding.mesh, P()))(leaf)
-        return np.asarray(leaf)
-
-    return jax.tree.map(fetch, results)
-
-
 def _spread(where: Schedule, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
     """Let every device of the schedule run `function` on its part."""
     if where.mesh is None:
@@ -419,24 +361,20 @@ def _choose_mesh(
         automatic = all(kind == AxisType.Auto for kind in ambient.axis_types)
         return ambient if automatic and ambient.size > 1 and devices != 1 else None
     present = jax.devices()
+    if jax.process_count() > 1:
+        return mesh_of(present)  # every process takes part in every program
     if devices is None:
         if _setting("jax_default_device") is not None:
             return None
         kind = present[0].platform
-        pays = flops >= WORTH_A_MEETING.get(kind, 0) and flops * repeats >= WORTH_A_CALL.get(
-            kind, 0
+        meeting, call = (
+            limits.get(kind, limits["gpu"]) for limits in (WORTH_A_MEETING, WORTH_A_CALL)
         )
-        share = pays or jax.process_count() > 1
-        devices = max(1, min(len(present), count)) if share else 1
+        pays = flops >= meeting and flops * repeats >= call
+        devices = max(1, min(len(present), count)) if pays else 1
     if not 1 <= devices <= len(present):
         raise ValueError(f"there are {len(present)} devices, cannot spread tasks over {devices}")
-    if devices > 1 and jax.process_count() > 1:
-        devices = len(present)  # every process takes part in every program
-    return _mesh_of(present[:devices]) if devices > 1 else None
-
-
-def _mesh_of(devices: list[Any]) -> Mesh:
-    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    return mesh_of(present[:devices]) if devices > 1 else None
 
 
 def _setting(name: str) -> Any:
@@ -445,7 +383,8 @@ def _setting(name: str) -> Any:
 
 def _fitting_chunk(cost: Cost) -> int:
     in_memory = usable_memory() // max(cost.bytes, 1)
-    if jax.default_backend() != "cpu":
+    chosen = _setting("jax_default_device")
+    if getattr(chosen, "platform", chosen or jax.default_backend()) != "cpu":
         return max(1, in_memory)
     in_cache = max(SMALLEST_CPU_CHUNK, usable_cache() // max(cost.bytes, 1))
     return max(1, min(in_cache, in_memory))
@@ -456,7 +395,11 @@ def _pad(leaf: Array, size: int) -> Array:
 
 
 def _count(tasks: Any) -> int:
-    return jax.tree.leaves(tasks)[0].shape[0]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(tasks)]
+    lengths = {shape[:1] for shape in shapes}
+    if len(lengths) != 1 or () in lengths:
+        raise ValueError(f"all arrays of tasks need one leading axis of one length, got {shapes}")
+    return shapes[0][0]
 
 
 def _wide(dtype: Any) -> Any:

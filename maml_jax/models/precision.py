@@ -21,7 +21,7 @@ def in_precision(model: ModelLike, precision: Precision) -> Model:
         precision: "float32" multiplies matrices in full single precision on every device;
             "tensorfloat32" lets GPUs use their faster units for products alone; "bfloat16" casts
             parameters and inputs, so that products and activations are in bfloat16. Parameters that
-            are learned and outputs keep the type that they have: gradients are taken through the
+            are learned stay as they are and outputs are float32: gradients are taken through the
             casts, updates of small size are not lost.
 
     Raises:
@@ -35,11 +35,14 @@ def in_precision(model: ModelLike, precision: Precision) -> Model:
             return model.apply(params, x)
 
     def apply_in_half(params, x, /):
-        x = jnp.asarray(x)
         y_hat = model.apply(*jax.tree.map(_halve, (params, x)))
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(x, jnp.float32)), y_hat)
+        return jax.tree.map(_widen, y_hat)
 
     return Model(model.init, apply_in_half if precision == "bfloat16" else apply_exactly)
+
+
+def _widen(leaf):
+    return leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
 
 
 def _halve(leaf):

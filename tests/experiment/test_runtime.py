@@ -18,7 +18,8 @@ print(jax.local_device_count(), jax.config.jax_compilation_cache_dir)
 
 
 def show(**settings):
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS",)}
+    told = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in told}
     process = subprocess.run(
         [sys.executable, "-c", SHOW], env=environment | settings, capture_output=True, text=True
     )
@@ -42,6 +43,12 @@ def test_what_the_environment_says_wins(tmp_path):
 def test_numbers_of_processes_are_read_with_care(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "-1")
     with pytest.raises(ConfigError, match="JAX_PROCESS_ID: '-1' is not a whole number"):
+        runtime.set_up(distributed=True)
+
+
+def test_the_coordinator_needs_a_port(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "somewhere")
+    with pytest.raises(ConfigError, match="JAX_COORDINATOR_ADDRESS: 'somewhere' is not host:port"):
         runtime.set_up(distributed=True)
 
 

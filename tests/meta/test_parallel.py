@@ -74,6 +74,28 @@ def test_chunks_devices_and_averages_that_cannot_be_are_refused():
     assert map_tasks(lambda t: {"x": t}, jnp.ones((0, 4)))["x"].shape == (0, 4)
 
 
+def test_arrays_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match=r"one leading axis of one length, got \[\(3,\), \(2,\)\]"):
+        average_tasks(lambda t: (t[0], t[1]), (jnp.ones(3), jnp.ones(2)))
+    with pytest.raises(ValueError, match="one leading axis"):
+        map_tasks(lambda t: t, 1.0)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_numpy_arrays_and_plain_numbers_will_do(devices):
+    tasks = np.arange(10.0)
+    result = map_tasks(lambda t, a, b: t * a + b, tasks, 2, np.float32(1), devices=devices)
+    np.testing.assert_allclose(result, 2 * tasks + 1)
+
+
+def test_a_function_may_enclose_what_is_differentiated():
+    def total(scale):
+        return map_tasks(lambda t: scale * t, jnp.arange(4.0), devices=1).sum()
+
+    assert float(jax.grad(total)(2.0)) == 6.0
+    assert float(total(3.0)) == 18.0
+
+
 def test_half_precision_is_summed_in_single():
     tasks = jnp.full(4096, 1.001, jnp.bfloat16)
     mean, _ = average_tasks(lambda t: (t, ()), tasks, chunk=2)
@@ -139,6 +161,21 @@ def test_tasks_that_lie_on_several_devices_stay_there():
     with jax.set_mesh(mesh):
         found, _ = meta_step(LEARNER, OPTIMIZER, state, tasks)
     assert_close(found, expected)
+
+
+def test_tasks_on_one_device_and_states_on_many_come_together():
+    tasks = sinusoid_sampler(tasks=16)(KEY)
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), optax.sgd(0.1))
+    state = meta_init(LEARNER, noisy, KEY, jnp.zeros((1, 1)))
+    expected, _ = meta_step(LEARNER, noisy, state, tasks, devices=1)
+    there = jax.device_put(tasks, jax.devices()[3])
+    spread, _ = meta_step(LEARNER, noisy, state, there, devices=8)
+    assert_close(spread.params, expected.params)
+    # A state that all devices hold makes no work for all when one is asked for.
+    again, _ = meta_step(LEARNER, noisy, spread, tasks, devices=1)
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(again.params))
+    fitted, _ = fit(LEARNER, noisy, sinusoid_sampler(tasks=16), KEY, steps=2, devices=8)
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(fitted))
 
 
 def test_seeds_and_rates_train_side_by_side():

@@ -1,0 +1,121 @@
+"""Where arrays lie: on the devices of a mesh, in all processes, or on the default device."""
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    Sharding,
+    SingleDeviceSharding,
+)
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+AXIS = "tasks"
+"""Name of the mesh axis that tasks are spread over."""
+
+AnyMesh: TypeAlias = Mesh | AbstractMesh | None
+"""The devices that share tasks; abstract where a user set the mesh, None for one device."""
+
+
+def mesh_of(devices: list[Any]) -> Mesh:
+    """Return the mesh of devices along which tasks are spread."""
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def placed(mesh: AnyMesh, *arguments: Any) -> Any:
+    """Put arrays where a function that spreads tasks over a mesh looks for them: everywhere.
+
+    A function that is called in a loop so finds its own results as it left them, and is compiled
+    once. Values inside of a transformation stay as they are. Where tasks are not spread, arrays
+    that several devices hold are brought to one, so that the others have no work.
+    """
+    if mesh is None and jax.sharding.get_abstract_mesh().empty:
+        return jax.tree.map(_on_one_device, arguments)
+    if not isinstance(mesh, Mesh):
+        return arguments
+    whole = NamedSharding(mesh, P())
+    leaves, structure = jax.tree.flatten(arguments)
+    away = [
+        place
+        for place, leaf in enumerate(leaves)
+        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != whole
+    ]
+    moving = [leaves[place] for place in away]
+    if jax.process_count() > 1:  # every process holds the same values and gives its copy
+        moved = [_shared(leaf, whole) for leaf in moving]
+    else:
+        moved = jax.device_put(moving, whole)
+    for place, leaf in zip(away, moved, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _shared(leaf: Any, whole: NamedSharding) -> Array:
+    if _is_key(leaf):
+        data = _shared(jax.random.key_data(leaf), whole)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, whole)
+    values = np.asarray(leaf, jnp.result_type(leaf))
+    return jax.make_array_from_callback(values.shape, whole, lambda index: values[index])
+
+
+def _on_one_device(leaf: Any) -> Any:
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
+        return leaf
+    if len(leaf.sharding.device_set) == 1 or not leaf.is_fully_addressable:
+        return leaf
+    if _is_key(leaf):
+        data = _on_one_device(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.asarray(np.asarray(leaf))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def with_committed(mesh: AnyMesh, tasks: Any) -> Any:
+    """Move tasks that were put on a device outside of the mesh, where they could not be used."""
+    if not isinstance(mesh, Mesh):
+        return tasks
+    devices = set(mesh.devices.flat)
+    away = jax.process_count() > 1 or any(
+        getattr(leaf, "committed", False) and leaf.sharding.device_set != devices
+        for leaf in jax.tree.leaves(tasks)
+        if not isinstance(leaf, jax.core.Tracer)
+    )
+    return placed(mesh, tasks)[0] if away else tasks
+
+
+def everywhere() -> Sharding:
+    """Return how arrays lie that every device of every process holds; with one, on one device."""
+    if jax.process_count() > 1:
+        return NamedSharding(mesh_of(jax.devices()), P())
+    return SingleDeviceSharding(jax.devices()[0])
+
+
+def brought_back(mesh: AnyMesh, results: Any) -> Any:
+    """Bring results of one process from a mesh to the default device."""
+    if not isinstance(mesh, Mesh) or jax.process_count() > 1:
+        return results
+    return jax.tree.map(_on_one_device, results)
+
+
+def fetched(results: Any) -> Any:
+    """Return results as numpy arrays, whole in every process."""
+
+    def fetch(leaf):
+        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+        return np.asarray(leaf)
+
+    return jax.tree.map(fetch, results)
