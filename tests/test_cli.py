@@ -73,7 +73,6 @@ def test_a_second_run_finds_the_programs_of_the_first(folder):
         "JAX_ENABLE_COMPILATION_CACHE": "true",
         "XDG_CACHE_HOME": str(folder),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "XLA_FLAGS": "",
     }
     kept = []
     for name in ("a", "b"):
@@ -109,6 +108,7 @@ FAULTS = {
         ["run", "config.toml", "--set", "training.devices=99", "--out", "b"],
         "key 'training.devices': 99 devices are asked for",
     ),
+    "no common name": (["train", "config.toml", "--distributed"], "name the run directory with"),
     "no run": (["backtest", "nowhere"], "no run directory"),
     "no run to report": (["report", "nowhere"], "no run directory"),
     "diverging": (

@@ -97,18 +97,3 @@ def test_two_processes_do_what_one_does(folder):
     np.testing.assert_allclose(
         alone.predictions["prediction"], again.predictions["prediction"], rtol=1e-4, atol=1e-5
     )
-
-
-def test_processes_need_one_name_for_the_run_and_a_number_each(folder):
-    codes, _, err = run_both(["train", "config.toml"], folder)
-    assert codes == [2, 2]
-    assert "--out" in err[0]
-    environment = os.environ | {"JAX_NUM_PROCESSES": "two"}
-    process = subprocess.run(
-        [sys.executable, "-m", "maml_jax", "train", "--distributed"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 2
-    assert "JAX_NUM_PROCESSES: 'two' is not a whole number" in process.stderr
