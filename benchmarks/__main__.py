@@ -140,7 +140,7 @@ def _generic(record: dict[str, Any]) -> list[str]:
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines += [*table([_flat(row) for row in value]), ""]
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and _flat(value):
             lines += [*table([{key: k, "": v} for k, v in _flat(value).items()]), ""]
     return lines[:-1]
 

@@ -97,18 +97,20 @@ def peer(form: str, windows: int) -> dict[str, Any]:
     """One PyTorch form at its best settings."""
     from benchmarks.peers import rolling as peers
 
+    compile_seconds = None
     if form == "seed_loop":
         contestant = peers.FORMS[form](make_rolling_problem(windows))
         contestant.threads = 1
     else:  # what is best for a chunk is found on fewer windows
         tried = peers.FORMS[form](make_rolling_problem(min(windows, SIZES[0])))
         tried.tune()
+        compile_seconds = getattr(tried, "compile_seconds", None)
         contestant = peers.FORMS[form](make_rolling_problem(windows), plan=tried.plan)
 
     def run():
         contestant.predict()
 
-    run.compile_seconds = getattr(contestant, "compile_seconds", None)
+    run.compile_seconds = compile_seconds
     plan = getattr(contestant, "plan", None)
     run.settings = str(plan) if plan is not None else f"threads={contestant.threads}"
     return {form: run, "_predictions": contestant.predict}
