@@ -191,6 +191,8 @@ def figure(cases: list[dict[str, Any]]) -> Any:
     from matplotlib import pyplot
 
     drawing, panels = pyplot.subplots(1, len(ORDERS), figsize=(11, 4.2), sharey=True)
+    names = list(dict.fromkeys(name for case in cases for name in case["times"]))
+    colours = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))
     for panel, order in zip(panels, ORDERS, strict=True):
         chosen = [case for case in cases if case["order"] == order]
         for name in chosen[1]["times"]:
@@ -202,13 +204,15 @@ def figure(cases: list[dict[str, Any]]) -> Any:
                 times,
                 marker="o",
                 linewidth=2.5 if own else 1,
+                color=colours[name],
                 label=name.replace("_", " ") if not own else name,
             )
         panel.set_title(order)
         panel.set_xlabel("tasks of a meta-batch")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("milliseconds for a meta-step")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return drawing
 
 
