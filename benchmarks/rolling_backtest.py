@@ -126,7 +126,7 @@ def measure(windows: int, forms: tuple[str, ...], rounds: int) -> dict[str, dict
         harness.require_equal([rival.value("_predictions")], [expected], what=form)
         rivals.append(rival)
     try:
-        return harness.in_turn([own, *rivals], rounds=rounds, longest=20.0)
+        return harness.in_turn([own, *rivals], rounds=rounds, longest=8.0)
     finally:
         for worker in (own, *rivals):
             worker.close()
@@ -196,7 +196,7 @@ def main() -> None:
         forms, by_hand = FORMS, peers.BY_HAND
     cases = []
     for windows in SIZES[:1] if asked.quick else SIZES:
-        times = measure(windows, forms, rounds=5 if asked.quick else 11)
+        times = measure(windows, forms, rounds=5 if asked.quick or windows > SIZES[0] else 11)
         if asked.peers:
             loop = loop_seconds(LOOP_WINDOWS) * windows
             times["seed_loop"] = {"median": loop, "best": loop, "settings": "scaled"}
