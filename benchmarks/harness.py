@@ -134,7 +134,7 @@ def _serve(pipe, setup, options) -> None:
             seconds = time.perf_counter() - start
             steps = getattr(contestants[name], "steps", 1)
             pipe.send(seconds / steps if kind == "seconds" else value)
-    except Exception:
+    except Exception:  # raised again by the parent, which asked
         pipe.send(_Failure(traceback.format_exc()))
 
 

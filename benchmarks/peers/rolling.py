@@ -11,6 +11,7 @@ Every form computes the same predictions from the same `RollingProblem`:
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.peers.settings import (
 )
 
 
-class Rolling:
+class Rolling(ABC):
     """What the forms share.
 
     Attributes:
@@ -58,9 +59,9 @@ class Rolling:
         self.windows = len(problem.features) - problem.window
         self.layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in problem.params]
 
+    @abstractmethod
     def predict(self) -> np.ndarray:
         """Predict rows `window ..` of the series, `[windows]`."""
-        raise NotImplementedError
 
     def tune(self) -> Any:
         """Choose the number of threads by timing, and return it."""
@@ -124,9 +125,9 @@ class _Chunked(Rolling):
         super().__init__(problem, threads)
         self.plan = plan or Plan(min(self.chunk, self.windows), workers=self.cores)
 
+    @abstractmethod
     def _predict_chunk(self, features: Tensor, targets: Tensor) -> Tensor:
         """From `[windows + window, inputs]` and `[windows + window]` to `[windows]`."""
-        raise NotImplementedError
 
     def predict(self):
         chunk, workers, threads = self.plan
