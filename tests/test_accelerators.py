@@ -9,7 +9,7 @@ from helpers import sinusoid_sampler
 
 from maml_jax import exact, first_order, maml, meta_init
 from maml_jax.backtest.walk_forward import _predict_all, _prediction
-from maml_jax.meta import parallel
+from maml_jax.meta import schedule as schedule_module
 from maml_jax.meta.outer_loop import _fit, _plan
 from maml_jax.meta.parallel import plan_tasks
 from maml_jax.models import in_precision, mlp
@@ -22,7 +22,7 @@ SIDES = {"cuda": "gpu", "tpu": "tpu"}
 @pytest.fixture(params=SIDES)
 def platform(request, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: SIDES[request.param])
-    monkeypatch.setattr(parallel, "usable_memory", lambda: 40 * 2**30)
+    monkeypatch.setattr(schedule_module, "usable_memory", lambda: 40 * 2**30)
     return request.param
 
 

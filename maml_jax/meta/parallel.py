@@ -5,11 +5,10 @@ chunk that stays in the cache is faster than the whole meta-batch at once; every
 the memory.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.core
@@ -17,22 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from maml_jax.meta.cost import Cost, count_cost
-from maml_jax.meta.machine import usable_cache, usable_memory
-from maml_jax.meta.placement import AXIS, mesh_of, placed
-
-SMALLEST_CPU_CHUNK = 2
-"""Products of one task alone take a slower path through the CPU compiler."""
-
-WORTH_A_CALL = {"cpu": 2 * 10**8, "gpu": 10**10, "tpu": 10**10}
-"""Floating-point operations of a program below which several devices cost more than they give."""
-
-WORTH_A_MEETING = {"cpu": 5 * 10**7, "gpu": 10**9, "tpu": 10**9}
-"""The same for each time that devices meet within a program, to add up their gradients."""
+from maml_jax.meta.cost import count_cost
+from maml_jax.meta.placement import AXIS, placed
+from maml_jax.meta.schedule import Schedule, schedule, setting
 
 _SETTINGS = (
     "jax_default_device",
@@ -42,74 +32,6 @@ _SETTINGS = (
     "jax_numpy_dtype_promotion",
 )
 """Settings of JAX that a plan depends on."""
-
-_log = logging.getLogger("maml_jax")
-
-
-class Schedule(NamedTuple):
-    """Where tasks run.
-
-    Attributes:
-        mesh: the devices that share the tasks; None keeps them on one.
-        chunk: how many tasks are vectorised together on each device.
-        chunks: how many chunks follow one another on each device.
-    """
-
-    mesh: Mesh | AbstractMesh | None
-    chunk: int
-    chunks: int
-
-    @property
-    def devices(self) -> int:
-        """Over how many devices tasks are spread."""
-        return 1 if self.mesh is None else self.mesh.size
-
-    @property
-    def slots(self) -> int:
-        """Places for tasks, of which the last may stay empty."""
-        return self.devices * self.chunks * self.chunk
-
-
-def schedule(
-    cost: Cost,
-    count: int,
-    *,
-    chunk: int | None = None,
-    devices: int | None = None,
-    repeats: int = 1,
-    fewest: int = 1,
-) -> Schedule:
-    """Decide how `count` equal tasks run.
-
-    The devices are all of the default backend, unless the work is too little to share. With several
-    processes they are always all. Inside a `jax.set_mesh` of automatic axes (`AxisType.Auto`) they
-    are all of that mesh; inside one of explicit axes, and inside a `shard_map`, tasks are not
-    spread. The chunk is what fits into a core's cache (CPU) or into half of the memory.
-
-    Args:
-        cost: of one task.
-        count: number of tasks.
-        chunk: how many tasks to vectorise together, instead of what the cost suggests.
-        devices: over how many devices to spread, instead of what the cost suggests.
-        repeats: how often the tasks run within one program.
-        fewest: chunks to make at least, where part of them may turn out to be empty.
-
-    Raises:
-        ValueError: if `chunk` or `devices` is less than 1, or there are fewer devices.
-    """
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
-    mesh = _choose_mesh(cost.flops * count, repeats, count, devices)
-    each = -(-max(count, 1) // (1 if mesh is None else mesh.size))
-    size = min(-(-each // fewest), _fitting_chunk(cost)) if chunk is None else min(each, chunk)
-    chunks = -(-each // size)
-    # Chunks of even size leave the fewest slots empty.
-    where = Schedule(mesh, -(-each // chunks), chunks)
-    _log.info(
-        "%d tasks of %.3g MFLOP and %.3g MB: %d device(s), each %d chunk(s) of %d",
-        *(count, cost.flops / 1e6, cost.bytes / 1e6, where.devices, where.chunks, where.chunk),
-    )
-    return where
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +94,7 @@ def plan_tasks(
         else (np.shape(leaf), jnp.result_type(leaf))
         for leaf in leaves
     )
-    surroundings = (jax.sharding.get_abstract_mesh(), *map(_setting, _SETTINGS))
+    surroundings = (jax.sharding.get_abstract_mesh(), *map(setting, _SETTINGS))
     wishes = {"chunk": chunk, "devices": devices, "repeats": repeats, "fewest": fewest}
     return _plan(make, static, structure, shapes, tuple(wishes.items()), surroundings)
 
@@ -351,43 +273,6 @@ def _spread(where: Schedule, function: Callable, in_specs: Any, out_specs: Any) 
     return jax.shard_map(
         function, mesh=where.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
     )
-
-
-def _choose_mesh(
-    flops: int, repeats: int, count: int, devices: int | None
-) -> Mesh | AbstractMesh | None:
-    ambient = jax.sharding.get_abstract_mesh()
-    if not ambient.empty:
-        automatic = all(kind == AxisType.Auto for kind in ambient.axis_types)
-        return ambient if automatic and ambient.size > 1 and devices != 1 else None
-    present = jax.devices()
-    if jax.process_count() > 1:
-        return mesh_of(present)  # every process takes part in every program
-    if devices is None:
-        if _setting("jax_default_device") is not None:
-            return None
-        kind = present[0].platform
-        meeting, call = (
-            limits.get(kind, limits["gpu"]) for limits in (WORTH_A_MEETING, WORTH_A_CALL)
-        )
-        pays = flops >= meeting and flops * repeats >= call
-        devices = max(1, min(len(present), count)) if pays else 1
-    if not 1 <= devices <= len(present):
-        raise ValueError(f"there are {len(present)} devices, cannot spread tasks over {devices}")
-    return mesh_of(present[:devices]) if devices > 1 else None
-
-
-def _setting(name: str) -> Any:
-    return getattr(jax.config, name, None)
-
-
-def _fitting_chunk(cost: Cost) -> int:
-    in_memory = usable_memory() // max(cost.bytes, 1)
-    chosen = _setting("jax_default_device")
-    if getattr(chosen, "platform", chosen or jax.default_backend()) != "cpu":
-        return max(1, in_memory)
-    in_cache = max(SMALLEST_CPU_CHUNK, usable_cache() // max(cost.bytes, 1))
-    return max(1, min(in_cache, in_memory))
 
 
 def _pad(leaf: Array, size: int) -> Array:

@@ -10,9 +10,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from maml_jax import fit, maml, meta_init, meta_step
-from maml_jax.meta import parallel
+from maml_jax.meta import schedule as schedule_module
 from maml_jax.meta.cost import Cost
-from maml_jax.meta.parallel import average_tasks, map_tasks, schedule
+from maml_jax.meta.parallel import average_tasks, map_tasks
+from maml_jax.meta.schedule import schedule
 from maml_jax.models import mlp
 
 KEY = jax.random.key(0)
@@ -104,11 +105,11 @@ def test_half_precision_is_summed_in_single():
 
 
 def test_the_chunk_follows_the_cost_of_a_task(monkeypatch):
-    monkeypatch.setattr(parallel, "usable_cache", lambda: 2**21)
+    monkeypatch.setattr(schedule_module, "usable_cache", lambda: 2**21)
     assert schedule(Cost(1, 2**19), 256).chunk == 4
     assert schedule(Cost(1, 2**28), 256).chunk == 2
     assert schedule(Cost(1, 100), 256).chunk == 256
-    monkeypatch.setattr(parallel, "usable_memory", lambda: 2**30)
+    monkeypatch.setattr(schedule_module, "usable_memory", lambda: 2**30)
     assert schedule(Cost(1, 2**30), 256).chunk == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert schedule(Cost(1, 2**23), 256).chunk == 128
