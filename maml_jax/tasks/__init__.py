@@ -1,10 +1,17 @@
-"""Where bars and arrays meet: the Panel, families of tasks, and the sampler over them."""
+"""Where bars and arrays meet: the Panel, families of tasks, and the sampler over them.
+
+Also tasks that need no bars: sinusoids, and a market whose best answer is known.
+"""
 
 from .families import Windows as Windows
 from .families import asset_family as asset_family
 from .families import bars_needed as bars_needed
+from .known_answer import World as World
+from .known_answer import known_answer_sampler as known_answer_sampler
 from .panel import Panel as Panel
 from .panel import make_panel as make_panel
 from .rows import labelled_rows as labelled_rows
 from .sampler import MarketSampler as MarketSampler
 from .sampler import market_sampler as market_sampler
+from .sinusoid import sinusoid_grid_sampler as sinusoid_grid_sampler
+from .sinusoid import sinusoid_sampler as sinusoid_sampler
