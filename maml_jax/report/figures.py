@@ -1,5 +1,7 @@
 """Figures of results, as matplotlib figures that a notebook shows and a report embeds."""
 
+from collections.abc import Mapping
+
 import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
@@ -64,6 +66,34 @@ def plot_training(history: pd.DataFrame, *, title: str = "Meta-training") -> Fig
         axes.plot(smooth.index, smooth, color=colour, linewidth=1.2, label=method)
     axes.set_xlabel("meta-step")
     axes.set_ylabel("query loss")
+    return _finish(figure, axes, title)
+
+
+def plot_adaptation(
+    errors: pd.DataFrame,
+    levels: Mapping[str, float] | None = None,
+    *,
+    title: str = "Error after adaptation",
+) -> Figure:
+    """Plot errors against the number of adaptation steps, on a log axis.
+
+    Args:
+        errors: mean errors, `[number of steps, learner]`; NaN where a number was not tried.
+        levels: errors of learners that take no steps, drawn as level lines.
+        title: above the axes.
+    """
+    figure, axes = _axes(3.6)
+    levels = levels or {}
+    colours = iter(COLOURS[i % len(COLOURS)] for i in range(errors.shape[1] + len(levels)))
+    for name in errors.columns:
+        curve = errors[name].dropna()
+        colour = next(colours)
+        axes.plot(curve.index, curve, color=colour, marker="o", markersize=3, label=name)
+    for name, level in levels.items():
+        axes.axhline(level, color=next(colours), linestyle="--", linewidth=1.2, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("adaptation steps")
+    axes.set_ylabel("mean squared error")
     return _finish(figure, axes, title)
 
 
