@@ -22,6 +22,7 @@ from maml_jax.meta.placement import fetched
 from maml_jax.meta.types import Params
 from maml_jax.models import in_precision, mlp
 from maml_jax.tasks import MarketSampler, asset_family, market_sampler
+from maml_jax.tasks.rows import LabelledRows
 
 _ACTIVATIONS = {
     "tanh": jnp.tanh,
@@ -122,7 +123,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
                     donate_state=True,
                 )
             except TrainingError as error:
-                raise _locate(error, prepared, sampler, key, method) from None
+                raise _locate(error, prepared, windows.rows, sampler, key, method) from None
             history = fetched(history)
             info = history.task_info
             table = {
@@ -145,16 +146,17 @@ def _split(steps: int) -> list[int]:
     return [length] * (steps // length) + ([rest] if rest else [])
 
 
-def _locate(error, prepared, sampler: MarketSampler, key, method) -> TrainingError:
+def _locate(
+    error, prepared, rows: LabelledRows, sampler: MarketSampler, key, method
+) -> TrainingError:
     """Say which asset and dates the tasks of a training error were cut from."""
     drawn = np.asarray(sampler.draw(step_key(key, error.step)))
-    places = []
+    times, places = prepared.panel.timestamps, []
     for task in error.tasks[:3]:
         support, query = (int(n) for n in sampler.windows[drawn[task]])
         last_row = query + len(sampler.query) - 1
-        times = prepared.panel.timestamps
-        ends = (int(sampler.table.place[row]) for row in (support, last_row))
-        (asset, first), (_, last) = (divmod(place, len(times)) for place in ends)
+        asset = int(np.searchsorted(rows.first, support, side="right")) - 1
+        first, last = (rows.time[asset, row - rows.first[asset]] for row in (support, last_row))
         places.append(f"{prepared.panel.assets[asset]} {times[first]} to {times[last]}")
     where = f" [task: {'; '.join(places)}]" if places else ""
     return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)

@@ -42,6 +42,7 @@ def asset_family(
     assets: Sequence[str] | None = None,
     first: int = 0,
     last: int | None = None,
+    length: int | None = None,
 ) -> Windows:
     """List the windows of the asset family: one asset is one group.
 
@@ -60,13 +61,16 @@ def asset_family(
         assets: names of the assets to use; default all.
         first: place on the time axis of the first row that may be used.
         last: place at which the last label must be complete; default the end.
+        length: how many bars a sequence model reads at a row, itself last: `x` of a task is
+            `[row, length, feature]`. They may reach back before `first`. None for models that read
+            the row's features alone.
 
     Raises:
         DataError: if an asset is unknown, or none has room for a window.
     """
     if support < 1 or query < 1 or embargo < 0:
         raise ValueError("support and query need at least 1 row, and embargo at least 0")
-    rows = labelled_rows(panel)
+    rows = labelled_rows(panel, length)
     last = len(panel.timestamps) - 1 if last is None else last
     parts = [
         _windows_of(rows, asset, support, query, embargo, first, last)
@@ -74,20 +78,31 @@ def asset_family(
     ]
     table = np.concatenate(parts)
     if not len(table):
+        read = f" that each read {length} bars" if length is not None else ""
         raise DataError(
-            f"no asset has room for a window of {support} support and {query} query rows"
+            f"no asset has room for a window of {support} support and {query} query rows{read}"
         )
     asset, start, ask = table.T
     return Windows(asset, start, ask, asset, support, query, rows)
 
 
-def bars_needed(*, warm_up: int, support: int, query: int, label_delay: int, embargo: int) -> int:
+def bars_needed(
+    *,
+    warm_up: int,
+    support: int,
+    query: int,
+    label_delay: int,
+    embargo: int,
+    length: int | None = None,
+) -> int:
     """Return the length of the shortest series that holds one window.
 
-    >>> bars_needed(warm_up=20, support=20, query=10, label_delay=6, embargo=0)
-    61
+    >>> sizes = {"support": 20, "query": 10, "label_delay": 6, "embargo": 0}
+    >>> bars_needed(warm_up=20, **sizes), bars_needed(warm_up=20, length=16, **sizes)
+    (61, 76)
     """
-    first_query = warm_up + support - 1 + label_delay + embargo
+    first_row = warm_up + (0 if length is None else length - 1)
+    first_query = first_row + support - 1 + label_delay + embargo
     return first_query + query - 1 + label_delay + 1
 
 

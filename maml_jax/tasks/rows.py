@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from maml_jax.tasks.panel import Panel
 
@@ -19,11 +19,14 @@ class LabelledRows(NamedTuple):
         time: place of each row on the time axis, `[asset, row]`; the axis' length past the end.
         label_end: place at which its label is complete, `[asset, row]`, ascending; likewise.
         count: how many rows an asset has, `[asset]`.
+        length: how many bars a model reads at a row, the row itself last; None for the row's
+            features alone.
     """
 
     time: Int[np.ndarray, "asset row"]
     label_end: Int[np.ndarray, "asset row"]
     count: Int[np.ndarray, " asset"]
+    length: int | None = None
 
     @property
     def first(self) -> Int[np.ndarray, " asset"]:
@@ -35,11 +38,12 @@ class RowTable(NamedTuple):
     """A Panel as compiled programs read it: flat, and with room to spare.
 
     Rows are counted through all assets, so that neither a new asset nor a longer history changes a
-    shape until the room is used up.
+    shape until the room is used up. Only valid rows have a place, one after the other: the sequence
+    that ends with a row is what stands before it.
 
     Attributes:
-        features: `[place, feature]`, where place = asset x length of the time axis + time.
-        targets: `[place]`.
+        features: of all valid rows, asset by asset, `[place, feature]`.
+        targets: `[place]`; 0 without a label.
         place: place of each labelled row, asset by asset, `[row]`.
     """
 
@@ -47,51 +51,101 @@ class RowTable(NamedTuple):
     targets: Float[Array, " place"]
     place: Int[Array, " row"]
 
+    def inputs(
+        self, place: Int[Array, "*rows"], back: Int[Array, " bar"] | None = None
+    ) -> Float[Array, "*rows_and_bars feature"]:
+        """Gather what a model reads at rows.
 
-def labelled_rows(panel: Panel) -> LabelledRows:
-    """List the rows of each asset that can stand in a support or query set."""
+        Args:
+            place: of the rows.
+            back: from a row to the bars that are read with it, as `bars_back` has it.
+
+        Returns:
+            `[*rows, feature]`, or `[*rows, bar, feature]` where there is `back`.
+        """
+        return self.features[place if back is None else place[..., None] + back]
+
+
+def bars_back(length: int | None) -> Int[Array, " bar"] | None:
+    """Return the way from a row to the bars of its sequence: `1 - length .. 0`; None for None."""
+    return None if length is None else jnp.arange(1 - length, 1)
+
+
+def readable_rows(panel: Panel, length: int | None = None) -> Bool[np.ndarray, "asset time"]:
+    """Say where a model can read: the valid rows with `length - 1` valid ones before them.
+
+    A sequence is made of an asset's own valid rows; bars that it misses are passed over.
+
+    Raises:
+        ValueError: if `length` is below 1.
+    """
+    if length is not None and length < 1:
+        raise ValueError(f"a sequence needs a length of at least 1 bar, got {length}")
+    valid = np.asarray(panel.valid)
+    return valid if length is None else valid & (np.cumsum(valid, axis=1) >= length)
+
+
+def labelled_rows(panel: Panel, length: int | None = None) -> LabelledRows:
+    """List the rows of each asset that can stand in a support or query set.
+
+    Args:
+        panel: the bars.
+        length: how many bars a model reads at a row; rows with fewer are left out. None for models
+            that read the row's features alone.
+
+    Raises:
+        ValueError: if `length` is below 1.
+    """
     ends = np.asarray(panel.label_end)
-    length = ends.shape[1]
-    labelled = np.asarray(panel.valid) & (ends < length)
+    stop = ends.shape[1]
+    labelled = readable_rows(panel, length) & (ends < stop)
     count = labelled.sum(axis=1)
-    time = np.full((len(count), max(1, int(count.max()))), length, np.int32)
+    time = np.full((len(count), max(1, int(count.max()))), stop, np.int32)
     label_end = time.copy()
     for asset, row in enumerate(labelled):
         places = np.flatnonzero(row)
         time[asset, : len(places)] = places
         label_end[asset, : len(places)] = ends[asset, places]
-    return LabelledRows(time, label_end, count)
+    return LabelledRows(time, label_end, count, length)
+
+
+def valid_places(panel: Panel) -> Int[np.ndarray, "asset time"]:
+    """Return the place that each valid row has in a `RowTable`; arbitrary where not valid."""
+    valid = np.asarray(panel.valid)
+    return (np.cumsum(valid) - 1).reshape(valid.shape).astype(np.int32)
 
 
 def row_table(panel: Panel, rows: LabelledRows) -> RowTable:
     """Lay out a Panel and its labelled rows for the device."""
-    length = len(panel.timestamps)
-    place = [
-        asset * length + time[:count]
+    valid, places = np.asarray(panel.valid), valid_places(panel)
+    labelled = [
+        places[asset, time[:count]]
         for asset, (time, count) in enumerate(zip(rows.time, rows.count, strict=True))
     ]
-    features = np.asarray(panel.features)
     return RowTable(
-        jnp.asarray(with_room(features.reshape(-1, features.shape[2]))),
-        jnp.asarray(with_room(np.asarray(panel.targets).reshape(-1))),
-        jnp.asarray(with_room(np.concatenate(place).astype(np.int32))),
+        jnp.asarray(with_room(np.asarray(panel.features)[valid])),
+        jnp.asarray(with_room(np.asarray(panel.targets)[valid])),
+        jnp.asarray(with_room(np.concatenate(labelled))),
     )
 
 
-def with_room(values: np.ndarray) -> np.ndarray:
+def with_room(values: np.ndarray, least: int = 64) -> np.ndarray:
     """Lengthen the first axis with zeros, so that tables of many lengths have one shape.
 
-    To a power of four up to a million rows, from there on to the next quarter of a power of two.
+    To `least` times a power of four up to a million rows, from there on to the next quarter of a
+    power of two.
 
     >>> [len(with_room(np.zeros(n))) for n in (5, 300, 5000, 1_100_000)]
     [64, 1024, 16384, 1310720]
+    >>> [len(with_room(np.zeros(n), least=1)) for n in (1, 3, 5)]
+    [1, 4, 16]
     """
     count = len(values)
     if count > _SMALL:
         step = 2 ** ((count - 1).bit_length() - 3)
         room = -(-count // step) * step
     else:
-        room = 64
+        room = least
         while room < count:
             room *= 4
     lengthened = np.zeros((room, *values.shape[1:]), values.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key
 from maml_jax.meta.types import Batch, Task
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.rows import RowTable, row_table, with_room
+from maml_jax.tasks.rows import RowTable, bars_back, row_table, with_room
 
 
 class MarketSampler(NamedTuple):
@@ -27,6 +27,7 @@ class MarketSampler(NamedTuple):
         support: 0 .. support rows - 1.
         query: 0 .. query rows - 1.
         slots: 0 .. tasks of a meta-batch - 1.
+        back: from a row to the bars of its sequence, `1 - length .. 0`; None for single rows.
     """
 
     table: RowTable
@@ -37,9 +38,13 @@ class MarketSampler(NamedTuple):
     support: Int[Array, " support"]
     query: Int[Array, " query"]
     slots: Int[Array, " task"]
+    back: Int[Array, " bar"] | None = None
 
     def __call__(self, key: Key[Array, ""]) -> Task:
-        """Draw a meta-batch: x `[task, row, feature]`, y `[task, row, 1]`."""
+        """Draw a meta-batch: x `[task, row, feature]`, y `[task, row, 1]`.
+
+        Windows of rows that read sequences give x `[task, row, bar, feature]`.
+        """
         return jax.vmap(self.task)(self.draw(key))
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, " task"]:
@@ -56,7 +61,7 @@ class MarketSampler(NamedTuple):
 
     def _rows(self, rows: Int[Array, " row"]) -> Batch:
         place = self.table.place[rows]
-        return Batch(self.table.features[place], self.table.targets[place][:, None])
+        return Batch(self.table.inputs(place, self.back), self.table.targets[place][:, None])
 
 
 def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> MarketSampler:
@@ -86,4 +91,5 @@ def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> Market
         jnp.arange(windows.support_size),
         jnp.arange(windows.query_size),
         jnp.arange(meta_batch),
+        bars_back(windows.rows.length),
     )
