@@ -11,8 +11,14 @@ from maml_jax.data import as_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.learn import make_learner
-from maml_jax.experiment.prepare import choose_features, reading_options, target_of
-from maml_jax.features import compute_features, compute_target, longest_warm_up
+from maml_jax.experiment.prepare import (
+    Before,
+    before_first_row,
+    choose_features,
+    reading_options,
+    target_of,
+)
+from maml_jax.features import compute_features, compute_target
 from maml_jax.meta import Batch, Prediction
 from maml_jax.meta.types import Params
 
@@ -38,7 +44,7 @@ class Adapted(NamedTuple):
         return f"Adapted({self.checkpoint.method} to {self.asset}, {len(self.support)} rows)"
 
     def predict(self, bars: Bars) -> pd.Series | pd.DataFrame:
-        """Predict at every bar that has features.
+        """Predict at every bar that has features; a sequence model, where it has enough of them.
 
         Args:
             bars: of the asset, in any layout that `maml_jax.data.to_bars` reads.
@@ -51,14 +57,14 @@ class Adapted(NamedTuple):
             DataError: if the bars will not do, or are no more than the warm-up.
         """
         rows = _rows(self.checkpoint, bars)
-        table = rows.features.dropna()
+        table = rows.table
         if table.empty:
             raise DataError(
-                f"{rows.asset}: a prediction needs at least {rows.warm_up + 1} bars (warm-up "
-                f"{rows.warm_up} + 1), and there are {len(rows.features)}"
+                f"{rows.asset}: a prediction needs at least {rows.before.bars + 1} bars "
+                f"({rows.before.terms} + 1), and there are {rows.bars}"
             )
         learner = make_learner(self.checkpoint.config, self.checkpoint.method)
-        result = learner.predict(self.params, jnp.asarray(table.to_numpy(), jnp.float32))
+        result = learner.predict(self.params, jnp.asarray(rows.inputs, jnp.float32))
         if isinstance(result, Prediction):
             columns = {"mean": result.mean, "std": result.std}
             flat = {k: np.asarray(v, float).reshape(len(table)) for k, v in columns.items()}
@@ -76,7 +82,8 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
         steps: adaptation steps; default as in its walk-forward.
 
     Returns:
-        The adapted learner; it used the last `task.support` labelled rows, or as many as there are.
+        The adapted learner; it used the last `task.support` labelled rows, or as many as there are;
+        all of them where the windows of its walk-forward grow.
 
     Raises:
         DataError: if the bars will not do, or hold no row with a complete label; the message says
@@ -84,13 +91,16 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
     """
     rows = _rows(checkpoint, bars)
     config, delay = checkpoint.config, target_of(checkpoint.config).label_delay
-    support = rows.features.assign(target=rows.target).dropna().tail(config.task.support)
-    if support.empty:
+    labelled = np.flatnonzero(rows.table["target"].notna())
+    if config.backtest.window == "rolling":
+        labelled = labelled[-config.task.support :]
+    if not len(labelled):
         raise DataError(
-            f"{rows.asset}: adapting needs at least {rows.warm_up + delay + 1} bars (warm-up "
-            f"{rows.warm_up} + label delay {delay} + 1), and there are {len(rows.features)}"
+            f"{rows.asset}: adapting needs at least {rows.before.bars + delay + 1} bars "
+            f"({rows.before.terms} + label delay {delay} + 1), and there are {rows.bars}"
         )
-    x = jnp.asarray(support.drop(columns="target").to_numpy(), jnp.float32)
+    support = rows.table.iloc[labelled]
+    x = jnp.asarray(rows.inputs[labelled], jnp.float32)
     y = jnp.asarray(support[["target"]].to_numpy(), jnp.float32)
     steps = config.backtest.inner_steps if steps is None else steps
     learner = make_learner(config, checkpoint.method)
@@ -99,14 +109,25 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
 
 
 class _Rows(NamedTuple):
+    """What a model can read of an asset.
+
+    Attributes:
+        asset: its name.
+        bars: how many bars it has.
+        table: features and `target` of each row that can be read; NaN where the target is unknown.
+        inputs: what the model reads there, `[row, feature]` or `[row, bar, feature]`.
+        before: what must stand before the first row.
+    """
+
     asset: str
-    features: pd.DataFrame
-    target: pd.Series
-    warm_up: int
+    bars: int
+    table: pd.DataFrame
+    inputs: np.ndarray
+    before: Before
 
 
 def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
-    """Compute features and target as meta-training did; NaN where it would have had no row."""
+    """Compute features and target as meta-training did, where it would have had a row."""
     config = checkpoint.config
     frames = as_bars(bars, **reading_options(config))
     if len(frames) != 1:
@@ -116,5 +137,17 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     features, target = choose_features(config, frames), target_of(config)
     table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
     values, scale = compute_target(frame, target, asset=asset)
-    warm_up = max(longest_warm_up(features), target.volatility_window)
-    return _Rows(asset, table.where(scale.notna(), axis="index"), values, warm_up)
+    table = table.where(scale.notna(), axis="index").dropna()
+    inputs = _inputs(table.to_numpy(), config.model.length)
+    table = table.iloc[len(table) - len(inputs) :]
+    table = table.assign(target=values.reindex(table.index))
+    return _Rows(asset, len(frame), table, inputs, before_first_row(config, features))
+
+
+def _inputs(values: np.ndarray, length: int | None) -> np.ndarray:
+    """Return the rows, or the sequences that end with those that have enough before them."""
+    if length is None:
+        return values
+    if len(values) < length:
+        return np.empty((0, length, values.shape[1]))
+    return np.moveaxis(np.lib.stride_tricks.sliding_window_view(values, length, axis=0), -1, 1)

@@ -21,6 +21,9 @@ from maml_jax.features import technical_features
 
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 
+DEFAULT_LENGTH = 16
+"""Bars that a sequence model reads where the settings do not say."""
+
 NO_BOUND = "none"
 """How a bound that is switched off is written; TOML has no null."""
 
@@ -133,10 +136,43 @@ class TaskConfig(_Section, frozen=True):
 class ModelConfig(_Section, frozen=True):
     """The network."""
 
+    kind: Literal["mlp", "gru", "temporal_convolution", "transformer"] = "mlp"
+    """All but "mlp" read sequences of bars."""
+    length: Annotated[Count | None, Field(validate_default=True)] = None
+    """Bars that a sequence model reads, the one predicted at last; default 16. None for "mlp"."""
     hidden: tuple[Count, ...] = (64, 64)
+    """Width of each layer: of the mlp, of the gru's states, of the convolution's channels; those of
+    a transformer are all the same."""
     activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
+    """Of all but the gru, which has its own; in a transformer, of the feed-forward networks."""
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     """In which it computes; parameters and losses are float32. The last two are for GPUs."""
+
+    @field_validator("length")
+    @classmethod
+    def _fits_the_kind(cls, value, info):
+        kind = info.data.get("kind", "mlp")
+        if kind == "mlp":
+            if value is not None:
+                raise ValueError(
+                    "an mlp reads one bar; leave length out, or choose a kind that reads "
+                    "sequences: gru, temporal_convolution, transformer"
+                )
+            return None
+        if value is not None and value < 2:
+            raise ValueError(f"a {kind} reads sequences of at least 2 bars")
+        return DEFAULT_LENGTH if value is None else value
+
+    @model_validator(mode="after")
+    def _has_layers(self):
+        if self.kind != "mlp" and not self.hidden:
+            raise ValueError(f"hidden must name the width of at least one layer of a {self.kind}")
+        if self.kind == "transformer" and (len({*self.hidden}) > 1 or self.hidden[0] % 2):
+            raise ValueError(
+                f"hidden must name one even width for all layers of a transformer, such as "
+                f"[32, 32]; it is {[*self.hidden]}"
+            )
+        return self
 
 
 class LearnerConfig(_Section, frozen=True):
@@ -175,6 +211,9 @@ class TrainingConfig(_Section, frozen=True):
 class BacktestConfig(_Section, frozen=True):
     """Walk-forward, positions and costs."""
 
+    window: Literal["rolling", "growing"] = "rolling"
+    """Adapt at each bar on the last `task.support` complete rows, or on all of them: by methods
+    that take in one row after the other."""
     threshold: NotNegative = 0.0
     """Positions are taken where the prediction, in volatilities over the horizon, exceeds it; 0
     follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
@@ -187,6 +226,14 @@ class BacktestConfig(_Section, frozen=True):
     """Adaptation steps in the walk-forward; default: as trained."""
     chunk: Count | None = None
     devices: Count | None = None
+
+    @model_validator(mode="after")
+    def _takes_rows_in_once(self):
+        if self.window == "growing" and self.inner_steps is not None:
+            raise ValueError(
+                "growing windows take in each row once, without steps; leave inner_steps out"
+            )
+        return self
 
 
 class Config(_Section, frozen=True):

@@ -83,6 +83,8 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
                 last=prepared.test_last,
                 assets=prepared.test_assets,
                 steps=steps,
+                length=config.model.length,
+                growing=config.backtest.window == "growing",
                 chunk=config.backtest.chunk,
                 devices=config.backtest.devices,
             )
@@ -187,6 +189,7 @@ def _due(prepared: Prepared) -> np.ndarray:
         first=prepared.test_first,
         last=prepared.test_last,
         assets=prepared.test_assets,
+        length=prepared.config.model.length,
     )[0]
 
 

@@ -19,8 +19,8 @@ from maml_jax.learners import maml
 from maml_jax.meta import MetaLearner, exact, first_order, fit
 from maml_jax.meta.outer_loop import step_key
 from maml_jax.meta.placement import fetched
-from maml_jax.meta.types import Params
-from maml_jax.models import in_precision, mlp
+from maml_jax.meta.types import Model, Params
+from maml_jax.models import gru, in_precision, mlp, temporal_convolution, transformer
 from maml_jax.tasks import MarketSampler, asset_family, market_sampler
 from maml_jax.tasks.rows import LabelledRows
 
@@ -43,18 +43,31 @@ def make_learner(config: Config, method: str) -> MetaLearner:
     return _learner(config.model, config.learner, method)
 
 
+def network(settings: ModelConfig, outputs: int = 1) -> Model:
+    """Return the network that the settings describe, with so many outputs."""
+    hidden, activation = settings.hidden, _ACTIVATIONS[settings.activation]
+    if settings.kind == "gru":
+        model = gru(hidden, outputs)
+    elif settings.kind == "temporal_convolution":
+        model = temporal_convolution(hidden, outputs=outputs, activation=activation)
+    elif settings.kind == "transformer":
+        model = transformer(hidden[0], layers=len(hidden), outputs=outputs, activation=activation)
+    else:
+        model = mlp((*hidden, outputs), activation=activation)
+    return in_precision(model, settings.precision)
+
+
 @lru_cache(maxsize=32)
-def _learner(network: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
+def _learner(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
     rate = settings.inner_learning_rate
     if settings.inner_optimizer == "adam":
         inner_optimizer = optax.adam(rate, eps_root=1e-8)
     else:
         momentum = 0.9 if settings.inner_optimizer == "momentum" else None
         inner_optimizer = optax.sgd(rate, momentum=momentum)
-    model = mlp((*network.hidden, 1), activation=_ACTIVATIONS[network.activation])
     remat = None if settings.remat == "auto" else settings.remat
     return maml(
-        in_precision(model, network.precision),
+        network(model),
         inner_optimizer=inner_optimizer,
         inner_steps=settings.inner_steps,
         gradient=first_order() if method == "fomaml" else exact(remat=remat),
@@ -72,7 +85,9 @@ def _outer_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
 def initial_params(config: Config, learner: MetaLearner, features: int) -> Params:
     """Return the meta-parameters of an untrained network, those that `meta_train` begins with."""
     init_key, _ = jax.random.split(jax.random.key(config.seed))
-    return learner.init(init_key, jnp.zeros((1, features)))
+    length = config.model.length
+    bars = () if length is None else (length,)
+    return learner.init(init_key, jnp.zeros((1, *bars, features)))
 
 
 def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
@@ -102,6 +117,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
         assets=prepared.train_assets,
         first=prepared.train_first,
         last=prepared.train_last,
+        length=config.model.length,
     )
     sampler = market_sampler(prepared.panel, windows, meta_batch=training.meta_batch)
     optimizer = _outer_optimizer(training)

@@ -308,16 +308,34 @@ class _Needs(NamedTuple):
     terms: str
 
 
-def _warm_up(config: Config, features: Sequence[Feature]) -> int:
-    return max(longest_warm_up(features), config.target.volatility_window)
+class Before(NamedTuple):
+    """What must stand before the first row that a model can read.
+
+    Attributes:
+        bars: how many bars.
+        terms: how they come about, for messages.
+    """
+
+    bars: int
+    terms: str
+
+
+def before_first_row(config: Config, features: Sequence[Feature]) -> Before:
+    """Count the warm-up of the features and, for a sequence model, the bars that it reads back."""
+    warm_up = max(longest_warm_up(features), config.target.volatility_window)
+    if config.model.length is None:
+        return Before(warm_up, f"warm-up {warm_up}")
+    read = config.model.length - 1
+    return Before(warm_up + read, f"warm-up {warm_up} + earlier bars of a sequence {read}")
 
 
 def _train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> _Needs:
-    task, delay, warm_up = config.task, target_of(config).label_delay, _warm_up(config, features)
+    task, delay = config.task, target_of(config).label_delay
+    before = before_first_row(config, features)
     sizes = {"support": task.support, "query": task.query, "embargo": task.embargo}
-    needed = bars_needed(warm_up=warm_up, label_delay=delay, **sizes)
+    needed = bars_needed(warm_up=before.bars, label_delay=delay, **sizes)
     terms = (
-        f"warm-up {warm_up} + support {task.support} + gap {delay + task.embargo - 1} + query "
+        f"{before.terms} + support {task.support} + gap {delay + task.embargo - 1} + query "
         f"{task.query} + label delay {delay}"
     )
     return _Needs("meta-training", needed, f"up to {last}", terms)
@@ -325,9 +343,9 @@ def _train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp
 
 def _test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> _Needs:
     support, delay = config.task.support, target_of(config).label_delay
-    warm_up = _warm_up(config, features)
-    terms = f"warm-up {warm_up} + support {support} + label delay {delay}"
-    return _Needs("walk-forward", warm_up + support + delay, f"up to {last}", terms)
+    before = before_first_row(config, features)
+    terms = f"{before.terms} + support {support} + label delay {delay}"
+    return _Needs("walk-forward", before.bars + support + delay, f"up to {last}", terms)
 
 
 def _span_needs(config: Config, last: pd.Timestamp) -> _Needs:
@@ -351,10 +369,10 @@ def _require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: C
 
 
 def _bars_in(bars, config: Config, features, first, last) -> dict[str, int]:
-    """Count the bars that can be used in a span; features may warm up on the bars before it."""
-    warm_up = _warm_up(config, features)
+    """Count the bars that can be used in a span; its first row may read the bars before it."""
+    before = before_first_row(config, features).bars
     return {
-        asset: min(len(frame.loc[:last]), len(frame.loc[first:last]) + warm_up)
+        asset: min(len(frame.loc[:last]), len(frame.loc[first:last]) + before)
         for asset, frame in bars.items()
     }
 

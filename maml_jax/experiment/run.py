@@ -12,7 +12,7 @@ from maml_jax.errors import ConfigError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import evaluate
-from maml_jax.experiment.learn import meta_train
+from maml_jax.experiment.learn import make_learner, meta_train
 from maml_jax.experiment.prepare import MEMORY, Prepared, load_bars, prepare
 from maml_jax.experiment.result import (
     Result,
@@ -113,6 +113,7 @@ def backtest(
     config = _named(load_config(result.config, overrides), bars)
     _require_untouched(result.config, config)
     _require_devices(config)
+    _require_updates(config)
     frames = load_bars(config, bars)
     if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
         data = config.data.model_copy(update={"test_assets": None})
@@ -135,6 +136,7 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _named(load_config(config, overrides), bars)
     _require_devices(settings)
+    _require_updates(settings)
     with stage("reading and preparing bars"):
         prepared = prepare(settings, load_bars(settings, bars))
     interval = bar_interval(next(iter(prepared.bars.values())))
@@ -194,6 +196,18 @@ def _require_untouched(before: Config, after: Config) -> None:
                 f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
                 f"may set {', '.join(CHANGEABLE)}..."
             )
+
+
+def _require_updates(config: Config) -> None:
+    """Refuse growing windows for methods that cannot take in one row after the other."""
+    if config.backtest.window != "growing":
+        return
+    without = [m for m in config.learner.methods if make_learner(config, m).update is None]
+    if without:
+        raise ConfigError(
+            f"key 'backtest.window': growing windows need methods that take in one row after the "
+            f"other, and {', '.join(without)} of 'learner.methods' cannot; use \"rolling\""
+        )
 
 
 def _require_devices(config: Config) -> None:
