@@ -3,8 +3,15 @@
 from .gradients import GradientMode as GradientMode
 from .gradients import exact as exact
 from .gradients import first_order as first_order
+from .implicit import implicit as implicit
 from .inner_loop import descend as descend
+from .learned import LearnedOptimizer as LearnedOptimizer
+from .learned import learned_rates as learned_rates
+from .losses import cross_entropy as cross_entropy
+from .losses import gaussian_likelihood as gaussian_likelihood
+from .losses import huber as huber
 from .losses import squared_error as squared_error
+from .mixed_mode import mixed_mode as mixed_mode
 from .outer_loop import MetaInfo as MetaInfo
 from .outer_loop import MetaState as MetaState
 from .outer_loop import fit as fit

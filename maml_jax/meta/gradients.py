@@ -38,6 +38,7 @@ class GradientMode(Protocol):
         params: Params,
         context: Any,
         steps: int,
+        settings: Any = None,
         /,
     ) -> tuple[Params, Float[Array, " steps"]]: ...
 
@@ -45,18 +46,21 @@ class GradientMode(Protocol):
 class _Exact(NamedTuple):
     remat: Remat | None
 
-    def __call__(self, objective, optimizer, params, context, steps):
-        require_differentiable(optimizer, params)
+    def __call__(self, objective, optimizer, params, context, steps, settings=None, /):
+        if settings is None:  # learned settings come with updates that have a derivative
+            require_differentiable(optimizer, params)
         remat = self.remat
         if remat is None:
-            remat = _remat_for(objective, optimizer, params, context, steps)
-        return descend(objective, optimizer, params, context, steps, remat=remat)
+            remat = _remat_for(objective, optimizer, params, context, steps, settings)
+        return descend(objective, optimizer, params, context, steps, settings, remat=remat)
 
 
 class _FirstOrder(NamedTuple):
-    def __call__(self, objective, optimizer, params, context, steps):
+    def __call__(self, objective, optimizer, params, context, steps, settings=None, /):
         fixed, context = jax.lax.stop_gradient((params, context))
-        adapted, values = descend(objective, optimizer, fixed, context, steps)
+        adapted, values = descend(
+            objective, optimizer, fixed, context, steps, settings, constant_gradients=True
+        )
         # A zero that carries the identity as its derivative keeps the value exactly.
         through = jax.tree.map(lambda p, f, a: a + (p - f), params, fixed, adapted)
         return through, values
@@ -92,15 +96,17 @@ def first_order() -> GradientMode:
     $$\nabla_\theta L^{q}(\theta_K) \approx \nabla L^{q}(\theta_K)$$
 
     (Finn et al., 2017, arXiv:1703.03400, section 5.2; Nichol et al., 2018, arXiv:1803.02999.)
+    What is learned of the optimizer, such as its rates, receives the derivative of the updates with
+    the gradients that they were given held constant.
     """
     return _FirstOrder()
 
 
-def _remat_for(objective, optimizer, params, context, steps) -> Remat:
+def _remat_for(objective, optimizer, params, context, steps, settings) -> Remat:
     """Choose nested checkpoints where storing every step of one task takes too much memory."""
     if steps <= UNROLL:
         return False
-    stored = steps * bytes_stored(objective, optimizer, params, context)
+    stored = steps * bytes_stored(objective, optimizer, params, context, settings)
     if stored <= usable_memory():
         return False
     _log.info("%d inner steps would store %.3g MB a task: nested checkpoints", steps, stored / 1e6)

@@ -38,8 +38,10 @@ def descend(
     params: Params,
     context: Any,
     steps: int,
+    settings: Any = None,
     *,
     remat: Remat = False,
+    constant_gradients: bool = False,
 ) -> tuple[Params, Float[Array, " steps"]]:
     r"""Take `steps` steps of an optax optimizer from `params`.
 
@@ -54,11 +56,14 @@ def descend(
         params: the start, any pytree of arrays.
         context: passed to `objective` at every step.
         steps: how many steps to take, >= 0.
+        settings: what is learned of the optimizer, handed to its update as the extra argument
+            `settings`; see `maml_jax.meta.LearnedOptimizer`.
         remat: what a derivative through the loop computes again instead of storing it. With True,
             each step's intermediate values, so that the parameters of every step remain. With
             "nested" the loop is cut into about sqrt(steps) stretches of which only the first
             parameters are stored, and the steps of one stretch at a time (Chen et al., 2016,
             arXiv:1604.06174).
+        constant_gradients: differentiate the updates, but as if gradients were constants.
 
     Returns:
         The parameters after the last step, and the objective before each step.
@@ -70,8 +75,8 @@ def descend(
         raise ValueError(f"the number of inner steps must not be negative, got {steps}")
     if remat not in (True, False, "nested"):
         raise ValueError(f'remat is True, False or "nested", not {remat!r}')
-    start = (params, optax.with_extra_args_support(optimizer).init(params))
-    (params, _), values = _repeat(_step(objective, optimizer, context), start, steps, remat)
+    step = inner_step(objective, optimizer, context, settings, constant_gradients)
+    (params, _), values = _repeat(step, (params, optimizer.init(params)), steps, remat)
     return params, values
 
 
@@ -80,35 +85,64 @@ def bytes_stored(
     optimizer: optax.GradientTransformation,
     params: Params,
     context: Any,
+    settings: Any = None,
 ) -> int:
     """Return how many bytes a derivative through `descend` stores at most for each step."""
-    step = _step(objective, optimizer, context)
+    step = inner_step(objective, optimizer, context, settings)
 
     def pull_back(params):
-        start = (params, optax.with_extra_args_support(optimizer).init(params))
-        return jax.vjp(lambda carry: step(carry, None)[0], start)[1]
+        return jax.vjp(lambda carry: step(carry, None)[0], (params, optimizer.init(params)))[1]
 
     stored = jax.tree.leaves(jax.eval_shape(pull_back, params))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in stored)
 
 
-def _step(objective, optimizer, context) -> Callable:
-    optimizer = optax.with_extra_args_support(optimizer)
+def inner_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    context: Any,
+    settings: Any = None,
+    constant_gradients: bool = False,
+) -> Callable[[Any, Any], tuple[Any, Scalar]]:
+    """Make one step of `descend` in the form that `lax.scan` takes.
+
+    Returns:
+        `((params, opt_state), _) -> ((params, opt_state), objective before the step)`.
+    """
 
     def step(carry, _):
         params, opt_state = carry
-        value, grad = jax.value_and_grad(objective)(params, context)
-        updates, opt_state = optimizer.update(
-            grad,
-            opt_state,
-            params,
-            value=value,
-            grad=grad,
-            value_fn=lambda candidate: objective(candidate, context),
-        )
-        return (optax.apply_updates(params, updates), opt_state), value
+        at = lax.stop_gradient(params) if constant_gradients else params
+        value, grad = jax.value_and_grad(objective)(at, context)
+        if constant_gradients:
+            value, grad = lax.stop_gradient((value, grad))
+        return update(objective, optimizer, value, grad, carry, context, settings), value
 
     return step
+
+
+def update(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    value: Scalar,
+    grad: Params,
+    carry: Any,
+    context: Any,
+    settings: Any,
+) -> Any:
+    """Return `(params, opt_state)` after the optimizer has seen the objective's gradient there."""
+    params, opt_state = carry
+    learned = {} if settings is None else {"settings": settings}  # line searches take no others
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        grad,
+        opt_state,
+        params,
+        value=value,
+        grad=grad,
+        value_fn=lambda candidate: objective(candidate, context),
+        **learned,
+    )
+    return optax.apply_updates(params, updates), opt_state
 
 
 def _repeat(step, carry, steps: int, remat: Remat) -> tuple[Any, Float[Array, " steps"]]:

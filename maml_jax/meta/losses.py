@@ -1,12 +1,15 @@
 """Losses: functions of outputs and targets that return one number."""
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.meta.types import Scalar
+from maml_jax.meta.types import LossFn, Prediction, Scalar
 
 
 def squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
@@ -20,11 +23,93 @@ def squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
         ShapeError: if the shapes differ otherwise. (Broadcasting `[n, 1]` against `[n]` would
             compare every output with every target.)
     """
-    if y_hat.shape != y.shape:
-        if (*y_hat.shape, 1) != y.shape and y_hat.shape != (*y.shape, 1):
-            raise ShapeError(
-                f"the model's output has shape {y_hat.shape} and the targets have shape {y.shape}; "
-                "they must agree (only [n] and [n, 1] may stand for one another)"
-            )
-        y = y.reshape(y_hat.shape)
-    return jnp.mean(jnp.square(y_hat - y))
+    return jnp.mean(jnp.square(y_hat - _fitted(y, y_hat.shape)))
+
+
+def huber(delta: float = 1.0) -> LossFn:
+    r"""Make the Huber loss: squared near zero, straight beyond `delta`, for targets with fat tails.
+
+    $$h(e) = \begin{cases} e^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & \text{else}
+      \end{cases}$$
+
+    which is twice the usual form, so that it agrees with `squared_error` near zero and learning
+    rates mean the same.
+
+    Args:
+        delta: where it turns straight, in units of the target.
+
+    Returns:
+        A loss `(y_hat [n, *targets], y [n, *targets]) -> scalar`.
+
+    Raises:
+        ValueError: if `delta` is not positive.
+
+    Reference:
+        Huber (1964), Robust Estimation of a Location Parameter.
+    """
+    if not delta > 0:
+        raise ValueError(f"delta must be positive, got {delta}")
+
+    def loss(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
+        return 2 * jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta))
+
+    return loss
+
+
+def gaussian_likelihood(y_hat: Prediction, y: Float[Array, "n *targets"]) -> Scalar:
+    r"""Mean negative log likelihood of a normal distribution.
+
+    $$\frac{1}{n}\sum_i \log\sigma_i + \tfrac12\Bigl(\frac{y_i - \mu_i}{\sigma_i}\Bigr)^2
+      + \tfrac12\log 2\pi$$
+
+    Args:
+        y_hat: means and standard deviations, as `maml_jax.models.gaussian` makes a network predict.
+        y: targets of the mean's shape; `[n]` and `[n, 1]` are taken for one another.
+
+    Raises:
+        ShapeError: if the shapes differ otherwise.
+        TypeError: if the outputs are no `Prediction`.
+    """
+    if not isinstance(y_hat, Prediction):
+        raise TypeError(
+            "gaussian_likelihood compares a Prediction(mean, std) with targets; wrap the model in "
+            "maml_jax.models.gaussian, which makes one of two outputs per target"
+        )
+    error = (_fitted(y, y_hat.mean.shape) - y_hat.mean) / y_hat.std
+    return jnp.mean(jnp.log(y_hat.std) + 0.5 * jnp.square(error) + 0.5 * math.log(2 * math.pi))
+
+
+def cross_entropy(logits: Any, y: Any) -> Scalar:
+    r"""Mean cross-entropy, $-\frac1n\sum_i \log \mathrm{softmax}(z_i)_{y_i}$.
+
+    Args:
+        logits: `[n, classes]`; log probabilities are logits too.
+        y: numbers of the classes, integers `[n]` or `[n, 1]`, or their probabilities
+            `[n, classes]`.
+
+    Raises:
+        ShapeError: if the shapes do not fit.
+    """
+    rows, classes = logits.shape
+    if jnp.issubdtype(y.dtype, jnp.integer):
+        if y.shape not in ((rows,), (rows, 1)):
+            raise ShapeError(f"{rows} rows of logits need one class each, got shape {y.shape}")
+        y = jax.nn.one_hot(y.reshape(rows), classes, dtype=logits.dtype)
+    if y.shape != logits.shape:
+        raise ShapeError(
+            f"logits have shape {logits.shape} and probabilities have shape {y.shape}; classes "
+            "given by number must be integers"
+        )
+    return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(logits), axis=-1))
+
+
+def _fitted(y: Array, shape: tuple[int, ...]) -> Array:
+    """Return targets in the shape of the outputs."""
+    if shape == y.shape:
+        return y
+    if (*shape, 1) != y.shape and shape != (*y.shape, 1):
+        raise ShapeError(
+            f"the model's output has shape {shape} and the targets have shape {y.shape}; "
+            "they must agree (only [n] and [n, 1] may stand for one another)"
+        )
+    return y.reshape(shape)

@@ -115,6 +115,13 @@ class MetaLossFn(Protocol):
     ) -> tuple[Scalar, Info]: ...
 
 
+@runtime_checkable
+class UpdateFn(Protocol):
+    """Takes further labelled rows in, at a cost that does not grow with those taken in before."""
+
+    def __call__(self, adapted: Params, batch: Batch, /) -> Params: ...
+
+
 class MetaLearner(NamedTuple):
     """A meta-learning algorithm: pure functions for ONE task; `vmap` makes them many.
 
@@ -123,9 +130,13 @@ class MetaLearner(NamedTuple):
         adapt: `(meta_params, support, steps=None) -> adapted`; usable alone, builds no outer graph.
         predict: `(adapted, x) -> y_hat`.
         loss: `(meta_params, task, step) -> (scalar, info)`.
+        update: `(adapted, batch) -> adapted`, the same as adapting to the rows seen before and
+            those of `batch` together; None where an algorithm has no such recursion. Learners that
+            have one adapt to an empty support set too: it gives the prior.
     """
 
     init: InitFn
     adapt: AdaptFn
     predict: PredictFn
     loss: MetaLossFn
+    update: UpdateFn | None = None

@@ -1,0 +1,85 @@
+"""CAVIA: the network stays; a few context parameters, further inputs to it, adapt."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from maml_jax.learners.shared import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
+from maml_jax.meta.losses import squared_error
+from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
+
+INNER_LEARNING_RATE = 1.0
+
+
+class InContext(NamedTuple):
+    """A network adapted by CAVIA.
+
+    Attributes:
+        context: the task's context parameters, `[context]`.
+        network: the parameters that all tasks share.
+    """
+
+    context: Float[Array, " context"]
+    network: Params
+
+
+def cavia(
+    model: ModelLike,
+    *,
+    context: int = 5,
+    inner_optimizer: InnerOptimizer | None = None,
+    inner_steps: int = INNER_STEPS,
+    gradient: GradientMode | None = None,
+    loss: LossFn = squared_error,
+) -> MetaLearner:
+    r"""Make the CAVIA learner.
+
+    $$\phi' = \phi_0 - \alpha\nabla_\phi L^{support}(\phi_0, \theta) \text{ (repeated)}, \qquad
+      \phi_0 = 0$$
+
+    The meta-parameters are the network $\theta$, whose input is $(x, \phi)$: context parameters are
+    appended to the features of every row (and of every bar of a sequence). The adapted parameters
+    are an `InContext`, of which only the few numbers $\phi$ belong to the task.
+
+    Args:
+        model: `(init, apply)`; it sees `context` features more than the task has.
+        context: how many context parameters there are.
+        inner_optimizer: default `optax.sgd(1.0)`: the network learns to fit the rate.
+        inner_steps: steps of adaptation.
+        gradient: how to differentiate through adaptation; default `exact()`.
+        loss: compares outputs with targets.
+
+    Returns:
+        A `MetaLearner` whose `info` is an `AdaptationInfo`.
+
+    Raises:
+        ValueError: if `context` is less than 1.
+
+    Reference:
+        Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson (2019), Fast Context Adaptation via
+        Meta-Learning, arXiv:1810.03642, section 3.1.
+    """
+    if context < 1:
+        raise ValueError(f"CAVIA needs at least 1 context parameter, got {context}")
+    network = whole_network(model)
+
+    def beside(x, phi):
+        shape = (*x.shape[:-1], context)
+        return jnp.concatenate([x, jnp.broadcast_to(phi.astype(x.dtype), shape)], axis=-1)
+
+    def predict(adapted: InContext, x):
+        return model.apply(adapted.network, beside(x, adapted.context))
+
+    def init(key, x, /) -> Params:
+        return network.init(key, beside(x, jnp.zeros(context)))
+
+    return by_descent(
+        Parts(init, lambda theta: (jnp.zeros(context), theta), InContext, predict),
+        optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
+        steps=inner_steps,
+        gradient=exact() if gradient is None else gradient,
+        loss=loss,
+    )

@@ -1,0 +1,63 @@
+"""Direction: lets a classifier learn from returns, and predict with their sign."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from maml_jax.meta.types import Batch, MetaLearner, Params, Task
+
+THRESHOLD = 0.4
+"""In volatilities: about a third of normal returns lies within on each side of zero."""
+
+CLASSES = ("down", "flat", "up")
+
+
+def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaLearner:
+    r"""Make a learner of returns of a classifier with the classes down, flat and up.
+
+    $$\hat y(x) = p(\text{up} \mid x) - p(\text{down} \mid x)$$
+
+    so that what it predicts can be traded, and compared, as any other prediction: its sign is a
+    side and its size the confidence, between -1 and 1. It is no return.
+
+    Args:
+        classifier: a learner of three classes that predicts logits or log probabilities, such as
+            `prototypes(embedding, classes=3)`.
+        threshold: returns beyond it, in the units of the target, are up or down.
+
+    Returns:
+        A `MetaLearner` for targets `[n]` or `[n, 1]` that predicts `[n, 1]`; its loss and `info`
+        are the classifier's.
+
+    Raises:
+        ValueError: if the threshold is not positive.
+    """
+    if not threshold > 0:
+        raise ValueError(f"the threshold must be positive, got {threshold}")
+
+    def classified(batch: Batch) -> Batch:
+        return Batch(batch.x, classes_of(batch.y, threshold))
+
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
+        return classifier.adapt(meta_params, classified(support), steps=steps)
+
+    def predict(adapted: Params, x, /) -> Float[Array, "n 1"]:
+        down, _, up = jnp.split(jax.nn.softmax(classifier.predict(adapted, x), axis=-1), 3, axis=-1)
+        return up - down
+
+    def meta_loss(meta_params: Params, task: Task, step):
+        return classifier.loss(meta_params, Task(*map(classified, task)), step)
+
+    return MetaLearner(classifier.init, adapt, predict, meta_loss)
+
+
+def classes_of(y: Float[Array, "..."], threshold: float) -> Int[Array, "..."]:
+    """Return the numbers of the classes of returns: 0 down, 1 flat, 2 up.
+
+    >>> classes_of(jnp.array([-1.0, 0.1, 0.5]), 0.4).tolist()
+    [0, 1, 2]
+    """
+    return 1 + (y > threshold).astype(jnp.int32) - (y < -threshold).astype(jnp.int32)

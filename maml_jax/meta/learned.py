@@ -1,0 +1,113 @@
+"""Inner optimizers of which something is meta-learned: the learning rates, or anything else."""
+
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from maml_jax.meta.types import Params
+
+Share: TypeAlias = Literal["all", "leaf", "entry"]
+
+
+@runtime_checkable
+class SettingsFn(Protocol):
+    """Makes the settings with which meta-learning begins, for parameters of these shapes."""
+
+    def __call__(self, key: Key[Array, ""], params: Params, /) -> Any: ...
+
+
+class LearnedOptimizer(NamedTuple):
+    """An inner optimizer whose settings are meta-parameters.
+
+    Attributes:
+        init: `(key, params) -> settings`, a pytree of floating arrays.
+        transform: an optax transformation whose update takes the extra argument `settings`. Others
+            may stand before or behind it in an `optax.chain`.
+    """
+
+    init: SettingsFn
+    transform: optax.GradientTransformationExtraArgs
+
+
+class _Counter(NamedTuple):
+    count: jax.Array
+
+
+def learned_rates(
+    initial: float | tuple[float, float] = 0.005,
+    *,
+    per: Share = "leaf",
+    steps: int | None = None,
+    positive: bool = True,
+) -> LearnedOptimizer:
+    r"""Gradient descent with meta-learned rates.
+
+    $$\theta_{k+1} = \theta_k - \alpha_k \circ \nabla L(\theta_k), \qquad
+      \alpha_k = e^{\beta_k}\ \text{(kept positive) or}\ \alpha_k = \beta_k$$
+
+    where $\beta$ are meta-parameters.
+
+    Args:
+        initial: the rate that all begin with, or the two ends of a uniform distribution that each
+            is drawn from.
+        per: what shares a rate: "all" parameters, the entries of one "leaf" of the parameter tree
+            (a layer's weights, a layer's biases), or nothing: one for each "entry" (Meta-SGD).
+        steps: gives each of the first `steps` steps rates of its own; later steps use the last
+            ones. None: all steps share theirs.
+        positive: learn logarithms, so that rates stay positive. Otherwise a rate may change its
+            sign, as in Meta-SGD's paper.
+
+    Returns:
+        A `LearnedOptimizer`.
+
+    Raises:
+        ValueError: if a rate is to be positive and does not begin so, or `steps` is less than 1, or
+            `per` is unknown.
+
+    Reference:
+        Li, Zhou, Chen, Li (2017), Meta-SGD, arXiv:1707.09835 (an entry each); Antoniou, Edwards,
+        Storkey (2019), How to train your MAML, arXiv:1810.09502, section 4 (a layer and a step
+        each).
+    """
+    low, high = initial if isinstance(initial, tuple) else (initial, initial)
+    if low > high or (positive and low <= 0):
+        raise ValueError(f"learned rates must begin positive, the lower end first, got {initial}")
+    if steps is not None and steps < 1:
+        raise ValueError(f"rates of their own need at least 1 step, got {steps}")
+    if per not in ("all", "leaf", "entry"):
+        raise ValueError(f'per is "all", "leaf" or "entry", not {per!r}')
+
+    def init(key, params, /):
+        leaves, structure = jax.tree.flatten(params)
+        lead = () if steps is None else (steps,)
+        dtype = jnp.result_type(*leaves)
+        if per == "all":
+            return start(key, lead, dtype)
+        keys = jax.random.split(key, len(leaves))
+        shapes = [leaf.shape if per == "entry" else () for leaf in leaves]
+        drawn = [start(k, lead + s, dtype) for k, s in zip(keys, shapes, strict=True)]
+        return jax.tree.unflatten(structure, drawn)
+
+    def start(key, shape, dtype):
+        rates = jax.random.uniform(key, shape, dtype, minval=low, maxval=high)
+        return jnp.log(rates) if positive else rates
+
+    def update(grads, state, params=None, *, settings, **extra):
+        del params, extra
+        if steps is not None:
+            now = jnp.minimum(state.count, steps - 1)
+            settings = jax.tree.map(lambda leaf: leaf[now], settings)
+            state = _Counter(state.count + 1)
+        rates = jax.tree.map(jnp.exp, settings) if positive else settings
+        if per == "all":
+            return jax.tree.map(lambda g: -rates.astype(g.dtype) * g, grads), state
+        return jax.tree.map(lambda r, g: -r.astype(g.dtype) * g, rates, grads), state
+
+    def no_state(params):
+        del params
+        return optax.EmptyState() if steps is None else _Counter(jnp.zeros((), jnp.int32))
+
+    return LearnedOptimizer(init, optax.GradientTransformationExtraArgs(no_state, update))
