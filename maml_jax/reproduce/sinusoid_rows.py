@@ -8,8 +8,22 @@ from typing import Literal
 import jax
 import optax
 
-from maml_jax.learners import maml
-from maml_jax.meta import MetaLearner, Model, first_order
+from maml_jax.learners import (
+    alpaca,
+    anil,
+    cavia,
+    from_scratch,
+    imaml,
+    joint_training,
+    maml,
+    maml_plus_plus,
+    matching,
+    meta_curvature,
+    meta_sgd,
+    reptile,
+    ridge,
+)
+from maml_jax.meta import MetaLearner, Model, first_order, learned_rates
 from maml_jax.models import mlp
 
 
@@ -79,22 +93,34 @@ class SinusoidRow:
 
 def network(*, outputs: int = 1) -> Model:
     """Make the network of the literature: 40-40 ReLU, small weights, zero biases."""
-    model = mlp((40, 40, outputs), activation=jax.nn.relu)
     draw = jax.nn.initializers.truncated_normal(0.01)
+    return mlp((40, 40, outputs), activation=jax.nn.relu, kernel_init=draw)
 
-    def init(key, x, /):
-        leaves, structure = jax.tree.flatten(model.init(key, x))
-        keys = jax.random.split(key, len(leaves))
-        weights = [
-            draw(k, leaf.shape, leaf.dtype) if leaf.ndim == 2 else leaf
-            for k, leaf in zip(keys, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(structure, weights)
 
-    return Model(init, model.apply)
+def usual_network(*, outputs: int = 1) -> Model:
+    """Make the same with weights of the usual size (LeCun)."""
+    return mlp((40, 40, outputs), activation=jax.nn.relu)
+
+
+def smooth_network(*, outputs: int = 1) -> Model:
+    """Make the same with tanh, for heads in closed form."""
+    return mlp((40, 40, outputs))
+
+
+def cosine(steps: int) -> optax.GradientTransformation:
+    """Make Adam whose rate falls from 1e-3 to a hundredth of it along a cosine."""
+    return optax.adam(optax.cosine_decay_schedule(1e-3, steps, alpha=0.01))
+
+
+def falling(steps: int) -> optax.GradientTransformation:
+    """Make Reptile's outer step: 0.1, falling to 0 along a line."""
+    return optax.sgd(optax.linear_schedule(0.1, 0.0, steps))
 
 
 CHECK = "independent run, one seed"
+USUAL = "1-40-40-1 ReLU"
+FULL, SHORT = 70_000, 15_000
+WHOLE_TURN = (0.0, 2 * math.pi)
 
 ROWS = (
     SinusoidRow(
@@ -103,6 +129,7 @@ ROWS = (
         learner=lambda: maml(network(), inner_optimizer=optax.sgd(0.01), inner_steps=1),
         inner_lr="0.01",
         references=(
+            Reference(1, "0.458 ± 0.022", CHECK),
             Reference(
                 1, "0.435 ± 0.039", "Park and Oliva (2019), arXiv:1902.03356, table 1, second-hand"
             ),
@@ -113,11 +140,9 @@ ROWS = (
         name="MAML",
         learner=lambda: maml(network(), inner_optimizer=optax.sgd(0.001), inner_steps=1),
         inner_lr="0.001",
-        references=(
-            Reference(1, "0.587", CHECK),
-            Reference(2, "0.384", CHECK),
-            Reference(5, "0.244", CHECK),
-            Reference(10, "0.202", CHECK),
+        references=tuple(
+            Reference(steps, figure, CHECK)
+            for steps, figure in ((1, "0.587"), (2, "0.384"), (5, "0.244"), (10, "0.202"))
         ),
     ),
     SinusoidRow(
@@ -127,11 +152,183 @@ ROWS = (
             network(), inner_optimizer=optax.sgd(0.01), inner_steps=1, gradient=first_order()
         ),
         inner_lr="0.01",
-        references=(
-            Reference(1, "0.625", CHECK),
-            Reference(2, "0.352", CHECK),
-            Reference(5, "0.261", CHECK),
-            Reference(10, "0.193", CHECK),
+        references=tuple(
+            Reference(steps, figure, CHECK)
+            for steps, figure in ((1, "0.625"), (2, "0.352"), (5, "0.261"), (10, "0.193"))
         ),
     ),
+    *(
+        SinusoidRow(
+            key=f"meta-sgd-{shots}",
+            name="Meta-SGD",
+            learner=lambda: meta_sgd(
+                network(), initial_rate=(0.005, 0.1), positive=False, inner_steps=1
+            ),
+            inner_lr="learned",
+            meta_steps=60_000,
+            meta_batch=4,
+            shots=shots,
+            details="1-40-40-1 ReLU, truncated normal 0.01; rates from U[0.005, 0.1]; 1 inner step",
+            references=(
+                Reference(1, ran, CHECK),
+                Reference(1, printed, "Li et al. (2017), arXiv:1707.09835, table 1, second-hand"),
+            ),
+        )
+        for shots, ran, printed in (
+            (5, "0.485 ± 0.029", "0.482 ± 0.061"),
+            (10, "0.258 ± 0.016", "0.258 ± 0.026"),
+        )
+    ),
+    *(
+        SinusoidRow(
+            key=f"cavia-{size}",
+            name=f"CAVIA, {size}",
+            learner=lambda size=size: cavia(
+                usual_network(), context=size, inner_optimizer=optax.sgd(1.0), inner_steps=1
+            ),
+            inner_lr="1.0",
+            meta_steps=50_000,
+            details=f"(1+{size})-40-40-1 ReLU; {size} context parameters; 1 inner step",
+            references=(
+                Reference(1, ran, CHECK),
+                Reference(
+                    1, printed, "Zintgraf et al. (2019), arXiv:1810.03642, table 1, second-hand"
+                ),
+            ),
+        )
+        for size, ran, printed in ((2, "0.222", "0.21"), (5, "0.192", "0.19"))
+    ),
+    SinusoidRow(
+        key="reptile",
+        name="Reptile, serial",
+        learner=lambda: reptile(
+            mlp((64, 64, 1)), inner_optimizer=optax.sgd(0.02), inner_steps=5, batch_size=10
+        ),
+        inner_lr="0.02",
+        meta_steps=30_000,
+        meta_batch=1,
+        phase=WHOLE_TURN,
+        form="grid",
+        details="1-64-64-1 tanh; trained on 50 points in 5 minibatches of 10",
+        outer="step 0.1, linear to 0",
+        optimizer=falling,
+        seeds=1,
+        evaluated=(0, 1, 2, 5, 10, 32),
+    ),
+    SinusoidRow(
+        key="anil",
+        name="ANIL",
+        learner=lambda: anil(usual_network(), inner_steps=5),
+        inner_lr="learned",
+        meta_steps=SHORT,
+        details=f"{USUAL}; 5 inner steps of the last layer",
+        seeds=1,
+    ),
+    SinusoidRow(
+        key="maml++",
+        name="MAML++",
+        learner=lambda: maml_plus_plus(
+            usual_network(), initial_rate=0.01, multi_step_until=3_000, second_order_from=1_000
+        ),
+        inner_lr="learned",
+        meta_steps=SHORT,
+        details=f"{USUAL}; 5 inner steps; multi-step loss to 3,000, first order to 1,000 meta-steps",
+        outer="Adam 1e-3, cosine to 1e-5",
+        optimizer=cosine,
+        seeds=1,
+    ),
+    SinusoidRow(
+        key="imaml",
+        name="iMAML",
+        learner=lambda: imaml(
+            usual_network(), proximal=0.5, inner_optimizer=optax.sgd(0.02), inner_steps=16
+        ),
+        inner_lr="0.02",
+        meta_steps=SHORT,
+        details=f"{USUAL}; proximal 0.5, 16 inner steps, 5 conjugate gradients",
+        max_grad_norm=10.0,
+        seeds=1,
+        evaluated=(0, 1, 2, 5, 10, 16),
+    ),
+    SinusoidRow(
+        key="meta-curvature",
+        name="Meta-Curvature",
+        learner=lambda: meta_curvature(usual_network(), inner_learning_rate=0.01, inner_steps=1),
+        inner_lr="0.01, bent",
+        meta_steps=SHORT,
+        details=f"{USUAL}; 1 inner step",
+        seeds=1,
+    ),
+    SinusoidRow(
+        key="maml-rates",
+        name="MAML, learned rates",
+        learner=lambda: maml(
+            usual_network(), inner_optimizer=learned_rates(0.01, steps=5), inner_steps=5
+        ),
+        inner_lr="learned",
+        meta_steps=SHORT,
+        details=f"{USUAL}; 5 inner steps, a rate for each leaf and step",
+        seeds=1,
+    ),
+    SinusoidRow(
+        key="ridge",
+        name="ridge head",
+        learner=lambda: ridge(smooth_network(outputs=40)),
+        inner_lr="-",
+        meta_steps=SHORT,
+        details="1-40-40-40 tanh features; learned penalty",
+        outer="Adam 1e-3, cosine to 1e-5",
+        optimizer=cosine,
+        max_grad_norm=1.0,
+        seeds=1,
+        evaluated=(None,),
+    ),
+    SinusoidRow(
+        key="alpaca",
+        name="Bayesian head",
+        learner=lambda: alpaca(smooth_network(outputs=40)),
+        inner_lr="-",
+        meta_steps=SHORT,
+        details="1-40-40-40 tanh features; learned prior and noise",
+        outer="Adam 1e-3, cosine to 1e-5",
+        optimizer=cosine,
+        max_grad_norm=1.0,
+        seeds=1,
+        evaluated=(None,),
+    ),
+    SinusoidRow(
+        key="matching",
+        name="Matching, regression",
+        learner=lambda: matching(smooth_network(outputs=40)),
+        inner_lr="-",
+        meta_steps=SHORT,
+        details="1-40-40-40 tanh embedding; kernel-weighted average",
+        outer="Adam 1e-3, cosine to 1e-5",
+        optimizer=cosine,
+        max_grad_norm=1.0,
+        seeds=1,
+        evaluated=(None,),
+    ),
+    SinusoidRow(
+        key="joint",
+        name="joint training, fine-tuned",
+        learner=lambda: joint_training(
+            usual_network(), fine_tuning_steps=10, inner_optimizer=optax.sgd(0.01)
+        ),
+        inner_lr="0.01",
+        meta_steps=SHORT,
+        details=f"{USUAL}; one network on all tasks",
+        seeds=1,
+    ),
+    SinusoidRow(
+        key="scratch",
+        name="from scratch",
+        learner=lambda: from_scratch(usual_network(), inner_optimizer=optax.adam(0.01)),
+        inner_lr="0.01, Adam",
+        meta_steps=1,
+        details=f"{USUAL}; not meta-trained",
+        seeds=1,
+        evaluated=(0, 1, 2, 5, 10, 100),
+    ),
 )
+"""In the order in which they are shown."""
