@@ -13,7 +13,7 @@ from maml_jax.meta.losses import gaussian_likelihood
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
 
 NOISE = 1.0
-PRIOR_PRECISION = 10.0
+PRIOR_PRECISION = 50.0
 
 
 class AlpacaParams(NamedTuple):
@@ -24,13 +24,15 @@ class AlpacaParams(NamedTuple):
         mean: of the head's weights, `[features + 1, targets]`; the last row is the constant's.
         factor: lower triangle whose product with its transpose is the prior precision in units of
             the noise, `[features + 1, features + 1]`; logarithms on the diagonal.
-        log_noise: logarithm of the standard deviation of the noise, `[targets]`.
+        tenth_log_noise: a tenth of the logarithm of the noise's standard deviation, `[targets]`.
+            The steps of an outer optimizer such as Adam are of one size for all parameters; so
+            they find the scale of the targets in hundreds of meta-steps instead of thousands.
     """
 
     features: Params
     mean: Float[Array, "feature target"]
     factor: Float[Array, "feature feature"]
-    log_noise: Float[Array, " target"]
+    tenth_log_noise: Float[Array, " target"]
 
 
 class Posterior(NamedTuple):
@@ -40,7 +42,7 @@ class Posterior(NamedTuple):
         features: of the feature network.
         precision: of the weights, in units of the noise, `[features + 1, features + 1]`.
         information: precision times mean, `[features + 1, targets]`.
-        log_noise: as in the meta-parameters.
+        log_noise: logarithm of the noise's standard deviation, `[targets]`.
     """
 
     features: Params
@@ -104,14 +106,16 @@ def alpaca(
             theta,
             jnp.zeros((width, targets)),
             0.5 * jnp.log(prior_precision) * jnp.eye(width),
-            jnp.full(targets, jnp.log(noise)),
+            jnp.full(targets, jnp.log(noise) / 10),
         )
 
     def prior(params: AlpacaParams) -> Posterior:
         diagonal = jnp.diag(jnp.exp(jnp.diag(params.factor)))
         factor = jnp.tril(params.factor, -1) + diagonal
         precision = factor @ factor.T
-        return Posterior(params.features, precision, precision @ params.mean, params.log_noise)
+        return Posterior(
+            params.features, precision, precision @ params.mean, 10 * params.tenth_log_noise
+        )
 
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
         phi, y = rows_of(features, adapted.features, batch)

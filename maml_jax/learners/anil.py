@@ -18,7 +18,7 @@ from maml_jax.meta.learned import learned_rates
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
 
-INITIAL_RATE = 0.02
+INITIAL_RATE = 0.01
 """Of the head, from where it is learned."""
 
 
@@ -43,7 +43,7 @@ def anil(
         adapts: says which leaves adapt, from their path such as `"layers.2.kernel"`. Default: the
             last layer, that is the leaves beside the one named `head`, `out` or `output`, or beside
             the last one in natural order.
-        inner_optimizer: default `learned_rates(0.02)`, one rate for each leaf that adapts.
+        inner_optimizer: default `learned_rates(0.01)`, one rate for each leaf that adapts.
         inner_steps: steps of adaptation.
         gradient: how to differentiate through adaptation; default `exact()`.
         loss: compares outputs with targets.

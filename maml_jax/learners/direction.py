@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from maml_jax.meta.types import Batch, MetaLearner, Params, Task
 
 THRESHOLD = 0.4
-"""In volatilities: about a third of normal returns lies within on each side of zero."""
+"""In root mean squares of a support set: about a third of normal returns lies within."""
 
 CLASSES = ("down", "flat", "up")
 
@@ -25,7 +25,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
     Args:
         classifier: a learner of three classes that predicts logits or log probabilities, such as
             `prototypes(embedding, classes=3)`.
-        threshold: returns beyond it, in the units of the target, are up or down.
+        threshold: returns beyond so many root mean squares of the support set's are up or down.
 
     Returns:
         A `MetaLearner` for targets `[n]` or `[n, 1]` that predicts `[n, 1]`; its loss and `info`
@@ -37,24 +37,26 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
     if not threshold > 0:
         raise ValueError(f"the threshold must be positive, got {threshold}")
 
-    def classified(batch: Batch) -> Batch:
-        return Batch(batch.x, classes_of(batch.y, threshold))
+    def classified(batch: Batch, support: Batch) -> Batch:
+        size = jnp.sqrt(jnp.mean(jnp.square(support.y.astype(jnp.float32))))
+        return Batch(batch.x, classes_of(batch.y, threshold * size))
 
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
-        return classifier.adapt(meta_params, classified(support), steps=steps)
+        return classifier.adapt(meta_params, classified(support, support), steps=steps)
 
     def predict(adapted: Params, x, /) -> Float[Array, "n 1"]:
         down, _, up = jnp.split(jax.nn.softmax(classifier.predict(adapted, x), axis=-1), 3, axis=-1)
         return up - down
 
     def meta_loss(meta_params: Params, task: Task, step):
-        return classifier.loss(meta_params, Task(*map(classified, task)), step)
+        classes = Task(*(classified(batch, task.support) for batch in task))
+        return classifier.loss(meta_params, classes, step)
 
     return MetaLearner(classifier.init, adapt, predict, meta_loss)
 
 
-def classes_of(y: Float[Array, "..."], threshold: float) -> Int[Array, "..."]:
+def classes_of(y: Float[Array, "..."], threshold: float | Float[Array, ""]) -> Int[Array, "..."]:
     """Return the numbers of the classes of returns: 0 down, 1 flat, 2 up.
 
     >>> classes_of(jnp.array([-1.0, 0.1, 0.5]), 0.4).tolist()

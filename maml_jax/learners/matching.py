@@ -16,7 +16,7 @@ from maml_jax.learners.shared import (
 from maml_jax.meta.losses import cross_entropy, squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
-TEMPERATURE = 0.1
+TEMPERATURE = 0.3
 _LEAST_PROBABILITY = 1e-4
 """Shared by all classes, so that a class without a support row is unlikely, not impossible."""
 

@@ -12,7 +12,8 @@ from maml_jax.meta.inner_loop import inner_step
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
-INNER_LEARNING_RATE = 0.02
+INNER_LEARNING_RATE = 0.005
+BATCH_SIZE = 10
 
 
 def reptile(
@@ -20,7 +21,7 @@ def reptile(
     *,
     inner_optimizer: optax.GradientTransformation | None = None,
     inner_steps: int = INNER_STEPS,
-    batch_size: int | None = None,
+    batch_size: int | None = BATCH_SIZE,
     loss: LossFn = squared_error,
 ) -> MetaLearner:
     r"""Make the Reptile learner.
@@ -39,7 +40,7 @@ def reptile(
 
     Args:
         model: `(init, apply)`.
-        inner_optimizer: default `optax.sgd(0.02)`.
+        inner_optimizer: default `optax.sgd(0.005)`.
         inner_steps: steps on each task.
         batch_size: rows of a step: the first step takes the first ones, the next step the next
             ones, and around again; draw tasks in random order where that should be random. None:

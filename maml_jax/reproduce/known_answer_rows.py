@@ -8,7 +8,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.learners import maml
+from maml_jax.learners import (
+    alpaca,
+    anil,
+    cavia,
+    direction,
+    from_scratch,
+    imaml,
+    joint_training,
+    maml,
+    maml_plus_plus,
+    matching,
+    meta_curvature,
+    meta_sgd,
+    prototypes,
+    reptile,
+    ridge,
+)
+from maml_jax.learners.direction import CLASSES
 from maml_jax.meta import MetaLearner, Model, first_order
 from maml_jax.models import mlp
 from maml_jax.tasks.known_answer import World
@@ -95,18 +112,71 @@ def network(activation: str) -> Network:
 
 
 ALL_PARTS: tuple[Part, ...] = ("learners", "activations", "worlds")
+FEATURES = 16
+"""Outputs of a feature network under a head in closed form, or of an embedding."""
+
+SHORT = {1.0: 1_500, 0.1: 1_500, 0.02: 1_500}
+"""For learners whose meta-steps take longest."""
+
+LONG = {1.0: 4_000, 0.1: 6_000, 0.02: 8_000}
 
 ROWS = (
     KnownAnswerRow(
-        key="maml",
-        name="MAML",
-        learner=lambda network: maml(network(1)),
-        parts=ALL_PARTS,
+        "maml", "MAML", lambda network: maml(network(1)), parts=("learners", "activations")
     ),
     KnownAnswerRow(
-        key="fomaml",
-        name="FOMAML",
-        learner=lambda network: maml(network(1), gradient=first_order()),
+        "fomaml",
+        "FOMAML",
+        lambda network: maml(network(1), gradient=first_order()),
+        parts=("learners", "worlds"),
+    ),
+    KnownAnswerRow("anil", "ANIL", lambda network: anil(network(1)), parts=ALL_PARTS),
+    KnownAnswerRow("meta-sgd", "Meta-SGD", lambda network: meta_sgd(network(1))),
+    KnownAnswerRow(
+        "alpaca",
+        "Bayesian head",
+        lambda network: alpaca(network(FEATURES)),
+        steps=LONG,
         parts=ALL_PARTS,
     ),
+    KnownAnswerRow("ridge", "ridge head", lambda network: ridge(network(FEATURES)), steps=LONG),
+    KnownAnswerRow("maml++", "MAML++", lambda network: maml_plus_plus(network(1)), steps=SHORT),
+    KnownAnswerRow("imaml", "iMAML", lambda network: imaml(network(1)), steps=SHORT),
+    KnownAnswerRow(
+        "meta-curvature", "Meta-Curvature", lambda network: meta_curvature(network(1)), steps=SHORT
+    ),
+    KnownAnswerRow("reptile", "Reptile", lambda network: reptile(network(1))),
+    KnownAnswerRow("cavia", "CAVIA", lambda network: cavia(network(1)), steps=SHORT),
+    KnownAnswerRow(
+        "matching", "Matching, regression", lambda network: matching(network(FEATURES)), steps=LONG
+    ),
+    KnownAnswerRow(
+        "matching-direction",
+        "Matching, direction",
+        lambda network: direction(matching(network(FEATURES), classes=len(CLASSES))),
+        steps=LONG,
+    ),
+    KnownAnswerRow(
+        "prototypes",
+        "Prototypes, direction",
+        lambda network: direction(prototypes(network(FEATURES), classes=len(CLASSES))),
+        steps=LONG,
+    ),
+    KnownAnswerRow(
+        "joint", "joint training", lambda network: joint_training(network(1)), steps=SHORT
+    ),
+    KnownAnswerRow(
+        "joint-tuned",
+        "joint training, fine-tuned",
+        lambda network: joint_training(network(1), fine_tuning_steps=5),
+        steps=SHORT,
+    ),
+    KnownAnswerRow(
+        "scratch",
+        "from scratch",
+        lambda network: from_scratch(network(1)),
+        steps={1.0: 1, 0.1: 1, 0.02: 1},
+        details="the defaults; not meta-trained",
+    ),
 )
+"""In the order in which they are shown; each learner with its default settings."""

@@ -232,7 +232,7 @@ ROWS = (
         ),
         inner_lr="learned",
         meta_steps=SHORT,
-        details=f"{USUAL}; 5 inner steps; multi-step loss to 3,000, first order to 1,000 meta-steps",
+        details=f"{USUAL}; 5 inner steps; multi-step loss to 3,000, first order to 1,000",
         outer="Adam 1e-3, cosine to 1e-5",
         optimizer=cosine,
         seeds=1,
