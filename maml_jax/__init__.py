@@ -3,6 +3,8 @@
 from maml_jax import learners as learners
 from maml_jax import models as models
 from maml_jax.errors import MamlJaxError as MamlJaxError
+from maml_jax.learners import AdaptationInfo as AdaptationInfo
+from maml_jax.learners import MetaParams as MetaParams
 from maml_jax.learners import alpaca as alpaca
 from maml_jax.learners import anil as anil
 from maml_jax.learners import cavia as cavia

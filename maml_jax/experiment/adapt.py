@@ -11,6 +11,7 @@ from maml_jax.data import as_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.learn import make_learner
+from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.prepare import (
     Before,
     before_first_row,
@@ -102,7 +103,8 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
     support = rows.table.iloc[labelled]
     x = jnp.asarray(rows.inputs[labelled], jnp.float32)
     y = jnp.asarray(support[["target"]].to_numpy(), jnp.float32)
-    steps = config.backtest.inner_steps if steps is None else steps
+    if steps is None and METHODS[checkpoint.method].takes_steps:
+        steps = config.backtest.inner_steps
     learner = make_learner(config, checkpoint.method)
     params = learner.adapt(checkpoint.params, Batch(x, y), steps=steps)
     return Adapted(checkpoint, rows.asset, params, support)

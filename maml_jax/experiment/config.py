@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
 from pydantic import (
@@ -50,6 +50,25 @@ def _moment(value: Any) -> Any:
 def _bound(value: Any) -> Any:
     return None if value == NO_BOUND else value
 
+
+MethodName: TypeAlias = Literal[
+    "maml",
+    "fomaml",
+    "reptile",
+    "anil",
+    "meta_sgd",
+    "maml_plus_plus",
+    "cavia",
+    "imaml",
+    "meta_curvature",
+    "ridge",
+    "alpaca",
+    "matching",
+    "matching_direction",
+    "prototypes",
+    "joint_training",
+]
+"""See `maml_jax.experiment.methods`."""
 
 Moment = Annotated[str, BeforeValidator(_moment)]
 Bound = Annotated[Positive | None, BeforeValidator(_bound)]
@@ -178,11 +197,18 @@ class ModelConfig(_Section, frozen=True):
 class LearnerConfig(_Section, frozen=True):
     """Which meta-learners, and how they adapt."""
 
-    methods: tuple[Literal["maml", "fomaml"], ...] = ("maml", "fomaml")
+    methods: tuple[MethodName, ...] = ("maml", "fomaml")
     """The first one is the headline; baselines start from its meta-parameters."""
-    inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    inner_learning_rate: Positive = 0.005
-    inner_steps: Whole = 5
+    inner_optimizer: Literal["sgd", "momentum", "adam", "learned"] | None = None
+    """Of methods that adapt by gradient descent and do not learn it themselves; "learned" learns a
+    rate for each layer. Default: each method's own, as its function documents."""
+    inner_learning_rate: Positive | None = None
+    """Likewise; where rates are learned, what they begin with."""
+    inner_steps: Whole | None = None
+    """Steps of methods that take any; default: each method's own."""
+    features: Count = 16
+    """Outputs of the network under a head in closed form (`ridge`, `alpaca`), or of an embedding
+    (`matching`, `prototypes`)."""
     remat: Switch | Literal["auto", "nested"] = "auto"
     """What differentiating the inner loop computes again to save memory; see `exact`."""
 
@@ -223,7 +249,7 @@ class BacktestConfig(_Section, frozen=True):
     bars_per_year: Positive | None = None
     """Default: inferred from the timestamps."""
     inner_steps: Whole | None = None
-    """Adaptation steps in the walk-forward; default: as trained."""
+    """Adaptation steps in the walk-forward, of methods that take any; default: as trained."""
     chunk: Count | None = None
     devices: Count | None = None
 

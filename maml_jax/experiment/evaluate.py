@@ -18,6 +18,7 @@ from maml_jax.backtest import (
 )
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.learn import initial_params, make_learner
+from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.stages import stage
 from maml_jax.features import fill_returns, label_delay
@@ -67,12 +68,14 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
 
     Returns:
         For each strategy what it predicts, `[time, asset]` over the test span; `std` is None where
-        the learner has none.
+        the learner has none. The start is left out where the first method has none that predicts.
     """
     config, panel = prepared.config, prepared.panel
     headline = next(iter(trained))
 
-    def predict(name, method, params, steps=config.backtest.inner_steps):
+    growing = config.backtest.window == "growing"
+
+    def predict(name, method, params, steps=config.backtest.inner_steps, growing=growing):
         with stage(f"walk-forward {name}"):
             result = walk_forward(
                 make_learner(config, method),
@@ -82,9 +85,9 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
                 first=prepared.test_first,
                 last=prepared.test_last,
                 assets=prepared.test_assets,
-                steps=steps,
+                steps=steps if METHODS[method].takes_steps or growing else None,
                 length=config.model.length,
-                growing=config.backtest.window == "growing",
+                growing=growing,
                 chunk=config.backtest.chunk,
                 devices=config.backtest.devices,
             )
@@ -94,7 +97,12 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> dict[str, 
 
     untrained = initial_params(config, make_learner(config, headline), len(panel.feature_names))
     predictions = {method: predict(method, method, params) for method, params in trained.items()}
-    predictions[NO_ADAPTATION] = predict(NO_ADAPTATION, headline, trained[headline], steps=0)
+    # Where a head is fitted in closed form only a prior can do without its support set.
+    prior = make_learner(config, headline).update is not None
+    if prior or METHODS[headline].takes_steps:
+        predictions[NO_ADAPTATION] = predict(
+            NO_ADAPTATION, headline, trained[headline], steps=0, growing=prior
+        )
     predictions[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
     return predictions
 

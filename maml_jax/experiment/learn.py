@@ -14,23 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from maml_jax.errors import TrainingError
 from maml_jax.experiment.config import Config, LearnerConfig, ModelConfig, TrainingConfig
+from maml_jax.experiment.methods import learner_of
 from maml_jax.experiment.prepare import Prepared
-from maml_jax.learners import maml
-from maml_jax.meta import MetaLearner, exact, first_order, fit
+from maml_jax.meta import MetaLearner, fit
 from maml_jax.meta.outer_loop import step_key
 from maml_jax.meta.placement import fetched
-from maml_jax.meta.types import Model, Params
-from maml_jax.models import gru, in_precision, mlp, temporal_convolution, transformer
+from maml_jax.meta.types import Params
 from maml_jax.tasks import MarketSampler, asset_family, market_sampler
 from maml_jax.tasks.rows import LabelledRows
 
-_ACTIVATIONS = {
-    "tanh": jnp.tanh,
-    "gelu": jax.nn.gelu,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "softplus": jax.nn.softplus,
-}
 _LONGEST_CALL = 100
 """Meta-steps between two looks of the host."""
 
@@ -43,35 +35,9 @@ def make_learner(config: Config, method: str) -> MetaLearner:
     return _learner(config.model, config.learner, method)
 
 
-def network(settings: ModelConfig, outputs: int = 1) -> Model:
-    """Return the network that the settings describe, with so many outputs."""
-    hidden, activation = settings.hidden, _ACTIVATIONS[settings.activation]
-    if settings.kind == "gru":
-        model = gru(hidden, outputs)
-    elif settings.kind == "temporal_convolution":
-        model = temporal_convolution(hidden, outputs=outputs, activation=activation)
-    elif settings.kind == "transformer":
-        model = transformer(hidden[0], layers=len(hidden), outputs=outputs, activation=activation)
-    else:
-        model = mlp((*hidden, outputs), activation=activation)
-    return in_precision(model, settings.precision)
-
-
 @lru_cache(maxsize=32)
 def _learner(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
-    rate = settings.inner_learning_rate
-    if settings.inner_optimizer == "adam":
-        inner_optimizer = optax.adam(rate, eps_root=1e-8)
-    else:
-        momentum = 0.9 if settings.inner_optimizer == "momentum" else None
-        inner_optimizer = optax.sgd(rate, momentum=momentum)
-    remat = None if settings.remat == "auto" else settings.remat
-    return maml(
-        network(model),
-        inner_optimizer=inner_optimizer,
-        inner_steps=settings.inner_steps,
-        gradient=first_order() if method == "fomaml" else exact(remat=remat),
-    )
+    return learner_of(model, settings, method)
 
 
 @lru_cache(maxsize=32)

@@ -106,7 +106,6 @@ class Result:
             method: which of the run's methods; default the first.
             steps: adaptation steps; default as in the walk-forward.
         """
-        steps = self.config.backtest.inner_steps if steps is None else steps
         name = method or next(iter(self.checkpoints))
         if name not in self.checkpoints:
             raise ConfigError(f"no method {name!r} in this run; there are {list(self.checkpoints)}")

@@ -66,8 +66,8 @@ def imaml(
     network = whole_network(model)
 
     def penalty(phi: Params, theta: Params) -> Scalar:
-        apart = jax.tree.map(lambda p, t: jnp.sum(jnp.square(p - t)), phi, theta)
-        return 0.5 * proximal * sum(jax.tree.leaves(apart))
+        apart = jax.tree.map(jnp.subtract, phi, theta)
+        return 0.5 * proximal * optax.tree.norm(apart, squared=True)
 
     # The solver sees the Hessian of loss and penalty together, H + lambda I. Damped by delta its
     # solution is 1 / (lambda + delta) of what I + H / (lambda + delta) gives, times lambda.

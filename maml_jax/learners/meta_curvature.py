@@ -65,19 +65,20 @@ def bent_gradients(learning_rate: float) -> LearnedOptimizer:
         del key
         return jax.tree.map(_identities, params)
 
-    def update(grads, state, params=None, *, settings, **extra):
-        del params, extra
-        bent = jax.tree.map(
-            lambda g, matrices: -learning_rate * _bend(g, matrices), grads, settings
-        )
-        return bent, state
+    def update(updates, state, params=None, **extra):
+        del params
+
+        def bent(grad, matrices):
+            return -learning_rate * _bend(grad, matrices)
+
+        return jax.tree.map(bent, updates, extra["settings"]), state
 
     return LearnedOptimizer(
         init, optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
     )
 
 
-def _identities(leaf: Array) -> tuple[Float[Array, "axis axis"], ...]:
+def _identities(leaf: Array) -> tuple[Float[Array, "_ _"], ...]:
     if max(leaf.shape, default=0) > LARGEST_AXIS:
         raise ShapeError(
             f"Meta-Curvature keeps a square matrix for each axis; a parameter of shape {leaf.shape}"
@@ -86,7 +87,7 @@ def _identities(leaf: Array) -> tuple[Float[Array, "axis axis"], ...]:
     return tuple(jnp.eye(size, dtype=leaf.dtype) for size in leaf.shape)
 
 
-def _bend(grad: Array, matrices: tuple[Float[Array, "axis axis"], ...]) -> Array:
+def _bend(grad: Array, matrices: tuple[Float[Array, "_ _"], ...]) -> Array:
     for axis, matrix in enumerate(matrices):
         grad = jnp.moveaxis(jnp.tensordot(matrix, grad, axes=(1, axis)), 0, axis)
     return grad

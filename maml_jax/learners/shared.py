@@ -1,5 +1,6 @@
 """What several learners need: adaptation by gradient descent, and what all tell of themselves."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -109,8 +110,9 @@ def by_descent(
     if steps < 0:
         raise ValueError(f"inner_steps must not be negative, got {steps}")
     require_mode(gradient)
-    default_steps, learned = steps, isinstance(optimizer, LearnedOptimizer)
-    transform = optimizer.transform if learned else optimizer
+    default_steps = steps
+    learned = optimizer if isinstance(optimizer, LearnedOptimizer) else None
+    transform = optimizer if learned is None else learned.transform
 
     def objective(changing: Params, context: Any) -> Scalar:
         support, resting = context
@@ -122,19 +124,19 @@ def by_descent(
 
     def problem(meta_params: Params, support: Batch, steps: int) -> tuple:
         """Lay out the arguments of `descend`."""
-        start, settings = meta_params if learned else (meta_params, None)
+        start, settings = (meta_params, None) if learned is None else meta_params
         changing, resting = parts.split(start)
         return objective, transform, changing, (support, resting), steps, settings
 
     def join(changing: Params, meta_params: Params) -> Params:
-        start = meta_params.start if learned else meta_params
+        start = meta_params if learned is None else meta_params.start
         return parts.join(changing, parts.split(start)[1])
 
     def init(key, x, /) -> Params:
         start = parts.init(key, x)
-        if not learned:
+        if learned is None:
             return start
-        settings = optimizer.init(jax.random.fold_in(key, 1), parts.split(start)[0])
+        settings = learned.init(jax.random.fold_in(key, 1), parts.split(start)[0])
         return MetaParams(start, settings)
 
     # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
@@ -184,7 +186,8 @@ def rows_of(features: ModelLike, theta: Params, rows: Any) -> Any:
     phi = jnp.concatenate([phi, jnp.ones_like(phi[:, :1])], axis=1)
     if not isinstance(rows, Batch):
         return phi
-    return phi, rows.y.reshape(phi.shape[0], -1).astype(phi.dtype)
+    targets = math.prod(rows.y.shape[1:])  # -1 would not do for an empty support set
+    return phi, rows.y.reshape(phi.shape[0], targets).astype(phi.dtype)
 
 
 def class_numbers(y: Array) -> Int[Array, " n"]:

@@ -20,7 +20,9 @@ class _Implicit(NamedTuple):
     damping: float
     scale: float
 
-    def __call__(self, objective, optimizer, params, context, steps, settings=None, /):
+    def __call__(
+        self, objective, optimizer, params, context, steps, settings=None, /
+    ) -> tuple[Params, Any]:
         inputs = reverse_only((params, context, settings), "implicit()")
         return _descend(self, objective, optimizer, steps, *inputs)
 

@@ -95,16 +95,17 @@ def learned_rates(
         rates = jax.random.uniform(key, shape, dtype, minval=low, maxval=high)
         return jnp.log(rates) if positive else rates
 
-    def update(grads, state, params=None, *, settings, **extra):
-        del params, extra
+    def update(updates, state, params=None, **extra):
+        del params
+        settings = extra["settings"]
         if steps is not None:
             now = jnp.minimum(state.count, steps - 1)
             settings = jax.tree.map(lambda leaf: leaf[now], settings)
             state = _Counter(state.count + 1)
         rates = jax.tree.map(jnp.exp, settings) if positive else settings
         if per == "all":
-            return jax.tree.map(lambda g: -rates.astype(g.dtype) * g, grads), state
-        return jax.tree.map(lambda r, g: -r.astype(g.dtype) * g, rates, grads), state
+            return jax.tree.map(lambda g: -rates.astype(g.dtype) * g, updates), state
+        return jax.tree.map(lambda r, g: -r.astype(g.dtype) * g, rates, updates), state
 
     def no_state(params):
         del params

@@ -51,7 +51,7 @@ def huber(delta: float = 1.0) -> LossFn:
         raise ValueError(f"delta must be positive, got {delta}")
 
     def loss(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
-        return 2 * jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta))
+        return 2 * jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta=delta))
 
     return loss
 

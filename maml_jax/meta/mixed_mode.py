@@ -15,7 +15,9 @@ from maml_jax.meta.types import Params
 
 
 class _MixedMode(NamedTuple):
-    def __call__(self, objective, optimizer, params, context, steps, settings=None, /):
+    def __call__(
+        self, objective, optimizer, params, context, steps, settings=None, /
+    ) -> tuple[Params, Any]:
         inputs = reverse_only((params, context, settings), "mixed_mode()")
         return _descend(objective, optimizer, steps, *inputs)
 

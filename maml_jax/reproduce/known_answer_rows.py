@@ -69,7 +69,7 @@ def cosine(steps: int) -> optax.GradientTransformation:
 
 
 def _steps() -> dict[float, int]:
-    return {1.0: 4_000, 0.1: 4_000, 0.02: 4_000}
+    return {1.0: 2_000, 0.1: 4_000, 0.02: 4_000}
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,8 @@ ALL_PARTS: tuple[Part, ...] = ("learners", "activations", "worlds")
 FEATURES = 16
 """Outputs of a feature network under a head in closed form, or of an embedding."""
 
-SHORT = {1.0: 1_500, 0.1: 1_500, 0.02: 1_500}
+SHORT = {1.0: 1_000, 0.1: 1_500, 0.02: 1_500}
 """For learners whose meta-steps take longest."""
-
-LONG = {1.0: 4_000, 0.1: 6_000, 0.02: 8_000}
 
 ROWS = (
     KnownAnswerRow(
@@ -136,10 +134,9 @@ ROWS = (
         "alpaca",
         "Bayesian head",
         lambda network: alpaca(network(FEATURES)),
-        steps=LONG,
         parts=ALL_PARTS,
     ),
-    KnownAnswerRow("ridge", "ridge head", lambda network: ridge(network(FEATURES)), steps=LONG),
+    KnownAnswerRow("ridge", "ridge head", lambda network: ridge(network(FEATURES))),
     KnownAnswerRow("maml++", "MAML++", lambda network: maml_plus_plus(network(1)), steps=SHORT),
     KnownAnswerRow("imaml", "iMAML", lambda network: imaml(network(1)), steps=SHORT),
     KnownAnswerRow(
@@ -148,19 +145,19 @@ ROWS = (
     KnownAnswerRow("reptile", "Reptile", lambda network: reptile(network(1))),
     KnownAnswerRow("cavia", "CAVIA", lambda network: cavia(network(1)), steps=SHORT),
     KnownAnswerRow(
-        "matching", "Matching, regression", lambda network: matching(network(FEATURES)), steps=LONG
+        "matching",
+        "Matching, regression",
+        lambda network: matching(network(FEATURES)),
     ),
     KnownAnswerRow(
         "matching-direction",
         "Matching, direction",
         lambda network: direction(matching(network(FEATURES), classes=len(CLASSES))),
-        steps=LONG,
     ),
     KnownAnswerRow(
         "prototypes",
         "Prototypes, direction",
         lambda network: direction(prototypes(network(FEATURES), classes=len(CLASSES))),
-        steps=LONG,
     ),
     KnownAnswerRow(
         "joint", "joint training", lambda network: joint_training(network(1)), steps=SHORT

@@ -15,7 +15,7 @@ from maml_jax import MetaLearner
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
 from maml_jax.experiment.config import ModelConfig
-from maml_jax.experiment.learn import network
+from maml_jax.experiment.methods import network
 
 
 class Losses(NamedTuple):

@@ -1,0 +1,134 @@
+"""The methods that settings can name, and the learners that they stand for."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from maml_jax.experiment.config import LearnerConfig, ModelConfig
+from maml_jax.learners import (
+    alpaca,
+    anil,
+    cavia,
+    direction,
+    imaml,
+    joint_training,
+    maml,
+    maml_plus_plus,
+    matching,
+    meta_curvature,
+    meta_sgd,
+    prototypes,
+    reptile,
+    ridge,
+)
+from maml_jax.learners.direction import CLASSES
+from maml_jax.learners.maml import INNER_LEARNING_RATE
+from maml_jax.meta import GradientMode, MetaLearner, Model, exact, first_order, learned_rates
+from maml_jax.models import gru, in_precision, mlp, temporal_convolution, transformer
+
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+}
+
+_MOMENTUM = 0.9
+
+
+class Method(NamedTuple):
+    """How settings become a learner.
+
+    Attributes:
+        make: takes what makes the network with so many outputs, and the settings.
+        takes_steps: whether it adapts by steps, of which there may be none.
+    """
+
+    make: Callable[[Callable[[int], Model], LearnerConfig], MetaLearner]
+    takes_steps: bool = True
+
+
+def network(settings: ModelConfig, outputs: int = 1) -> Model:
+    """Return the network that the settings describe, with so many outputs."""
+    hidden, activation = settings.hidden, ACTIVATIONS[settings.activation]
+    if settings.kind == "gru":
+        model = gru(hidden, outputs)
+    elif settings.kind == "temporal_convolution":
+        model = temporal_convolution(hidden, outputs=outputs, activation=activation)
+    elif settings.kind == "transformer":
+        model = transformer(hidden[0], layers=len(hidden), outputs=outputs, activation=activation)
+    else:
+        model = mlp((*hidden, outputs), activation=activation)
+    return in_precision(model, settings.precision)
+
+
+def learner_of(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
+    """Make the learner of a method."""
+    return METHODS[method].make(lambda outputs: network(model, outputs), settings)
+
+
+def _given(**arguments) -> dict:
+    """Return the arguments that the settings name; the others stay at the learner's defaults."""
+    return {key: value for key, value in arguments.items() if value is not None}
+
+
+def _descent(settings: LearnerConfig) -> dict:
+    """Return the arguments of an inner loop with an optimizer of the settings' choice."""
+    optimizer = None
+    if settings.inner_optimizer is not None or settings.inner_learning_rate is not None:
+        rate = settings.inner_learning_rate or INNER_LEARNING_RATE
+        if settings.inner_optimizer == "learned":
+            optimizer = learned_rates(rate)
+        elif settings.inner_optimizer == "adam":
+            optimizer = optax.adam(rate, eps_root=1e-8)
+        else:
+            momentum = _MOMENTUM if settings.inner_optimizer == "momentum" else None
+            optimizer = optax.sgd(rate, momentum=momentum)
+    return _given(inner_optimizer=optimizer, inner_steps=settings.inner_steps)
+
+
+def _rated(settings: LearnerConfig, name: str) -> dict:
+    """Return the arguments of an inner loop whose learner makes the optimizer from a rate."""
+    return _given(
+        **{name: settings.inner_learning_rate, "inner_steps": settings.inner_steps},
+        gradient=_exact(settings),
+    )
+
+
+def _exact(settings: LearnerConfig) -> GradientMode:
+    return exact(remat=None if settings.remat == "auto" else settings.remat)
+
+
+def _classifier(make: Callable[..., MetaLearner]) -> Method:
+    """Let a classifier learn the direction of returns."""
+    return Method(
+        lambda network, s: direction(make(network(s.features), classes=len(CLASSES))), False
+    )
+
+
+METHODS: dict[str, Method] = {
+    "maml": Method(lambda network, s: maml(network(1), gradient=_exact(s), **_descent(s))),
+    "fomaml": Method(lambda network, s: maml(network(1), gradient=first_order(), **_descent(s))),
+    "reptile": Method(lambda network, s: reptile(network(1), **_descent(s))),
+    "anil": Method(lambda network, s: anil(network(1), gradient=_exact(s), **_descent(s))),
+    "meta_sgd": Method(lambda network, s: meta_sgd(network(1), **_rated(s, "initial_rate"))),
+    "maml_plus_plus": Method(
+        lambda network, s: maml_plus_plus(network(1), **_rated(s, "initial_rate"))
+    ),
+    "cavia": Method(lambda network, s: cavia(network(1), gradient=_exact(s), **_descent(s))),
+    "imaml": Method(lambda network, s: imaml(network(1), **_descent(s))),
+    "meta_curvature": Method(
+        lambda network, s: meta_curvature(network(1), **_rated(s, "inner_learning_rate"))
+    ),
+    "ridge": Method(lambda network, s: ridge(network(s.features)), False),
+    "alpaca": Method(lambda network, s: alpaca(network(s.features)), False),
+    "matching": Method(lambda network, s: matching(network(s.features)), False),
+    "matching_direction": _classifier(matching),
+    "prototypes": _classifier(prototypes),
+    "joint_training": Method(lambda network, s: joint_training(network(1))),
+}
+"""Methods by their names in settings, the names of their functions where there is one."""
