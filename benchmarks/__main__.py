@@ -19,6 +19,7 @@ BENCHMARKS = {
     "rolling_backtest": "Rolling backtest",
     "limit": "How far from the machine's limit",
     "second_vs_first_order": "Second against first order",
+    "learners": "All learners",
     "deep_inner_loop": "Deep inner loops",
     "scaling": "Scaling",
     "end_to_end": "End to end",
@@ -70,7 +71,7 @@ def section(name: str, record: dict[str, Any]) -> list[str]:
     """Return the part of one benchmark: its targets, its tables, its figure."""
     lines = []
     if record.get("targets"):
-        lines += [*table(record["targets"]), ""]
+        lines += [*harness.markdown(record["targets"]), ""]
     write = {
         "meta_step": _meta_step,
         "rolling_backtest": _rolling,
@@ -80,13 +81,6 @@ def section(name: str, record: dict[str, Any]) -> list[str]:
     if (harness.RESULTS / f"{name}.png").exists():
         lines += ["", f"![{name.replace('_', ' ')}](results/{name}.png)"]
     return lines
-
-
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a Markdown table of rows of equal keys."""
-    columns = [c for c in rows[0] if any(row.get(c) is not None for row in rows)]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return lines + ["| " + " | ".join(_cell(row.get(c)) for c in columns) + " |" for row in rows]
 
 
 def _meta_step(record: dict[str, Any]) -> list[str]:
@@ -102,7 +96,7 @@ def _meta_step(record: dict[str, Any]) -> list[str]:
         compiling = [seconds for seconds in compiling if seconds is not None]
         row["compiling, s"] = max(compiling) if compiling else None
         rows.append(row)
-    return table(rows)
+    return harness.markdown(rows)
 
 
 def _rolling(record: dict[str, Any]) -> list[str]:
@@ -118,17 +112,19 @@ def _rolling(record: dict[str, Any]) -> list[str]:
                 row["both, s"] = compiling + entry["median"]
         rows.append(row)
     keys = {key: None for row in rows for key in row}
-    return table([{key: row.get(key) for key in keys} for row in rows])
+    return harness.markdown([{key: row.get(key) for key in keys} for row in rows])
 
 
 def _limit(record: dict[str, Any]) -> list[str]:
-    lines = table([{"the machine": k, "": v} for k, v in record["rates"].items()])
+    lines = harness.markdown([{"the machine": k, "": v} for k, v in record["rates"].items()])
     for order, job in record["jobs"].items():
         plain = {k: v for k, v in job.items() if not isinstance(v, list | dict)}
-        lines += ["", *table([{order: k, "": v} for k, v in plain.items()])]
+        lines += ["", *harness.markdown([{order: k, "": v} for k, v in plain.items()])]
         lines += [
             "",
-            *table([{"kind of work": k, "% of time": v} for k, v in job["profile"].items()]),
+            *harness.markdown(
+                [{"kind of work": k, "% of time": v} for k, v in job["profile"].items()]
+            ),
         ]
     return lines
 
@@ -139,26 +135,14 @@ def _generic(record: dict[str, Any]) -> list[str]:
         if key in ("machine", "targets"):
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            lines += [*table([_flat(row) for row in value]), ""]
+            lines += [*harness.markdown([_flat(row) for row in value]), ""]
         elif isinstance(value, dict) and _flat(value):
-            lines += [*table([{key: k, "": v} for k, v in _flat(value).items()]), ""]
+            lines += [*harness.markdown([{key: k, "": v} for k, v in _flat(value).items()]), ""]
     return lines[:-1]
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not isinstance(value, list | dict)}
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "**no**"
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else str(round(value) if isinstance(value, float) else value)
-    )
 
 
 def main() -> None:
