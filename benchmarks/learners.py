@@ -44,7 +44,7 @@ METHODS = {
     "meta-sgd": Method("second", ("meta-sgd-10", 1)),
     "maml++": Method("first, then second", ("maml++", 5)),
     "cavia": Method("second, context only", ("cavia-5", 1)),
-    "imaml": Method("implicit", ("imaml", 16)),
+    "imaml": Method("implicit", ("imaml", 32)),
     "meta-curvature": Method("second", ("meta-curvature", 1)),
     "ridge": Method("first, through a solution", ("ridge", None)),
     "alpaca": Method("first, through a solution", ("alpaca", None)),

@@ -11,7 +11,9 @@ from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
 
-INNER_LEARNING_RATE = 1.0
+INNER_LEARNING_RATE = 0.3
+CONTEXT = 8
+START = 1.0
 
 
 class InContext(NamedTuple):
@@ -29,7 +31,8 @@ class InContext(NamedTuple):
 def cavia(
     model: ModelLike,
     *,
-    context: int = 5,
+    context: int = CONTEXT,
+    start: float = START,
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
@@ -38,7 +41,7 @@ def cavia(
     r"""Make the CAVIA learner.
 
     $$\phi' = \phi_0 - \alpha\nabla_\phi L^{support}(\phi_0, \theta) \text{ (repeated)}, \qquad
-      \phi_0 = 0$$
+      \phi_0 = \text{start}$$
 
     The meta-parameters are the network $\theta$, whose input is $(x, \phi)$: context parameters are
     appended to the features of every row (and of every bar of a sequence). The adapted parameters
@@ -47,7 +50,11 @@ def cavia(
     Args:
         model: `(init, apply)`; it sees `context` features more than the task has.
         context: how many context parameters there are.
-        inner_optimizer: default `optax.sgd(1.0)`: the network learns to fit the rate.
+        start: value that all of them begin with, 0 in the paper. It acts as random biases do, and
+            without these a network of an odd activation such as tanh has derivatives in the context
+            that are even in x: no odd signal is seen in them, and at the noise of markets
+            meta-training does not leave that start.
+        inner_optimizer: default `optax.sgd(0.3)` (in the paper 1.0).
         inner_steps: steps of adaptation.
         gradient: how to differentiate through adaptation; default `exact()`.
         loss: compares outputs with targets.
@@ -77,7 +84,7 @@ def cavia(
         return network.init(key, beside(x, jnp.zeros(context)))
 
     return by_descent(
-        Parts(init, lambda theta: (jnp.zeros(context), theta), InContext, predict),
+        Parts(init, lambda theta: (jnp.full(context, start), theta), InContext, predict),
         optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
         steps=inner_steps,
         gradient=exact() if gradient is None else gradient,

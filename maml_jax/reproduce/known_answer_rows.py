@@ -115,7 +115,7 @@ ALL_PARTS: tuple[Part, ...] = ("learners", "activations", "worlds")
 FEATURES = 16
 """Outputs of a feature network under a head in closed form, or of an embedding."""
 
-SHORT = {1.0: 1_000, 0.1: 1_500, 0.02: 1_500}
+SHORT = {1.0: 1_000, 0.1: 1_000, 0.02: 1_000}
 """For learners whose meta-steps take longest."""
 
 ROWS = (

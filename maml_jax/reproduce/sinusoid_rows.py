@@ -184,7 +184,11 @@ ROWS = (
             key=f"cavia-{size}",
             name=f"CAVIA, {size}",
             learner=lambda size=size: cavia(
-                usual_network(), context=size, inner_optimizer=optax.sgd(1.0), inner_steps=1
+                usual_network(),
+                context=size,
+                start=0.0,
+                inner_optimizer=optax.sgd(1.0),
+                inner_steps=1,
             ),
             inner_lr="1.0",
             meta_steps=50_000,
@@ -218,10 +222,11 @@ ROWS = (
     SinusoidRow(
         key="anil",
         name="ANIL",
-        learner=lambda: anil(usual_network(), inner_steps=5),
+        learner=lambda: anil(smooth_network(), inner_optimizer=learned_rates(0.02)),
         inner_lr="learned",
         meta_steps=SHORT,
-        details=f"{USUAL}; 5 inner steps of the last layer",
+        details="1-40-40-1 tanh; 5 inner steps of the last layer",
+        max_grad_norm=1.0,
         seeds=1,
     ),
     SinusoidRow(
@@ -241,14 +246,14 @@ ROWS = (
         key="imaml",
         name="iMAML",
         learner=lambda: imaml(
-            usual_network(), proximal=0.5, inner_optimizer=optax.sgd(0.02), inner_steps=16
+            smooth_network(), proximal=0.5, inner_optimizer=optax.sgd(0.02), inner_steps=32
         ),
         inner_lr="0.02",
         meta_steps=SHORT,
-        details=f"{USUAL}; proximal 0.5, 16 inner steps, 5 conjugate gradients",
-        max_grad_norm=10.0,
+        details="1-40-40-1 tanh; proximal 0.5, 32 inner steps, 5 conjugate gradients",
+        max_grad_norm=1.0,
         seeds=1,
-        evaluated=(0, 1, 2, 5, 10, 16),
+        evaluated=(0, 1, 2, 5, 10, 32),
     ),
     SinusoidRow(
         key="meta-curvature",
