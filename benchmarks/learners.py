@@ -20,6 +20,9 @@ from maml_jax import MetaLearner, maml_plus_plus
 from maml_jax.reproduce.known_answer_rows import ROWS, network
 
 TASKS = 64
+SHOWN_STEPS = (1, 5, 10)
+"""Adaptation steps after which the error in sinusoid regression is shown."""
+
 REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduced"
 """What `maml-jax reproduce` found, and where the comparison goes."""
 
@@ -29,31 +32,31 @@ class Method(NamedTuple):
 
     Attributes:
         order: of the derivatives that its meta-gradient takes.
-        sinusoid: its row in sinusoid regression, and after how many steps it is judged there.
+        sinusoid: its row in sinusoid regression.
     """
 
     order: str
-    sinusoid: tuple[str, int | None] | None = None
+    sinusoid: str | None = None
 
 
 METHODS = {
-    "maml": Method("second", ("maml-0.01", 1)),
-    "fomaml": Method("first", ("fomaml", 10)),
-    "reptile": Method("first, no query", ("reptile", 32)),
-    "anil": Method("second, head only", ("anil", 5)),
-    "meta-sgd": Method("second", ("meta-sgd-10", 1)),
-    "maml++": Method("first, then second", ("maml++", 5)),
-    "cavia": Method("second, context only", ("cavia-5", 1)),
-    "imaml": Method("implicit", ("imaml", 32)),
-    "meta-curvature": Method("second", ("meta-curvature", 1)),
-    "ridge": Method("first, through a solution", ("ridge", None)),
-    "alpaca": Method("first, through a solution", ("alpaca", None)),
-    "matching": Method("first", ("matching", None)),
+    "maml": Method("second", "maml-0.01"),
+    "fomaml": Method("first", "fomaml"),
+    "reptile": Method("first, no query", "reptile"),
+    "anil": Method("second, head only", "anil"),
+    "meta-sgd": Method("second", "meta-sgd-10"),
+    "maml++": Method("first, then second", "maml++"),
+    "cavia": Method("second, context only", "cavia-5"),
+    "imaml": Method("implicit", "imaml"),
+    "meta-curvature": Method("second", "meta-curvature"),
+    "ridge": Method("first, through a solution", "ridge"),
+    "alpaca": Method("first, through a solution", "alpaca"),
+    "matching": Method("first", "matching"),
     "matching-direction": Method("first"),
     "prototypes": Method("first"),
-    "joint": Method("first, no adaptation", ("joint", 0)),
-    "joint-tuned": Method("first, no adaptation", ("joint", 10)),
-    "scratch": Method("none", ("scratch", 100)),
+    "joint": Method("first, no adaptation", "joint"),
+    "joint-tuned": Method("first, no adaptation", "joint"),
+    "scratch": Method("none", "scratch"),
 }
 """By their keys in the market with a known answer, in the order of the table."""
 
@@ -105,10 +108,11 @@ def with_skill(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     joined = []
     for row in rows:
         row = dict(row)
-        key, steps = METHODS[row["key"]].sinusoid or (None, None)
-        figures = sinusoid.get(key, {}).get("figures", [])
-        row["sinusoid error"] = next((f["mean"] for f in figures if f["steps"] == steps), None)
-        row["after steps"] = None if row["sinusoid error"] is None or steps is None else steps
+        told = sinusoid.get(METHODS[row["key"]].sinusoid or "", {})
+        errors = {figure["steps"]: figure["mean"] for figure in told.get("figures", [])}
+        # Without steps there is one error, whatever the column.
+        row |= {f"sinusoid, {k} steps": errors.get(None, errors.get(k)) for k in SHOWN_STEPS}
+        row["its meta-steps"] = told.get("protocol", {}).get("meta_steps")
         for cell in market.get(row.pop("key"), []):
             row[f"IC at SNR {cell['world']['snr']:g}, % of best"] = 100 * cell["share"]
         joined.append(row)

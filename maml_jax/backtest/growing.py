@@ -122,7 +122,10 @@ def _walk(learner, keeps_prior, length):
                 return adapted
             updated = learner.update(adapted, batch(row))
             return jax.tree.map(
-                lambda old, new: jnp.where(row[0] >= 0, new, old).astype(old.dtype),
+                # What a learner hands on untouched, such as its features, stays one for all assets.
+                lambda old, new: (
+                    old if new is old else jnp.where(row[0] >= 0, new, old).astype(old.dtype)
+                ),
                 adapted,
                 updated,
             )

@@ -241,8 +241,9 @@ class BacktestConfig(_Section, frozen=True):
     """Adapt at each bar on the last `task.support` complete rows, or on all of them: by methods
     that take in one row after the other."""
     threshold: NotNegative = 0.0
-    """Positions are taken where the prediction, in volatilities over the horizon, exceeds it; 0
-    follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
+    """Positions are taken where the prediction exceeds it, in volatilities over the horizon (of
+    `prototypes` and `matching_direction`: in probability up less down); 0 follows its sign. (A
+    threshold near the usual size of predictions trades more, not less.)"""
     fee: Rate = 0.001
     slippage: Rate = 0.0005
     capital: Positive = 10_000.0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from maml_jax.errors import ConfigError
 from maml_jax.experiment.config import LearnerConfig, ModelConfig
 from maml_jax.learners import (
     alpaca,
@@ -24,8 +25,12 @@ from maml_jax.learners import (
     reptile,
     ridge,
 )
+from maml_jax.learners.anil import INITIAL_RATE as ANIL_RATE
+from maml_jax.learners.cavia import INNER_LEARNING_RATE as CAVIA_RATE
 from maml_jax.learners.direction import CLASSES
-from maml_jax.learners.maml import INNER_LEARNING_RATE
+from maml_jax.learners.imaml import INNER_LEARNING_RATE as IMAML_RATE
+from maml_jax.learners.maml import INNER_LEARNING_RATE as MAML_RATE
+from maml_jax.learners.reptile import INNER_LEARNING_RATE as REPTILE_RATE
 from maml_jax.meta import GradientMode, MetaLearner, Model, exact, first_order, learned_rates
 from maml_jax.models import gru, in_precision, mlp, temporal_convolution, transformer
 
@@ -67,8 +72,15 @@ def network(settings: ModelConfig, outputs: int = 1) -> Model:
 
 
 def learner_of(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLearner:
-    """Make the learner of a method."""
-    return METHODS[method].make(lambda outputs: network(model, outputs), settings)
+    """Make the learner of a method.
+
+    Raises:
+        ConfigError: if the method cannot be made with these settings.
+    """
+    try:
+        return METHODS[method].make(lambda outputs: network(model, outputs), settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"section 'learner', method {method}: {error}") from error
 
 
 def _given(**arguments) -> dict:
@@ -76,18 +88,18 @@ def _given(**arguments) -> dict:
     return {key: value for key, value in arguments.items() if value is not None}
 
 
-def _descent(settings: LearnerConfig) -> dict:
-    """Return the arguments of an inner loop with an optimizer of the settings' choice."""
+def _descent(settings: LearnerConfig, usual_rate: float, usual_kind: str = "sgd") -> dict:
+    """Return the arguments of an inner loop; what the settings leave open is as usual."""
     optimizer = None
     if settings.inner_optimizer is not None or settings.inner_learning_rate is not None:
-        rate = settings.inner_learning_rate or INNER_LEARNING_RATE
-        if settings.inner_optimizer == "learned":
+        kind = settings.inner_optimizer or usual_kind
+        rate = settings.inner_learning_rate or usual_rate
+        if kind == "learned":
             optimizer = learned_rates(rate)
-        elif settings.inner_optimizer == "adam":
+        elif kind == "adam":
             optimizer = optax.adam(rate, eps_root=1e-8)
         else:
-            momentum = _MOMENTUM if settings.inner_optimizer == "momentum" else None
-            optimizer = optax.sgd(rate, momentum=momentum)
+            optimizer = optax.sgd(rate, momentum=_MOMENTUM if kind == "momentum" else None)
     return _given(inner_optimizer=optimizer, inner_steps=settings.inner_steps)
 
 
@@ -111,16 +123,24 @@ def _classifier(make: Callable[..., MetaLearner]) -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "maml": Method(lambda network, s: maml(network(1), gradient=_exact(s), **_descent(s))),
-    "fomaml": Method(lambda network, s: maml(network(1), gradient=first_order(), **_descent(s))),
-    "reptile": Method(lambda network, s: reptile(network(1), **_descent(s))),
-    "anil": Method(lambda network, s: anil(network(1), gradient=_exact(s), **_descent(s))),
+    "maml": Method(
+        lambda network, s: maml(network(1), gradient=_exact(s), **_descent(s, MAML_RATE))
+    ),
+    "fomaml": Method(
+        lambda network, s: maml(network(1), gradient=first_order(), **_descent(s, MAML_RATE))
+    ),
+    "reptile": Method(lambda network, s: reptile(network(1), **_descent(s, REPTILE_RATE))),
+    "anil": Method(
+        lambda network, s: anil(network(1), gradient=_exact(s), **_descent(s, ANIL_RATE, "learned"))
+    ),
     "meta_sgd": Method(lambda network, s: meta_sgd(network(1), **_rated(s, "initial_rate"))),
     "maml_plus_plus": Method(
         lambda network, s: maml_plus_plus(network(1), **_rated(s, "initial_rate"))
     ),
-    "cavia": Method(lambda network, s: cavia(network(1), gradient=_exact(s), **_descent(s))),
-    "imaml": Method(lambda network, s: imaml(network(1), **_descent(s))),
+    "cavia": Method(
+        lambda network, s: cavia(network(1), gradient=_exact(s), **_descent(s, CAVIA_RATE))
+    ),
+    "imaml": Method(lambda network, s: imaml(network(1), **_descent(s, IMAML_RATE))),
     "meta_curvature": Method(
         lambda network, s: meta_curvature(network(1), **_rated(s, "inner_learning_rate"))
     ),

@@ -113,7 +113,7 @@ def backtest(
     config = _named(load_config(result.config, overrides), bars)
     _require_untouched(result.config, config)
     _require_devices(config)
-    _require_updates(config)
+    _require_methods(config)
     frames = load_bars(config, bars)
     if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
         data = config.data.model_copy(update={"test_assets": None})
@@ -136,7 +136,7 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _named(load_config(config, overrides), bars)
     _require_devices(settings)
-    _require_updates(settings)
+    _require_methods(settings)
     with stage("reading and preparing bars"):
         prepared = prepare(settings, load_bars(settings, bars))
     interval = bar_interval(next(iter(prepared.bars.values())))
@@ -198,12 +198,11 @@ def _require_untouched(before: Config, after: Config) -> None:
             )
 
 
-def _require_updates(config: Config) -> None:
-    """Refuse growing windows for methods that cannot take in one row after the other."""
-    if config.backtest.window != "growing":
-        return
-    without = [m for m in config.learner.methods if make_learner(config, m).update is None]
-    if without:
+def _require_methods(config: Config) -> None:
+    """Make every method's learner once, and refuse growing windows for those without `update`."""
+    learners = {method: make_learner(config, method) for method in config.learner.methods}
+    without = [method for method, learner in learners.items() if learner.update is None]
+    if without and config.backtest.window == "growing":
         raise ConfigError(
             f"key 'backtest.window': growing windows need methods that take in one row after the "
             f"other, and {', '.join(without)} of 'learner.methods' cannot; use \"rolling\""

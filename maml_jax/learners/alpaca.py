@@ -1,14 +1,16 @@
 """A Bayesian linear head on meta-learned features: mean and standard deviation in closed form."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
+from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-from maml_jax.learners.shared import fitted, no_steps, require_plain_params, rows_of
+from maml_jax.errors import ShapeError
+from maml_jax.learners.shared import adaptation_info, no_steps, require_plain_params, rows_of
 from maml_jax.meta.losses import gaussian_likelihood
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
 
@@ -105,8 +107,8 @@ def alpaca(
         return AlpacaParams(
             theta,
             jnp.zeros((width, targets)),
-            0.5 * jnp.log(prior_precision) * jnp.eye(width),
-            jnp.full(targets, jnp.log(noise) / 10),
+            0.5 * math.log(prior_precision) * jnp.eye(width),
+            jnp.full(targets, math.log(noise) / 10, jnp.float32),
         )
 
     def prior(params: AlpacaParams) -> Posterior:
@@ -119,6 +121,11 @@ def alpaca(
 
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
         phi, y = rows_of(features, adapted.features, batch)
+        if y.shape[1] != targets:
+            raise ShapeError(
+                f"targets have {y.shape[1]} columns, and the head was made for {targets}: "
+                f"alpaca(..., targets={y.shape[1]})"
+            )
         return adapted._replace(
             precision=adapted.precision + phi.T @ phi,
             information=adapted.information + phi.T @ y,
@@ -131,9 +138,9 @@ def alpaca(
 
     def predict(adapted: Posterior, x, /) -> Prediction:
         phi = rows_of(features, adapted.features, x)
-        lower, _ = cho_factor(adapted.precision, lower=True)
-        mean = phi @ cho_solve((lower, True), adapted.information)
-        doubt = jnp.sum(jnp.square(solve_triangular(lower, phi.T, lower=True)), axis=0)
+        covariance = _inverse(adapted.precision)
+        mean = phi @ (covariance @ adapted.information)
+        doubt = jnp.sum((phi @ covariance) * phi, axis=1)
         std = jnp.sqrt(1 + doubt)[:, None] * jnp.exp(adapted.log_noise)
         return Prediction(mean, std.astype(mean.dtype))
 
@@ -142,6 +149,18 @@ def alpaca(
         before = prior(meta_params)
         adapted = update(before, task.support)
         query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, fitted(loss, predict, before, adapted, task.support)
+        return query_loss, adaptation_info(loss, predict, before, adapted, task.support)
 
     return MetaLearner(init, adapt, predict, meta_loss, update)
+
+
+@jax.custom_jvp
+def _inverse(precision: Float[Array, "feature feature"]) -> Float[Array, "feature feature"]:
+    """Invert a positive definite matrix; its derivative is two products, no factorisation."""
+    return cho_solve(cho_factor(precision), jnp.eye(len(precision), dtype=precision.dtype))
+
+
+@_inverse.defjvp
+def _inverse_derivative(primals, tangents):
+    inverse = _inverse(*primals)
+    return inverse, -inverse @ tangents[0] @ inverse

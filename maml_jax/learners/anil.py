@@ -41,8 +41,8 @@ def anil(
     Args:
         model: `(init, apply)`.
         adapts: says which leaves adapt, from their path such as `"layers.2.kernel"`. Default: the
-            last layer, that is the leaves beside the one named `head`, `out` or `output`, or beside
-            the last one in natural order.
+            layer named `head`, `out` or `output`, or the last one where all layers have one name
+            and numbers.
         inner_optimizer: default `learned_rates(0.01)`, one rate for each leaf that adapts.
         inner_steps: steps of adaptation.
         gradient: how to differentiate through adaptation; default `exact()`.
@@ -52,7 +52,8 @@ def anil(
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
 
     Raises:
-        ShapeError: if no leaf adapts; the message lists the paths.
+        ShapeError: from `init`, if no leaf adapts, or the last layer cannot be told from the names;
+            the message lists the paths.
 
     Reference:
         Raghu, Raghu, Bengio, Vinyals (2020), Rapid Learning or Feature Reuse?, arXiv:1909.09157.
@@ -87,8 +88,14 @@ def anil(
         )
 
     network = whole_network(model)
+
+    def init(key, x, /) -> Params:
+        theta = network.init(key, x)
+        chosen(theta)
+        return theta
+
     return by_descent(
-        Parts(network.init, split, join, network.predict),
+        Parts(init, split, join, network.predict),
         optimizer=learned_rates(INITIAL_RATE) if inner_optimizer is None else inner_optimizer,
         steps=inner_steps,
         gradient=exact() if gradient is None else gradient,
@@ -105,12 +112,26 @@ def paths_of(params: Params) -> list[str]:
 
 
 def is_last_layer(params: Params) -> Callable[[str], bool]:
-    """Return the predicate that picks the leaves of a network's last layer by their path."""
+    """Return the predicate that picks the leaves of a network's last layer by their path.
+
+    Raises:
+        ShapeError: if layers of several kinds stand side by side, none of them called a head: the
+            order of their names would not be the order in which they are computed.
+    """
     paths = paths_of(params)
-    heads = [path for path in paths if re.search(r"(^|\.)(head|out|output)(\.|$)", path)]
-    last = max(heads or paths, key=_natural)
-    layer, dot, _ = last.rpartition(".")
-    return lambda path: path == last or path.startswith(layer + dot) and bool(dot)
+    layers = {path: path.rpartition(".")[0] for path in paths}
+    heads = [path for path in paths if re.match(r"(params\.)?(head|out|output)(\.|$)", path)]
+    if heads:
+        return lambda path: path in heads
+    kinds = {re.sub(r"\d+$", "", layer) for layer in layers.values()}
+    if len(kinds) > 1 or ("" in layers.values() and len(paths) > 1):
+        raise ShapeError(
+            "which layer is the last cannot be told from the names of the parameters; say which "
+            f'adapt, as in adapts=lambda path: path.startswith("head"); there are '
+            f"{', '.join(paths)}"
+        )
+    last = max(layers.values(), key=_natural)
+    return lambda path: layers[path] == last
 
 
 def _natural(path: str) -> list:

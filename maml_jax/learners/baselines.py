@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.learners.shared import by_descent, fitted, whole_network
+from maml_jax.learners.shared import (
+    InnerOptimizer,
+    adaptation_info,
+    by_descent,
+    require_fixed,
+    whole_network,
+)
 from maml_jax.meta.gradients import first_order
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params, Task
@@ -17,7 +23,7 @@ FINE_TUNING_LEARNING_RATE = 0.005
 def from_scratch(
     model: ModelLike,
     *,
-    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = SCRATCH_STEPS,
     loss: LossFn = squared_error,
 ) -> MetaLearner:
@@ -36,11 +42,14 @@ def from_scratch(
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
 
     Raises:
+        TypeError: if `inner_optimizer` is a learned one.
         ValueError: if `inner_steps` is negative.
     """
+    optimizer = optax.adam(SCRATCH_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
+    require_fixed("from_scratch", optimizer)
     learner = by_descent(
         whole_network(model),
-        optimizer=optax.adam(SCRATCH_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
+        optimizer=optimizer,
         steps=inner_steps,
         gradient=first_order(),
         loss=loss,
@@ -56,7 +65,7 @@ def joint_training(
     model: ModelLike,
     *,
     fine_tuning_steps: int = 0,
-    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_optimizer: InnerOptimizer | None = None,
     loss: LossFn = squared_error,
 ) -> MetaLearner:
     r"""Make the baseline of one network trained on all tasks together.
@@ -76,12 +85,14 @@ def joint_training(
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
 
     Raises:
+        TypeError: if `inner_optimizer` is a learned one.
         ValueError: if `fine_tuning_steps` is negative.
     """
-    rate = FINE_TUNING_LEARNING_RATE
+    optimizer = optax.sgd(FINE_TUNING_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
+    require_fixed("joint_training", optimizer)
     learner = by_descent(
         whole_network(model),
-        optimizer=optax.sgd(rate) if inner_optimizer is None else inner_optimizer,
+        optimizer=optimizer,
         steps=fine_tuning_steps,
         gradient=first_order(),
         loss=loss,
@@ -94,6 +105,6 @@ def joint_training(
         adapted = jax.lax.stop_gradient(meta_params)
         if fine_tuning_steps:
             adapted = learner.adapt(adapted, task.support)
-        return value, fitted(loss, model.apply, meta_params, adapted, task.support)
+        return value, adaptation_info(loss, model.apply, meta_params, adapted, task.support)
 
     return learner._replace(loss=meta_loss)

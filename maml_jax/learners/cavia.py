@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.learners.shared import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
+from maml_jax.meta.floating import is_floating
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
@@ -74,6 +75,8 @@ def cavia(
     network = whole_network(model)
 
     def beside(x, phi):
+        if not is_floating(x):
+            x = x.astype(phi.dtype)
         shape = (*x.shape[:-1], context)
         return jnp.concatenate([x, jnp.broadcast_to(phi.astype(x.dtype), shape)], axis=-1)
 
@@ -84,7 +87,13 @@ def cavia(
         return network.init(key, beside(x, jnp.zeros(context)))
 
     return by_descent(
-        Parts(init, lambda theta: (jnp.full(context, start), theta), InContext, predict),
+        Parts(
+            init,
+            lambda theta: (jnp.full(context, start), theta),
+            InContext,
+            predict,
+            learned_start=False,
+        ),
         optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
         steps=inner_steps,
         gradient=exact() if gradient is None else gradient,

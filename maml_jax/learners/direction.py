@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from maml_jax.errors import ShapeError
 from maml_jax.meta.types import Batch, MetaLearner, Params, Task
 
 THRESHOLD = 0.4
@@ -32,6 +33,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         are the classifier's.
 
     Raises:
+        ShapeError: from `predict`, if the classifier has other than three classes.
         ValueError: if the threshold is not positive.
     """
     if not threshold > 0:
@@ -46,7 +48,13 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         return classifier.adapt(meta_params, classified(support, support), steps=steps)
 
     def predict(adapted: Params, x, /) -> Float[Array, "n 1"]:
-        down, _, up = jnp.split(jax.nn.softmax(classifier.predict(adapted, x), axis=-1), 3, axis=-1)
+        logits = classifier.predict(adapted, x)
+        if logits.shape[-1] != len(CLASSES):
+            raise ShapeError(
+                f"direction needs a classifier of {len(CLASSES)} classes, {', '.join(CLASSES)}; "
+                f"this one has {logits.shape[-1]}"
+            )
+        down, _, up = jnp.split(jax.nn.softmax(logits, axis=-1), len(CLASSES), axis=-1)
         return up - down
 
     def meta_loss(meta_params: Params, task: Task, step):

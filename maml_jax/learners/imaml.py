@@ -43,9 +43,9 @@ def imaml(
             that of the loss plus `proximal`.
         inner_steps: steps of adaptation; enough to come close to the minimum.
         iterations: conjugate gradient iterations.
-        damping: $\delta$ of the authors' published code, which solves with
-            $I + H / (\lambda + \delta)$ instead (there $\delta = 10$): steadier where the Hessian
-            has negative curvature, and no longer the gradient. 0: the paper's formula.
+        damping: $\delta$ of the authors' published code, which divides the Hessian by
+            $\lambda + \delta$ instead: steadier where it has negative curvature, and no longer the
+            gradient. 0: the paper's formula.
         gradient: a mode to use instead, such as `exact()` for the derivative of the path.
         loss: compares outputs with targets.
 

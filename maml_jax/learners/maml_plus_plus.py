@@ -13,6 +13,7 @@ from maml_jax.learners.shared import (
     whole_network,
 )
 from maml_jax.meta.gradients import GradientMode, exact, first_order
+from maml_jax.meta.inner_loop import UNROLL
 from maml_jax.meta.learned import learned_rates
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
@@ -87,7 +88,7 @@ def maml_plus_plus(
             return theta, (batch_loss(theta, task.query), before[0])
 
         theta, (query, support) = lax.scan(
-            step, meta_params.start, meta_params.settings, unroll=inner_steps
+            step, meta_params.start, meta_params.settings, unroll=min(inner_steps, UNROLL)
         )
         return query, support[0], batch_loss(theta, task.support)
 

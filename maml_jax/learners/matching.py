@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from maml_jax.learners.shared import (
     AdaptationInfo,
     class_numbers,
+    in_full,
     no_steps,
     require_plain_params,
 )
@@ -135,5 +136,6 @@ def matching(
 
 
 def _of_length_one(points: Float[Array, "row embedding"]) -> Float[Array, "row embedding"]:
+    points = in_full(points)
     # Inside of the root, so that a row of zeros has a derivative.
     return points / jnp.sqrt(jnp.sum(jnp.square(points), axis=-1, keepdims=True) + 1e-12)

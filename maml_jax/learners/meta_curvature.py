@@ -29,8 +29,8 @@ def meta_curvature(
     $$\theta' = \theta - \alpha\,\mathrm{MC}(\nabla_\theta L^{support}(\theta)), \qquad
       \mathrm{MC}(G) = G \times_1 M_{in} \times_2 M_{out}$$
 
-    for a layer's weights $[in, out]$; in general one square matrix for each axis of each leaf
-    (MC1 of the paper), meta-learned from the identity.
+    for a layer's weights $[in, out]$; in general one square matrix for each axis of each leaf,
+    meta-learned from the identity.
 
     Args:
         model: `(init, apply)`.

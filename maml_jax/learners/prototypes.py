@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners.shared import class_numbers, fitted, no_steps, require_plain_params
+from maml_jax.learners.shared import (
+    adaptation_info,
+    class_numbers,
+    in_full,
+    no_steps,
+    require_plain_params,
+)
 from maml_jax.meta.losses import cross_entropy
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
@@ -62,7 +68,7 @@ def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entro
         return require_plain_params(embedding.init(key, x))
 
     def centre(theta: Params, support: Batch) -> Prototypes:
-        points = embedding.apply(theta, support.x)
+        points = in_full(embedding.apply(theta, support.x))
         member = jax.nn.one_hot(class_numbers(support.y), classes, dtype=points.dtype)
         count = member.sum(axis=0)[:, None]
         centres = member.T @ points / jnp.maximum(count, 1)
@@ -74,7 +80,7 @@ def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entro
         return centre(meta_params, support)
 
     def predict(adapted: Prototypes, x, /):
-        points = embedding.apply(adapted.embedding, x)
+        points = in_full(embedding.apply(adapted.embedding, x))
         return -jnp.sum(jnp.square(points[:, None] - adapted.centres), axis=-1)
 
     def meta_loss(meta_params: Params, task: Task, step):
@@ -82,6 +88,6 @@ def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entro
         adapted = centre(meta_params, task.support)
         alike = adapted._replace(centres=jnp.zeros_like(adapted.centres))
         query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, fitted(loss, predict, alike, adapted, task.support)
+        return query_loss, adaptation_info(loss, predict, alike, adapted, task.support)
 
     return MetaLearner(init, adapt, predict, meta_loss)

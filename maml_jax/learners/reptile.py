@@ -7,8 +7,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from maml_jax.learners.shared import INNER_STEPS, fitted, require_plain_params
-from maml_jax.meta.inner_loop import inner_step
+from maml_jax.learners.shared import (
+    INNER_STEPS,
+    InnerOptimizer,
+    adaptation_info,
+    require_fixed,
+    require_plain_params,
+)
+from maml_jax.meta.inner_loop import UNROLL, inner_step
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
@@ -19,7 +25,7 @@ BATCH_SIZE = 10
 def reptile(
     model: ModelLike,
     *,
-    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     batch_size: int | None = BATCH_SIZE,
     loss: LossFn = squared_error,
@@ -51,6 +57,7 @@ def reptile(
         A `MetaLearner` whose `info` is an `AdaptationInfo` (of the support rows).
 
     Raises:
+        TypeError: if `inner_optimizer` is a learned one.
         ValueError: if `inner_steps` is negative, or `batch_size` less than 1.
 
     Reference:
@@ -62,7 +69,9 @@ def reptile(
             f"inner_steps must not be negative and batch_size at least 1, got {inner_steps} and "
             f"{batch_size}"
         )
-    optimizer = optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
+    optimizer = require_fixed(
+        "reptile", optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
+    )
 
     def batch_loss(params: Params, batch: Batch):
         return loss(model.apply(params, batch.x), batch.y)
@@ -80,7 +89,7 @@ def reptile(
             return inner_step(batch_loss, optimizer, batch)(carry, None)
 
         return lax.scan(
-            step, (params, optimizer.init(params)), places, unroll=max(1, min(steps, 5))
+            step, (params, optimizer.init(params)), places, unroll=max(1, min(steps, UNROLL))
         )[0][0]
 
     @partial(jax.jit, static_argnames="steps")
@@ -100,6 +109,6 @@ def reptile(
             )
         )
         value = batch_loss(reached, task.query) + pull
-        return value, fitted(loss, model.apply, start, reached, task.support)
+        return value, adaptation_info(loss, model.apply, start, reached, task.support)
 
     return MetaLearner(init, adapt, model.apply, meta_loss)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-from maml_jax.learners.shared import fitted, no_steps, require_plain_params, rows_of
+from maml_jax.learners.shared import adaptation_info, no_steps, require_plain_params, rows_of
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
@@ -101,6 +101,6 @@ def ridge(
         adapted = fit_head(meta_params, task.support)
         zero = adapted._replace(weights=jnp.zeros_like(adapted.weights))
         query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, fitted(loss, predict, zero, adapted, task.support)
+        return query_loss, adaptation_info(loss, predict, zero, adapted, task.support)
 
     return MetaLearner(init, adapt, predict, meta_loss)

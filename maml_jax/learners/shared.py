@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from maml_jax.errors import ShapeError
+from maml_jax.errors import GradientError, ShapeError
 from maml_jax.meta.gradients import GradientMode, exact, first_order
-from maml_jax.meta.implicit import implicit
+from maml_jax.meta.implicit import Implicit, implicit
 from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.learned import LearnedOptimizer
 from maml_jax.meta.mixed_mode import mixed_mode
@@ -68,6 +68,7 @@ class Parts(NamedTuple):
         join: `(changing, resting) -> adapted`.
         predict: `(adapted, x) -> y_hat`.
         penalty: `(changing, resting) -> scalar`, added to the loss that is descended.
+        learned_start: whether the parameters in which adaptation begins are meta-parameters.
     """
 
     init: InitFn
@@ -75,6 +76,7 @@ class Parts(NamedTuple):
     join: Callable[[Params, Params], Params]
     predict: Callable[[Params, Any], Any]
     penalty: Callable[[Params, Params], Scalar] | None = None
+    learned_start: bool = True
 
 
 def whole_network(model: ModelLike) -> Parts:
@@ -104,6 +106,7 @@ def by_descent(
         loss: compares outputs with targets, on support and query alike.
 
     Raises:
+        GradientError: if `gradient` is implicit, where it would be zero.
         TypeError: if `gradient` is what makes a mode instead of a mode.
         ValueError: if `steps` is negative.
     """
@@ -112,6 +115,8 @@ def by_descent(
     require_mode(gradient)
     default_steps = steps
     learned = optimizer if isinstance(optimizer, LearnedOptimizer) else None
+    if isinstance(gradient, Implicit):
+        _require_dependence(parts, learned)
     transform = optimizer if learned is None else learned.transform
 
     def objective(changing: Params, context: Any) -> Scalar:
@@ -156,7 +161,7 @@ def by_descent(
     return MetaLearner(init, adapt, parts.predict, meta_loss)
 
 
-def fitted(loss: LossFn, predict: Callable, before: Any, after: Any, support: Batch):
+def adaptation_info(loss: LossFn, predict: Callable, before: Any, after: Any, support: Batch):
     """Return the `AdaptationInfo` of what predicts before and after it has seen a support set."""
     return AdaptationInfo(
         *(loss(predict(adapted, support.x), support.y) for adapted in (before, after))
@@ -182,12 +187,17 @@ def rows_of(features: ModelLike, theta: Params, rows: Any) -> Any:
     phi = features.apply(theta, x)
     if phi.ndim != 2:
         raise ShapeError(f"features need the shape [n, features], the network gives {phi.shape}")
-    phi = phi.astype(jnp.promote_types(phi.dtype, jnp.float32))
+    phi = in_full(phi)
     phi = jnp.concatenate([phi, jnp.ones_like(phi[:, :1])], axis=1)
     if not isinstance(rows, Batch):
         return phi
     targets = math.prod(rows.y.shape[1:])  # -1 would not do for an empty support set
     return phi, rows.y.reshape(phi.shape[0], targets).astype(phi.dtype)
+
+
+def in_full(points: Array) -> Array:
+    """Return floating numbers in single precision or better."""
+    return points.astype(jnp.promote_types(points.dtype, jnp.float32))
 
 
 def class_numbers(y: Array) -> Int[Array, " n"]:
@@ -211,6 +221,36 @@ def no_steps(name: str, steps: int | None) -> None:
     """
     if steps is not None:
         raise ValueError(f"{name} fits its support set in closed form: it takes no steps")
+
+
+def require_fixed(name: str, optimizer: InnerOptimizer) -> optax.GradientTransformation:
+    """Return an inner optimizer, unless it is a learned one of which nothing would be learned.
+
+    Raises:
+        TypeError: naming the learner.
+    """
+    if isinstance(optimizer, LearnedOptimizer):
+        raise TypeError(
+            f"{name} does not differentiate through its inner steps, so it learns nothing of a "
+            "learned optimizer: give it an optax transformation, such as optax.sgd(0.005)"
+        )
+    return optimizer
+
+
+def _require_dependence(parts: Parts, learned: LearnedOptimizer | None) -> None:
+    """Refuse implicit gradients of what the minimum does not depend on."""
+    if parts.learned_start and parts.penalty is None:
+        raise GradientError(
+            "implicit() is the derivative of a minimum, which does not depend on where the descent "
+            "began: nothing would be learned of the start. Use imaml, whose objective holds to the "
+            "start, or gradient=exact()"
+        )
+    if learned is not None:
+        raise GradientError(
+            "implicit() is the derivative of a minimum, which does not depend on the optimizer: "
+            "nothing would be learned of it. Use a fixed one, such as optax.sgd(0.01), or "
+            "gradient=exact()"
+        )
 
 
 def require_mode(gradient: GradientMode) -> None:

@@ -47,8 +47,7 @@ class _Exact(NamedTuple):
     remat: Remat | None
 
     def __call__(self, objective, optimizer, params, context, steps, settings=None, /):
-        if settings is None:  # learned settings come with updates that have a derivative
-            require_differentiable(optimizer, params)
+        require_differentiable(optimizer, params, settings)
         remat = self.remat
         if remat is None:
             remat = _remat_for(objective, optimizer, params, context, steps, settings)
@@ -113,7 +112,9 @@ def _remat_for(objective, optimizer, params, context, steps, settings) -> Remat:
     return "nested"
 
 
-def require_differentiable(optimizer: optax.GradientTransformation, params: Params) -> None:
+def require_differentiable(
+    optimizer: optax.GradientTransformation, params: Params, settings: Any = None
+) -> None:
     """Refuse an inner optimizer whose update has no derivative where a gradient entry is zero.
 
     Adam divides by the square root of a running mean of squared gradients. At zero the root has an
@@ -123,13 +124,12 @@ def require_differentiable(optimizer: optax.GradientTransformation, params: Para
     Args:
         optimizer: the inner optimizer.
         params: parameters of the shapes that it will update.
+        settings: what is learned of the optimizer; only the shapes count.
 
     Raises:
         GradientError: if the derivative of a few updates is NaN at a gradient that holds zeros.
     """
-    leaves, structure = jax.tree.flatten(params)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    if _is_nan_at_zero(optimizer, structure, shapes):
+    if _is_nan_at_zero(optimizer, *_shapes(params), *_shapes(settings)):
         raise GradientError(
             "the inner optimizer cannot be differentiated where a gradient entry is zero: the "
             "meta-gradient would be NaN. It holds a square root; if it takes an eps_root, make "
@@ -138,8 +138,13 @@ def require_differentiable(optimizer: optax.GradientTransformation, params: Para
         )
 
 
+def _shapes(tree: Any) -> tuple:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
+
 @lru_cache(maxsize=16)
-def _is_nan_at_zero(optimizer, structure, shapes) -> bool:
+def _is_nan_at_zero(optimizer, structure, shapes, settings_structure, settings_shapes) -> bool:
     optimizer = optax.with_extra_args_support(optimizer)
 
     def half_zero(shape, dtype):
@@ -148,10 +153,14 @@ def _is_nan_at_zero(optimizer, structure, shapes) -> bool:
     with jax.ensure_compile_time_eval():
         params = jax.tree.unflatten(structure, [jnp.zeros(*shape) for shape in shapes])
         grad = jax.tree.unflatten(structure, [half_zero(*shape) for shape in shapes])
+        settings = jax.tree.unflatten(
+            settings_structure, [jnp.zeros(*shape) for shape in settings_shapes]
+        )
+        learned = {} if settings is None else {"settings": settings}
 
         def updates(grad):
             # Line searches ask for the objective; any smooth one shows whether they differentiate.
-            extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm}
+            extra = {"value": jnp.zeros(()), "grad": grad, "value_fn": _squared_norm, **learned}
             state, total = optimizer.init(params), params
             for _ in range(_PROBED_UPDATES):
                 update, state = optimizer.update(grad, state, params, **extra)

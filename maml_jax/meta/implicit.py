@@ -14,7 +14,9 @@ from maml_jax.meta.reverse_only import reverse_only
 from maml_jax.meta.types import Params
 
 
-class _Implicit(NamedTuple):
+class Implicit(NamedTuple):
+    """What `implicit` returns."""
+
     iterations: int
     tolerance: float
     damping: float
@@ -64,12 +66,12 @@ def implicit(
             "implicit needs at least 1 iteration and no negative tolerance or damping, got "
             f"iterations={iterations}, tolerance={tolerance}, damping={damping}"
         )
-    return _Implicit(iterations, tolerance, damping, scale)
+    return Implicit(iterations, tolerance, damping, scale)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _descend(
-    solver: _Implicit,
+    solver: Implicit,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     steps: int,
@@ -96,9 +98,7 @@ def _backward(solver, objective, optimizer, steps, stored, cotangents):
         bent = jax.jvp(lambda p: gradient(p, eta)[0], (adapted,), (direction,))[1]
         return jax.tree.map(lambda b, d: b + solver.damping * d, bent, direction)
 
-    solution, _ = cg(
-        curved, cotangents[0], x0=cotangents[0], tol=solver.tolerance, maxiter=solver.iterations
-    )
+    solution, _ = cg(curved, cotangents[0], tol=solver.tolerance, maxiter=solver.iterations)
     mixed = jax.jvp(lambda p: gradient(p, eta)[1], (adapted,), (solution,))[1]
     eta_bar = jax.tree.map(lambda leaf: -solver.scale * leaf, mixed)
     nothing = jax.tree.map(jnp.zeros_like, (adapted, settings))

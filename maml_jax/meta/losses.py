@@ -20,9 +20,11 @@ def squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
         y: targets, `[n, *targets]`. `[n]` and `[n, 1]` are taken for one another.
 
     Raises:
+        TypeError: if the outputs are a `Prediction`.
         ShapeError: if the shapes differ otherwise. (Broadcasting `[n, 1]` against `[n]` would
             compare every output with every target.)
     """
+    y_hat = _one_number(y_hat)
     return jnp.mean(jnp.square(y_hat - _fitted(y, y_hat.shape)))
 
 
@@ -51,6 +53,7 @@ def huber(delta: float = 1.0) -> LossFn:
         raise ValueError(f"delta must be positive, got {delta}")
 
     def loss(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
+        y_hat = _one_number(y_hat)
         return 2 * jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta=delta))
 
     return loss
@@ -90,6 +93,8 @@ def cross_entropy(logits: Any, y: Any) -> Scalar:
     Raises:
         ShapeError: if the shapes do not fit.
     """
+    if jnp.ndim(_one_number(logits)) != 2:
+        raise ShapeError(f"logits need the shape [n, classes], got {logits.shape}")
     rows, classes = logits.shape
     if jnp.issubdtype(y.dtype, jnp.integer):
         if y.shape not in ((rows,), (rows, 1)):
@@ -101,6 +106,16 @@ def cross_entropy(logits: Any, y: Any) -> Scalar:
             "given by number must be integers"
         )
     return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(logits), axis=-1))
+
+
+def _one_number(y_hat: Any) -> Array:
+    """Return outputs as they are, unless they are means with deviations."""
+    if isinstance(y_hat, Prediction):
+        raise TypeError(
+            "the model predicts means and standard deviations, which this loss does not compare: "
+            "use loss=gaussian_likelihood"
+        )
+    return y_hat
 
 
 def _fitted(y: Array, shape: tuple[int, ...]) -> Array:

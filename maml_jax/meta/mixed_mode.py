@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from maml_jax.meta.floating import cotangent_like, split_floating
+from maml_jax.meta.gradients import require_differentiable
 from maml_jax.meta.inner_loop import UNROLL, Objective, descend, inner_step, update
 from maml_jax.meta.reverse_only import reverse_only
 from maml_jax.meta.types import Params
@@ -18,6 +19,7 @@ class _MixedMode(NamedTuple):
     def __call__(
         self, objective, optimizer, params, context, steps, settings=None, /
     ) -> tuple[Params, Any]:
+        require_differentiable(optimizer, params, settings)
         inputs = reverse_only((params, context, settings), "mixed_mode()")
         return _descend(objective, optimizer, steps, *inputs)
 
@@ -33,9 +35,10 @@ def mixed_mode():
 
     because $H_k$, the Hessian of the support loss, is symmetric; $M_k v$ is what all else that the
     loss depends on, $\eta$, receives. Only the parameters of each step (and the optimizer's state)
-    are stored, so that it pays where support sets are large: with 1,024 rows a tenth of the memory
-    of the plain scan and a fraction of its time. It takes any inner optimizer that `exact` takes,
-    unless that holds traced values (`learned_rates` are no such values). It has no forward-mode
+    are stored, so that it pays where support sets are large and steps many; `exact(remat=True)`
+    stores as little, and which of the two is faster depends on the machine. It takes any inner
+    optimizer that `exact` takes, unless
+    that holds traced values (`learned_rates` are no such values). It has no forward-mode
     derivative: `exact()` has.
 
     (Kemaev et al., 2025, MixFlow-MG, arXiv:2505.00793.)

@@ -53,7 +53,8 @@ def gru(hidden: int | Sequence[int] = 32, outputs: int = 1) -> Model:
     $$n_t = \tanh(W_n x_t + r_t \odot U_n h_{t-1}), \qquad
       h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1}$$
 
-    with biases left out, $h_0 = 0$, and outputs that are linear in the last bar's $h$.
+    with biases left out, $h_0 = 0$, the reset gate behind the product with $U_n$ (as fast libraries
+    have it; the paper has it before), and outputs that are linear in the last bar's $h$.
 
     Args:
         hidden: width of the state; several widths make layers, each of which reads the states of

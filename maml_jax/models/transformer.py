@@ -71,7 +71,7 @@ class Transformer(Reader):
         return self._read(x, _ALL)
 
     def last_state(self, x: jax.Array) -> jax.Array:
-        """Return the same at the last bar, `[n, width]`, for half of the work."""
+        """Return the same at the last bar, `[n, width]`, for less work."""
         return self._read(x, _LAST)[..., 0, :]
 
     def _read(self, x: jax.Array, asked: slice) -> jax.Array:

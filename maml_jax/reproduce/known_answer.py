@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from scipy import stats
 
 from maml_jax.errors import ConfigError
 from maml_jax.meta import MetaLearner, map_tasks
@@ -45,8 +46,8 @@ TITLES = {
 }
 NOTE = (
     "Correlation with the noiseless signal on {rows} rows of {tasks} fresh tasks for each seed, as"
-    " a share of the oracle's on the same tasks; {support} support rows. ± is 1.96 standard"
-    " deviations of the share over seeds, over the root of their number. Seconds: training of one"
+    " a share of the oracle's on the same tasks; {support} support rows. ± is the 95 %"
+    " interval of the mean share over seeds, by Student's t. Seconds: training of one"
     " seed, compilation included, column by column."
 )
 
@@ -220,7 +221,8 @@ def _cell(row: KnownAnswerRow, column: Column, results: list[dict]) -> dict[str,
         for name in ("share", "ic", "oracle_ic", "seconds")
     }
     share, count = values["share"], len(whole)
-    spread = 1.96 * share.std(ddof=1) / count**0.5 if count > 1 else math.nan
+    factor = float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.nan
+    spread = factor * share.std(ddof=1) / count**0.5 if count > 1 else math.nan
     return {
         "world": asdict(column.world),
         "activation": column.activation,

@@ -291,10 +291,10 @@ ROWS = (
     SinusoidRow(
         key="alpaca",
         name="Bayesian head",
-        learner=lambda: alpaca(smooth_network(outputs=40)),
+        learner=lambda: alpaca(smooth_network(outputs=20)),
         inner_lr="-",
         meta_steps=SHORT,
-        details="1-40-40-40 tanh features; learned prior and noise",
+        details="1-40-40-20 tanh features; learned prior and noise",
         outer="Adam 1e-3, cosine to 1e-5",
         optimizer=cosine,
         max_grad_norm=1.0,

@@ -163,11 +163,13 @@ def information_coefficient(
 ) -> Scalar:
     """Correlate predictions with the truth within each task, and average over tasks.
 
-    A constant prediction has no correlation with anything and counts as 0.
+    A constant prediction has no correlation with anything and counts as 0; one that is not finite
+    makes the average NaN.
     """
     a, b = (v - v.mean(axis=1, keepdims=True) for v in (prediction, truth))
     norm = jnp.sqrt(jnp.sum(a**2, axis=1) * jnp.sum(b**2, axis=1))
-    return jnp.mean(jnp.where(norm > 0, jnp.sum(a * b, axis=1) / jnp.where(norm > 0, norm, 1), 0))
+    covariance = jnp.sum(a * b, axis=1)
+    return jnp.mean(jnp.where(norm == 0, 0, covariance / jnp.where(norm == 0, 1, norm)))
 
 
 def signal_variance() -> float:

@@ -1,0 +1,119 @@
+"""What would learn nothing, or something else than was meant, is refused with a way out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from helpers import one_task
+
+from maml_jax import (
+    Batch,
+    LearnedOptimizer,
+    Task,
+    alpaca,
+    anil,
+    cavia,
+    direction,
+    exact,
+    from_scratch,
+    huber,
+    imaml,
+    implicit,
+    joint_training,
+    learned_rates,
+    maml,
+    meta_sgd,
+    mixed_mode,
+    prototypes,
+    reptile,
+)
+from maml_jax.errors import ConfigError, GradientError, ShapeError
+from maml_jax.experiment import run
+from maml_jax.models import gaussian, mlp
+
+NETWORK = mlp((8, 1))
+
+
+def loss_of(learner, task):
+    return learner.loss(learner.init(jax.random.key(0), task.support.x), task, 0)[0]
+
+
+@pytest.mark.parametrize("make", [maml, anil, meta_sgd])
+def test_implicit_gradients_of_a_start_that_the_minimum_does_not_depend_on(make):
+    with pytest.raises(GradientError, match="imaml"):
+        make(NETWORK, gradient=implicit())
+
+
+def test_implicit_gradients_of_learned_rates():
+    with pytest.raises(GradientError, match="nothing would be learned of it"):
+        imaml(NETWORK, inner_optimizer=learned_rates())
+    imaml(NETWORK, inner_optimizer=learned_rates(), gradient=exact())
+    cavia(NETWORK, gradient=implicit())  # the network enters the objective
+
+
+@pytest.mark.parametrize("make", [reptile, from_scratch, joint_training])
+def test_learned_rates_where_no_derivative_is_taken(make):
+    with pytest.raises(TypeError, match=rf"{make.__name__} .* optax\.sgd"):
+        make(NETWORK, inner_optimizer=learned_rates())
+
+
+@pytest.mark.parametrize("mode", [exact(), mixed_mode()], ids=["exact", "mixed"])
+def test_square_roots_without_a_derivative(mode):
+    rates = learned_rates()
+    adam = optax.chain(optax.scale_by_adam(), rates.transform)
+    for optimizer in (optax.adam(0.01), LearnedOptimizer(rates.init, adam)):
+        with pytest.raises(GradientError, match="eps_root"):
+            loss_of(maml(NETWORK, inner_optimizer=optimizer, gradient=mode), one_task())
+
+
+@pytest.mark.parametrize("loss", [None, huber()], ids=["squared", "huber"])
+def test_losses_that_do_not_compare_a_prediction(loss):
+    options = {} if loss is None else {"loss": loss}
+    with pytest.raises(TypeError, match="gaussian_likelihood"):
+        loss_of(maml(gaussian(mlp((8, 2))), **options), one_task())
+
+
+def test_another_number_of_targets_than_the_head_has():
+    learner, x = alpaca(mlp((4,))), jnp.ones((6, 2))
+    with pytest.raises(ShapeError, match=r"targets=3"):
+        learner.adapt(learner.init(jax.random.key(0), x), Batch(x, jnp.ones((6, 3))))
+
+
+def test_directions_of_another_number_of_classes():
+    task = one_task()
+    learner = direction(prototypes(mlp((4,)), classes=6))
+    params = learner.init(jax.random.key(0), task.support.x)
+    with pytest.raises(ShapeError, match="down, flat, up; this one has 6"):
+        learner.predict(learner.adapt(params, task.support), task.query.x)
+
+
+class Mixed(nn.Module):
+    """Layers of two kinds side by side, whose names do not say which is the last."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.LayerNorm()(nn.Dense(4)(x)))
+
+
+def test_a_last_layer_that_cannot_be_told_by_name():
+    x = jnp.ones((3, 2))
+    with pytest.raises(ShapeError, match=r"adapts=.*params\.Dense_0\.bias"):
+        anil(Mixed()).init(jax.random.key(0), x)
+    anil(Mixed(), adapts=lambda path: "Dense_1" in path).init(jax.random.key(0), x)
+
+
+def test_integer_inputs_leave_the_context_free_to_move():
+    batch = Batch(jnp.arange(12).reshape(6, 2), jnp.arange(6.0)[:, None])
+    learner = cavia(NETWORK, context=2)
+    params = learner.init(jax.random.key(0), batch.x)
+    adapted = learner.adapt(params, batch)
+    assert (adapted.context != 1).all()
+    assert jnp.isfinite(learner.loss(params, Task(batch, batch), 0)[0])
+
+
+def test_settings_that_a_method_cannot_be_made_with():
+    with pytest.raises(ConfigError, match=r"'learner', method maml_plus_plus: .*inner step"):
+        run(learner={"methods": ["maml_plus_plus"], "inner_steps": 0})
+    with pytest.raises(ConfigError, match="method reptile: .*learned optimizer"):
+        run(learner={"methods": ["reptile"], "inner_optimizer": "learned"})
