@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from maml_jax.backtest.metrics import drawdown, equity_curve
 
 COLOURS = ("#1f5fa8", "#d1495b", "#7a7a7a", "#c9a227", "#2e8b57", "#8e5aa8", "#00848c", "#a0522d")
+_MARKERS = ("o", "s", "^")
 
 
 def plot_equity(returns: pd.DataFrame, *, title: str = "Equity, net of costs") -> Figure:
@@ -82,19 +83,26 @@ def plot_adaptation(
         levels: errors of learners that take no steps, drawn as level lines.
         title: above the axes.
     """
-    figure, axes = _axes(3.6)
+    figure, axes = _axes(4.8)
     levels = levels or {}
-    colours = iter(COLOURS[i % len(COLOURS)] for i in range(errors.shape[1] + len(levels)))
-    for name in errors.columns:
+    for place, name in enumerate(errors.columns):
         curve = errors[name].dropna()
-        colour = next(colours)
-        axes.plot(curve.index, curve, color=colour, marker="o", markersize=3, label=name)
-    for name, level in levels.items():
-        axes.axhline(level, color=next(colours), linestyle="--", linewidth=1.2, label=name)
+        turn, colour = divmod(place, len(COLOURS))
+        style = {"color": COLOURS[colour], "marker": _MARKERS[turn % len(_MARKERS)]}
+        axes.plot(curve.index, curve, markersize=4, linewidth=1.2, label=name, **style)
+    for place, (name, level) in enumerate(levels.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=name)
     axes.set_yscale("log")
+    # The first steps matter most, and there may be none.
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xticks(errors.index, [f"{steps:g}" for steps in errors.index])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("adaptation steps")
     axes.set_ylabel("mean squared error")
-    return _finish(figure, axes, title)
+    _finish(figure, axes, title, legend=False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:

@@ -55,6 +55,8 @@ PARTS: dict[Part, tuple[Column, ...]] = {
         Column("tanh", World(NOISY)),
         Column("softsign", World(NOISY, link="softsign")),
         Column("quadratic", World(NOISY, link="quadratic")),
+        # An even link, of which a tanh network without biases sees nothing where it begins.
+        Column("quadratic, gelu", World(NOISY, link="quadratic"), "gelu"),
         Column("step", World(NOISY, link="step")),
         Column("Student noise", World(NOISY, noise="student_t")),
         Column("drift 0.95", World(NOISY, drift=0.95)),

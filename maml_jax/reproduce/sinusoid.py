@@ -85,7 +85,7 @@ def reproduce_sinusoid(
         for row in chosen
     }
     summary = [_summary(row, found[row.key]) for row in chosen]
-    note = NOTE.format(points=TEST_POINTS, tasks=f"{tasks:,}")
+    note = NOTE.format(points=TEST_POINTS, tasks=f"{tasks:,}") + _best(chosen, summary)
     mark = QUICK_MARK if quick else ""
     tables = [
         Table(mark + "Sinusoid regression", *_error_table(chosen, summary), note),
@@ -172,7 +172,8 @@ def _figure(steps: int | None, errors: np.ndarray) -> dict[str, Any]:
         "steps": steps,
         "mean": float(errors.mean()),
         "half_width": float(1.96 * errors.std(ddof=1) / len(errors) ** 0.5),
-        "median": float(np.median(errors)),
+        # On tasks where adaptation diverged the error is as large as can be, not unknown.
+        "median": float(np.median(np.where(np.isnan(errors), np.inf, errors))),
         "tasks": len(errors),
     }
 
@@ -232,6 +233,21 @@ def _pooled(seeds: list[dict]) -> dict[str, float]:
     }
 
 
+def _best(rows, summary) -> str:
+    """Say which learner has the lowest error of those with ten shots."""
+    errors = {
+        (row.name, figure["steps"]): figure["mean"]
+        for row, told in zip(rows, summary, strict=True)
+        for figure in told["figures"]
+        if row.shots == 10 and math.isfinite(figure["mean"])
+    }
+    if len(errors) < 2:
+        return ""
+    name, steps = min(errors, key=errors.__getitem__)
+    after = "" if steps is None else f" after {steps} steps"
+    return f" Lowest 10-shot error: {name}{after}, {plus_minus(errors[name, steps], math.nan)}."
+
+
 def _error_table(rows, summary):
     columns = ("method", "inner lr", "shots", "steps", "error", "median", "known", "source")
     cells = []
@@ -279,8 +295,11 @@ def _protocol_table(rows, summary):
 
 
 def _draw(rows, summary, path: Path, mark: str) -> None:
+    names = [row.name for row in rows]
     curves = {
-        f"{row.name}, {row.inner_lr}, {row.shots} shots": pd.Series(
+        row.name
+        if names.count(row.name) == 1
+        else f"{row.name}, {row.inner_lr}, {row.shots} shots": pd.Series(
             {figure["steps"]: figure["mean"] for figure in told["figures"]}, dtype=float
         )
         for row, told in zip(rows, summary, strict=True)

@@ -97,8 +97,10 @@ def plus_minus(mean: float, half: float, digits: int = 3) -> str:
     """Write a mean and half the width of its interval."""
     if not math.isfinite(mean):
         return "diverged"
-    # An error of a task that left the paths of all others would fill the table with digits.
-    form = f".{digits}f" if abs(mean) < 1000 else ".2e"
+    # An error of a task that left the paths of all others would fill the table with digits, and
+    # one far below them would show none.
+    usual = 0 == mean or 10**-digits <= abs(mean) < 1000
+    form = f".{digits}f" if usual else ".1e"
     return f"{mean:{form}}" + (f" ± {half:{form}}" if math.isfinite(half) else "")
 
 
