@@ -103,7 +103,7 @@ def alpaca(
 
     def init(key, x, /) -> AlpacaParams:
         theta = require_plain_params(features.init(key, x))
-        width = jax.eval_shape(lambda: rows_of(features, theta, x)).shape[1]
+        width = jax.eval_shape(features.apply, theta, x).shape[-1] + 1  # and the constant
         return AlpacaParams(
             theta,
             jnp.zeros((width, targets)),

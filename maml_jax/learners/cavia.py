@@ -7,7 +7,6 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.learners.shared import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
-from maml_jax.meta.floating import is_floating
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
@@ -75,10 +74,9 @@ def cavia(
     network = whole_network(model)
 
     def beside(x, phi):
-        if not is_floating(x):
-            x = x.astype(phi.dtype)
+        # Inputs become as precise as the context: rounded to theirs it would not move.
         shape = (*x.shape[:-1], context)
-        return jnp.concatenate([x, jnp.broadcast_to(phi.astype(x.dtype), shape)], axis=-1)
+        return jnp.concatenate([x, jnp.broadcast_to(phi, shape)], axis=-1)
 
     def predict(adapted: InContext, x):
         return model.apply(adapted.network, beside(x, adapted.context))

@@ -80,6 +80,8 @@ def reptile(
         return require_plain_params(model.init(key, x))
 
     def train(params: Params, rows: Batch, steps: int) -> Params:
+        if steps < 0:
+            raise ValueError(f"the number of inner steps must not be negative, got {steps}")
         total = rows.x.shape[0]
         size = total if batch_size is None else min(batch_size, total)
         places = (jnp.arange(steps)[:, None] * size + jnp.arange(size)) % total

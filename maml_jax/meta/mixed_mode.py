@@ -108,7 +108,10 @@ def _backward(objective, optimizer, steps, stored, cotangents):
         weight = value_bar + value_from_update
 
         def total(straight, slope, bent):
-            return jax.tree.map(lambda a, s, b: a + b + weight * s, straight, slope, bent)
+            # The weight is as precise as the objective; rows of data may be less so.
+            return jax.tree.map(
+                lambda a, s, b: a + b + weight.astype(s.dtype) * s, straight, slope, bent
+            )
 
         params_bar = total(params_bar, slope[0], bent[0])
         eta_bar = jax.tree.map(jnp.add, eta_bar, total(eta_more, slope[1], bent[1]))
