@@ -130,7 +130,7 @@ def main() -> None:
     quick = arguments(__doc__ or "").quick
     keys = ["maml", "fomaml", "alpaca"] if quick else list(METHODS)
     worker = Worker(setup, keys=keys)
-    measured = in_turn([worker], rounds=3 if quick else 7)
+    measured = in_turn([worker], rounds=3 if quick else 5)
     worker.close()
     use_devices()
     base = seconds_per_step(measured["fomaml"])
