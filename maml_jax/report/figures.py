@@ -88,8 +88,8 @@ def plot_adaptation(
     for place, name in enumerate(errors.columns):
         curve = errors[name].dropna()
         turn, colour = divmod(place, len(COLOURS))
-        style = {"color": COLOURS[colour], "marker": _MARKERS[turn % len(_MARKERS)]}
-        axes.plot(curve.index, curve, markersize=4, linewidth=1.2, label=name, **style)
+        (line,) = axes.plot(curve.index, curve, markersize=4, linewidth=1.2, label=name)
+        line.set(color=COLOURS[colour], marker=_MARKERS[turn % len(_MARKERS)])
     for place, (name, level) in enumerate(levels.items()):
         colour = COLOURS[place % len(COLOURS)]
         axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=name)
