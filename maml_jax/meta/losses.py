@@ -59,7 +59,7 @@ def huber(delta: float = 1.0) -> LossFn:
     return loss
 
 
-def gaussian_likelihood(y_hat: Prediction, y: Float[Array, "n *targets"]) -> Scalar:
+def gaussian_likelihood(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
     r"""Mean negative log likelihood of a normal distribution.
 
     $$\frac{1}{n}\sum_i \log\sigma_i + \tfrac12\Bigl(\frac{y_i - \mu_i}{\sigma_i}\Bigr)^2
