@@ -20,6 +20,7 @@ from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
+from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
 
@@ -109,6 +110,8 @@ class Result:
         name = method or next(iter(self.checkpoints))
         if name not in self.checkpoints:
             raise ConfigError(f"no method {name!r} in this run; there are {list(self.checkpoints)}")
+        if steps is None and METHODS[name].takes_steps:
+            steps = self.config.backtest.inner_steps
         return adapt(self.checkpoints[name], bars, steps=steps)
 
     def save(self, path: str | Path) -> Path:

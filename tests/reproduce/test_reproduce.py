@@ -227,10 +227,11 @@ def test_the_network_begins_small():
 
 def test_a_learner_that_takes_no_steps_is_drawn_as_a_level():
     errors = pd.DataFrame({"a": [3.0, 1.0], "b": [2.0, np.nan]}, index=[0, 5])
-    (axes,) = plot_adaptation(errors, {"c": 0.5}).axes
+    figure = plot_adaptation(errors, {"c": 0.5})
+    (axes,), (legend,) = figure.axes, figure.legends
     assert axes.get_yscale() == "log"
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 1, 2]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
 
 
 def test_progress_is_a_bar_on_a_terminal_only():
