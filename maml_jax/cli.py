@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maml_jax.errors import ConfigError, MamlJaxError
+from maml_jax.whole import remove_unfinished
 
 app = typer.Typer(
     name="maml-jax",
@@ -224,10 +225,7 @@ def main() -> None:
 
 def _abort(*_) -> None:
     """End at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
-    if "maml_jax.experiment.result" in sys.modules:
-        from maml_jax.experiment.result import remove_unfinished
-
-        remove_unfinished()
+    remove_unfinished()
     os.write(2, b"\naborted; nothing half-written is left\n")
     os._exit(130)
 

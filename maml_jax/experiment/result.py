@@ -23,9 +23,9 @@ from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATI
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
+from maml_jax.whole import unfinished, whole_file
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
-_UNFINISHED: set[Path] = set()
 _TABLES = ("predictions", "returns", "gross", "trades", "assets")
 
 
@@ -90,12 +90,10 @@ class Result:
         """Write the tear sheet as one HTML file, and return its path."""
         page = render(_tear_sheet(self))
         path = Path(path)
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         try:
-            partial.write_text(page, encoding="utf-8")
-            os.replace(partial, path)
+            with whole_file(path) as partial:
+                partial.write_text(page, encoding="utf-8")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
         return path
 
@@ -220,23 +218,14 @@ def _written_whole(path: Path) -> Iterator[Path]:
     if not is_first_process():
         yield partial
         return
-    _UNFINISHED.add(partial)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _UNFINISHED.discard(partial)
-
-
-def remove_unfinished() -> None:
-    """Remove what is being written, before the process ends without unwinding."""
-    for partial in _UNFINISHED:
-        shutil.rmtree(partial, ignore_errors=True)
+    with unfinished(partial):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
+            partial.mkdir(parents=True)
+            yield partial
+            os.rename(partial, path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error}") from error
 
 
 def _write_about(folder: Path, result: Result) -> None:

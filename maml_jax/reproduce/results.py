@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from maml_jax.errors import RunError, TrainingError
 from maml_jax.reproduce.progress import Advance, Progress
+from maml_jax.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,10 @@ def write(path: Path, text: str) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
