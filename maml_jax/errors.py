@@ -11,6 +11,14 @@ class DataError(MamlJaxError, ValueError):
     """Bars that cannot be used as they are; the message names file or asset, and line or date."""
 
 
+class SourceError(MamlJaxError, OSError):
+    """A source of bars that refuses, cannot be reached, or answers what cannot be right."""
+
+
+class StoreError(MamlJaxError, OSError):
+    """A store of bars that cannot be read or written, or lacks what is asked of it."""
+
+
 class ConfigError(MamlJaxError, ValueError):
     """A setting that is unknown, of the wrong type or impossible; the message names its key."""
 

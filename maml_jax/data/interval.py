@@ -1,0 +1,112 @@
+"""How long a bar is, on the calendar: hours and days, weeks from Monday, months from the 1st."""
+
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import DataError
+
+_UNITS = {
+    "m": "m", "min": "m", "minute": "m",
+    "h": "h", "hour": "h",
+    "d": "d", "day": "d",
+    "w": "w", "wk": "w", "week": "w",
+    "mo": "mo", "month": "mo",
+}  # fmt: skip
+_MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 7 * 1440}
+_FIRST_MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
+
+
+class Interval(NamedTuple):
+    """The length of a bar.
+
+    Attributes:
+        count: how many units.
+        unit: `m` minutes, `h` hours, `d` days, `w` weeks, `mo` months.
+
+    >>> str(parse_interval("60")), str(parse_interval("D")), str(parse_interval("1M"))
+    ('1h', '1d', '1mo')
+    """
+
+    count: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.count}{self.unit}"
+
+    @property
+    def step(self) -> pd.Timedelta:
+        """The time from one bar to the next; of months, that of 30 days."""
+        days = 30 * self.count if self.unit == "mo" else 0
+        return pd.Timedelta(days=days, minutes=self.count * _MINUTES.get(self.unit, 0))
+
+    def floor(self, time: pd.Timestamp) -> pd.Timestamp:
+        """Return when the bar opens that a moment lies in."""
+        return self.open_times(pd.DatetimeIndex([time]))[0]
+
+    def after(self, time: pd.Timestamp, bars: int = 1) -> pd.Timestamp:
+        """Return the moment so many bars later; negative numbers go back."""
+        if self.unit == "mo":
+            return time + pd.DateOffset(months=bars * self.count)
+        return time + bars * self.step
+
+    def open_times(self, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+        """Return when the bars open that moments lie in, on the calendar of UTC."""
+        if self.unit == "mo":
+            months = (times.year - 1970) * 12 + times.month - 1
+            months = np.asarray(months) // self.count * self.count
+            floor = np.datetime64("1970-01", "M") + months
+            return pd.DatetimeIndex(floor.astype("datetime64[us]"), tz="UTC")
+        origin = _FIRST_MONDAY if self.unit == "w" else pd.Timestamp(0, tz="UTC")
+        return pd.DatetimeIndex(origin + (times - origin).floor(self.step))
+
+
+def parse_interval(text: str | int | Interval) -> Interval:
+    """Read the length of a bar as sources write it.
+
+    A number alone means minutes, `D W M` a day, week and month; elsewhere `m` means minutes and `M`
+    months: `5m`, `60`, `1h`, `D`, `1d`, `1wk`, `1mo`, `1M`.
+
+    Raises:
+        DataError: naming what was given.
+    """
+    if isinstance(text, Interval):
+        return text
+    match = re.fullmatch(r"(\d*)\s*([A-Za-z]*)", str(text).strip())
+    count, unit = (match[1], match[2]) if match else ("", "")
+    unit = "mo" if unit == "M" else "m" if unit == "" and count else unit.lower()
+    unit = _UNITS.get(unit if unit in _UNITS else unit.removesuffix("s"))
+    if unit is None or count == "0" or (unit == "m" and not count):
+        raise DataError(
+            f"interval {text!r}: expected one such as 5m, 60 (minutes), 1h, 1d, 1w, 1mo"
+        )
+    number = int(count or 1)
+    for small, large, ratio in (("m", "h", 60), ("h", "d", 24), ("d", "w", 7)):
+        if unit == small and number % ratio == 0:
+            unit, number = large, number // ratio
+    return Interval(number, unit)
+
+
+def parse_moment(text: str | datetime, *, end: bool = False, timezone: str = "UTC") -> pd.Timestamp:
+    """Read a moment, into UTC; a plain day means its beginning, or its last microsecond.
+
+    >>> parse_moment("2024-02-29", end=True)
+    Timestamp('2024-02-29 23:59:59.999999+0000', tz='UTC')
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError:
+        moment = pd.NaT
+    if not isinstance(moment, pd.Timestamp):
+        raise DataError(f"{text!r} is no date such as 2024-01-31 or 2024-01-31T16:00Z")
+    is_day = isinstance(text, str) and "T" not in text and ":" not in text
+    moment = moment.tz_localize(timezone) if moment.tz is None else moment
+    if end and is_day:
+        moment += pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
+    return moment.tz_convert("UTC").as_unit("us")

@@ -1,0 +1,216 @@
+"""A server on loopback that plays Bybit's klines, and misbehaves on demand."""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pandas as pd
+
+MINUTES = {str(n): n for n in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)} | {"D": 1440, "W": 10080}
+LISTED = pd.Timestamp("2022-06-01", tz="UTC")
+
+
+class Exchange:
+    """What Bybit knows and how it answers.
+
+    A fault is called with (server, query, reply) before the reply is sent. It returns the reply to
+    send instead, or None after it has written to the connection itself. Faults are used up one per
+    request, in order.
+    """
+
+    def __init__(self, now="2024-01-10T12:34:56Z", symbols=("BTCUSDT", "ETHUSDT")):
+        self.now = pd.Timestamp(now)
+        self.symbols = set(symbols)
+        self.listed = LISTED
+        self.rows_most = 1000
+        self.absent: set[int] = set()
+        self.changed: dict[int, str] = {}
+        self.headers: Callable[[], dict] = dict
+        self.faults: list = []
+        self.always = None
+        self.delay = 0.0
+        self.requests: list[dict] = []
+        self.times: list[float] = []
+        self.lock = threading.Lock()
+        self._rows: dict = {}
+
+    def opens(self, interval):
+        """All opening times in ms from the listing to the unfinished bar, ascending."""
+        if interval not in self._rows:
+            listed, now = (int(t.timestamp() * 1000) for t in (self.listed, self.now))
+            if interval == "M":
+                months = pd.date_range(self.listed.normalize(), self.now, freq="MS")
+                self._rows[interval] = (months.as_unit("ms").asi8).astype(int)
+            else:
+                step = MINUTES[interval] * 60_000
+                offset = 4 * 86_400_000 if interval == "W" else 0  # weeks begin on Mondays
+                first = -(-(listed - offset) // step) * step + offset
+                self._rows[interval] = np.arange(first, now + 1, step)
+        return self._rows[interval]
+
+    def row(self, symbol, opened):
+        rng = np.random.default_rng([opened // 1000 % 2**31, sum(map(ord, symbol))])
+        a, b = 100 + 10 * rng.random(2)
+        high, low = max(a, b) + rng.random(), min(a, b) - rng.random()
+        close = self.changed.get(opened, f"{b:.2f}")
+        return [str(opened), f"{a:.2f}", f"{high:.2f}", f"{low:.2f}", close,
+                f"{1000 * rng.random():.3f}", f"{1e5 * rng.random():.2f}"]  # fmt: skip
+
+    def bars(self, symbol, interval, start, end):
+        """What a fetch must bring, as [opened, open, high, low, close, volume] floats."""
+        first, last = (int(pd.Timestamp(t).timestamp() * 1000) for t in (start, end))
+        opens = self.opens(interval)[:-1]
+        rows = [self.row(symbol, int(t)) for t in opens if first <= t < last]
+        return np.array(
+            [[float(v) for v in row[:6]] for row in rows if int(row[0]) not in self.absent]
+        )
+
+    def answer(self, query):
+        if query["symbol"] not in self.symbols:
+            return self.reply({}, 10001, "Not supported symbols")
+        opens = self.opens(query["interval"])
+        first, last = int(query["start"]), int(query["end"])
+        chosen = opens[(opens >= first) & (opens <= last)]
+        most = min(int(query["limit"]), self.rows_most)
+        chosen = [int(t) for t in chosen[-most:][::-1] if int(t) not in self.absent]
+        rows = [self.row(query["symbol"], t) for t in chosen]
+        result = {"symbol": query["symbol"], "category": query["category"], "list": rows}
+        return self.reply(result)
+
+    def reply(self, result, code=0, message="OK"):
+        content = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {},
+                   "time": int(self.now.timestamp() * 1000)}  # fmt: skip
+        return {"status": 200, "headers": self.headers(), "body": json.dumps(content)}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        pass  # clients that hang up are part of the play
+
+
+def _handler(exchange):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            query = {k: v[0] for k, v in parse_qs(parts.query).items()}
+            with exchange.lock:
+                exchange.requests.append(query)
+                exchange.times.append(time.monotonic())
+                fault = exchange.faults.pop(0) if exchange.faults else exchange.always
+                reply = exchange.answer(query)
+            if parts.path != "/v5/market/kline":
+                reply = {"status": 404, "headers": {}, "body": "<html>not found</html>"}
+            if exchange.delay:
+                time.sleep(exchange.delay)
+            if fault is not None:
+                reply = fault(self, query, reply)
+            if reply is not None:
+                self.send(**reply)
+
+        def send(self, status, headers, body):
+            data = body.encode() if isinstance(body, str) else body
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+@contextmanager
+def serving(exchange):
+    """Yield the address of a server that plays the exchange."""
+    server = _Server(("127.0.0.1", 0), _handler(exchange))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def status(code, body="", **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda server, query, reply: {"status": code, "headers": names, "body": body}
+
+
+def code(number, message="no", **headers):
+    def fault(server, query, reply):
+        content = json.dumps({"retCode": number, "retMsg": message, "result": {}, "time": 0})
+        return status(200, content, **headers)(server, query, reply)
+
+    return fault
+
+
+def altered(change):
+    """A fault that changes the content of a good reply."""
+
+    def fault(server, query, reply):
+        content = json.loads(reply["body"])
+        changed = change(content)
+        return reply | {"body": json.dumps(content if changed is None else changed)}
+
+    return fault
+
+
+def altered_rows(change):
+    def apply(content):
+        content["result"]["list"] = change(content["result"]["list"])
+
+    return altered(apply)
+
+
+def cut_off(server, query, reply):
+    """Promise the whole body, send half of it, and hang up."""
+    half = reply["body"][: len(reply["body"]) // 2]
+    server.send(200, {"Content-Length": str(len(reply["body"]))}, half)
+    server.close_connection = True
+
+
+def reset(server, query, reply):
+    """Send half of the page and reset the connection."""
+    cut_off(server, query, reply)
+    server.wfile.flush()
+    linger = struct.pack("ii", 1, 0)
+    server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    server.connection.close()
+
+
+def hang(server, query, reply):
+    """Accept the question and never answer."""
+    server.connection.settimeout(10)
+    try:
+        server.connection.recv(1)  # returns when the client hangs up
+    except OSError:
+        pass
+    server.close_connection = True
+
+
+def drip(server, query, reply):
+    """Send one byte at a time, fast enough for the time-out of a part."""
+    server.send_response(200)
+    server.send_header("Content-Length", str(len(reply["body"])))
+    server.end_headers()
+    gone = threading.Event()
+    for byte in reply["body"].encode():
+        server.wfile.write(bytes([byte]))
+        if gone.wait(0.02):
+            break

@@ -1,0 +1,416 @@
+"""Bybit as it should be, and as it should not: the right bars or one clear error."""
+
+import json
+import re
+import time
+
+import bybit_server as play
+import numpy as np
+import pandas as pd
+import pytest
+from bybit_server import Exchange, altered, altered_rows, serving
+
+from maml_jax.data.bybit import bybit
+from maml_jax.data.fetch import fetch
+from maml_jax.data.http import RateLimit, Retries
+from maml_jax.data.interval import parse_interval
+from maml_jax.data.store import SeriesKey, Store, read_revisions
+from maml_jax.errors import DataError
+
+START, END = "2023-09-01", "2024-01-10T12:00Z"
+KEY = SeriesKey("bybit-linear", "BTCUSDT", parse_interval("1h"))
+QUICK = {"per_second": None, "retries": Retries(4, first=0.001), "timeout": 0.4, "deadline": 1.0}
+
+
+def source(address, category="linear", **options):
+    return bybit(category, address=address, **{**QUICK, **options})
+
+
+def get(address, store, symbols="BTCUSDT", interval="60", start=START, end=END, **options):
+    category = options.pop("category", "linear")
+    known = {key: options.pop(key) for key in [*options] if key in (*QUICK, "retries")}
+    made = source(address, category, **known)
+    return fetch(made, symbols, interval, start=start, end=end, store=store, **options)
+
+
+def assert_bars(bars, expected):
+    opened = bars.index.as_unit("ms").asi8
+    np.testing.assert_array_equal(opened, expected[:, 0].astype(np.int64))
+    np.testing.assert_array_equal(bars.to_numpy(), expected[:, 1:])
+
+
+def assert_sound(store, exchange, key=KEY, minutes="60"):
+    """Whatever happened: what is noted as fetched is there, without a hole, and nothing else."""
+    if not store.covered(key):
+        assert not list(store.root.glob("**/*.parquet"))
+        return
+    assert store.verify(key) == []
+    for begins, ends in store.covered(key):
+        assert_bars(store.read(key, begins, ends), exchange.bars(key.symbol, minutes, begins, ends))
+
+
+@pytest.fixture
+def exchange():
+    return Exchange()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("category", ["spot", "linear", "inverse"])
+@pytest.mark.parametrize(
+    ("interval", "asked", "start"),
+    [
+        ("1", "1", "2024-01-09T20:00Z"),
+        ("15m", "15", "2023-12-20"),
+        ("60", "60", "2023-09-01"),
+        ("4h", "240", "2022-01-01"),
+        ("D", "D", "2021-01-01"),
+        ("1w", "W", "2021-01-01"),
+        ("1M", "M", "2021-01-01"),
+    ],
+)
+def test_all_intervals_come_whole_and_finished(exchange, store, category, interval, asked, start):
+    with serving(exchange) as address:
+        report = get(address, store, interval=interval, start=start, end=None, category=category)
+    assert report.errors == []
+    bars = report.bars["BTCUSDT"]
+    assert_bars(bars, exchange.bars("BTCUSDT", asked, start, exchange.now))
+    assert parse_interval(interval).after(bars.index[-1]) <= exchange.now
+    assert {query["category"] for query in exchange.requests} == {category}
+    assert {query["interval"] for query in exchange.requests} == {asked}
+    assert report.series[0].key.source == f"bybit-{category}"
+
+
+def drop_some(rows):
+    return rows[:100] + rows[137:]
+
+
+def conflicting(rows):
+    return [*rows, [rows[0][0], *rows[1][1:]]]
+
+
+def at_other_times(rows):
+    return [[str(int(row[0]) + 60_000), *row[1:]] for row in rows]
+
+
+def with_value(column, value):
+    return lambda rows: [*rows[:5], [*rows[5][:column], value, *rows[5][column + 1 :]], *rows[6:]]
+
+
+def outside(rows):
+    return [*rows, [str(int(rows[-1][0]) - 3_600_000), *rows[0][1:]]]
+
+
+PASSING = {
+    "rate limit": [play.code(10006)],
+    "rate limit, three times": [play.code(10006)] * 3,
+    "rate limit with headers": [
+        play.code(10006, X_Bapi_Limit_Status="0", X_Bapi_Limit_Reset_Timestamp="1"),
+    ],
+    "request timeout": [play.code(10016)],
+    "server timeout": [play.code(10000)],
+    "address limit": [play.code(10018)],
+    "too many requests": [play.status(429)],
+    "too many requests, retry at once": [play.status(429, Retry_After="0")],
+    "too many requests, by date": [play.status(429, Retry_After="Wed, 10 Jan 2024 12:00:00 GMT")],
+    "server error": [play.status(500, "oops")],
+    "bad gateway": [play.status(502, "<html>")],
+    "unavailable, three times": [play.status(503)] * 3,
+    "truncated JSON": [play.status(200, '{"retCode":0,"result":{"list":[["16')],
+    "empty body": [play.status(200, "")],
+    "HTML": [play.status(200, "<html><body>maintenance</body></html>")],
+    "not UTF-8": [play.status(200, b"\xff\xfe\x00garbage")],
+    "JSON that is a list": [play.status(200, "[]")],
+    "JSON that is null": [play.status(200, "null")],
+    "nested without end": [play.status(200, "[" * 100_000)],
+    "no result": [altered(lambda content: content.pop("result") and None)],
+    "result is null": [altered(lambda content: content | {"result": None})],
+    "no list": [altered(lambda content: content["result"].pop("list") and None)],
+    "list is text": [altered_rows(lambda rows: "none")],
+    "no time": [altered(lambda content: content.pop("time") and None)],
+    "time 0": [altered(lambda content: content | {"time": 0})],
+    "time is text": [altered(lambda content: content | {"time": "soon"})],
+    "rows are objects": [altered_rows(lambda rows: [{"open": 1}])],
+    "row too short": [altered_rows(lambda rows: [rows[0][:3], *rows[1:]])],
+    "value is null": [altered_rows(with_value(4, None))],
+    "value is a list": [altered_rows(with_value(4, ["1"]))],
+    "value is true": [altered_rows(with_value(2, True))],
+    "value is empty": [altered_rows(with_value(1, ""))],
+    "value is NaN": [altered_rows(with_value(4, "NaN"))],
+    "value is infinite": [altered_rows(with_value(4, "Infinity"))],
+    "value is a bare NaN": [altered_rows(with_value(4, float("nan")))],
+    "price is 0": [altered_rows(with_value(3, "0"))],
+    "price is negative": [altered_rows(with_value(3, "-5"))],
+    "volume is negative": [altered_rows(with_value(5, "-1"))],
+    "time of a row is text": [altered_rows(with_value(0, "yesterday"))],
+    "time of a row is 1e400": [altered_rows(with_value(0, "9" * 400))],
+    "rows out of order": [altered_rows(lambda rows: rows[::2] + rows[1::2])],
+    "oldest first": [altered_rows(lambda rows: rows[::-1])],
+    "rows twice": [altered_rows(lambda rows: [row for row in rows for _ in (0, 1)])],
+    "two rows of one time differ": [altered_rows(conflicting)],
+    "rows outside of the window": [altered_rows(outside)],
+    "rows off the hour": [altered_rows(at_other_times)],
+    "another symbol": [altered(lambda c: c["result"].update(symbol="ETHUSDT"))],
+    "a hole": [altered_rows(drop_some)],
+    "only the newest rows": [altered_rows(lambda rows: rows[:200])],
+    "only the oldest rows": [altered_rows(lambda rows: rows[-200:])],
+    "empty list": [altered_rows(lambda rows: [])],
+    "body cut off": [play.cut_off],
+    "reset in the middle of a page": [play.reset],
+    "hung socket": [play.hang],
+    "slow drip": [play.drip],
+    "one thing after another": [play.reset, play.status(500), altered_rows(conflicting)],
+}  # fmt: skip
+
+LASTING = {
+    "rate limit": (play.code(10006, "Too many visits!"), "10006 .* visits!; gave up after 4"),
+    "request timeout": (play.code(10016, "Server error"), "10016 .*gave up after 4 attempts"),
+    "address limit": (play.code(10018), "10018 .*gave up after 4"),
+    "parameters": (play.code(10001, "Not supported"), "10001 .*Not supported.*right"),
+    "time": (play.code(10002, "invalid time"), "10002 .*invalid time"),
+    "unknown code": (play.code(99999, "??"), r"99999 .*\?\?"),
+    "forbidden": (play.status(403, "The CloudFront ..."), "HTTP 403.*asked too often.*country"),
+    "unauthorised": (play.status(401, "who?"), r"HTTP 401: who\?"),
+    "not found": (play.status(404), "no such page; is this an address of Bybit"),
+    "too many requests": (play.status(429), "429.*gave up after 4"),
+    "server error": (play.status(500), "HTTP 500.*gave up after 4"),
+    "HTML": (play.status(200, "<html>closed"), "not of Bybit's form: '<html>closed'"),
+    "truncated": (play.status(200, '{"retCode":0,'), "not of Bybit's form"),
+    "NaN": (altered_rows(with_value(4, "NaN")), "makes no sense: close is nan at 20"),
+    "no time": (altered(lambda content: content.pop("time") and None), "makes no sense"),
+    "two bars of one time": (altered_rows(conflicting), "two different bars at 20"),
+    "body cut off": (play.cut_off, "connection failed.*gave up after 4"),
+    "reset": (play.reset, "connection failed.*gave up after 4"),
+    "hung socket": (play.hang, "no answer within 0.4 s; gave up"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_fault_that_passes_leaves_the_right_bars(exchange, store, name, after):
+    exchange.faults = [None] * after + PASSING[name]
+    with serving(exchange) as address:
+        report = get(address, store)
+    assert report.errors == []
+    assert exchange.faults == []
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
+    assert_sound(store, exchange)
+
+
+@pytest.mark.parametrize("name", LASTING)
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_fault_that_lasts_is_one_clear_error_and_loses_nothing(exchange, store, name, after):
+    fault, said = LASTING[name]
+    exchange.faults, exchange.always = [None] * after, fault
+    with serving(exchange) as address:
+        report = get(address, store)
+        assert len(report.errors) == 1
+        assert_sound(store, exchange)
+        assert report.series[0].added == 1000 * after
+        assert re.search(said, str(report.errors[0])), report.errors[0]
+        exchange.always = None
+        report = get(address, store)
+    assert report.errors == []
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
+
+
+def test_what_cannot_pass_is_asked_once(exchange, store):
+    exchange.always = play.code(10001)
+    with serving(exchange) as address:
+        get(address, store)
+    assert len(exchange.requests) == 1
+
+
+def test_one_symbol_that_fails_keeps_no_other_from_coming(exchange, store):
+    with serving(exchange) as address:
+        report = get(address, store, ["BTCUSDT", "NONE", "ETHUSDT"])
+    (error,) = report.errors
+    assert "NONE (linear): Not supported symbols; are symbol and category right?" in str(error)
+    assert [*report.bars] == ["BTCUSDT", "ETHUSDT"]
+    assert [key.symbol for key in store.keys()] == ["BTCUSDT", "ETHUSDT"]
+    for symbol, bars in report.bars.items():
+        assert_bars(bars, exchange.bars(symbol, "60", START, END))
+
+
+def test_nobody_listens(store):
+    with serving(Exchange()) as address:
+        pass
+    report = get(address, store)
+    assert "connection failed" in str(report.errors[0])
+    assert not store.root.exists()
+
+
+def test_a_symbol_without_any_bar_leaves_no_trace(exchange, store):
+    with serving(exchange) as address:
+        report = get(address, store, start="2020-01-01", end="2021-01-01")
+    assert "has no bars of BTCUSDT (1h) from 2020-01-01" in str(report.errors[0])
+    assert store.keys() == []
+
+
+def test_bars_before_the_listing_are_asked_for_once(exchange, store):
+    with serving(exchange) as address:
+        get(address, store, start="2021-01-01", end="2024-01-10T11:00Z")
+        asked = len(exchange.requests)
+        get(address, store, start="2021-01-01", end="2024-01-10T11:00Z")
+    assert len(exchange.requests) == asked
+    assert_sound(store, exchange)
+
+
+def test_a_server_that_sends_few_rows_leaves_no_hole(exchange, store):
+    exchange.rows_most = 200
+    with serving(exchange) as address:
+        report = get(address, store)
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
+
+
+def test_bars_that_the_exchange_lacks_are_a_gap(exchange, store):
+    exchange.absent = {int(t) for t in exchange.opens("60")[9000:9300]}
+    with serving(exchange) as address:
+        report = get(address, store, start="2023-01-01")
+    assert report.errors == []
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", "2023-01-01", END))
+
+
+def test_a_second_fetch_brings_only_what_is_new(exchange, store):
+    with serving(exchange) as address:
+        first = get(address, store, end=None)
+        asked, overlap = len(exchange.requests), first.bars["BTCUSDT"].index[-10]
+        exchange.now += pd.Timedelta(hours=30)
+        exchange._rows.clear()
+        second = get(address, store, start=None, end=None)
+    assert len(exchange.requests) == asked + 1
+    assert int(exchange.requests[-1]["start"]) == overlap.timestamp() * 1000
+    assert second.series[0].added == 30
+    assert len(second.series[0].revised) == 0
+    assert_sound(store, exchange)
+
+
+def test_a_day_before_what_is_there_is_fetched_too(exchange, store):
+    with serving(exchange) as address:
+        get(address, store, start="2023-12-01")
+        report = get(address, store, start="2023-11-01")
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", "2023-11-01", END))
+    assert len(store.covered(KEY)) == 1
+
+
+def test_a_bar_that_was_revised_is_told_and_kept_track_of(exchange, store):
+    with serving(exchange) as address:
+        get(address, store, end="2024-01-09T23:00Z")
+        opened = exchange.opens("60")
+        opened = opened[opened <= pd.Timestamp("2024-01-09T23:00Z").value // 10**6]
+        exchange.changed = {int(t): "99.99" for t in opened[-25:]}
+        report = get(address, store)
+    revised = report.series[0].revised
+    assert len(revised) == 25  # farther back than the overlap
+    assert set(revised["column"]) == {"close"} and set(revised["after"]) == {99.99}
+    assert_sound(store, exchange)
+    assert store.info(KEY).revised == 25
+    kept = read_revisions(next(store.root.glob("**/revisions.csv"))).sort_index()
+    pd.testing.assert_frame_equal(kept, revised)
+
+
+def test_the_same_bars_make_the_same_bytes_whatever_the_order(exchange, tmp_path):
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    with serving(exchange) as address:
+        get(address, one)
+        get(address, two, start="2023-12-01", end="2023-12-31")
+        get(address, two, start="2023-10-05", end="2023-10-06")
+        get(address, two)
+        get(address, two, again=True)
+    assert contents(one) == contents(two)
+
+
+def contents(store):
+    files = [path for path in store.root.glob("**/*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(store.root)): path.read_bytes() for path in files}
+
+
+def test_many_symbols_share_one_pace(exchange, store):
+    exchange.symbols = {f"S{i}" for i in range(6)}
+    with serving(exchange) as address:
+        get(address, store, sorted(exchange.symbols), per_second=50.0, start="2023-12-01")
+    gaps = np.diff(sorted(exchange.times))
+    assert len(exchange.times) == 6
+    assert np.sum(gaps) >= 5 / 50 * 0.9
+
+
+def test_what_the_headers_allow_is_obeyed(exchange, store):
+    """A server that allows four requests in a period refuses none, however many threads ask."""
+    state = {"reset": 0.0, "left": 4, "refused": 0}
+
+    def headers():
+        return {
+            "X-Bapi-Limit": "4",
+            "X-Bapi-Limit-Status": str(max(0, state["left"])),
+            "X-Bapi-Limit-Reset-Timestamp": str(int(state["reset"] * 1000)),
+        }
+
+    def police(server, query, reply):
+        if time.time() >= state["reset"]:
+            state["reset"], state["left"] = time.time() + 0.3, 4
+        state["left"] -= 1
+        if state["left"] < 0:
+            state["refused"] += 1
+            return play.code(10006)(server, query, reply)
+        return reply | {"headers": headers()}
+
+    exchange.always = police
+    with serving(exchange) as address:
+        report = get(address, store, ["BTCUSDT", "ETHUSDT"], workers=2)
+    assert report.errors == []
+    assert len(exchange.requests) > 4
+    assert state["refused"] == 0
+
+
+def test_a_limit_counts_requests_on_their_way():
+    limit = RateLimit()
+    limit.learn(limit=3, left=2, seconds=60.0)
+    assert limit._take() == 0 and limit._take() == 0
+    assert limit._take() > 50
+    limit.learn(limit=3, left=2, seconds=60.0)  # a reply from before the two
+    assert limit._take() > 50
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"interval": "7"}, "interval 7m: Bybit has 1m, 3m"),
+        ({"interval": "soon"}, "interval 'soon': expected one such as 5m"),
+        ({"start": "2024-01-05", "end": "2024-01-01"}, "start 2024-01-05 .* lies after end"),
+        ({"start": "monday"}, "'monday' is no date"),
+        ({"start": None}, "name the start: the store holds no bars of BTCUSDT"),
+        ({"symbols": []}, "at least one symbol"),
+        ({"category": "option"}, "category 'option': expected one of"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(store, options, said):
+    address = "http://127.0.0.1:9"
+    try:
+        report = get(address, store, **options)
+    except DataError as error:
+        failure = error
+    else:
+        (failure,) = report.errors
+    assert re.search(said, str(failure))
+    assert not store.root.exists()
+
+
+def test_replies_of_the_documentation_are_read(shared_data, store):
+    kline = (shared_data / "bybit/kline_inverse_BTCUSD_60_docs.json").read_text()
+    rate = (shared_data / "bybit/error_10006_rate_limit_HANDWRITTEN.json").read_text()
+    late = (shared_data / "bybit/error_10016_request_timeout.json").read_text()
+    symbols = (shared_data / "bybit/error_10001_not_supported_symbols.json").read_text()
+    exchange = Exchange()
+    exchange.faults = [play.status(200, text) for text in (rate, late, kline)]
+    span = {"start": "2022-12-09T16:00Z", "end": "2022-12-09T18:00Z", "category": "inverse"}
+    with serving(exchange) as address:
+        report = get(address, store, "BTCUSD", **span)
+        assert report.errors == []
+        expected = np.array(json.loads(kline)["result"]["list"])[::-1].astype(float)
+        assert_bars(report.bars["BTCUSD"], expected[:, :6])
+        exchange.always = play.status(200, symbols)
+        report = get(address, store, "OTHER", **span)
+    assert "10001 for OTHER (inverse): Not supported symbols" in str(report.errors[0])
