@@ -154,7 +154,8 @@ def as_bars(
 
 def bar_interval(bars: pd.DataFrame) -> pd.Timedelta:
     """Return the median time between bars."""
-    return pd.Timedelta(np.median(np.diff(bars.index.to_numpy())))
+    times = pd.DatetimeIndex(bars.index).as_unit("us").asi8
+    return pd.Timedelta(np.median(np.diff(times)), unit="us")
 
 
 def require_same_interval(
@@ -323,11 +324,21 @@ def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.Dat
             ratio = adjusted / frame["close"]
             for column in set(PRICES) & set(frame.columns):
                 frame[column] = frame[column] * ratio
+    mended = {}
+    if not (frame.index.is_monotonic_increasing or frame.index.is_monotonic_decreasing):
+        steps = np.diff(frame.index.asi8)
+        back = np.append(False, steps < 0 if (steps > 0).mean() >= 0.5 else steps > 0)
+        mended["unsorted"] = tuple(frame.index[back].sort_values())
     order = np.argsort(frame.index, kind="stable")
     frame, lines = frame.iloc[order], lines.iloc[order]
-    frame = _merge_duplicates(frame, lines, where, place)
-    _refuse_sign(frame, PRICES, where, lines, place)
-    return frame[[c for c in COLUMNS if c in frame.columns]].rename_axis("timestamp")
+    whole = _merge_duplicates(frame, lines, where, place)
+    if len(whole) < len(frame):
+        mended["duplicate"] = tuple(frame.index[frame.index.duplicated()].unique())
+    _refuse_sign(whole, PRICES, where, lines, place)
+    result = whole[[c for c in COLUMNS if c in whole.columns]].rename_axis("timestamp")
+    if mended:
+        result.attrs["mended"] = mended  # for the checks, which see the bars when this is forgotten
+    return result
 
 
 def _merge_duplicates(frame, lines, where, place) -> pd.DataFrame:

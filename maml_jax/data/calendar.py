@@ -1,0 +1,109 @@
+"""When a market is open, learned from its own bars, and which bars are missing then."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+_WEEK = 7 * 86_400_000_000
+"""Microseconds."""
+_FEWEST_WEEKS = 3
+_OPEN = 0.75
+"""Share of the weeks in which a time of the week must have a bar, to be one of those that do. Where
+clocks are set forward and back the edges of a session have one half of the year."""
+_HOLIDAYS = 5
+"""Weekdays in a row without a bar that a market which rests at weekends may rest as well."""
+
+
+class Missing(NamedTuple):
+    """Bars that are not there.
+
+    Attributes:
+        gaps: opening times of those at times at which the market is usually open.
+        longest: the longest gap, in words; empty without gaps.
+        closed: opening times of the bars after breaks that are no gaps: nights, weekends, holidays.
+        longest_break: the longest of these, in words; empty without any.
+    """
+
+    gaps: pd.DatetimeIndex
+    longest: str
+    closed: pd.DatetimeIndex
+    longest_break: str
+
+
+def missing_bars(index: pd.DatetimeIndex, step: pd.Timedelta) -> Missing:
+    """Tell gaps from the times at which a market is closed.
+
+    A time of the week at which fewer than three of four weeks have a bar is no trading time. In a
+    market that has such times, up to five weekdays in a row without a daily bar are holidays.
+    Fewer than three weeks of bars show no pattern; then only weekends are excepted.
+
+    Args:
+        index: opening times, ascending, in UTC.
+        step: from one bar to the next.
+    """
+    times = index.as_unit("us").asi8
+    width = int(step / pd.Timedelta("1us"))
+    before = np.flatnonzero(np.diff(times) > 1.5 * width)
+    trading = _trading_times(times, width)
+    gaps, closed = [], []
+    for i in before:
+        run = np.arange(times[i] + width, times[i + 1] - width // 2, width)
+        due = run[trading(run)]
+        if not len(due) or trading.rests and _is_holiday(due, width):
+            closed.append(i)
+        else:
+            gaps.append(due)
+    said = said_of_breaks = ""
+    if gaps:
+        longest = max(gaps, key=len)
+        first = _utc(longest[:1])[0]
+        said = f"{len(gaps)} in all, the longest of {len(longest)} bars from {first}"
+    if closed:
+        hours = max(times[i + 1] - times[i] for i in closed) / 3_600_000_000
+        said_of_breaks = f"{len(closed)} in all, the longest of {hours:g} h"
+    missing = np.concatenate(gaps) if gaps else np.empty(0, np.int64)
+    return Missing(_utc(missing), said, _utc(times[np.array(closed, int) + 1]), said_of_breaks)
+
+
+class _Trading(NamedTuple):
+    """Which times of the week have bars; all of them where nothing is known."""
+
+    open: np.ndarray | None
+    width: int
+    rests: bool
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        if self.open is None:
+            if not self.rests:
+                return np.ones(len(times), bool)
+            return _weekday(times) < 5
+        return self.open[times % _WEEK // self.width]
+
+
+def _trading_times(times: np.ndarray, width: int) -> _Trading:
+    weeks = (times[-1] - times[0]) / _WEEK
+    if width >= _WEEK or _WEEK % width:
+        return _Trading(None, width, rests=False)
+    if weeks < _FEWEST_WEEKS:
+        return _Trading(None, width, rests=bool((_weekday(times) < 5).all()))
+    slots = _WEEK // width
+    slot, week = times % _WEEK // width, times // _WEEK
+    share = np.bincount(np.unique(week * slots + slot) % slots, minlength=slots) / weeks
+    usual = share >= _OPEN
+    return _Trading(usual, width, rests=bool((share < 1 - _OPEN).any()))
+
+
+def _is_holiday(due: np.ndarray, width: int) -> bool:
+    days = np.unique(due // 86_400_000_000)
+    if len(days) > _HOLIDAYS:
+        return False
+    return width >= 86_400_000_000
+
+
+def _weekday(times: np.ndarray) -> np.ndarray:
+    return (times // 86_400_000_000 + 3) % 7
+
+
+def _utc(times: np.ndarray) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(times.view("datetime64[us]"), tz="UTC")

@@ -1,0 +1,375 @@
+"""The checks find what is planted and what real bars are known for, and nothing that is real."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import random_bars, random_market
+from hypothesis import given, settings
+
+from maml_jax.data import read_bars, to_bars
+from maml_jax.data.checks import MEANINGS, check_bars, findings_table
+from maml_jax.data.cleaning import ACTS_ON, clean_bars
+from maml_jax.errors import DataError
+
+
+def kinds(bars, name="A"):
+    return {each.kind: each for each in check_bars({name: bars})[name]}
+
+
+def test_bars_without_fault_have_no_findings():
+    for seed in range(20):
+        assert set(kinds(random_bars(seed, count=1000))) <= {"jump"}  # its tails are fat
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 50),
+    place=st.integers(1, 495),
+    length=st.integers(1, 3),
+    factor=st.sampled_from([0.3, 0.6, 0.7, 1.5, 10.0, 1000.0]),
+    columns=st.sampled_from(["ohlcv", "close"]),
+)
+def test_a_tick_that_leaves_and_comes_back_is_found(seed, place, length, factor, columns):
+    bars = random_bars(seed, count=500, columns=columns)
+    bad = slice(place, place + length)
+    bars.iloc[bad, bars.columns.get_loc("close")] *= factor
+    found = kinds(bars)["bad_tick"]
+    assert list(found.times) == list(bars.index[bad])
+
+
+def test_bad_ticks_close_together_do_not_hide_each_other():
+    bars = random_bars(count=500, columns="close")
+    bars.iloc[[200, 203, 207], 0] *= [0.5, 1.8, 0.6]
+    assert list(kinds(bars)["bad_tick"].times) == list(bars.index[[200, 203, 207]])
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 50),
+    place=st.integers(1, 498),
+    factor=st.sampled_from([0.23, 0.45, 0.7, 1.4, 3.6]),
+)
+def test_a_move_that_stays_is_no_bad_tick(seed, place, factor):
+    bars = random_bars(seed, count=500)
+    bars.iloc[place:, :4] *= factor
+    found = kinds(bars)
+    assert "bad_tick" not in found
+    assert bars.index[place] in found["jump"].times
+
+
+def test_a_crash_that_recovers_within_wild_days_is_no_bad_tick():
+    bars = random_bars(count=500, columns="close")
+    moves = np.array([-0.08, 0.05, -0.12, 0.14, -0.1, 0.09, -0.06, 0.08])
+    path = np.exp(np.cumsum(moves))
+    bars.iloc[200:208, 0] *= path
+    bars.iloc[208:, 0] *= path[-1]
+    assert "bad_tick" not in kinds(bars)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 10, 1 / 4])
+@pytest.mark.parametrize("columns", ["ohlcv", "close"])
+def test_a_split_is_suspected(ratio, columns):
+    bars = random_bars(3, count=500, columns=columns)
+    prices = [c for c in bars.columns if c != "volume"]
+    bars.loc[bars.index[250] :, prices] /= ratio
+    found = kinds(bars)
+    assert list(found["split"].times) == [bars.index[250]]
+    assert "jump" not in found and "bad_tick" not in found
+
+
+def test_contradictions_within_a_bar_are_found():
+    bars = random_bars(count=100)
+    bars.iloc[10, bars.columns.get_loc("high")] = bars["close"].iloc[10] * 0.9
+    bars.iloc[20, bars.columns.get_loc("low")] = bars["open"].iloc[20] * 1.1
+    bars.iloc[30, [1, 2]] = bars.iloc[30, [2, 1]].to_numpy()
+    assert list(kinds(bars)["ohlc"].times) == list(bars.index[[10, 20, 30]])
+
+
+def test_silence_is_found():
+    bars = random_bars(count=300)
+    bars.iloc[50:60, 4] = 0
+    bars.iloc[100:120, 3] = bars["close"].iloc[99]
+    found = kinds(bars)
+    assert list(found["zero_volume"].times) == list(bars.index[50:60])
+    assert list(found["stale"].times) == list(bars.index[100:120])
+    assert "at most 10 in a row" in found["zero_volume"].detail
+    assert "at most 21 equal closes" in found["stale"].detail
+
+
+def test_volume_that_is_always_zero_is_no_finding():
+    bars = random_bars(count=100)
+    bars["volume"] = 0.0
+    assert kinds(bars) == {}
+
+
+def test_an_unfinished_last_bar_shows_by_its_volume():
+    bars = random_bars(count=300)
+    bars.iloc[-1, 4] = 1.0
+    assert list(kinds(bars)["last_bar"].times) == [bars.index[-1]]
+
+
+def test_opens_that_are_the_closes_before_are_told():
+    bars = random_bars(count=300)
+    bars["open"] = bars["close"].shift(1).fillna(bars["open"])
+    bars["high"] = bars[["open", "high", "close"]].max(axis=1)
+    bars["low"] = bars[["open", "low", "close"]].min(axis=1)
+    assert "continuous" in kinds(bars)
+
+
+def test_coarse_ticks_are_told():
+    bars = random_bars(count=2000, columns="close")
+    bars["close"] = (bars["close"] / 2).round() * 2
+    assert set(kinds(bars)) <= {"coarse", "stale", "jump"}
+    assert "coarse" in kinds(bars)
+
+
+@settings(max_examples=30)
+@given(
+    first=st.integers(1, 900), length=st.integers(1, 60), step=st.sampled_from(["5min", "h", "D"])
+)
+def test_gaps_of_a_market_that_never_closes_are_found_to_the_bar(first, length, step):
+    bars = random_bars(count=1000, step=step)
+    gone = bars.index[first : first + length]
+    found = kinds(bars.drop(gone))
+    assert list(found["gap"].times) == list(gone)
+    assert "closed" not in found
+
+
+def test_nights_weekends_and_holidays_are_no_gaps():
+    hours = pd.date_range("2023-01-02", "2023-12-29", freq="h", tz="America/New_York")
+    open_ = (hours.hour >= 10) & (hours.hour < 17) & (hours.day_of_week < 5)
+    index = hours[open_].tz_convert("UTC")
+    bars = random_bars(count=len(index)).set_axis(index.rename("timestamp"))
+    found = kinds(bars)
+    assert "gap" not in found
+    assert len(found["closed"].times) == len(np.unique(hours[open_].date)) - 1
+    gone = index[500:503]
+    assert set(kinds(bars.drop(gone))["gap"].times) <= set(gone)
+    days = pd.bdate_range("2010-01-01", "2020-01-01", tz="UTC")
+    days = days[~((days.month == 12) & (days.day == 25))]
+    bars = random_bars(count=len(days)).set_axis(days.rename("timestamp"))
+    assert set(kinds(bars)) <= {"jump"}
+    gone = days[1000:1008]
+    assert list(kinds(bars.drop(gone))["gap"].times) == list(gone)
+
+
+@pytest.mark.parametrize("freq", ["W-MON", "MS"])
+def test_weeks_and_months_have_gaps_too(freq):
+    index = pd.date_range("2000-01-01", periods=200, freq=freq, tz="UTC")
+    bars = random_bars(count=200).set_axis(index.rename("timestamp"))
+    assert kinds(bars) == {}
+    assert len(kinds(bars.drop(index[100:103]))["gap"].times) == 3
+
+
+def test_a_bar_between_two_others_is_irregular():
+    bars = random_bars(count=300, step="h")
+    index = bars.index.to_series()
+    index.iloc[100] += pd.Timedelta(minutes=50)
+    bars.index = pd.DatetimeIndex(index)
+    assert list(kinds(bars)["irregular"].times) == [bars.index[101]]
+
+
+def test_other_assets_show_what_one_lacks():
+    market = random_market(count=400, assets=5)
+    gone = market["A1"].index[100:103]
+    market["A1"] = market["A1"].drop(gone)
+    market["A2"] = market["A2"].iloc[30:]
+    market["A3"] = market["A3"].iloc[:-20]
+    found = {name: {e.kind: e for e in each} for name, each in check_bars(market).items()}
+    assert list(found["A1"]["absent"].times) == list(gone)
+    assert set(found["A2"]) == {"begins_late"}
+    assert set(found["A3"]) == {"ends_early"}
+    assert found["A0"] == {} and found["A4"] == {}
+
+
+def test_what_the_reader_mended_is_told():
+    bars = random_bars(count=60).reset_index()
+    bars["timestamp"] = bars["timestamp"].astype(str)
+    rows = pd.concat([bars.iloc[:10], bars.iloc[[20]], bars.iloc[10:], bars.iloc[[5, 7]]])
+    frame = to_bars(rows.reset_index(drop=True))["asset"]
+    found = kinds(frame)
+    assert list(found["duplicate"].times) == list(frame.index[[5, 7, 20]])
+    assert "unsorted" in found
+    newest_first = to_bars(bars.iloc[::-1].reset_index(drop=True))["asset"]
+    assert kinds(newest_first) == {}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 29, 31])
+def test_few_bars_are_no_obstacle(count):
+    bars = random_bars(count=max(count, 1)).iloc[:count]
+    assert findings_table(check_bars({"A": bars, "B": random_bars(1)})) is not None
+
+
+def test_constant_prices_are_no_obstacle():
+    bars = random_bars(count=200)
+    bars.iloc[:, :4] = 5.0
+    assert {"stale", "coarse"} <= set(kinds(bars))
+
+
+def test_the_table_names_asset_kind_and_times():
+    bars = random_bars(count=300)
+    bars.iloc[100, 3] *= 3
+    table = findings_table(check_bars({"XY": bars}))
+    row = table.set_index("kind").loc["bad_tick"]
+    assert (row["asset"], row["bars"], row["first"]) == ("XY", 1, bars.index[100])
+    assert set(table["kind"]) <= set(MEANINGS)
+
+
+def faulty():
+    bars = random_bars(count=300)
+    bars.iloc[100, 3] *= 3
+    bars.iloc[200, 1] = bars["low"].iloc[200] / 2
+    bars.iloc[50:53, 4] = 0
+    return bars.drop(bars.index[150:155])
+
+
+def test_nothing_is_done_unless_asked_for_and_all_is_told():
+    bars = faulty()
+    cleaned = clean_bars({"A": bars})
+    pd.testing.assert_frame_equal(cleaned.bars["A"], bars)
+    text = "\n".join(cleaned.notes)
+    for word in ("bad_tick: A (1)", "ohlc: A (2)", "zero_volume: A (3)", "gap: A (5)"):
+        assert word in text
+    assert text.count("; kept.") == 4
+
+
+@pytest.mark.parametrize("policy", ["drop", "mask"])
+def test_one_word_acts_on_what_is_wrong_for_certain(policy):
+    bars = faulty()
+    wrong = bars.index[[100, 195]]
+    cleaned = clean_bars({"A": bars}, policy)
+    if policy == "drop":
+        pd.testing.assert_frame_equal(cleaned.bars["A"], bars.drop(wrong))
+    else:
+        assert cleaned.bars["A"].loc[wrong].isna().all(axis=None)
+        pd.testing.assert_frame_equal(cleaned.bars["A"].drop(wrong), bars.drop(wrong))
+    assert f"; {policy}ped." in "\n".join(cleaned.notes) or "; masked." in "\n".join(cleaned.notes)
+
+
+def test_policies_by_kind():
+    bars = faulty()
+    cleaned = clean_bars({"A": bars}, {"zero_volume": "drop", "gap": "mask"}).bars["A"]
+    assert len(cleaned) == 300 - 3
+    assert int(cleaned["close"].isna().sum()) == 5
+    assert cleaned.index.name == "timestamp" and cleaned.index.is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ("remove", "policy 'remove' of bad_tick: expected one of"),
+        ({"jump": "drop"}, "no policy can be named for 'jump'"),
+        ({"gap": "drop"}, "what is missing cannot be dropped"),
+    ],
+)
+def test_policies_that_there_are_not(policies, said):
+    with pytest.raises(DataError, match=said):
+        clean_bars({"A": faulty()}, policies)
+
+
+# What the notes beside the real bars say of them.
+
+
+def shared(folder, name):
+    return {k: v for k, v in read_bars(folder / name).items()}
+
+
+def by_kind(bars):
+    table = findings_table(check_bars(bars))
+    return table.groupby("kind")["bars"].sum().to_dict(), table.set_index(["asset", "kind"])
+
+
+def test_coinbase_four_hours(shared_data):
+    for coin, gaps in (("BTC", 4), ("ETH", 25)):
+        bars = shared(shared_data, f"crypto/coinbase_{coin}USD_4h_2016_2020.csv.gz")
+        found, table = by_kind(bars)
+        assert found["gap"] == gaps
+        if coin == "BTC":
+            assert found["bad_tick"] == 1
+            row = table.xs("bad_tick", level="kind").iloc[0]
+            assert row["first"] == pd.Timestamp("2018-04-03T20:00Z")
+            dropped = clean_bars(bars, "drop").bars
+            assert sum(map(len, bars.values())) - sum(map(len, dropped.values())) == 1
+        else:
+            assert "bad_tick" not in found
+            assert "15 bars" in table.xs("gap", level="kind").iloc[0]["detail"]  # 64 h apart
+
+
+def test_coinbase_hours(shared_data):
+    found, _ = by_kind(shared(shared_data, "crypto/coinbase_BTCUSD_1h_2018_2019.csv.gz"))
+    assert found["zero_volume"] == 24
+    assert "continuous" in found
+    assert "bad_tick" not in found and "gap" not in found
+
+
+def test_bitstamp_days(shared_data):
+    found, table = by_kind(
+        shared(shared_data, "crypto/bitstamp_BTC_ETH_LTC_daily_2014_2020.csv.gz")
+    )
+    assert found["zero_volume"] == 11
+    gaps = table.xs("gap", level="kind")
+    assert set(gaps.index) == {"BTCUSD", "ETHUSD", "LTCUSD"}
+    assert (gaps["last"] == pd.Timestamp("2019-03-31", tz="UTC")).all()
+    # The notes count the 19th as absent; it is there, with a tenth of the usual volume.
+    assert (gaps["first"] == pd.Timestamp("2019-03-20", tz="UTC")).all()
+    assert "bad_tick" not in found
+
+
+def test_binance_hours(shared_data):
+    bars = shared(shared_data, "crypto/binance_20pairs_1h_2024.csv.gz")
+    found, table = by_kind(bars)
+    early = table.xs("ends_early", level="kind")
+    assert set(early.index) == {"BTCUSDT", "ETHUSDT", "LTCUSDT"}
+    assert early["detail"].str.contains("22:00:00 before the last").all()
+    jump = table.loc[("UNIUSDT", "jump")]
+    assert "+54.7% at 2024-02-23 14:00" in jump["detail"]
+    assert not {"bad_tick", "split", "gap", "ohlc"} & set(found)
+
+
+def test_euro_hours(shared_data):
+    found, table = by_kind(shared(shared_data, "fx/EURUSD_ask_1h_2017.csv.gz"))
+    gaps = table.xs("gap", level="kind").iloc[0]["detail"]
+    assert found["closed"] + int(gaps.split()[0]) == 52  # Christmas is no weekend
+    assert "the longest of 50 h" in table.xs("closed", level="kind").iloc[0]["detail"]
+    assert "bad_tick" not in found
+
+
+def test_us_stocks_keep_their_real_jumps(shared_data):
+    bars = shared(shared_data, "stocks/us20_adjclose_daily_1990_2022.csv.gz")
+    found, table = by_kind(bars)
+    assert "bad_tick" not in found and "gap" not in found
+    assert "13.0% of all returns" in table.loc[("RRC", "coarse")]["detail"]
+    for asset, day, kind in (("AAPL", "2000-09-29", "split"), ("RRC", "1990-04-10", "split")):
+        assert table.loc[(asset, kind)]["first"] == pd.Timestamp(day, tz="UTC")
+    for policy in ("drop", "mask", {kind: "mask" for kind in ACTS_ON if kind not in ("stale",)}):
+        cleaned = clean_bars(bars, policy).bars
+        for name, frame in bars.items():
+            pd.testing.assert_frame_equal(cleaned[name], frame)
+
+
+def test_listings_of_ragged_stocks(shared_data):
+    bars = shared(shared_data, "stocks/us19_adjclose_daily_1990_2022_ragged.csv.gz")
+    _, table = by_kind(bars)
+    late = table.xs("begins_late", level="kind")["first"].dt.strftime("%Y-%m-%d").to_dict()
+    assert late == {
+        "SBUX": "1992-06-26", "AMZN": "1997-05-15", "GOOG": "2004-08-19", "UAA": "2005-11-18",
+        "MA": "2006-05-25", "GM": "2010-11-18", "META": "2012-05-18", "BABA": "2014-09-19",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stocks/dj30_ohlc_daily_2020_2021.csv.gz",
+        "stocks/GOOGL_ohlcv_daily_2009_2018.csv.gz",
+        "index/sp500_index_daily_1990_2022.csv.gz",
+        "index/us_factor_etfs_daily_2014_2022.csv.gz",
+        "index/dji_ohlcv_daily_2000_2021.csv.gz",
+    ],
+)
+def test_clean_series_lose_nothing(shared_data, name):
+    bars = shared(shared_data, name)
+    for policy in ("drop", "mask"):
+        for key, frame in clean_bars(bars, policy).bars.items():
+            pd.testing.assert_frame_equal(frame, bars[key])
