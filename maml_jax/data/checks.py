@@ -79,8 +79,8 @@ def check_bars(
       for a quarter at most. What does not come back is a `jump`, or looks like a `split`.
     * `gap`: bars missing at times of the week at which there usually is one; nights, weekends and,
       in daily bars, up to five weekdays in a row (holidays) are none.
-    * `stale`: so many equal closes in a row that chance would bring them in one of a hundred series,
-      at the share of zero returns that there is around; at least five.
+    * `stale`: so many equal closes in a row that chance would bring them in one of a hundred
+      series, at the share of zero returns that there is around; at least five.
 
     Args:
         bars: in normal form, by asset.

@@ -15,8 +15,8 @@ Policies: TypeAlias = Policy | Mapping[str, Policy]
 SURE = ("bad_tick", "ohlc")
 """Kinds that one word for all acts on: bars of which a price is wrong for certain."""
 ACTS_ON = (*SURE, "irregular", "zero_volume", "stale", "last_bar", "gap")
-"""Kinds that a policy can be named for. Jumps and splits are never touched: who knows that one is an
-error corrects the series."""
+"""Kinds that a policy can be named for. Jumps and splits are never touched: who knows that one is
+an error corrects the series."""
 _TOLD = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
 _DONE = {"keep": "kept", "drop": "dropped", "mask": "masked"}
 
