@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from maml_jax.cli_data import data_app, fetch_app
 from maml_jax.errors import ConfigError, MamlJaxError
 from maml_jax.whole import remove_unfinished
 
@@ -46,6 +47,8 @@ reproduce_app = typer.Typer(
     help="Compute figures anew that are known from elsewhere.", no_args_is_help=True
 )
 app.add_typer(reproduce_app, name="reproduce")
+app.add_typer(fetch_app, name="fetch")
+app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")

@@ -11,7 +11,8 @@ from maml_jax import Batch
 from maml_jax.experiment import load_config
 from maml_jax.experiment.evaluate import predict_all
 from maml_jax.experiment.learn import make_learner, meta_train
-from maml_jax.experiment.prepare import load_bars, prepare
+from maml_jax.experiment.prepare import prepare
+from maml_jax.experiment.reading import load_bars
 from maml_jax.reproduce import reproduce_known_answer, reproduce_sinusoid
 
 STOCKS = Path(__file__).parents[2] / "shared/data/stocks/us20_adjclose_daily_1990_2022.csv.gz"

@@ -311,10 +311,8 @@ def _compare(bars: Mapping[str, pd.DataFrame]) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {name: [] for name in bars}
     if len(steps) < 2 or max(steps.values()) > 1.2 * min(steps.values()):
         return found
-    union = pd.DatetimeIndex(
-        pd.Index(np.unique(np.concatenate([i.asi8 for i in indices.values()])))
-    )
-    timeline = pd.DatetimeIndex(union.asi8.view("datetime64[us]"), tz="UTC")
+    union = np.unique(np.concatenate([i.as_unit("us").asi8 for i in indices.values()]))
+    timeline = pd.DatetimeIndex(union.view("datetime64[us]"), tz="UTC")
     present = np.stack([timeline.isin(index) for index in indices.values()])
     alive = np.stack([(timeline >= i[0]) & (timeline <= i[-1]) for i in indices.values()])
     usual = present.sum(axis=0) > 0.5 * alive.sum(axis=0)

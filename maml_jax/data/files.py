@@ -1,15 +1,26 @@
-"""Bars from CSV and Parquet files."""
+"""Bars from CSV and Parquet files, and into them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from maml_jax.data.bars import Missing, to_bars
-from maml_jax.errors import DataError
+from maml_jax.data.bars import COLUMNS, Missing, to_bars
+from maml_jax.errors import DataError, StoreError
+from maml_jax.whole import whole_file
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
+
+Compression = Literal["gzip", "bz2", "xz", "zstd"]
+_WRITTEN: dict[str, Compression | None] = {
+    ".csv": None,
+    ".csv.gz": "gzip",
+    ".csv.bz2": "bz2",
+    ".csv.xz": "xz",
+    ".csv.zst": "zstd",
+}
 
 
 def read_bars(
@@ -49,6 +60,44 @@ def read_bars(
                 raise DataError(f"{each}: holds {name}, which {origin[name]} holds too")
             result[name], origin[name] = bars, each
     return result
+
+
+def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
+    """Write bars as one long table that `read_bars` reads: timestamp, symbol, prices, volume.
+
+    Args:
+        bars: in normal form, by asset; a masked bar becomes empty cells.
+        path: ends in `.csv`, a compressed `.csv.gz` and so on, or `.parquet`. It is there whole or
+            not at all, and takes the place of a file of that name.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        DataError: if the ending is unknown.
+        StoreError: if the file cannot be written.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if not name.endswith((*_WRITTEN, *PARQUET_ENDINGS)):
+        endings = ", ".join((*_WRITTEN, *PARQUET_ENDINGS))
+        raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
+    table = pd.concat(dict(bars), names=["symbol"]).reset_index()
+    table = table[["timestamp", "symbol", *[c for c in COLUMNS if c in table.columns]]]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial:
+            if name.endswith(PARQUET_ENDINGS):
+                table.to_parquet(partial, index=False)
+            else:
+                table.to_csv(partial, index=False, compression=_compression(name))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return len(table)
+
+
+def _compression(name: str) -> Compression | None:
+    return next((kind for ending, kind in _WRITTEN.items() if name.endswith(ending)), None)
 
 
 def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.DataFrame]:

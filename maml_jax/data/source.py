@@ -1,6 +1,6 @@
 """What a source of bars is, and how its pages are checked before anyone believes them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,26 @@ class Source(NamedTuple):
     name: str
     pages: Callable[[str, Interval, pd.Timestamp, pd.Timestamp], Iterator[Page]]
     tolerance: float = 0.0
+
+
+def frames_source(name: str, bars: Mapping[str, pd.DataFrame]) -> Source:
+    """Make a source of bars that are here already, to keep them in a store.
+
+    Args:
+        name: what the store calls it.
+        bars: in normal form, by symbol.
+
+    Returns:
+        A source that knows no more than these: its pages end with the last bar.
+    """
+
+    def pages(symbol, interval, start, end) -> Iterator[Page]:
+        frame = bars[symbol]
+        frame = frame[(frame.index >= start) & (frame.index < end)]
+        if len(frame):
+            yield Page(frame, min(interval.after(frame.index[-1]), interval.after(end)))
+
+    return Source(name, pages)
 
 
 def bars_of_rows(

@@ -16,9 +16,9 @@ from maml_jax.experiment.prepare import (
     Before,
     before_first_row,
     choose_features,
-    reading_options,
     target_of,
 )
+from maml_jax.experiment.reading import reading_options
 from maml_jax.features import compute_features, compute_target
 from maml_jax.meta import Batch, Prediction
 from maml_jax.meta.types import Params

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from maml_jax.data.cleaning import read_policies
 from maml_jax.errors import ConfigError
 from maml_jax.features import technical_features
 
@@ -70,6 +71,12 @@ MethodName: TypeAlias = Literal[
 ]
 """See `maml_jax.experiment.methods`."""
 
+PolicyName: TypeAlias = Literal["keep", "drop", "mask"]
+"""See `maml_jax.data.clean_bars`."""
+
+STORED = "store:"
+"""What a path begins with that names bars of a store."""
+
 Moment = Annotated[str, BeforeValidator(_moment)]
 Bound = Annotated[Positive | None, BeforeValidator(_bound)]
 
@@ -82,7 +89,10 @@ class DataConfig(_Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
-    """CSV or Parquet files, relative to the working directory; "builtin" for the built-in bars."""
+    """CSV or Parquet files, relative to the working directory; "builtin" for the built-in bars;
+    "store:SOURCE/INTERVAL" for bars that were fetched, such as "store:bybit-linear/1h"."""
+    store: str | None = None
+    """Directory of the store; default `$MAML_JAX_STORE` or the user's data directory."""
     assets: tuple[str, ...] | None = None
     """Assets to read; default all."""
     train_assets: tuple[str, ...] | None = None
@@ -99,6 +109,15 @@ class DataConfig(_Section, frozen=True):
     date_format: str | None = None
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
+    policies: PolicyName | dict[str, PolicyName] = "keep"
+    """What to do about faults that the checks find: "keep", "drop" or "mask" bars that are wrong
+    for certain, or one for each kind, as in {bad_tick = "drop", gap = "mask"}."""
+
+    @field_validator("policies")
+    @classmethod
+    def _can_be_followed(cls, value):
+        read_policies(value)
+        return value
 
 
 class FeaturesConfig(_Section, frozen=True):

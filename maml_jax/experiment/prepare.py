@@ -6,9 +6,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from maml_jax.backtest import bars_per_year
-from maml_jax.data import as_bars, builtin_bars, read_bars, require_same_interval
+from maml_jax.data import clean_bars, parse_moment, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config import Config, DataConfig
+from maml_jax.experiment.reading import chosen
 from maml_jax.features import (
     Feature,
     Scaler,
@@ -21,9 +22,6 @@ from maml_jax.features import (
 from maml_jax.features.targets import require_moving_price
 from maml_jax.tasks import Panel, bars_needed, make_panel
 from maml_jax.tasks.panel import assets_timeline
-
-MEMORY = "memory"
-"""What the settings name as the path of bars that were handed over in memory."""
 
 TRAIN_SHARE = 0.6
 """Share of the bars that is for meta-training where the settings name no date."""
@@ -65,43 +63,6 @@ class Prepared(NamedTuple):
     notes: tuple[str, ...]
 
 
-def reading_options(config: Config) -> dict:
-    """Return how tables of bars are read, as the readers take it."""
-    data = config.data
-    return {
-        "timezone": data.timezone,
-        "date_format": data.date_format,
-        "adjust": data.adjust,
-        "missing": data.missing,
-    }
-
-
-def load_bars(
-    config: Config, bars: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None
-) -> dict[str, pd.DataFrame]:
-    """Return the bars that the settings name, or those given, in normal form.
-
-    Raises:
-        DataError: as the readers; also if an asset is named that is not there.
-    """
-    data = config.data
-    options = reading_options(config)
-    if bars is not None:
-        frames = as_bars(bars, **options)
-    elif data.path == "builtin":
-        frames = builtin_bars()
-    elif data.path == MEMORY:
-        raise ConfigError(
-            "key 'data.path': the bars of this run were handed over in memory; hand them over "
-            "again, or name a file that holds them"
-        )
-    else:
-        frames = read_bars(data.path, **options)
-    if data.assets is None:
-        return frames
-    return {name: frames[name] for name in _chosen("data.assets", data.assets, frames)}
-
-
 def prepare(
     config: Config, bars: Mapping[str, pd.DataFrame], scaler: Scaler | None = None
 ) -> Prepared:
@@ -118,17 +79,19 @@ def prepare(
         DataError: naming the asset whose bars will not do.
     """
     data, trained = config.data, scaler is not None
-    train_assets = [] if trained else _chosen("data.train_assets", data.train_assets, bars)
-    test_assets = _chosen("data.test_assets", data.test_assets, bars)
+    train_assets = [] if trained else chosen("data.train_assets", data.train_assets, bars)
+    test_assets = chosen("data.test_assets", data.test_assets, bars)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
     require_same_interval(bars)
+    cleaned = clean_bars(bars, data.policies)
+    bars = cleaned.bars
     for asset, frame in bars.items():
         require_moving_price(frame, asset=asset)
     timeline = assets_timeline(bars)
     spans = _find_spans(data, timeline, trained)
     features = choose_features(config, bars)
     tables = {a: compute_features(b, features, asset=a) for a, b in bars.items()}
-    notes: list[str] = []
+    notes = [*cleaned.notes]
     if not trained:
         have = _bars_in(bars, config, features, spans.train_first, spans.train_last)
         needs = _train_needs(config, features, spans.train_last)
@@ -177,31 +140,6 @@ def target_of(config: Config) -> Target:
     return Target(**config.target.model_dump())
 
 
-def _chosen(key: str, names: Sequence[str] | None, bars: Mapping) -> list[str]:
-    if names is None:
-        return list(bars)
-    if not names:
-        raise ConfigError(f"key {key!r}: must name at least one asset")
-    _require_known(key, names, bars)
-    return list(dict.fromkeys(names))
-
-
-def _require_known(key: str, names: Sequence[str], bars: Mapping) -> None:
-    unknown = [name for name in names if name not in bars]
-    if unknown:
-        raise ConfigError(f"key {key!r}: no bars of {unknown}; there are {list(bars)}")
-
-
-def _moment(text: str, timezone: str, end: bool) -> pd.Timestamp:
-    """Return a moment in UTC; a plain day means its beginning, or its end."""
-    moment = pd.Timestamp(text)
-    is_day = "T" not in text and ":" not in text
-    moment = moment.tz_localize(timezone) if moment.tz is None else moment
-    if end and is_day:
-        moment += pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
-    return moment.tz_convert("UTC")
-
-
 class _Spans(NamedTuple):
     """First and last bar of the meta-training and of the test span."""
 
@@ -218,13 +156,13 @@ def _find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> 
     """
 
     def first_from(key: str, text: str) -> int:
-        place = int(timeline.searchsorted(_moment(text, data.timezone, end=False)))
+        place = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
         if place == len(timeline):
             raise ConfigError(f"key {key!r}: {text} is after the last bar, {timeline[-1]}")
         return place
 
     def last_to(key: str, text: str) -> int:
-        moment = _moment(text, data.timezone, end=True)
+        moment = parse_moment(text, timezone=data.timezone, end=True)
         place = int(timeline.searchsorted(moment, side="right")) - 1
         if place < 0 and not (trained and key == "data.train_end"):
             raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")

@@ -13,7 +13,8 @@ from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config, load_config
 from maml_jax.experiment.evaluate import evaluate
 from maml_jax.experiment.learn import make_learner, meta_train
-from maml_jax.experiment.prepare import MEMORY, Prepared, load_bars, prepare
+from maml_jax.experiment.prepare import Prepared, prepare
+from maml_jax.experiment.reading import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
@@ -32,6 +33,8 @@ CHANGEABLE = (
     "data.assets",
     "data.test_",
     "data.missing",
+    "data.policies",
+    "data.store",
     "data.timezone",
 )
 """What a backtest of a trained run may set anew; the rest belongs to what was trained."""
@@ -181,7 +184,7 @@ def _named(config: Config, bars: Bars | None) -> Config:
     path = config.data.path
     if bars is not None:
         path = MEMORY
-    elif path not in ("builtin", MEMORY):
+    elif path not in (BUILTIN, MEMORY) and not is_stored(path):
         paths = [path] if isinstance(path, str) else path
         absolute = tuple(str(Path(each).absolute()) for each in paths)
         path = absolute[0] if isinstance(path, str) else absolute

@@ -81,10 +81,11 @@ def forward_return(
 def fill_return(bars: pd.DataFrame, fill: Fill, *, asset: str = "the asset") -> pd.Series:
     """Return from the previous bar's fill price to this bar's: what a held position earns.
 
-    A decision at bar t earns the value at bar `t + label_delay(fill, 1)`. 0 at the first bar.
+    A decision at bar t earns the value at bar `t + label_delay(fill, 1)`. 0 at the first bar. A bar
+    that is masked (NaN) earns nothing; the next one earns what the price moved since it was known.
     """
-    price = fill_price(bars, fill, asset=asset)
-    result = price / price.shift(1) - 1
+    price = fill_price(bars, fill, asset=asset).ffill()
+    result = (price / price.shift(1) - 1).fillna(0.0)
     result.iloc[:1] = 0.0
     return result
 
