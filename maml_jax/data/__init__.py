@@ -18,6 +18,7 @@ from .interval import parse_interval as parse_interval
 from .interval import parse_moment as parse_moment
 from .source import Page as Page
 from .source import Source as Source
+from .source import bars_of_rows as bars_of_rows
 from .source import frames_source as frames_source
 from .store import SeriesKey as SeriesKey
 from .store import Store as Store

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from maml_jax.data.interval import Interval
 
@@ -61,7 +62,7 @@ def frames_source(name: str, bars: Mapping[str, pd.DataFrame]) -> Source:
 
 
 def bars_of_rows(
-    opened: Sequence[int], values: np.ndarray, columns: Sequence[str], *, unit: str = "ms"
+    opened: Sequence[int], values: ArrayLike, columns: Sequence[str], *, unit: str = "ms"
 ) -> pd.DataFrame:
     """Make bars of what a source sent, ascending; rows that stand twice become one.
 
@@ -75,7 +76,8 @@ def bars_of_rows(
         ValueError: if two rows of one time differ.
     """
     index = pd.DatetimeIndex(np.asarray(opened, f"datetime64[{unit}]"), tz="UTC").as_unit("us")
-    bars = pd.DataFrame(values, index.rename("timestamp"), list(columns), dtype="float64")
+    rows = np.asarray(values, float).reshape(len(index), len(columns))
+    bars = pd.DataFrame(rows, index.rename("timestamp"), list(columns))
     bars = bars.sort_index(kind="stable")
     repeated = bars.index.duplicated()
     if repeated.any():
