@@ -1,4 +1,4 @@
-"""Bars from CSV and Parquet files, and into them."""
+"""Bars from CSV, Parquet and JSON files, and into them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,19 +7,20 @@ from typing import Literal
 import pandas as pd
 
 from maml_jax.data.bars import COLUMNS, Missing, to_bars
+from maml_jax.data.replies import read_json_table
 from maml_jax.errors import DataError, StoreError
 from maml_jax.whole import whole_file
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
+JSON_ENDINGS = (".json",)
 
-Compression = Literal["gzip", "bz2", "xz", "zstd"]
+Compression = Literal["gzip", "bz2", "xz"]
 _WRITTEN: dict[str, Compression | None] = {
     ".csv": None,
     ".csv.gz": "gzip",
     ".csv.bz2": "bz2",
     ".csv.xz": "xz",
-    ".csv.zst": "zstd",
 }
 
 
@@ -36,7 +37,8 @@ def read_bars(
     An asset that the file does not name is called after the file, up to the first dot.
 
     Args:
-        path: CSV (also compressed) or Parquet; several are read together.
+        path: CSV (also compressed), Parquet, or JSON (a list of objects, or a saved reply of
+            Bybit); several are read together.
         timezone: the zone of times that carry none.
         date_format: `strftime` format of the times; None finds it out.
         adjust: apply an adjusted close to all prices of its bar.
@@ -117,8 +119,10 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
     try:
         if name.endswith(PARQUET_ENDINGS):
             return to_bars(pd.read_parquet(path), **options)
+        if name.endswith(JSON_ENDINGS):
+            return to_bars(read_json_table(path), **options)
         if not name.endswith(CSV_ENDINGS):
-            endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS)
+            endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS + JSON_ENDINGS)
             raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
         table = _read_text(path, ",")
         if len(table.columns) == 1:
@@ -127,7 +131,7 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
             table = table if separator is None else _read_text(path, separator)
     except DataError:
         raise
-    except (ValueError, OSError, EOFError) as error:  # pandas, pyarrow and the decompressors
+    except (ValueError, OSError, EOFError, ImportError) as error:  # pandas and decompressors
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise DataError(

@@ -30,7 +30,8 @@ def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeInde
     else:
         numbers = pd.to_numeric(column, errors="coerce")
         if date_format is None and numbers.notna().all() and numbers.min() >= _FIRST_EPOCH:
-            thousands = np.floor(np.log10(numbers.median() / _FIRST_EPOCH) / 3)
+            # Each by itself: some feeds went from milliseconds to microseconds on a New Year's Day.
+            thousands = np.floor(np.log10(numbers / _FIRST_EPOCH) / 3)
             microseconds = (numbers * 10.0 ** (6 - 3 * thousands)).round()
             times = pd.to_datetime(microseconds, unit="us", errors="coerce")
         else:

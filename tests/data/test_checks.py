@@ -373,3 +373,20 @@ def test_clean_series_lose_nothing(shared_data, name):
     for policy in ("drop", "mask"):
         for key, frame in clean_bars(bars, policy).bars.items():
             pd.testing.assert_frame_equal(frame, bars[key])
+
+
+def test_every_file_beside_the_project_loads_in_one_line(shared_data):
+    paths = sorted(path for path in shared_data.glob("*/*") if path.suffix != ".md")
+    assert len(paths) == 18
+    counts = {}
+    for path in paths:
+        if path.name.startswith("error_"):
+            with pytest.raises(DataError, match="holds no bars: Bybit answers 100"):
+                read_bars(path)
+        else:
+            counts[path.name.split(".")[0]] = sum(map(len, read_bars(path).values()))
+    assert counts["binance_20pairs_1h_2024"] == 119974
+    assert counts["kline_inverse_BTCUSD_60_docs"] == 3
+    assert counts["mark_price_kline_linear_BTCUSDT_15_docs"] == 1
+    assert counts["us20_adjclose_daily_1990_2022"] == 20 * 8313
+    assert counts["EURUSD_ask_1h_2017"] == 6225
