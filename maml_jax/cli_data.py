@@ -39,6 +39,7 @@ StoreOption = Annotated[
 ]
 Again = Annotated[bool, typer.Option("--again", help="Fetch what is there already as well.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Symbols at a time.")]
+_SHOWN_REVISIONS = 5
 What = Annotated[
     list[str],
     typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL of the store, or CSV and Parquet files."),
@@ -273,6 +274,13 @@ def _print_report(report) -> None:
         )  # fmt: skip
     _console().print(table)
     typer.echo(f"store: {report.store.root}")
+    for each in report.series:
+        for time, row in list(each.revised.iterrows())[:_SHOWN_REVISIONS]:
+            change = f"{row['before']:g} before, {row['after']:g} now"
+            typer.echo(f"revised: {each.key} {row['column']} at {time}: {change}")
+        if len(each.revised) > _SHOWN_REVISIONS:
+            more = len(each.revised) - _SHOWN_REVISIONS
+            typer.echo(f"revised: {each.key} {more} more, all in its revisions.csv")
     for error in report.errors:
         typer.echo(f"error: {error}", err=True)
     if report.errors:

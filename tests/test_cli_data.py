@@ -37,6 +37,17 @@ def test_fetch_shows_what_came_and_goes_on_from_it(store):
     assert "bybit-linear/ETHUSDT/1h" in typed("data", "list")
 
 
+def test_a_revised_bar_is_told(store):
+    exchange = Exchange()
+    with serving(exchange) as address:
+        typed("fetch", "bybit", "BTCUSDT", *SPAN, "--address", address)
+        exchange.changed = {int(t): "99.5" for t in exchange.opens("60")[-20:]}
+        output = typed("fetch", "bybit", "BTCUSDT", "--address", address)
+    assert "revised: bybit-linear/BTCUSDT/1h close at 2024-01-09 17:00:00+00:00: " in output
+    assert "before, 99.5 now" in output
+    assert "2 more, all in its revisions.csv" in output
+
+
 def test_a_symbol_that_fails_is_told_and_the_others_are_kept(store):
     with serving(Exchange()) as address:
         words = ["fetch", "bybit", "BTCUSDT", "NOPE", *SPAN, "--address", address, "--rate", "0"]
