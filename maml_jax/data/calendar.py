@@ -88,10 +88,14 @@ def _trading_times(times: np.ndarray, width: int) -> _Trading:
     if weeks < _FEWEST_WEEKS:
         return _Trading(None, width, rests=bool((_weekday(times) < 5).all()))
     slots = _WEEK // width
-    slot, week = times % _WEEK // width, times // _WEEK
-    share = np.bincount(np.unique(week * slots + slot) % slots, minlength=slots) / weeks
-    usual = share >= _OPEN
-    return _Trading(usual, width, rests=bool((share < 1 - _OPEN).any()))
+    places = np.unique(times // width)
+    had = np.bincount(places % slots, minlength=slots)
+    whole, rest = divmod(int(places[-1] - places[0]) + 1, slots)
+    could = whole + ((np.arange(slots) - places[0]) % slots < rest)
+    lacks = could - had
+    # One week says nothing, however few there are.
+    usual = lacks <= np.maximum(1, (1 - _OPEN) * could)
+    return _Trading(usual, width, rests=bool((lacks > np.maximum(1, _OPEN * could)).any()))
 
 
 def _is_holiday(due: np.ndarray, width: int) -> bool:
