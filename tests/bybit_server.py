@@ -1,5 +1,6 @@
 """A server on loopback that plays Bybit's klines, and misbehaves on demand."""
 
+import gzip
 import json
 import socket
 import struct
@@ -183,6 +184,32 @@ def cut_off(server, query, reply):
     half = reply["body"][: len(reply["body"]) // 2]
     server.send(200, {"Content-Length": str(len(reply["body"]))}, half)
     server.close_connection = True
+
+
+def compressed(server, query, reply):
+    """A good reply, compressed."""
+    headers = {**reply["headers"], "Content-Encoding": "gzip"}
+    return reply | {"headers": headers, "body": gzip.compress(reply["body"].encode())}
+
+
+def chunked(server, query, reply, whole=True):
+    """A good reply in chunks, the last of which may be missing."""
+    server.send_response(200)
+    server.send_header("Transfer-Encoding", "chunked")
+    server.end_headers()
+    data = reply["body"].encode()
+    for place in range(0, len(data), 5000):
+        chunk = data[place : place + 5000]
+        server.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        if not whole and place > 0:
+            server.close_connection = True
+            return
+    server.wfile.write(b"0\r\n\r\n")
+
+
+def chunks_cut_off(server, query, reply):
+    """A reply in chunks that ends before its time."""
+    chunked(server, query, reply, whole=False)
 
 
 def reset(server, query, reply):

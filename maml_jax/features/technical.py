@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.features.feature import Feature
+from maml_jax.features.windows import rolling_average, rolling_mean, rolling_std
 
 EMA_MEMORY = 3
 """An exponential average remembers this many spans; what lies further back would weigh 0.25 %."""
@@ -21,7 +22,7 @@ def return_over(bars: pd.DataFrame, lag: int) -> pd.Series:
 def sma_ratio(bars: pd.DataFrame, window: int) -> pd.Series:
     r"""Close over its moving average, $p_t / \text{SMA}_n(p)_t$. Warm-up: n - 1 bars."""
     close = bars["close"]
-    return close / close.rolling(window).mean()
+    return close / rolling_mean(close, window)
 
 
 def ema_ratio(bars: pd.DataFrame, span: int) -> pd.Series:
@@ -34,7 +35,7 @@ def ema_ratio(bars: pd.DataFrame, span: int) -> pd.Series:
 
 def volatility(bars: pd.DataFrame, window: int) -> pd.Series:
     r"""Standard deviation of the last n returns (ddof 1), per bar. Warm-up: n bars."""
-    return bars["close"].pct_change().rolling(window).std()
+    return rolling_std(return_over(bars, 1), window)
 
 
 def rsi(bars: pd.DataFrame, window: int) -> pd.Series:
@@ -44,8 +45,8 @@ def rsi(bars: pd.DataFrame, window: int) -> pd.Series:
     (Cutler's form of Wilder, 1978). 50 where the price did not move. Warm-up: n bars.
     """
     change = bars["close"].diff()
-    rise = change.clip(lower=0).rolling(window).mean()
-    total = change.abs().rolling(window).mean()
+    rise = rolling_mean(change.clip(lower=0), window)
+    total = rolling_mean(change.abs(), window)
     index = 100 * rise / total
     return index.mask(total <= 0, 50.0).clip(0, 100)
 
@@ -65,7 +66,7 @@ def bb_position(bars: pd.DataFrame, window: int) -> pd.Series:
     -1 is the lower band, +1 the upper; 0 where the price did not move. Warm-up: n - 1 bars.
     """
     close = bars["close"]
-    mean, std = close.rolling(window).mean(), close.rolling(window).std()
+    mean, std = rolling_mean(close, window), rolling_std(close, window)
     return ((close - mean) / (2 * std)).mask(std <= 0, 0.0)
 
 
@@ -75,7 +76,7 @@ def volume_ratio(bars: pd.DataFrame, window: int) -> pd.Series:
     1 where nothing was traded for n bars. Warm-up: n - 1 bars.
     """
     volume = bars["volume"]
-    mean = volume.rolling(window).mean()
+    mean = rolling_mean(volume, window)
     return (volume / mean).mask(mean <= 0, 1.0)
 
 
@@ -91,11 +92,7 @@ def exponential_average(values: pd.Series, span: int) -> pd.Series:
     """
     memory = EMA_MEMORY * span
     weights = (1 - 2 / (span + 1)) ** np.arange(memory)
-    result = np.full(len(values), np.nan)
-    if len(values) >= memory:
-        recent = np.lib.stride_tricks.sliding_window_view(values.to_numpy(float), memory)
-        result[memory - 1 :] = recent @ (weights / weights.sum())[::-1]
-    return pd.Series(result, index=values.index)
+    return rolling_average(values, (weights / weights.sum())[::-1])
 
 
 def technical_features(
