@@ -23,6 +23,7 @@ BENCHMARKS = {
     "deep_inner_loop": "Deep inner loops",
     "scaling": "Scaling",
     "end_to_end": "End to end",
+    "bars": "Bars: fetching, storing, reading, checking",
 }
 WITH_PEERS = ("meta_step", "rolling_backtest")
 SEPARATE = {"rolling_backtest_large": "Five million windows (`rolling_backtest --large`)"}
