@@ -64,16 +64,27 @@ def bybit_command(
     rate: Annotated[
         float, typer.Option("--rate", min=0.0, help="Requests in a second; 0 for no bound of ours.")
     ] = 100.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a part of a reply.")
+    ] = 15.0,
+    attempts: Annotated[
+        int, typer.Option("--attempts", min=1, help="How often to ask before giving up.")
+    ] = 6,
     store: StoreOption = None,
     again: Again = False,
     workers: Workers = 8,
 ) -> None:
     """Spot, linear and inverse contracts from Bybit; no account is needed."""
     from maml_jax.data import bybit
+    from maml_jax.data.http import Retries
 
-    if "://" not in address:
-        address = f"https://{address}"
-    source = bybit(category, address=address, per_second=rate or None)  # pyright: ignore[reportArgumentType]
+    source = bybit(
+        category,  # pyright: ignore[reportArgumentType]
+        address=address if "://" in address else f"https://{address}",
+        per_second=rate or None,
+        retries=Retries(attempts),
+        timeout=timeout,
+    )
     _fetch(source, symbols, interval, start, end, store, again, workers)
 
 

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.errors import DataError
+from maml_jax.errors import DataError, MamlJaxError
+
+MARKET_COLUMNS = ("market_return", "return_rank")
+"""Columns that `add_cross_section` adds to the bars of several assets."""
 
 
 class Feature(NamedTuple):
@@ -14,15 +17,15 @@ class Feature(NamedTuple):
 
     Attributes:
         name: the column's name.
-        compute: `bars -> Series` on the index of `bars`. The value at bar t must depend on bars up
-            to and including t only, and from bar `warm_up` on (counting from 0) must be finite and
-            must not depend on where the series begins.
+        compute: `bars -> Series` on the index of `bars`, or an array `[bar]`. The value at bar t
+            must depend on bars up to and including t only, and from bar `warm_up` on (counting from
+            0) must be finite and must not depend on where the series begins.
         warm_up: how many bars at the start of a series have no value.
         columns: the columns of the bars that it reads.
     """
 
     name: str
-    compute: Callable[[pd.DataFrame], pd.Series]
+    compute: Callable[[pd.DataFrame], pd.Series | np.ndarray]
     warm_up: int
     columns: tuple[str, ...] = ("close",)
 
@@ -42,15 +45,70 @@ def compute_features(
         throughout, so that a row is either whole or absent.
 
     Raises:
-        DataError: if the bars lack a column that a feature needs.
+        DataError: if the bars lack a column that a feature needs, or a feature fails or gives
+            anything but one number per bar; naming asset and feature.
     """
     require_columns(bars, features, asset=asset)
-    columns = {feature.name: feature.compute(bars) for feature in features}
+    columns = {feature.name: feature_values(bars, feature, asset=asset) for feature in features}
     table = pd.DataFrame(columns, index=bars.index, dtype="float64")
     whole = np.isfinite(table.to_numpy()).all(axis=1, keepdims=True)
     table = table.where(np.broadcast_to(whole, table.shape))
     table.iloc[: longest_warm_up(features)] = np.nan
     return table
+
+
+def feature_values(bars: pd.DataFrame, feature: Feature, *, asset: str = "the asset") -> np.ndarray:
+    """Compute one feature as it is, warm-up and all.
+
+    Returns:
+        `[bar]`.
+
+    Raises:
+        DataError: if the feature fails or gives anything but one number per bar.
+    """
+    try:
+        # A shallow copy: what a feature does to the table of bars, the next one does not see.
+        values = feature.compute(bars.copy(deep=False))
+        array = np.asarray(values, float)
+    except MamlJaxError:
+        raise
+    except Exception as error:  # a user's own function may raise anything
+        raise DataError(
+            f"{asset}: feature {feature.name!r} failed: {type(error).__name__}: {error}"
+        ) from error
+    if array.shape != (len(bars),):
+        raise DataError(
+            f"{asset}: feature {feature.name!r} must give one number for each of the {len(bars)} "
+            f"bars, and gave {type(values).__name__} of shape {array.shape}"
+        )
+    if isinstance(values, pd.Series) and not values.index.equals(bars.index):
+        raise DataError(
+            f"{asset}: feature {feature.name!r} must give a Series on the index of the bars, and "
+            "gave one on another"
+        )
+    return array
+
+
+def lagged(feature: Feature, lag: int) -> Feature:
+    """Return the feature `lag` bars ago, named `<name>_lag_<lag>`.
+
+    Args:
+        feature: any feature.
+        lag: how long ago, in bars of the asset; at least 1.
+
+    Raises:
+        ValueError: if `lag` is less than 1 bar.
+    """
+    if lag < 1:
+        raise ValueError(f"a lag must be at least 1 bar, not {lag}: features look back")
+
+    def compute(bars: pd.DataFrame) -> pd.Series:
+        values = feature.compute(bars)
+        if not isinstance(values, pd.Series):
+            values = pd.Series(values, index=bars.index)
+        return values.shift(lag)
+
+    return Feature(f"{feature.name}_lag_{lag}", compute, feature.warm_up + lag, feature.columns)
 
 
 def longest_warm_up(features: Sequence[Feature]) -> int:
@@ -68,8 +126,15 @@ def require_columns(
     """
     for feature in features:
         for column in feature.columns:
-            if column not in bars.columns:
+            if column in bars.columns:
+                continue
+            if column in MARKET_COLUMNS:
                 raise DataError(
-                    f"{asset}: feature {feature.name!r} needs column {column!r}, and the bars have "
-                    f"only {list(bars.columns)}"
+                    f"{asset}: feature {feature.name!r} compares several assets: it needs column "
+                    f"{column!r}, which `add_cross_section` makes of the bars of all of them "
+                    "together"
                 )
+            raise DataError(
+                f"{asset}: feature {feature.name!r} needs column {column!r}, and the bars have "
+                f"only {list(bars.columns)}"
+            )

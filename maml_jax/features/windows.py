@@ -21,7 +21,7 @@ def rolling_mean(values: pd.Series, window: int) -> pd.Series:
 
 def rolling_std(values: pd.Series, window: int) -> pd.Series:
     """Standard deviation (ddof 1) of the last `window` values; NaN where one is missing."""
-    return np.sqrt(rolling_covariance(values, values, window))
+    return rolling_covariance(values, values, window) ** 0.5
 
 
 def rolling_covariance(first: pd.Series, second: pd.Series, window: int) -> pd.Series:
