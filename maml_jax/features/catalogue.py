@@ -1,0 +1,53 @@
+"""All features that are built in, by name and in groups."""
+
+import re
+
+from maml_jax.features.calendar import calendar_features
+from maml_jax.features.cross_section import cross_section_features
+from maml_jax.features.feature import Feature
+from maml_jax.features.ohlc import ohlc_features
+from maml_jax.features.technical import technical_features
+from maml_jax.features.volume import volume_features
+
+DEFAULT_GROUP = "technical"
+"""The features where settings name none."""
+
+ALIASES = {"rocp": "momentum"}
+"""Names of TA-Lib for what has another name here, and is the same quantity."""
+
+
+def feature_groups(
+    *,
+    window: int = 20,
+    returns: tuple[int, ...] = (1, 5, 10),
+    fast: int = 12,
+    slow: int = 26,
+) -> dict[str, dict[str, Feature]]:
+    """Return all features that are built in, by group and name.
+
+    Args:
+        window: bars of averages, deviations, ranges and the like.
+        returns: the lags, in bars, of the plain returns.
+        fast: span of the faster average of the MACD, in bars.
+        slow: span of the slower one.
+
+    Raises:
+        ValueError: if a window is too short, or `fast` is not below `slow`.
+
+    >>> {group: len(features) for group, features in feature_groups().items()}
+    {'technical': 11, 'ohlc': 7, 'volume': 2, 'calendar': 6, 'cross_section': 3}
+    """
+    return {
+        DEFAULT_GROUP: technical_features(window=window, returns=returns, fast=fast, slow=slow),
+        "ohlc": ohlc_features(window=window),
+        "volume": volume_features(window=window),
+        "calendar": calendar_features(),
+        "cross_section": cross_section_features(window=window),
+    }
+
+
+def is_built_in(name: str) -> bool:
+    """Say whether a name is taken by a feature, a group or an alias, over whatever windows."""
+    groups = feature_groups()
+    names = {*groups, *ALIASES, *(name for group in groups.values() for name in group)}
+    return name in names or re.fullmatch(r"return_[0-9]+", name) is not None

@@ -1,0 +1,69 @@
+"""What a list of names stands for: features, some bars ago or not, and groups of them."""
+
+from collections.abc import Mapping, Sequence
+
+from maml_jax.errors import ConfigError
+from maml_jax.features.catalogue import ALIASES, feature_groups
+from maml_jax.features.feature import Feature, lagged
+from maml_jax.features.own import LAG, registered_features
+
+
+def find_features(
+    names: Sequence[str],
+    *,
+    window: int = 20,
+    returns: tuple[int, ...] = (1, 5, 10),
+    fast: int = 12,
+    slow: int = 26,
+) -> list[Feature]:
+    """Return the features that names stand for, in their order.
+
+    Args:
+        names: each that of a feature, built in or registered; of a feature K bars ago, as in
+            `rsi_lag_3`; TA-Lib's name for one; or that of a group, which stands for those of its
+            features that have not been named.
+        window: this and the others as for `feature_groups`.
+        returns: likewise.
+        fast: likewise.
+        slow: likewise.
+
+    Raises:
+        ConfigError: if there is no such feature, none is named, or one is named twice.
+
+    >>> [feature.name for feature in find_features(["rocp", "return_1_lag_3", "volume"])]
+    ['momentum', 'return_1_lag_3', 'volume_zscore', 'mfi']
+    """
+    groups = feature_groups(window=window, returns=returns, fast=fast, slow=slow)
+    known = {name: feature for group in groups.values() for name, feature in group.items()}
+    known |= registered_features()
+    single: dict[str, Feature] = {}
+    unknown = []
+    for name in names:
+        feature = _find(name, known)
+        if feature is not None:
+            single[name] = feature
+        elif name not in groups:
+            unknown.append(name)
+    if unknown:
+        raise ConfigError(
+            f"unknown features {unknown}; there are {list(known)}, the groups {list(groups)}, and "
+            "each feature K bars ago as NAME_lag_K; your own must have been registered"
+        )
+    named = [single[name].name for name in names if name in single]
+    if not names or len({*names}) < len(names) or len({*named}) < len(named):
+        raise ConfigError("names must hold at least one feature, and none twice")
+    found: dict[str, Feature] = {}
+    for name in names:
+        if name in single:
+            found[single[name].name] = single[name]
+        else:
+            found |= {key: each for key, each in groups[name].items() if key not in named}
+    return list(found.values())
+
+
+def _find(name: str, known: Mapping[str, Feature]) -> Feature | None:
+    lag = LAG.fullmatch(name)
+    if lag is not None:
+        base = known.get(ALIASES.get(lag[1], lag[1]))
+        return None if base is None else lagged(base, int(lag[2]))
+    return known.get(ALIASES.get(name, name))

@@ -1,0 +1,106 @@
+"""Features of the user's own, known by name beside those that are built in."""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import ConfigError
+from maml_jax.features.catalogue import is_built_in
+from maml_jax.features.feature import Feature
+
+LAG = re.compile(r"(.+)_lag_([1-9][0-9]*)")
+"""How a feature some bars ago is called."""
+
+_registered: dict[str, Feature] = {}
+_imported: dict[Path, int] = {}
+
+
+def register_feature(
+    name: str,
+    compute: Callable[[pd.DataFrame], pd.Series | np.ndarray],
+    *,
+    warm_up: int,
+    columns: tuple[str, ...] = ("close",),
+) -> Feature:
+    """Make a function of bars a feature that settings can name.
+
+    Registering a name again replaces what was registered.
+
+    Args:
+        name: an identifier; none that is built in.
+        compute: `bars -> Series` on the index of the bars, or an array `[bar]`. The value at bar t
+            must depend on bars up to and including t only (see `check_feature`).
+        warm_up: how many bars at the start of a series have no value.
+        columns: the columns of the bars that it reads.
+
+    Returns:
+        The feature.
+
+    Raises:
+        ConfigError: if there can be no such feature.
+
+    >>> from maml_jax.features import find_features, register_feature
+    >>> _ = register_feature("squared", lambda bars: bars["close"].diff() ** 2, warm_up=1)
+    >>> [feature.name for feature in find_features(["rsi", "squared", "squared_lag_2"])]
+    ['rsi', 'squared', 'squared_lag_2']
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"a feature's name must be an identifier, such as my_feature: {name!r}")
+    if LAG.fullmatch(name):
+        raise ConfigError(f"feature {name!r}: names that end in _lag_N are those of lags")
+    if is_built_in(name):
+        raise ConfigError(f"feature {name!r} is built in; choose another name")
+    if not callable(compute):
+        raise ConfigError(f"feature {name!r}: must be a function of bars, not {compute!r}")
+    if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
+        raise ConfigError(f"feature {name!r}: warm_up must be a number of bars, not {warm_up!r}")
+    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+        raise ConfigError(f"feature {name!r}: columns must be a tuple of names, not {columns!r}")
+    _registered[name] = Feature(name, compute, warm_up, tuple(columns))
+    return _registered[name]
+
+
+def registered_features() -> dict[str, Feature]:
+    """Return the features that were registered, by name."""
+    return dict(_registered)
+
+
+def import_features(module: str) -> None:
+    """Import a module that registers features.
+
+    Args:
+        module: a name that can be imported, or the path of a `.py` file. A file is run again if it
+            was changed.
+
+    Raises:
+        ConfigError: naming the module, if it cannot be imported.
+    """
+    try:
+        if module.endswith(".py"):
+            _run_file(Path(module).absolute())
+        else:
+            importlib.import_module(module)
+    except Exception as error:  # a module may raise anything
+        hint = "" if module.endswith(".py") else "; a file is named by its path, ending in .py"
+        raise ConfigError(
+            f"module {module!r} cannot be imported: {type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def _run_file(path: Path) -> None:
+    changed = path.stat().st_mtime_ns
+    if _imported.get(path) == changed:
+        return
+    name = f"own_features_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    _imported[path] = changed
