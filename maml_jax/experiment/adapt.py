@@ -19,7 +19,7 @@ from maml_jax.experiment.prepare import (
     target_of,
 )
 from maml_jax.experiment.reading import reading_options
-from maml_jax.features import compute_features, compute_target
+from maml_jax.features import compute_features, compute_target, reads_cross_section
 from maml_jax.meta import Batch, Prediction
 from maml_jax.meta.types import Params
 
@@ -137,6 +137,12 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     asset, frame = next(iter(frames.items()))
     require_same_interval({asset: frame}, checkpoint.interval)
     features, target = choose_features(config, frames), target_of(config)
+    if together := reads_cross_section(features):
+        raise DataError(
+            f"{asset}: this learner reads {together}, features that compare several assets, and "
+            "cannot be used on the bars of one alone; backtest it on all of them, or train one on "
+            "other 'features.names'"
+        )
     table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
     values, scale = compute_target(frame, target, asset=asset)
     table = table.where(scale.notna(), axis="index").dropna()

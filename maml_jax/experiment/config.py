@@ -18,7 +18,8 @@ from pydantic import (
 
 from maml_jax.data.cleaning import read_policies
 from maml_jax.errors import ConfigError
-from maml_jax.features import technical_features
+from maml_jax.features import Feature, find_features, import_features
+from maml_jax.features.catalogue import DEFAULT_GROUP
 
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 
@@ -123,8 +124,12 @@ class DataConfig(_Section, frozen=True):
 class FeaturesConfig(_Section, frozen=True):
     """Which features, over which windows (in bars)."""
 
+    modules: tuple[str, ...] = ()
+    """Modules that register features of your own, by name or as paths of `.py` files relative to
+    the working directory. They are imported, and so run, wherever these settings are read."""
     names: tuple[str, ...] | None = None
-    """Default: all that the columns of the bars allow."""
+    """Features, such as "rsi"; features some bars ago, such as "rsi_lag_3"; groups, such as "ohlc".
+    Default: all of the group "technical" that the columns of the bars allow."""
     window: Annotated[int, Field(ge=2, strict=True)] = 20
     returns: tuple[Count, ...] = (1, 5, 10)
     fast: Count = 12
@@ -132,24 +137,28 @@ class FeaturesConfig(_Section, frozen=True):
     clip: Bound = 5.0
     """Bound on a standardised feature; "none" for no bound."""
 
+    @field_validator("modules")
+    @classmethod
+    def _can_be_imported(cls, value):
+        for module in value:
+            import_features(module)
+        return value
+
     @model_validator(mode="after")
     def _known(self):
         if self.fast >= self.slow:
             raise ValueError(f"fast ({self.fast}) must be shorter than slow ({self.slow})")
         if not self.returns:
             raise ValueError("returns must name at least one lag")
-        catalogue = self.catalogue()
-        unknown = [name for name in self.names or [] if name not in catalogue]
-        if unknown:
-            raise ValueError(f"unknown features {unknown}; there are {list(catalogue)}")
-        if self.names is not None and (not self.names or len({*self.names}) < len(self.names)):
-            raise ValueError("names must hold at least one feature, and none twice")
+        if self.names is not None:
+            self.named()
         return self
 
-    def catalogue(self):
-        """Return all features over these windows, by name."""
-        return technical_features(
-            window=self.window, returns=self.returns, fast=self.fast, slow=self.slow
+    def named(self) -> list[Feature]:
+        """Return the features that `names` stands for; the default ones where it is None."""
+        names = (DEFAULT_GROUP,) if self.names is None else self.names
+        return find_features(
+            names, window=self.window, returns=self.returns, fast=self.fast, slow=self.slow
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import bars_per_year
@@ -14,11 +15,14 @@ from maml_jax.features import (
     Feature,
     Scaler,
     Target,
+    add_cross_section,
     compute_features,
     fit_scaler,
     label_delay,
     longest_warm_up,
+    reads_cross_section,
 )
+from maml_jax.features.feature import MEASURE
 from maml_jax.features.targets import require_moving_price
 from maml_jax.tasks import Panel, bars_needed, make_panel
 from maml_jax.tasks.panel import assets_timeline
@@ -78,7 +82,7 @@ def prepare(
         ConfigError: naming the key of a setting that these bars make impossible.
         DataError: naming the asset whose bars will not do.
     """
-    data, trained = config.data, scaler is not None
+    data, trained, given = config.data, scaler is not None, bars
     train_assets = [] if trained else chosen("data.train_assets", data.train_assets, bars)
     test_assets = chosen("data.test_assets", data.test_assets, bars)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
@@ -90,7 +94,6 @@ def prepare(
     timeline = assets_timeline(bars)
     spans = _find_spans(data, timeline, trained)
     features = choose_features(config, bars)
-    tables = {a: compute_features(b, features, asset=a) for a, b in bars.items()}
     notes = [*cleaned.notes]
     if not trained:
         have = _bars_in(bars, config, features, spans.train_first, spans.train_last)
@@ -103,6 +106,7 @@ def prepare(
     needs = _span_needs(config, spans.test_last)
     test_assets = _with_room(test_assets, data.test_assets is not None, have, needs, notes)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
+    tables = _feature_tables(config, features, bars, given)
     if scaler is None:
         span = slice(spans.train_first, spans.train_last)
         for asset in train_assets:
@@ -127,12 +131,32 @@ def prepare(
 
 
 def choose_features(config: Config, bars: Mapping[str, pd.DataFrame]) -> list[Feature]:
-    """Return the features that the settings name, or all that every asset's columns allow."""
-    catalogue = config.features.catalogue()
+    """Return the features that the settings name, or those by default that all columns allow."""
+    features = config.features.named()
     if config.features.names is not None:
-        return [catalogue[name] for name in config.features.names]
+        return features
     common = set.intersection(*(set(frame.columns) for frame in bars.values()))
-    return [feature for feature in catalogue.values() if common >= set(feature.columns)]
+    return [feature for feature in features if common >= set(feature.columns)]
+
+
+def _feature_tables(
+    config: Config,
+    features: Sequence[Feature],
+    bars: Mapping[str, pd.DataFrame],
+    given: Mapping[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """Compute the features of the assets in use, beside each other where a feature asks for it.
+
+    The market is made of the assets that are trained or tested on; in the backtest of a trained
+    learner also of those it was trained on, where they are given, for it was their market too.
+    """
+    if reads_cross_section(features):
+        others = {*(config.data.train_assets or ())} & {*given} - {*bars}
+        rest = clean_bars({name: given[name] for name in others}, config.data.policies).bars
+        require_same_interval({**bars, **rest})
+        market = add_cross_section({**bars, **rest})
+        bars = {name: market[name] for name in bars}
+    return {a: compute_features(b, features, asset=a) for a, b in bars.items()}
 
 
 def target_of(config: Config) -> Target:
@@ -293,7 +317,15 @@ def _span_needs(config: Config, last: pd.Timestamp) -> _Needs:
 
 
 def _require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Config) -> None:
-    """Refuse an asset whose prices give too few rows of features or targets."""
+    """Refuse an asset whose prices give too few rows of features or targets, or cannot be meant."""
+    closes = bars["close"].dropna()
+    meant = int((np.abs(np.log(closes / closes.median())) < np.log(MEASURE)).sum())
+    if meant < len(closes):
+        raise DataError(
+            f"{asset}: only {meant} of its {len(bars)} bars from {bars.index[0]} to "
+            f"{bars.index[-1]} have a close that can be meant; its closes run from "
+            f"{closes.min():g} to {closes.max():g}"
+        )
     moves = bars["close"].pct_change().rolling(config.target.volatility_window).std() > 0
     rows = int((table.notna().all(axis="columns") & moves).sum())
     needed = config.task.support + config.task.query

@@ -11,6 +11,9 @@ from maml_jax.errors import DataError, MamlJaxError
 MARKET_COLUMNS = ("market_return", "return_rank")
 """Columns that `add_cross_section` adds to the bars of several assets."""
 
+MEASURE = 1e30
+"""Larger numbers are no values: single precision, in which models compute, ends soon after."""
+
 
 class Feature(NamedTuple):
     """A function of the past of one asset's bars.
@@ -41,8 +44,9 @@ def compute_features(
         asset: how error messages call the bars.
 
     Returns:
-        One column per feature on the index of `bars`. Rows in the warm-up of any feature are NaN
-        throughout, so that a row is either whole or absent.
+        One column per feature on the index of `bars`. Rows in the warm-up of any feature, and those
+        in which one is no number or beyond `MEASURE`, are NaN throughout, so that a row is either
+        whole or absent.
 
     Raises:
         DataError: if the bars lack a column that a feature needs, or a feature fails or gives
@@ -51,7 +55,7 @@ def compute_features(
     require_columns(bars, features, asset=asset)
     columns = {feature.name: feature_values(bars, feature, asset=asset) for feature in features}
     table = pd.DataFrame(columns, index=bars.index, dtype="float64")
-    whole = np.isfinite(table.to_numpy()).all(axis=1, keepdims=True)
+    whole = (np.abs(table.to_numpy()) <= MEASURE).all(axis=1, keepdims=True)
     table = table.where(np.broadcast_to(whole, table.shape))
     table.iloc[: longest_warm_up(features)] = np.nan
     return table
