@@ -19,7 +19,7 @@ def hour(times: pd.DatetimeIndex) -> np.ndarray:
 
 def weekday(times: pd.DatetimeIndex) -> np.ndarray:
     """Whole days of the week that have passed, Monday's 0, as a share of it."""
-    return times.weekday.to_numpy() / 7
+    return times.day_of_week.to_numpy() / 7
 
 
 def month(times: pd.DatetimeIndex) -> np.ndarray:
