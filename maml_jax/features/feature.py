@@ -109,7 +109,7 @@ def lagged(feature: Feature, lag: int) -> Feature:
     def compute(bars: pd.DataFrame) -> pd.Series:
         values = feature.compute(bars)
         if not isinstance(values, pd.Series):
-            values = pd.Series(values, index=bars.index)
+            values = pd.Series(np.atleast_1d(np.asarray(values, float)), index=bars.index)
         return values.shift(lag)
 
     return Feature(f"{feature.name}_lag_{lag}", compute, feature.warm_up + lag, feature.columns)
