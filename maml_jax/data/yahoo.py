@@ -53,6 +53,9 @@ _MINUTE = pd.Timedelta(minutes=1)
 
 _lock = threading.Lock()
 _asking = 0
+"""Threads that ask yfinance something, whose settings are common to all."""
+_before: dict[str, Any] = {}
+"""What these settings were before the first of them."""
 
 
 def yahoo(
@@ -233,10 +236,6 @@ def _errors_that_raise(package: Any) -> Iterator[None]:
             if _asking == 0:
                 debug.hide_exceptions = _before["hide"]
                 logger.removeHandler(_before["handler"])
-
-
-_before: dict[str, Any] = {}
-"""What yfinance's settings were before somebody asked."""
 
 
 def _forget_replies(package: Any) -> None:
