@@ -114,6 +114,11 @@ BROKEN = {
     "a mean around": (
         lambda b: b["close"].rolling(5, center=True, min_periods=1).mean(), 4, "looks ahead"
     ),
+    "how many bars there are": (lambda b: b["close"] * len(b), 0, "looks ahead"),
+    "an event that these bars do not hold": (
+        lambda b: (b["close"][::-1].cummax()[::-1] > 1.2 * b["close"].iloc[:5].max()) * 1.0, 0,
+        "looks ahead",
+    ),
     "a sum of all before": (lambda b: b["volume"].cumsum(), 0, "depends on where the bars begin"),
     "too long a memory": (
         lambda b: b["close"].ewm(span=20).mean(), 20, "depends on where the bars begin"

@@ -55,7 +55,7 @@ def test_names_come_in_their_order_with_aliases_lags_and_groups():
     assert names_of("rsi_lag_2", "return_1", "bop") == ["rsi_lag_2", "return_1", "bop"]
     assert names_of("rocp", "rocp_lag_10") == ["momentum", "momentum_lag_10"]
     assert names_of("calendar", "volume")[-3:] == ["month_cos", "volume_zscore", "mfi"]
-    assert names_of("volume", "mfi", "rsi") == ["volume_zscore", "mfi", "rsi"]
+    assert names_of("volume", "rsi", "mfi") == ["volume_zscore", "rsi", "mfi"]
     assert names_of("return_7_lag_1", returns=(7,)) == ["return_7_lag_1"]
 
 
