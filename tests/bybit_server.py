@@ -102,6 +102,7 @@ class _Server(ThreadingHTTPServer):
 def _handler(exchange):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body are written apart
 
         def do_GET(self):
             parts = urlsplit(self.path)

@@ -4,6 +4,7 @@ from .bars import as_bars as as_bars
 from .bars import bar_interval as bar_interval
 from .bars import require_same_interval as require_same_interval
 from .bars import to_bars as to_bars
+from .binance import binance as binance
 from .builtin import builtin_bars as builtin_bars
 from .bybit import bybit as bybit
 from .checks import Finding as Finding
@@ -29,3 +30,4 @@ from .synthetic import known_answer_bars as known_answer_bars
 from .synthetic import random_walk_bars as random_walk_bars
 from .synthetic import regime_bars as regime_bars
 from .synthetic import trend_bars as trend_bars
+from .yahoo import yahoo as yahoo

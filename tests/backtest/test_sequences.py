@@ -43,6 +43,7 @@ def test_equals_a_naive_loop(learner, params, panel):
     fast = walk_forward(learner, params, panel, window=WINDOW, length=LENGTH, first=20, chunk=7)
     x, y = np.asarray(panel.features), np.asarray(panel.targets)
     valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)
+    adapt, predict = jax.jit(learner.adapt), jax.jit(learner.predict)
     slow = np.full(valid.shape, np.nan)
     for a in range(len(panel.assets)):
         own = np.flatnonzero(valid[a])
@@ -51,8 +52,7 @@ def test_equals_a_naive_loop(learner, params, panel):
             rows = [s for s in read if end[a, s] <= t][-WINDOW:]
             if t in read and len(rows) == WINDOW:
                 support = Batch(np.stack([read[s] for s in rows]), y[a, rows][:, None])
-                adapted = learner.adapt(params, support)
-                slow[a, t] = learner.predict(adapted, read[t][None])[0, 0]
+                slow[a, t] = predict(adapt(params, support), read[t][None])[0, 0]
     assert np.isfinite(slow).sum() > 100
     np.testing.assert_array_equal(np.isfinite(fast), np.isfinite(slow))
     np.testing.assert_allclose(fast, slow, atol=1e-5)

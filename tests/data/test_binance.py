@@ -1,12 +1,12 @@
 """Binance's archive, over loopback and in a folder: exact bars, or one error naming the file."""
 
 import re
+import sys
 
 import pandas as pd
 import pytest
 from binance_server import HEADER, Archive, bars, packed, rows, serving, utc
 
-from maml_jax.data import binance as module
 from maml_jax.data.binance import binance
 from maml_jax.data.fetch import fetch
 from maml_jax.data.http import Retries
@@ -313,7 +313,7 @@ def test_what_came_before_a_faulty_file_is_kept(archive, store):
 
 
 def test_a_member_that_is_too_large_is_not_unpacked(archive, store, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(sys.modules[binance.__module__], "_MOST_BYTES", 1 << 20)
     with_body(lambda body: packed(NAME, ["0" * (2 << 20)]))(archive)
     error = one_error(get(archive, store, "2024-01-01", "2024-01-31"))
     assert "has 2097153 bytes, more than 1048576" in error
