@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +17,15 @@ import pandas as pd
 
 MINUTES = {str(n): n for n in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)} | {"D": 1440, "W": 10080}
 LISTED = pd.Timestamp("2022-06-01", tz="UTC")
+
+
+@cache
+def random_row(symbol, opened):
+    rng = np.random.default_rng([opened // 1000 % 2**31, sum(map(ord, symbol))])
+    a, b = 100 + 10 * rng.random(2)
+    high, low = max(a, b) + rng.random(), min(a, b) - rng.random()
+    prices = [f"{price:.2f}" for price in (a, high, low, b)]
+    return (str(opened), *prices, f"{1000 * rng.random():.3f}", f"{1e5 * rng.random():.2f}")
 
 
 class Exchange:
@@ -57,12 +67,9 @@ class Exchange:
         return self._rows[interval]
 
     def row(self, symbol, opened):
-        rng = np.random.default_rng([opened // 1000 % 2**31, sum(map(ord, symbol))])
-        a, b = 100 + 10 * rng.random(2)
-        high, low = max(a, b) + rng.random(), min(a, b) - rng.random()
-        close = self.changed.get(opened, f"{b:.2f}")
-        return [str(opened), f"{a:.2f}", f"{high:.2f}", f"{low:.2f}", close,
-                f"{1000 * rng.random():.3f}", f"{1e5 * rng.random():.2f}"]  # fmt: skip
+        row = [*random_row(symbol, opened)]
+        row[4] = self.changed.get(opened, row[4])
+        return row
 
     def bars(self, symbol, interval, start, end):
         """What a fetch must bring, as [opened, open, high, low, close, volume] floats."""

@@ -17,11 +17,11 @@ from .files import write_bars as write_bars
 from .interval import Interval as Interval
 from .interval import parse_interval as parse_interval
 from .interval import parse_moment as parse_moment
+from .parts import SeriesKey as SeriesKey
 from .source import Page as Page
 from .source import Source as Source
 from .source import bars_of_rows as bars_of_rows
 from .source import frames_source as frames_source
-from .store import SeriesKey as SeriesKey
 from .store import Store as Store
 from .synthetic import Market as Market
 from .synthetic import Simulated as Simulated

@@ -12,8 +12,9 @@ import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import Interval, parse_interval, parse_moment
+from maml_jax.data.parts import SeriesKey, no_revisions
 from maml_jax.data.source import Page, Source, refuse_impossible
-from maml_jax.data.store import SeriesKey, Store, no_revisions
+from maml_jax.data.store import Store
 from maml_jax.errors import DataError, MamlJaxError, SourceError
 
 OVERLAP = 10

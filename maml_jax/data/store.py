@@ -10,48 +10,50 @@ before the span that they cover is noted, so whatever kills a writer, what is no
 Writers of one series take turns by a lock that the operating system frees when one dies.
 """
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import platformdirs
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from maml_jax.data.bars import COLUMNS
-from maml_jax.data.interval import Interval, parse_interval
+from maml_jax.data.interval import parse_interval
+from maml_jax.data.parts import (
+    Known,
+    SeriesKey,
+    Span,
+    append_revisions,
+    empty,
+    folder_name,
+    join_spans,
+    merge,
+    no_revisions,
+    part_of,
+    parts_of,
+    read_known,
+    read_part,
+    read_revisions,
+    rows_of,
+    write_known,
+    write_part,
+)
 from maml_jax.errors import StoreError
-from maml_jax.whole import unfinished_in, whole_file
+from maml_jax.whole import unfinished_in
 
 ROOT_VARIABLE = "MAML_JAX_STORE"
 """Environment variable that names the default store."""
 
 _SERIES = "series.json"
 _REVISIONS = "revisions.csv"
-_FORMAT = 1
 _PATIENCE = 60.0
 """Seconds to wait for another writer of the same series; a write takes a fraction of one."""
-
-Span = tuple[pd.Timestamp, pd.Timestamp]
-
-
-class SeriesKey(NamedTuple):
-    """Which series: the bars of one symbol, from one source, at one interval."""
-
-    source: str
-    symbol: str
-    interval: Interval
-
-    def __str__(self) -> str:
-        return f"{self.source}/{self.symbol}/{self.interval}"
 
 
 class Written(NamedTuple):
@@ -144,13 +146,13 @@ class Store:
         if not known.columns:
             raise StoreError(f"{self.root}: {key} holds no bars")
         frames = [
-            _read_part(path)
+            read_part(path)
             for part, path in self._parts(key)
-            if (start is None or part >= _part(key.interval, start))
-            and (end is None or part <= _part(key.interval, end))
+            if (start is None or part >= part_of(key.interval, start))
+            and (end is None or part <= part_of(key.interval, end))
         ]
         if not frames:
-            return _empty(known.columns)
+            return empty(known.columns)
         bars = pd.concat(frames) if len(frames) > 1 else frames[0]
         return bars if start is None and end is None else bars[_within(bars.index, start, end)]
 
@@ -192,28 +194,28 @@ class Store:
             with self._turn(folder):
                 for left in unfinished_in(folder):  # of a process that was killed
                     left.unlink()
-                known = self._known(key) if self._file(key).exists() else _Known()
+                known = self._known(key) if self._file(key).exists() else Known()
                 columns = known.columns or tuple(bars.columns if len(bars) else ())
                 if len(bars) and tuple(bars.columns) != columns:
                     raise StoreError(
                         f"{key}: its columns are {list(columns)}, and bars with "
                         f"{list(bars.columns)} are to be added"
                     )
-                parts, counts = _parts_of(key.interval, bars.index), dict(known.counts)
+                parts, counts = parts_of(key.interval, bars.index), dict(known.counts)
                 for part in np.unique(parts):
                     path = folder / f"{part}.parquet"
-                    old = _read_part(path) if path.exists() else _empty(columns)
-                    merged, changes = _merge(old, bars[parts == part], tolerance)
+                    old = read_part(path) if path.exists() else empty(columns)
+                    merged, changes = merge(old, bars[parts == part], tolerance)
                     added += len(merged) - len(old)
                     if len(changes):
-                        _append_revisions(folder / _REVISIONS, changes)
+                        append_revisions(folder / _REVISIONS, changes)
                     if len(changes) or len(merged) > len(old):
-                        _write_part(path, merged, key)
+                        write_part(path, merged, key)
                     revised.append(changes)
                     counts[str(part)] = len(merged)
-                now = _Known(columns, _join(known.covered, covered), counts)
+                now = Known(columns, join_spans(known.covered, covered), counts)
                 if now != known:
-                    _write_text(self._file(key), _known_to_json(key, now))
+                    write_known(self._file(key), key, now)
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, StoreError):
                 raise
@@ -228,11 +230,11 @@ class Store:
             StoreError: if there is no such series, or a file of it is damaged.
         """
         known, parts = self._known(key), self._parts(key)
-        ends = [_read_part(parts[i][1]).index for i in (0, -1)] if parts else []
+        ends = [read_part(parts[i][1]).index for i in (0, -1)] if parts else []
         revisions = self._folder(key) / _REVISIONS
         return SeriesInfo(
             key=key,
-            bars=sum(_rows_of(path) or 0 for _, path in parts),
+            bars=sum(rows_of(path) or 0 for _, path in parts),
             first=ends[0][0] if ends else None,
             last=ends[1][-1] if ends else None,
             covered=known.covered,
@@ -251,7 +253,7 @@ class Store:
             return [str(error)]
         problems, there = [], dict(self._parts(key))
         for part, count in known.counts.items():
-            held = _rows_of(there[part]) if part in there else 0
+            held = rows_of(there[part]) if part in there else 0
             if held is not None and held < count:
                 problems.append(
                     f"{self._folder(key) / part}.parquet: holds {held} bars, and {count} were "
@@ -259,7 +261,7 @@ class Store:
                 )
         for part, path in there.items():
             try:
-                bars = _read_part(path)
+                bars = read_part(path)
             except StoreError as error:
                 problems.append(str(error))
                 continue
@@ -268,7 +270,7 @@ class Store:
                 problems.append(f"{path}: its columns are {list(bars.columns)}")
             if not (index.is_monotonic_increasing and index.is_unique):
                 problems.append(f"{path}: its bars are not in order")
-            if (_parts_of(key.interval, index) != part).any():
+            if (parts_of(key.interval, index) != part).any():
                 problems.append(f"{path}: holds bars that belong into another file")
             if not np.isfinite(bars.to_numpy()).all():
                 problems.append(f"{path}: holds values that are not finite")
@@ -288,7 +290,7 @@ class Store:
 
     def _folder(self, key: SeriesKey) -> Path:
         names = (key.source, key.symbol, str(key.interval))
-        return self.root.joinpath(*(_folder_name(name) for name in names))
+        return self.root.joinpath(*(folder_name(name) for name in names))
 
     def _file(self, key: SeriesKey) -> Path:
         return self._folder(key) / _SERIES
@@ -296,19 +298,12 @@ class Store:
     def _parts(self, key: SeriesKey) -> list[tuple[str, Path]]:
         return [(path.stem, path) for path in sorted(self._folder(key).glob("*.parquet"))]
 
-    def _known(self, key: SeriesKey) -> "_Known":
+    def _known(self, key: SeriesKey) -> Known:
         path = self._file(key)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT or content["symbol"] != key.symbol:
-                raise ValueError(f"it is of {content['symbol']}, format {content['format']}")
-            spans = tuple((_utc(begins), _utc(ends)) for begins, ends in content["covered"])
-            return _Known(tuple(content["columns"]), spans, content["bars"])
-        except FileNotFoundError:
+        if not path.exists():
             held = _some(self.keys())
-            raise StoreError(f"{self.root}: holds no series {key}; there are {held}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: cannot be read: {error}") from error
+            raise StoreError(f"{self.root}: holds no series {key}; there are {held}")
+        return read_known(path, key.symbol)
 
     @contextmanager
     def _turn(self, folder: Path) -> Iterator[None]:
@@ -322,135 +317,6 @@ class Store:
             ) from None
 
 
-class _Known(NamedTuple):
-    """What `series.json` says: columns, spans, and how many bars each file holds at least."""
-
-    columns: tuple[str, ...] = ()
-    covered: tuple[Span, ...] = ()
-    counts: Mapping[str, int] = {}
-
-
-def read_revisions(path: Path) -> pd.DataFrame:
-    """Read the bars that a source changed: `column`, `before`, `after`, by timestamp."""
-    return pd.read_csv(path, index_col="timestamp", parse_dates=True)
-
-
-def _merge(
-    old: pd.DataFrame, new: pd.DataFrame, tolerance: float
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both together, the new ones first in rank, and what they change."""
-    both = new.index.intersection(old.index)
-    before, after = old.loc[both], new.loc[both]
-    differs = (after - before).abs() > tolerance * before.abs()
-    rows, columns = np.nonzero(differs.to_numpy())
-    changes = pd.DataFrame(
-        {
-            "column": old.columns[columns],
-            "before": before.to_numpy()[rows, columns],
-            "after": after.to_numpy()[rows, columns],
-        },
-        index=both[rows],
-    )
-    stays = old.drop(both[np.unique(rows)])
-    merged = pd.concat([stays, new.drop(both[~differs.any(axis=1).to_numpy()])])
-    return merged.sort_index(), changes
-
-
-def _join(covered: Sequence[Span], span: Span) -> tuple[Span, ...]:
-    """Return spans with one more, those that touch joined."""
-    result: list[Span] = []
-    spans: list[Span] = [*covered, span] if span[0] < span[1] else [*covered]
-    for begins, ends in sorted(spans, key=lambda each: each[0]):
-        if result and begins <= result[-1][1]:
-            result[-1] = (result[-1][0], max(result[-1][1], ends))
-        else:
-            result.append((begins, ends))
-    return tuple(result)
-
-
-def _part(interval: Interval, time: pd.Timestamp) -> str:
-    return str(_parts_of(interval, pd.DatetimeIndex([time]))[0])
-
-
-def _parts_of(interval: Interval, index: pd.Index) -> np.ndarray:
-    """Return the name of the file that each bar belongs into."""
-    if interval.unit not in ("m", "h"):
-        return np.full(len(index), "all")
-    times = pd.DatetimeIndex(index).as_unit("us").asi8.view("datetime64[us]")
-    return times.astype("datetime64[M]" if interval.unit == "m" else "datetime64[Y]").astype(str)
-
-
-def _write_part(path: Path, bars: pd.DataFrame, key: SeriesKey) -> None:
-    # Nothing of pandas goes into the file: its version would change the bytes.
-    times = pa.array(bars.index.to_numpy(), pa.timestamp("us", tz="UTC"))
-    columns = {name: pa.array(bars[name].to_numpy()) for name in bars.columns}
-    table = pa.table({"timestamp": times, **columns})
-    table = table.replace_schema_metadata({"maml_jax": str(key)})
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-
-
-def _read_part(path: Path) -> pd.DataFrame:
-    try:
-        table = pq.read_table(path, page_checksum_verification=True, use_threads=False)
-        index = pd.DatetimeIndex(table.column("timestamp").to_numpy(), tz="UTC", name="timestamp")
-        names = [name for name in table.column_names if name != "timestamp"]
-        return pd.DataFrame({name: table.column(name).to_numpy() for name in names}, index)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise StoreError(
-            f"{path}: is damaged: {error}; delete it and fetch its span again (--again)"
-        ) from error
-
-
-def _rows_of(path: Path) -> int | None:
-    """Return how many bars a file holds; None if it is damaged."""
-    try:
-        return pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException):
-        return None
-
-
-def _utc(text: str) -> pd.Timestamp:
-    return pd.Timestamp(text).tz_convert("UTC").as_unit("us")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _append_revisions(path: Path, changes: pd.DataFrame) -> None:
-    all_ = pd.concat([read_revisions(path), changes]) if path.exists() else changes
-    # A writer that was killed between this file and the bars has noted its changes already.
-    _write_text(path, all_.reset_index().drop_duplicates().to_csv(index=False))
-
-
-def no_revisions() -> pd.DataFrame:
-    """Return a table of revisions that holds none."""
-    index = pd.DatetimeIndex([], tz="UTC", name="timestamp").as_unit("us")
-    return pd.DataFrame({"column": [], "before": [], "after": []}, index).astype(
-        {"column": str, "before": float, "after": float}
-    )
-
-
-def _known_to_json(key: SeriesKey, known: _Known) -> str:
-    record: Mapping = {
-        "format": _FORMAT,
-        "source": key.source,
-        "symbol": key.symbol,
-        "interval": str(key.interval),
-        "columns": list(known.columns),
-        "bars": dict(sorted(known.counts.items())),
-        "covered": [[time.isoformat() for time in span] for span in known.covered],
-    }
-    return json.dumps(record, indent=1) + "\n"
-
-
-def _empty(columns: Sequence[str]) -> pd.DataFrame:
-    index = pd.DatetimeIndex([], tz="UTC", name="timestamp").as_unit("us")
-    return pd.DataFrame({name: np.empty(0) for name in columns or COLUMNS}, index)
-
-
 def _within(index: pd.Index, start: pd.Timestamp | None, end: pd.Timestamp | None) -> np.ndarray:
     inside = np.ones(len(index), bool)
     if start is not None:
@@ -458,12 +324,6 @@ def _within(index: pd.Index, start: pd.Timestamp | None, end: pd.Timestamp | Non
     if end is not None:
         inside &= index < end
     return inside
-
-
-def _folder_name(name: str) -> str:
-    """Write a name such that any file system takes it, and reading it back gives the same."""
-    safe = quote(name, safe="-_^=+@,")
-    return safe if safe.strip(".") else safe.replace(".", "%2E")
 
 
 def _matches(key: SeriesKey, parts: Sequence[str]) -> bool:

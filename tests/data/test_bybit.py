@@ -14,7 +14,8 @@ from maml_jax.data.bybit import bybit
 from maml_jax.data.fetch import fetch
 from maml_jax.data.http import RateLimit, Retries
 from maml_jax.data.interval import parse_interval
-from maml_jax.data.store import SeriesKey, Store, read_revisions
+from maml_jax.data.parts import SeriesKey, read_revisions
+from maml_jax.data.store import Store
 from maml_jax.errors import DataError
 
 START, END = "2023-09-01", "2024-01-10T12:00Z"

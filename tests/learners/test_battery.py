@@ -335,6 +335,7 @@ def assert_predicts(entry, y_hat, rows):
         assert y_hat.shape == (rows, entry.predicts)
 
 
+@pytest.mark.slow  # one operation after the other is compiled
 def test_jit_is_eager(subject):
     adapted, x = subject.adapted(), subject.task.query.x
     y_hat = subject.learner.predict(adapted, x)

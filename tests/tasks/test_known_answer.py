@@ -44,6 +44,7 @@ def test_the_oracle_is_as_good_as_can_be(snr, known, error):
     assert ic == pytest.approx(known, abs=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("link", LINKS)
 def test_a_signal_to_noise_ratio_means_the_same_everywhere(link, noise):

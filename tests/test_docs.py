@@ -1,0 +1,59 @@
+"""What the documentation shows does what it says."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers import random_bars
+
+from maml_jax.experiment import load_config
+from maml_jax.features import own
+
+PAGE = Path(__file__).parents[1] / "docs" / "data.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def block(kind, part):
+    (found,) = [each for each in re.findall(rf"```{kind}\n(.*?)```", TEXT, re.S) if part in each]
+    return found
+
+
+def run(part, **names):
+    exec(compile(block("python", part), str(PAGE), "exec"), names)
+    return names
+
+
+def test_a_simulated_market():
+    names = run("regime_bars")
+    assert list(names["market"].bars) == ["A", "B"]
+    assert len(names["market"].truth) == 1000
+
+
+def test_a_feature_of_ones_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(own, "_registered", {})
+    assert run("def skew", bars=random_bars(count=300))["feature"].warm_up == 30
+    settings = tomllib.loads(block("toml", "my_features.py"))
+    text = block("python", "def skew").replace("check_feature(feature, bars)", "feature")
+    (tmp_path / "my_features.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    names = [feature.name for feature in load_config(settings).features.named()]
+    assert {"rsi", "natr", "skew", "return_1_lag_2"} < {*names}
+
+
+def test_policies():
+    text = block("toml", "policies")
+    other = text.replace("policies =", "# policies =", 1).replace("# # policies", "policies")
+    for settings in (text, other.replace("# policies = {", "policies = {")):
+        assert load_config(tomllib.loads(settings)).data.policies != "keep"
+
+
+@pytest.mark.parametrize("kind", ["finding", "source"])
+def test_tables_name_what_there_is(kind):
+    from maml_jax.data.checks import MEANINGS
+
+    named = set(re.findall(r"`([a-z_]+)`", TEXT))
+    if kind == "finding":
+        assert {*MEANINGS} <= named
+    else:
+        assert {"bybit", "yahoo", "binance", "files"} <= set(re.findall(r"`fetch (\w+)`", TEXT))
