@@ -67,6 +67,7 @@ def test_run_prints_a_table_and_writes_a_report(folder, monkeypatch, capsys):
     assert err == ""
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_the_programs_of_the_first(folder):
     cache = folder / "cache" / "compiled"
     environment = os.environ | {

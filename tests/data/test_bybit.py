@@ -194,7 +194,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_fault_that_passes_leaves_the_right_bars(exchange, store, name, after):
     exchange.faults = [None] * after + PASSING[name]
     with serving(exchange) as address:

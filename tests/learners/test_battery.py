@@ -479,7 +479,10 @@ def test_an_update_is_adapting_to_more_rows(subject):
     close(known, subject.adapted())
 
 
-@pytest.mark.parametrize("kind", SEQUENCE_MODELS)
+@pytest.mark.parametrize(
+    "kind",
+    ["gru", *(pytest.param(k, marks=pytest.mark.slow) for k in SEQUENCE_MODELS if k != "gru")],
+)
 def test_every_sequence_model_fits(entry, subject, kind):
     """Shapes alone, which a compiler would go on from."""
     learner, task = entry.make(SEQUENCE_MODELS[kind](entry.outputs)), in_sequences(subject.task)

@@ -188,6 +188,7 @@ def test_adapting_alone_stores_nothing_per_step():
     assert temporary_bytes(200) < temporary_bytes(20) + 200 * 64
 
 
+@pytest.mark.slow
 def test_line_searches_work_as_inner_optimizers():
     task = one_task()
     learner = maml(mlp((16, 1)), inner_optimizer=optax.lbfgs(), inner_steps=20)

@@ -27,7 +27,7 @@ INNER = {
     ),
 }
 
-QUICK = ("adam", "clipped", "rates", "one rate, clipped")
+QUICK = ("adam", "clipped", "rates")
 
 
 def meta_grad(learner, params, task):

@@ -26,7 +26,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("devices", [None, 1, 3, 8])
+@pytest.mark.parametrize("devices", [None, 1, pytest.param(3, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize(("count", "chunk"), [(1, None), (2, 1), (7, 3), (8, 8), (29, 2), (30, 50)])
 def test_neither_chunks_nor_devices_change_a_result(count, chunk, devices):
     tasks = {"a": jnp.arange(count, dtype=jnp.float32), "b": jnp.ones((count, 2))}

@@ -46,7 +46,12 @@ READERS = {
 }
 
 
-@pytest.fixture(params=MODELS)
+MORE = ("gru of two layers", "transformer of one layer")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in MORE)) for name in MODELS]
+)
 def model(request):
     return COMPILED[request.param]
 

@@ -35,7 +35,12 @@ def test_the_oracle_is_bayesian_linear_regression(snr):
 # Means of 20,000 tasks drawn by numpy and predicted by ridge regression on functions written by
 # hand; the standard error of ours is 0.0035, 0.0075 and 0.009.
 @pytest.mark.parametrize(
-    ("snr", "known", "error"), [(1.0, 0.877, 0.012), (0.1, 0.539, 0.025), (0.02, 0.286, 0.03)]
+    ("snr", "known", "error"),
+    [
+        (1.0, 0.877, 0.012),
+        pytest.param(0.1, 0.539, 0.025, marks=pytest.mark.slow),
+        pytest.param(0.02, 0.286, 0.03, marks=pytest.mark.slow),
+    ],
 )
 def test_the_oracle_is_as_good_as_can_be(snr, known, error):
     drawn, truth = known_answer_tasks(World(snr), jax.random.key(0), tasks=4000, query=200)
