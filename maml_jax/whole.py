@@ -23,7 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{get_ident()}")
     with unfinished(partial):
         yield partial
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         os.replace(partial, path)
 
