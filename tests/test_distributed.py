@@ -90,10 +90,12 @@ def test_two_processes_do_what_one_does(folder):
     np.testing.assert_allclose(alone.history["loss"], both.history["loss"], rtol=1e-5)
     assert (folder / "both" / "report.html").stat().st_size > 10_000
 
-    # What one process trained, two walk forward with.
+
+@pytest.mark.slow
+def test_two_processes_walk_forward_with_what_one_trained(folder):
     codes, _, err = run_both(["backtest", "alone", "--out", "again"], folder)
     assert codes == [0, 0], err
-    again = load(folder / "again")
+    alone, again = load(folder / "alone"), load(folder / "again")
     np.testing.assert_allclose(
         alone.predictions["prediction"], again.predictions["prediction"], rtol=1e-4, atol=1e-5
     )

@@ -96,9 +96,8 @@ def test_every_kind_of_network_is_built_as_the_settings_say(kind):
     assert 6 in widths
 
 
-@pytest.mark.parametrize(
-    "kind", ["temporal_convolution", pytest.param("transformer", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["temporal_convolution", "transformer"])
 def test_other_kinds_are_trained_too(kind):
     model = {"kind": kind, "length": 4, "hidden": [4, 4]}
     settings = {**SMALL, "model": model, "learner": {"methods": ["maml"], "inner_steps": 1}}
