@@ -3,6 +3,11 @@
 import runpy
 from pathlib import Path
 
+from helpers import random_market
+
+from maml_jax.data import Store, fetch, frames_source
+from maml_jax.experiment import load_config, run
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -20,3 +25,16 @@ def test_trading_strategy(tmp_path, capsys):
     assert "buy and hold" in result.stats
     assert (tmp_path / "report.html").is_file()
     assert "the latest trades" in capsys.readouterr().out
+
+
+def test_bybit(tmp_path):
+    config = load_config(EXAMPLES / "bybit.toml")
+    names = config.data.test_assets
+    market = random_market(count=500, assets=len(names), start="2024-05-20", step="h")
+    frames = dict(zip(names, market.values(), strict=True))
+    source, store = frames_source("bybit-linear", frames), Store(tmp_path)
+    fetch(source, names, "1h", start="2024-05-20", end="2024-06-30", store=store)
+    quick = {"data.store": str(tmp_path), "training.steps": 2, "training.meta_batch": 4}
+    result = run(EXAMPLES / "bybit.toml", **quick, **{"learner.methods": ["alpaca"]})
+    assert set(result.predictions["asset"]) == {*names}
+    assert len(result.checkpoints["alpaca"].scaler.mean) == 11 + 7 + 3 + 2
