@@ -42,7 +42,7 @@ Workers = Annotated[int, typer.Option("--workers", min=1, help="Symbols at a tim
 _SHOWN_REVISIONS = 5
 What = Annotated[
     list[str],
-    typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL of the store, or CSV and Parquet files."),
+    typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL of the store, or CSV, Parquet and JSON files."),
 ]
 SomeOrAll = Annotated[
     list[str] | None, typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL, or files; default: the store.")
@@ -139,7 +139,7 @@ def binance_command(
 
 @fetch_app.command("files")
 def files_command(
-    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or JSON.")],
     name: Annotated[str, typer.Option("--name", help="What the store calls the source.")] = "files",
     timezone: Annotated[
         str, typer.Option("--timezone", help="Zone of times that carry none.")
@@ -155,7 +155,10 @@ def files_command(
         raise DataError(f"{single[0]}: one bar alone has no interval; the store needs at least two")
     by_interval: dict = {}
     for symbol, bars in frames.items():
-        minutes = round(bar_interval(bars) / pd.Timedelta(minutes=1))
+        step = bar_interval(bars)
+        minutes = round(step / pd.Timedelta(minutes=1))
+        if step != pd.Timedelta(minutes=minutes):
+            raise DataError(f"{symbol}: a bar every {step}; the store keeps whole minutes")
         interval = parse_interval("1mo" if 28 * 1440 <= minutes <= 31 * 1440 else max(minutes, 1))
         by_interval.setdefault(interval, {})[symbol] = bars
     reports = []
@@ -292,8 +295,9 @@ def _print_report(report) -> None:
         if len(each.revised) > _SHOWN_REVISIONS:
             more = len(each.revised) - _SHOWN_REVISIONS
             typer.echo(f"revised: {each.key} {more} more, all in its revisions.csv")
-    for error in report.errors:
-        typer.echo(f"error: {error}", err=True)
+    for each in report.series:
+        if each.error is not None:
+            typer.echo(f"error: {each.key}: {each.error}", err=True)
     if report.errors:
         raise typer.Exit(2)
 

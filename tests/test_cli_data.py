@@ -53,7 +53,7 @@ def test_a_symbol_that_fails_is_told_and_the_others_are_kept(store):
         words = ["fetch", "bybit", "BTCUSDT", "NOPE", *SPAN, "--address", address, "--rate", "0"]
         output = typed(*words, "--timeout", "5", "--attempts", "2", code=2)
     assert "failed, see below" in output
-    assert "error: Bybit answers 10001 for NOPE (linear)" in output
+    assert "error: bybit-linear/NOPE/1h: Bybit answers 10001 for NOPE (linear)" in output
     assert "NOPE" not in typed("data", "list")
 
 

@@ -328,12 +328,12 @@ def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.Dat
     if not (frame.index.is_monotonic_increasing or frame.index.is_monotonic_decreasing):
         steps = np.diff(frame.index.asi8)
         back = np.append(False, steps < 0 if (steps > 0).mean() >= 0.5 else steps > 0)
-        mended["unsorted"] = tuple(frame.index[back].sort_values())
+        mended["unsorted"] = [str(time) for time in frame.index[back].sort_values()]
     order = np.argsort(frame.index, kind="stable")
     frame, lines = frame.iloc[order], lines.iloc[order]
     whole = _merge_duplicates(frame, lines, where, place)
     if len(whole) < len(frame):
-        mended["duplicate"] = tuple(frame.index[frame.index.duplicated()].unique())
+        mended["duplicate"] = [str(time) for time in frame.index[frame.index.duplicated()].unique()]
     _refuse_sign(whole, PRICES, where, lines, place)
     result = whole[[c for c in COLUMNS if c in whole.columns]].rename_axis("timestamp")
     if mended:

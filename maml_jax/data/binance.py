@@ -15,7 +15,7 @@ import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.http import Client, Passing, RateLimit, Reply, Retries
-from maml_jax.data.interval import Interval
+from maml_jax.data.interval import MICROSECOND, Interval
 from maml_jax.data.source import Page, Source, bars_of_rows
 from maml_jax.errors import DataError, SourceError
 
@@ -32,7 +32,6 @@ _FIRST = pd.Timestamp("2017-07-01", tz="UTC")
 """Binance opened in that month."""
 _DAY = pd.Timedelta(days=1)
 _MONTH = pd.DateOffset(months=1)
-_MICROSECOND = pd.Timedelta(microseconds=1)
 
 _HEADER = ["open_time", *COLUMNS]
 _FIELDS = 12
@@ -151,7 +150,7 @@ class _Series(NamedTuple):
         if self.start >= self.end:
             return
         first = self.start.floor("D").replace(day=1)
-        months = pd.date_range(first, self.end - _MICROSECOND, freq="MS", unit="us")
+        months = pd.date_range(first, self.end - MICROSECOND, freq="MS", unit="us")
         near, passed = False, None
         for month in months:
             thorough = not sparing or near or month >= months[-1] - _MONTH
@@ -169,7 +168,7 @@ class _Series(NamedTuple):
             # The file may be older than the end of its last week, which then comes into it later.
             return None if bars is None else _Found(bars, self.interval.after(bars.index[-1]))
         first, last = max(month, self.start.floor("D")), min(month + _MONTH, self.end)
-        days = pd.date_range(first, last - _MICROSECOND, freq="D", unit="us")
+        days = pd.date_range(first, last - MICROSECOND, freq="D", unit="us")
         read: dict[pd.Timestamp, pd.DataFrame | None] = {}
         if bars is None and not thorough:
             read = {day: self._day(day) for day in (days[0], days[-1])}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.http import Client, Passing, RateLimit, Reply, Retries
-from maml_jax.data.interval import Interval
+from maml_jax.data.interval import MICROSECOND, Interval
 from maml_jax.data.source import Page, Source, bars_of_rows, refuse_impossible
 from maml_jax.errors import DataError, SourceError
 
@@ -33,7 +33,6 @@ _INTERVALS = {
 _ROWS = 1000
 _RATE_LIMITED = {10006, 10018}
 _PASSING = _RATE_LIMITED | {10000, 10016}
-_MICROSECOND = pd.Timedelta(microseconds=1)
 _LONGEST_PERIOD = 10.0
 """Seconds; of rate limits. A server's clock and ours may differ by more than a period."""
 
@@ -100,7 +99,7 @@ def bybit(
         first = interval.floor(start)
         first = first if first == start else interval.after(first)
         while first < end:
-            last = min(interval.after(first, _ROWS - 1), interval.floor(end - _MICROSECOND))
+            last = min(interval.after(first, _ROWS - 1), interval.floor(end - MICROSECOND))
             answer = _without_holes(ask, interval, first, last)
             yield Page(answer.bars, min(interval.after(last), max(answer.open, first)))
             if answer.open <= last:
@@ -198,7 +197,7 @@ def _read(reply: Reply, question: _Question) -> _Answer:
         opened = [_whole(row[0]) for row in rows]
         values = np.array([[_number(row[i]) for i in range(1, 6)] for row in rows], float)
         bars = bars_of_rows(opened, values.reshape(len(rows), 5), COLUMNS)
-        refuse_impossible(bars, question.first, question.last + _MICROSECOND)
+        refuse_impossible(bars, question.first, question.last + MICROSECOND)
         if (question.interval.open_times(pd.DatetimeIndex(bars.index)) != bars.index).any():
             raise ValueError(f"its bars do not open every {question.interval}")
     except (ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_WEEK = 7 * 86_400_000_000
+_DAY = 86_400_000_000
 """Microseconds."""
+_WEEK = 7 * _DAY
 _FEWEST_WEEKS = 3
 _OPEN = 0.75
 """Share of the weeks in which a time of the week must have a bar, to be one of those that do. Where
@@ -48,7 +49,7 @@ def missing_bars(index: pd.DatetimeIndex, step: pd.Timedelta) -> Missing:
     trading = _trading_times(times, width)
     gaps, closed = [], []
     for i in before:
-        run = np.arange(times[i] + width, times[i + 1] - width // 2, width)
+        run = _between(times[i], times[i + 1], width)
         due = run[trading(run)]
         if not len(due) or trading.rests and _is_holiday(due, width):
             closed.append(i)
@@ -98,15 +99,24 @@ def _trading_times(times: np.ndarray, width: int) -> _Trading:
     return _Trading(usual, width, rests=bool((lacks > np.maximum(1, _OPEN * could)).any()))
 
 
+def _between(before: int, after: int, width: int) -> np.ndarray:
+    """Return when bars would have opened between two others."""
+    if not 28 <= width // _DAY <= 31:
+        return np.arange(before + width, after - width // 2, width)
+    first, last = _utc(np.array([before]))[0], _utc(np.array([after]))[0]
+    months = pd.date_range(first, last, freq=pd.DateOffset(months=1), unit="us")
+    return months[(months > first) & (months < last)].asi8
+
+
 def _is_holiday(due: np.ndarray, width: int) -> bool:
-    days = np.unique(due // 86_400_000_000)
+    days = np.unique(due // _DAY)
     if len(days) > _HOLIDAYS:
         return False
-    return width >= 86_400_000_000
+    return width >= _DAY
 
 
 def _weekday(times: np.ndarray) -> np.ndarray:
-    return (times // 86_400_000_000 + 3) % 7
+    return (times // _DAY + 3) % 7
 
 
 def _utc(times: np.ndarray) -> pd.DatetimeIndex:

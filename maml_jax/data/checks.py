@@ -33,7 +33,9 @@ _SPLITS = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100)
 
 MEANINGS = {
     "bad_tick": "leaves its neighbours by far and comes back at once",
+    "bad_open": "the open leaves the closes on both of its sides by far",
     "ohlc": "high below, or low above, another price of the bar",
+    "wick": "high or low far beyond the closes beside it: a flash move, or a bad print",
     "irregular": "stands closer to the bar before than an interval",
     "duplicate": "rows that stood twice, merged when they were read",
     "unsorted": "rows that stood out of order, sorted when they were read",
@@ -50,7 +52,7 @@ MEANINGS = {
     "ends_early": "ends before the others",
     "last_bar": "the last bar has little volume: it may be unfinished",
 }
-"""What each kind of finding means; the first three are faults of bars, the rest is to be known."""
+"""What each kind of finding means."""
 
 
 class Finding(NamedTuple):
@@ -77,6 +79,8 @@ def check_bars(
       (robust: 1.4826 times the median size of the 101 returns around, or of those that are not 0)
       and by 4 times the largest of the 16 returns around, and comes back within three bars, but
       for a quarter at most. What does not come back is a `jump`, or looks like a `split`.
+    * `bad_open`, `wick`: the open, or the high or low, lies as far as that from the closes of its
+      bar and of the one before.
     * `gap`: bars missing at times of the week at which there usually is one; nights, weekends and,
       in daily bars, up to five weekdays in a row (holidays) are none.
     * `stale`: so many equal closes in a row that chance would bring them in one of a hundred
@@ -115,7 +119,15 @@ def _check_one(bars: pd.DataFrame, interval: pd.Timedelta | None) -> list[Findin
     known = bars["close"].notna().to_numpy()
     if len(bars) < 2:
         return found
-    checks: list[Callable] = [_moves, _contradictions, _volume, _rest, _coarse, _continuous]
+    checks: list[Callable] = [
+        _moves,
+        _prints,
+        _contradictions,
+        _volume,
+        _rest,
+        _coarse,
+        _continuous,
+    ]
     for check in checks:
         found += check(bars[known])
     step = bar_interval(bars) if interval is None else interval
@@ -124,9 +136,14 @@ def _check_one(bars: pd.DataFrame, interval: pd.Timedelta | None) -> list[Findin
 
 def _from_reading(bars: pd.DataFrame) -> list[Finding]:
     """Tell what the reader mended (see `to_bars`)."""
-    mended = bars.attrs.get("mended", {})
+    mended = {
+        kind: [time for time in map(pd.Timestamp, times) if time in bars.index]
+        for kind, times in bars.attrs.get("mended", {}).items()
+    }
     return [
-        Finding(kind, pd.DatetimeIndex(times), "when it was read") for kind, times in mended.items()
+        Finding(kind, pd.DatetimeIndex(times), "when it was read")
+        for kind, times in mended.items()
+        if times
     ]
 
 
@@ -165,6 +182,36 @@ def _moves(bars: pd.DataFrame) -> list[Finding]:
             worst = int(size.argmax())
             change = np.expm1(move[worst - 1])
             found.append(Finding(kind, index[which], f"{change:+.1%} at {index[worst]}"))
+    return found
+
+
+def _prints(bars: pd.DataFrame) -> list[Finding]:
+    """Find opens, highs and lows far from the closes beside them."""
+    if len(bars) < _FEWEST:
+        return []
+    close, index = np.log(bars["close"].to_numpy()), pd.DatetimeIndex(bars.index)
+    upper, lower = np.maximum(close[1:], close[:-1]), np.minimum(close[1:], close[:-1])
+    size = np.abs(np.diff(close))
+    sigma = _local_deviation(np.diff(close))
+    around = pd.Series(np.append(np.append(np.zeros(_AROUND), size), np.zeros(_AROUND)))
+    before = around.rolling(_AROUND).max().to_numpy()[_AROUND - 1 : -_AROUND - 1]
+    after = around[::-1].rolling(_AROUND).max().to_numpy()[::-1][_AROUND + 1 :][: len(size)]
+    far = np.maximum(SPIKE * sigma, ALONE * np.maximum(before, after))
+    found = []
+    for kind, columns in (("bad_open", ("open",)), ("wick", ("high", "low"))):
+        beyond = np.zeros(len(size))
+        for column in (name for name in columns if name in bars.columns):
+            value = np.log(bars[column].to_numpy()[1:])
+            if column != "low":
+                beyond = np.maximum(beyond, value - upper)
+            if column != "high":
+                beyond = np.maximum(beyond, lower - value)
+        which = np.append(False, beyond > far)
+        if which.any():
+            worst = 1 + int(np.where(which[1:], beyond, 0).argmax())
+            shown = ", ".join(f"{name} {bars[name].iloc[worst]:g}" for name in columns)
+            closes = f"between closes of {np.exp(close[worst - 1]):g} and {np.exp(close[worst]):g}"
+            found.append(Finding(kind, index[which], f"{shown} at {index[worst]}, {closes}"))
     return found
 
 
@@ -316,16 +363,19 @@ def _compare(bars: Mapping[str, pd.DataFrame]) -> dict[str, list[Finding]]:
     present = np.stack([timeline.isin(index) for index in indices.values()])
     alive = np.stack([(timeline >= i[0]) & (timeline <= i[-1]) for i in indices.values()])
     usual = present.sum(axis=0) > 0.5 * alive.sum(axis=0)
-    first, last = timeline[usual][[0, -1]] if usual.any() else timeline[[0, -1]]
+    ends = pd.DatetimeIndex([index[-1] for index in indices.values()]).sort_values()
+    most_end = ends[len(ends) // 2]
     for row, (name, index) in enumerate(indices.items()):
         absent = timeline[usual & alive[row] & ~present[row] & (alive.sum(axis=0) > 2)]
         if len(absent):
             most = f"{len(absent)} of {int((usual & alive[row]).sum())}"
             found[name].append(Finding("absent", absent, most))
-        if index[0] > first:
-            found[name].append(Finding("begins_late", index[:1], f"the first begins {first}"))
-        if index[-1] < timeline[-1]:
-            behind = f"{timeline[-1] - index[-1]} before the last, {timeline[-1]}"
+        if index[0] > timeline[0]:
+            first = f"the first begins {timeline[0]}"
+            found[name].append(Finding("begins_late", index[:1], first))
+        # Those that are fetched one after the other may differ by a bar.
+        if index[-1] + 2 * steps.get(name, pd.Timedelta(0)) < most_end:
+            behind = f"{most_end - index[-1]} before most others, which end {most_end}"
             found[name].append(Finding("ends_early", index[-1:], behind))
     return found
 

@@ -12,9 +12,9 @@ from maml_jax.errors import DataError
 Policy: TypeAlias = Literal["keep", "drop", "mask"]
 Policies: TypeAlias = Policy | Mapping[str, Policy]
 
-SURE = ("bad_tick", "ohlc")
+SURE = ("bad_tick", "bad_open", "ohlc")
 """Kinds that one word for all acts on: bars of which a price is wrong for certain."""
-ACTS_ON = (*SURE, "irregular", "zero_volume", "stale", "last_bar", "gap")
+ACTS_ON = (*SURE, "wick", "irregular", "zero_volume", "stale", "last_bar", "gap")
 """Kinds that a policy can be named for. Jumps and splits are never touched: who knows that one is
 an error corrects the series."""
 _TOLD = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
@@ -40,7 +40,9 @@ def clean_bars(bars: Mapping[str, pd.DataFrame], policies: Policies = "keep") ->
 
     `keep` leaves a bar as it is. `drop` takes it out, as if it had never been: returns span it.
     `mask` leaves its place and makes its values NaN: features and labels that would read it are
-    absent, a position is held through it; a masked gap gets the places that are missing.
+    absent, so a model makes no prediction, and takes no position, until its windows are clear of
+    it; an order due in it is filled at the next known price. A masked gap gets the places that are
+    missing.
 
     A bad tick is known by the bars after it. On the day itself nobody could have dropped it, so a
     backtest on cleaned bars is that much kinder than trading was.

@@ -5,24 +5,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
-from maml_jax.data.interval import Interval, parse_interval, parse_moment
+from maml_jax.data.interval import MICROSECOND, Interval, parse_interval, parse_moment
 from maml_jax.data.parts import SeriesKey, no_revisions
 from maml_jax.data.source import Page, Source, refuse_impossible
 from maml_jax.data.store import Store
-from maml_jax.errors import DataError, MamlJaxError, SourceError
+from maml_jax.errors import DataError, MamlJaxError, SourceError, StoreError
 
 OVERLAP = 10
 """Bars before the missing ones that are fetched again, to see whether the source revised any."""
 
 _FLUSH_BARS = 10_000
 _FLUSH_SECONDS = 5.0
-_MICROSECOND = pd.Timedelta(microseconds=1)
 
 Progress = Callable[[str, float], None]
 """Told of a symbol how much of what is missing is there, from 0 to 1."""
@@ -63,13 +62,14 @@ class FetchReport:
     @property
     def bars(self) -> dict[str, pd.DataFrame]:
         """The bars asked for, by symbol, from the store."""
-        held = [each.key for each in self.series if self.store.covered(each.key)]
+        sound = [e.key for e in self.series if not isinstance(e.error, StoreError)]
+        held = [key for key in sound if self.store.covered(key)]
         return {key.symbol: self.store.read(key, self.start, self.end) for key in held}
 
     @property
-    def errors(self) -> list[MamlJaxError]:
-        """What kept series from being complete."""
-        return [each.error for each in self.series if each.error is not None]
+    def errors(self) -> dict[str, MamlJaxError]:
+        """What kept series from being complete, by symbol."""
+        return {each.key.symbol: each.error for each in self.series if each.error is not None}
 
 
 def fetch(
@@ -77,8 +77,8 @@ def fetch(
     symbols: str | Iterable[str],
     interval: str | Interval,
     *,
-    start: str | datetime | None = None,
-    end: str | datetime | None = None,
+    start: str | date | None = None,
+    end: str | date | None = None,
     store: Store | None = None,
     again: bool = False,
     workers: int = 8,
@@ -120,8 +120,8 @@ def fetch(
     if first is not None and first > last:
         raise DataError(f"start {first} lies after end {last}")
     keys = [SeriesKey(source.name, name, interval) for name in names]
-    new = [key.symbol for key in keys if not store.covered(key)]
-    if first is None and new:
+    new = [key.symbol for key in keys if first is None and not _begun(store, key)]
+    if new:
         raise DataError(
             f"name the start: the store holds no bars of {', '.join(new)} to go on from"
         )
@@ -130,7 +130,7 @@ def fetch(
     def work(key: SeriesKey) -> Fetched:
         job = _Job(source, store, key, overlap, progress or (lambda *_: None), stop)
         try:
-            job.run(first, last + _MICROSECOND, again)
+            job.run(first, last + MICROSECOND, again)
         except MamlJaxError as error:
             return Fetched(key, job.added, job.revised(), error)
         return Fetched(key, job.added, job.revised())
@@ -140,9 +140,17 @@ def fetch(
             series = tuple(pool.map(work, keys))
         except BaseException:
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return FetchReport(store, series, first, last + _MICROSECOND)
+    return FetchReport(store, series, first, last + MICROSECOND)
+
+
+def _begun(store: Store, key: SeriesKey) -> bool:
+    """Say whether a series has bars to go on from; one that is damaged fails when it is fetched."""
+    try:
+        return bool(store.covered(key))
+    except StoreError:
+        return True
 
 
 class _Job:
@@ -168,6 +176,8 @@ class _Job:
         whole = sum(((b - a) for a, b in spans), pd.Timedelta(0))
         done = pd.Timedelta(0)
         for a, b in spans:
+            if self.stop.is_set():
+                return
             self._span(a, b, lambda at, a=a, done=done: self._tell(done + (at - a), whole))
             done += b - a
         if not any(a < b for a, b in self.store.covered(self.key)):
@@ -190,7 +200,7 @@ class _Job:
         if back:
             begins = known[-back]
         revised = self._write(begins, b, tell)
-        while revised and back < len(known):
+        while revised and back < len(known) and not self.stop.is_set():
             looked, back = back, min(3 * back, len(known))
             revised = self._write(known[-back], known[-looked], lambda at: None)
 

@@ -68,7 +68,8 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
     """Write bars as one long table that `read_bars` reads: timestamp, symbol, prices, volume.
 
     Args:
-        bars: in normal form, by asset; a masked bar becomes empty cells.
+        bars: in normal form, by asset. Columns that not all of them have are left out. A masked bar
+            becomes empty cells, for `read_bars(..., missing="drop")`.
         path: ends in `.csv`, a compressed `.csv.gz` and so on, or `.parquet`. It is there whole or
             not at all, and takes the place of a file of that name.
 
@@ -76,7 +77,7 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
         How many rows were written.
 
     Raises:
-        DataError: if the ending is unknown.
+        DataError: if the ending is unknown, or there are no bars.
         StoreError: if the file cannot be written.
     """
     path = Path(path)
@@ -84,8 +85,11 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
     if not name.endswith((*_WRITTEN, *PARQUET_ENDINGS)):
         endings = ", ".join((*_WRITTEN, *PARQUET_ENDINGS))
         raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
-    table = pd.concat(dict(bars), names=["symbol"]).reset_index()
+    if not bars:
+        raise DataError(f"{path}: there are no bars to write")
+    table = pd.concat(dict(bars), names=["symbol"], join="inner").reset_index()
     table = table[["timestamp", "symbol", *[c for c in COLUMNS if c in table.columns]]]
+    table.attrs.clear()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:

@@ -18,6 +18,11 @@ from maml_jax.errors import SourceError
 
 T = TypeVar("T")
 
+_NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+)
 _MOST_BYTES = 1 << 30
 _LONGEST_PAUSE = 60.0
 _LONGEST_NAP = 0.25
@@ -99,6 +104,7 @@ class RateLimit:
         self._left: int | None = None
         self._limit: int | None = None
         self._reset = 0.0
+        self._period = 1.0
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -121,6 +127,7 @@ class RateLimit:
         """
         with self._lock:
             reset = time.monotonic() + min(max(seconds, 0.0), _LONGEST_PAUSE)
+            self._period = max(self._period, reset - time.monotonic())
             self._limit = limit
             left = max(0, left - max(0, self._on_their_way - 1))
             # Replies may overtake each other: of one period the smallest count is the latest.
@@ -141,7 +148,7 @@ class RateLimit:
                 return self._next - now
             if self._left is not None and now >= self._reset:
                 # Of the period that begins nothing is known until its first reply.
-                self._left, self._reset = self._limit, now + _LONGEST_PAUSE
+                self._left, self._reset = self._limit, now + self._period
             if self._left is not None and self._left <= 0:
                 return max(self._reset - now, 0.001)
             if self._left is not None:
@@ -207,6 +214,8 @@ class Client:
                 return read(reply)
             except Passing as failure:
                 problem, asked = str(failure), failure.wait
+                if asked is not None:  # by the server: of all who ask
+                    self.limit.pause(min(asked, self.retries.longest))
             if attempt + 1 < self.retries.attempts:
                 time.sleep(self.retries.wait(attempt, asked))
         raise SourceError(f"{url}: {problem}; gave up after {self.retries.attempts} attempts")
@@ -231,8 +240,10 @@ class Client:
                 return Reply(answer.url, answer.status_code, headers, bytes(body))
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise Passing(f"no answer within {self.timeout:g} s") from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise SourceError(f"{url}: {error}") from None
+        except SourceError:  # an OSError, as those below are
+            raise
+        except _NO_ADDRESS as error:
+            raise SourceError(f"{url}: is no address: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise Passing(_plainly(error)) from None
 

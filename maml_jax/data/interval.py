@@ -1,7 +1,7 @@
 """How long a bar is, on the calendar: hours and days, weeks from Monday, months from the 1st."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ _UNITS = {
     "mo": "mo", "month": "mo",
 }  # fmt: skip
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 7 * 1440}
+MICROSECOND = pd.Timedelta(microseconds=1)
 _FIRST_MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 
 
@@ -79,7 +80,7 @@ def parse_interval(text: str | int | Interval) -> Interval:
     count, unit = (match[1], match[2]) if match else ("", "")
     unit = "mo" if unit == "M" else "m" if unit == "" and count else unit.lower()
     unit = _UNITS.get(unit if unit in _UNITS else unit.removesuffix("s"))
-    if unit is None or count == "0" or (unit == "m" and not count):
+    if unit is None or (count and int(count) == 0) or (unit == "m" and not count):
         raise DataError(
             f"interval {text!r}: expected one such as 5m, 60 (minutes), 1h, 1d, 1w, 1mo"
         )
@@ -90,7 +91,7 @@ def parse_interval(text: str | int | Interval) -> Interval:
     return Interval(number, unit)
 
 
-def parse_moment(text: str | datetime, *, end: bool = False, timezone: str = "UTC") -> pd.Timestamp:
+def parse_moment(text: str | date, *, end: bool = False, timezone: str = "UTC") -> pd.Timestamp:
     """Read a moment, into UTC; a plain day means its beginning, or its last microsecond.
 
     >>> parse_moment("2024-02-29", end=True)
@@ -100,13 +101,36 @@ def parse_moment(text: str | datetime, *, end: bool = False, timezone: str = "UT
         DataError: if it is none.
     """
     try:
-        moment = pd.Timestamp(text)
-    except ValueError:
+        moment = pd.Timestamp(datetime.fromisoformat(text) if isinstance(text, str) else text)
+    except (ValueError, TypeError):
         moment = pd.NaT
-    if not isinstance(moment, pd.Timestamp):
+    if not isinstance(moment, pd.Timestamp) or isinstance(text, (int, float)):
         raise DataError(f"{text!r} is no date such as 2024-01-31 or 2024-01-31T16:00Z")
-    is_day = isinstance(text, str) and "T" not in text and ":" not in text
-    moment = moment.tz_localize(timezone) if moment.tz is None else moment
-    if end and is_day:
-        moment += pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
-    return moment.tz_convert("UTC").as_unit("us")
+    is_day = "T" not in text and ":" not in text if isinstance(text, str) else _is_day(text)
+    if end and is_day:  # on the clock of its zone, on which some days have 23 hours
+        moment += pd.DateOffset(days=1)
+    if moment.tz is None:
+        moment = _localised(moment, timezone)
+    moment = moment.tz_convert("UTC").as_unit("us")
+    return moment - MICROSECOND if end and is_day else moment
+
+
+def require_zone(timezone: str) -> str:
+    """Return the name of a time zone, or refuse what is none.
+
+    Raises:
+        DataError: naming it.
+    """
+    _localised(pd.Timestamp("2000-01-01"), timezone)
+    return timezone
+
+
+def _is_day(value: object) -> bool:
+    return isinstance(value, date) and not isinstance(value, datetime)
+
+
+def _localised(moment: pd.Timestamp, timezone: str) -> pd.Timestamp:
+    try:
+        return moment.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
+    except Exception as error:  # zone databases raise types of their own
+        raise DataError(f"{timezone!r} is no time zone such as UTC or America/New_York") from error

@@ -179,7 +179,9 @@ def read_known(path: Path, symbol: str) -> Known:
         spans = tuple((_utc(begins), _utc(ends)) for begins, ends in content["covered"])
         return Known(tuple(content["columns"]), spans, content["bars"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(
+            f"{path}: cannot be read: {error}; delete its folder and fetch the series again"
+        ) from error
 
 
 def empty(columns: Sequence[str]) -> pd.DataFrame:

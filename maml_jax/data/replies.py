@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from maml_jax.data.interval import parse_interval
 from maml_jax.errors import DataError
 
 _BYBIT = ("start", "open", "high", "low", "close", "volume", "turnover")
@@ -45,7 +47,15 @@ def _from_bybit(path: Path, content: dict) -> pd.DataFrame:
         opened = table["start"].astype("int64")
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path}: is no reply with klines: {error}") from error
-    step = opened.sort_values().diff().min()
-    # Of a bar alone nobody knows when it ends.
-    finished = opened + (0 if pd.isna(step) else step) <= time
-    return table[finished].reset_index(drop=True).assign(symbol=symbol)
+    return table[_finished(opened, time)].reset_index(drop=True).assign(symbol=symbol)
+
+
+def _finished(opened: pd.Series, time: int) -> np.ndarray:
+    """Say which bars had ended at a moment, in ms; of a bar alone nobody knows when it ends."""
+    if len(opened) < 2:
+        return np.ones(len(opened), bool)
+    times = pd.DatetimeIndex(opened.to_numpy("datetime64[ms]"), tz="UTC")
+    step = times.sort_values().diff().min()
+    minutes = max(1, round(step / pd.Timedelta(minutes=1)))
+    interval = parse_interval("1mo" if step >= pd.Timedelta(days=28) else minutes)
+    return np.asarray(times < interval.floor(pd.Timestamp(time, unit="ms", tz="UTC")))

@@ -1,8 +1,8 @@
 """Bars kept on disk: Parquet files by source, symbol and interval, written whole or not at all.
 
     <root>/<source>/<symbol>/<interval>/series.json      what the source was asked for
-                                        2023.parquet     its bars: a file per month below an hour,
-                                                         per year below a day, else one
+                                        2023.parquet     its bars: a file per month of minutes, per
+                                                         year of hours, else one
                                         revisions.csv    bars that the source changed later
 
 The bytes of a file depend on its bars alone, not on the order in which they came. Bars are written
@@ -24,7 +24,7 @@ import platformdirs
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from maml_jax.data.interval import parse_interval
+from maml_jax.data.interval import Interval, parse_interval
 from maml_jax.data.parts import (
     Known,
     SeriesKey,
@@ -44,7 +44,7 @@ from maml_jax.data.parts import (
     write_known,
     write_part,
 )
-from maml_jax.errors import StoreError
+from maml_jax.errors import DataError, StoreError
 from maml_jax.whole import unfinished_in
 
 ROOT_VARIABLE = "MAML_JAX_STORE"
@@ -114,7 +114,12 @@ class Store:
         """Return all series, in order."""
         files = sorted(self.root.glob(f"*/*/*/{_SERIES}"))
         found = [tuple(unquote(part) for part in file.parts[-4:-1]) for file in files]
-        return [SeriesKey(a, b, parse_interval(c)) for a, b, c in found]
+        intervals = [_interval(c) for _, _, c in found]
+        return [
+            SeriesKey(a, b, interval)
+            for (a, b, _), interval in zip(found, intervals, strict=True)
+            if interval is not None
+        ]
 
     def find(self, text: str) -> list[SeriesKey]:
         """Return the series that a text names: `source`, `source/interval` or all three parts.
@@ -122,8 +127,14 @@ class Store:
         Raises:
             StoreError: if there is none.
         """
-        parts = [part for part in text.strip("/").split("/") if part]
-        found = [key for key in self.keys() if _matches(key, parts)]
+        begin, _, last = text.strip("/").rpartition("/")
+        interval = _interval(last)
+        wanted = {text.strip("/"), f"{begin}/{interval}" if begin and interval else ""}
+        found = [
+            key
+            for key in self.keys()
+            if wanted & {key.source, f"{key.source}/{key.interval}", str(key)}
+        ]
         if not found:
             raise StoreError(
                 f"{self.root}: holds no series {text!r}; expected source, source/interval or "
@@ -326,12 +337,11 @@ def _within(index: pd.Index, start: pd.Timestamp | None, end: pd.Timestamp | Non
     return inside
 
 
-def _matches(key: SeriesKey, parts: Sequence[str]) -> bool:
-    if len(parts) == 3:
-        return (key.source, key.symbol, key.interval) == (*parts[:2], parse_interval(parts[2]))
-    if len(parts) == 2:
-        return (key.source, key.interval) == (parts[0], parse_interval(parts[1]))
-    return len(parts) == 1 and key.source == parts[0]
+def _interval(text: str) -> Interval | None:
+    try:
+        return parse_interval(text)
+    except DataError:
+        return None
 
 
 def _some(keys: Sequence[SeriesKey], most: int = 5) -> str:

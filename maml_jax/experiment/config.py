@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -16,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from maml_jax.data.cleaning import read_policies
+from maml_jax.data.cleaning import Policy, read_policies
+from maml_jax.data.interval import require_zone
 from maml_jax.errors import ConfigError
 from maml_jax.features import Feature, find_features, import_features
 from maml_jax.features.catalogue import DEFAULT_GROUP
@@ -72,9 +74,6 @@ MethodName: TypeAlias = Literal[
 ]
 """See `maml_jax.experiment.methods`."""
 
-PolicyName: TypeAlias = Literal["keep", "drop", "mask"]
-"""See `maml_jax.data.clean_bars`."""
-
 STORED = "store:"
 """What a path begins with that names bars of a store."""
 
@@ -90,8 +89,8 @@ class DataConfig(_Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
-    """CSV or Parquet files, relative to the working directory; "builtin" for the built-in bars;
-    "store:SOURCE/INTERVAL" for bars that were fetched, such as "store:bybit-linear/1h"."""
+    """CSV, Parquet or JSON files, relative to the working directory; "builtin" for the built-in
+    bars; "store:SOURCE/INTERVAL" for bars that were fetched, as "store:bybit-linear/1h"."""
     store: str | None = None
     """Directory of the store; default `$MAML_JAX_STORE` or the user's data directory."""
     assets: tuple[str, ...] | None = None
@@ -106,11 +105,11 @@ class DataConfig(_Section, frozen=True):
     test_start: Moment | None = None
     """First moment of the test span; default: the bar after `train_end`."""
     test_end: Moment | None = None
-    timezone: str = "UTC"
+    timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
     date_format: str | None = None
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
-    policies: PolicyName | dict[str, PolicyName] = "keep"
+    policies: Policy | dict[str, Policy] = "keep"
     """What to do about faults that the checks find: "keep", "drop" or "mask" bars that are wrong
     for certain, or one for each kind, as in {bad_tick = "drop", gap = "mask"}."""
 

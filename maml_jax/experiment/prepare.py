@@ -86,9 +86,10 @@ def prepare(
     train_assets = [] if trained else chosen("data.train_assets", data.train_assets, bars)
     test_assets = chosen("data.test_assets", data.test_assets, bars)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
-    require_same_interval(bars)
-    cleaned = clean_bars(bars, data.policies)
-    bars = cleaned.bars
+    rest = _rest_of_market(config, bars, given)
+    require_same_interval({**bars, **rest})
+    cleaned = clean_bars({**bars, **rest}, data.policies)
+    bars, rest = ({name: cleaned.bars[name] for name in part} for part in (bars, rest))
     for asset, frame in bars.items():
         require_moving_price(frame, asset=asset)
     timeline = assets_timeline(bars)
@@ -106,7 +107,8 @@ def prepare(
     needs = _span_needs(config, spans.test_last)
     test_assets = _with_room(test_assets, data.test_assets is not None, have, needs, notes)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
-    tables = _feature_tables(config, features, bars, given)
+    seen = add_cross_section({**bars, **rest}) if reads_cross_section(features) else bars
+    tables = {a: compute_features(seen[a], features, asset=a) for a in bars}
     if scaler is None:
         span = slice(spans.train_first, spans.train_last)
         for asset in train_assets:
@@ -139,24 +141,18 @@ def choose_features(config: Config, bars: Mapping[str, pd.DataFrame]) -> list[Fe
     return [feature for feature in features if common >= set(feature.columns)]
 
 
-def _feature_tables(
-    config: Config,
-    features: Sequence[Feature],
-    bars: Mapping[str, pd.DataFrame],
-    given: Mapping[str, pd.DataFrame],
+def _rest_of_market(
+    config: Config, bars: Mapping[str, pd.DataFrame], given: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """Compute the features of the assets in use, beside each other where a feature asks for it.
+    """Return the bars of assets that are only looked at, by features of the cross-section.
 
     The market is made of the assets that are trained or tested on; in the backtest of a trained
     learner also of those it was trained on, where they are given, for it was their market too.
     """
-    if reads_cross_section(features):
-        others = {*(config.data.train_assets or ())} & {*given} - {*bars}
-        rest = clean_bars({name: given[name] for name in others}, config.data.policies).bars
-        require_same_interval({**bars, **rest})
-        market = add_cross_section({**bars, **rest})
-        bars = {name: market[name] for name in bars}
-    return {a: compute_features(b, features, asset=a) for a, b in bars.items()}
+    if not reads_cross_section(config.features.named()):
+        return {}
+    names = config.data.train_assets or ()
+    return {name: given[name] for name in names if name in given and name not in bars}
 
 
 def target_of(config: Config) -> Target:

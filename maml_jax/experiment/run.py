@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pandas as pd
 
-from maml_jax.data import bar_interval, require_same_interval
+from maml_jax.data import Store, bar_interval, require_same_interval
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config, load_config
@@ -180,15 +180,26 @@ def _history(trained) -> pd.DataFrame:
 
 
 def _named(config: Config, bars: Bars | None) -> Config:
-    """Note in the settings where the bars came from."""
-    path = config.data.path
+    """Note in the settings where bars and modules are, wherever they are read again."""
+    path, store = config.data.path, config.data.store
     if bars is not None:
         path = MEMORY
-    elif path not in (BUILTIN, MEMORY) and not is_stored(path):
+    elif is_stored(path):
+        store = str(Store(store).root.absolute())
+    elif path not in (BUILTIN, MEMORY):
         paths = [path] if isinstance(path, str) else path
         absolute = tuple(str(Path(each).absolute()) for each in paths)
         path = absolute[0] if isinstance(path, str) else absolute
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    modules = tuple(
+        str(Path(each).absolute()) if each.endswith(".py") else each
+        for each in config.features.modules
+    )
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"path": path, "store": store}),
+            "features": config.features.model_copy(update={"modules": modules}),
+        }
+    )
 
 
 def _require_untouched(before: Config, after: Config) -> None:

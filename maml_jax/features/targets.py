@@ -81,11 +81,12 @@ def forward_return(
 def fill_return(bars: pd.DataFrame, fill: Fill, *, asset: str = "the asset") -> pd.Series:
     """Return from the previous bar's fill price to this bar's: what a held position earns.
 
-    A decision at bar t earns the value at bar `t + label_delay(fill, 1)`. 0 at the first bar. A bar
-    that is masked (NaN) earns nothing; the next one earns what the price moved since it was known.
+    A decision at bar t earns the value at bar `t + label_delay(fill, 1)`. 0 at the first bar. An
+    order that is due in a masked bar (NaN) is filled at the next price that is known: what was held
+    until then earns the move over it, which is stamped at the masked bar.
     """
-    price = fill_price(bars, fill, asset=asset).ffill()
-    result = (price / price.shift(1) - 1).fillna(0.0)
+    price = fill_price(bars, fill, asset=asset).bfill().ffill()
+    result = price / price.shift(1) - 1
     result.iloc[:1] = 0.0
     return result
 
@@ -123,9 +124,10 @@ def require_moving_price(bars: pd.DataFrame, *, asset: str = "the asset") -> Non
     Raises:
         DataError: naming the asset, the price and the dates.
     """
-    if len(bars) > 1 and (bars["close"] == bars["close"].iloc[0]).all():
+    known = bars["close"].dropna()
+    if len(known) > 1 and (known == known.iloc[0]).all():
         raise DataError(
-            f"{asset}: the close is {bars['close'].iloc[0]:g} at every one of its {len(bars)} bars "
+            f"{asset}: the close is {known.iloc[0]:g} at every one of its {len(bars)} bars "
             f"({bars.index[0]} to {bars.index[-1]}); a constant price cannot be learned or traded"
         )
 

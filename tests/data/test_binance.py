@@ -36,7 +36,7 @@ def get(archive, store, start, end, symbols="BTCUSDT", interval="1h", **options)
 
 
 def one_error(report):
-    (error,) = report.errors
+    (error,) = report.errors.values()
     return str(error)
 
 
@@ -57,7 +57,7 @@ def test_months_come_exactly(store, market, header):
     for month in ("2024-11", "2024-12", "2025-01"):  # the last one in microseconds
         archive.add(*BTC, month, header=header)
     report = get(archive, store, "2024-11-01", "2025-01-31")
-    assert report.errors == []
+    assert report.errors == {}
     assert_same(report.bars["BTCUSDT"], bars(*BTC, "2024-11-01T00Z", "2025-02-01T00Z"))
     assert report.series[0].key.source == f"binance-{market}"
     assert until(report) == utc("2025-02-01")
@@ -89,7 +89,7 @@ def test_days_follow_months_until_the_last_published_one(archive, store):
     archive.add(*BTC, JANUARY)
     archive.add_days(*BTC, "2024-02-01", "2024-03-04")
     report = get(archive, store, "2024-01-01", "2024-03-20")
-    assert report.errors == []
+    assert report.errors == {}
     assert_same(report.bars["BTCUSDT"], bars(*BTC, "2024-01-01T00Z", "2024-03-05T00Z"))
     assert until(report) == utc("2024-03-05")
 
@@ -113,7 +113,7 @@ def test_nothing_new_is_no_error(archive, store):
     archive.add(*BTC, JANUARY)
     get(archive, store, "2024-01-01", "2024-02-05")
     report = get(archive, store, None, "2024-02-06")
-    assert report.errors == [] and report.series[0].added == 0
+    assert report.errors == {} and report.series[0].added == 0
     assert until(report) == utc("2024-02-01")
 
 
@@ -123,7 +123,7 @@ def test_a_day_that_the_archive_lacks_is_passed_over(archive, store):
     for day in lacking:
         del archive.files[archive.path(*BTC, day.strftime("%Y-%m-%d"))]
     report = get(archive, store, "2024-02-01", "2024-02-25")
-    assert report.errors == []
+    assert report.errors == {}
     expected = bars(*BTC, "2024-02-01T00Z", "2024-02-21T00Z", lacking)
     assert_same(report.bars["BTCUSDT"], expected)
     assert until(report) == utc("2024-02-21")
@@ -348,14 +348,14 @@ def test_a_fault_that_passes_leaves_the_right_bars(archive, store, name):
         fault = (200, packed(NAME, rows("OTHER", "1h", utc("2024-01-01"), utc("2024-02-01"))))
     archive.faults[path] = [fault]
     report = get(archive, store, "2024-01-01", "2024-01-31")
-    assert report.errors == []
+    assert report.errors == {}
     assert_same(report.bars["BTCUSDT"], bars(*BTC, "2024-01-01T00Z", "2024-02-01T00Z"))
 
 
 def test_a_checksum_that_passes_and_one_that_does_not(archive, store):
     path = archive.add(*BTC, JANUARY)
     archive.faults[f"{path}.CHECKSUM"] = [(200, b"<html>"), (503, b"")]
-    assert get(archive, store, "2024-01-01", "2024-01-31").errors == []
+    assert get(archive, store, "2024-01-01", "2024-01-31").errors == {}
     archive.files[f"{path}.CHECKSUM"] = b"0" * 64 + b"  BTCUSDT-1h-2024-01.zip\n"
     report = get(archive, store, "2024-01-01", "2024-01-31", again=True)
     assert re.search(f"{path}: its SHA-256 is .*, and 000.*; gave up after 3", one_error(report))
@@ -374,10 +374,10 @@ def test_a_missing_checksum_says_how_to_go_on(archive, store, tmp_path):
     error = one_error(fetch(source, *BTC, start="2024-01-01", end="2024-01-31", store=store))
     assert "there is no .CHECKSUM beside it" in error and "--no-checksums" in error
     report = get(archive, store, "2024-01-01", "2024-01-31", checksums=False)
-    assert report.errors == []
+    assert report.errors == {}
     source = binance(folder=tmp_path / "zips", checksums=False)
     report = fetch(source, *BTC, start="2024-01-01", end="2024-01-31", store=store, again=True)
-    assert report.errors == [] and report.series[0].added == 0
+    assert report.errors == {} and report.series[0].added == 0
 
 
 def test_a_zip_that_was_changed_on_disk_is_named(archive, store, tmp_path):
@@ -398,7 +398,7 @@ def test_a_folder_gives_what_the_address_gives(archive, store, tmp_path, flat):
     archive.write(tmp_path / "zips", flat=flat)
     source = binance(folder=tmp_path / "zips")
     report = fetch(source, *BTC, start="2018-01-01", end="2024-02-20", store=store)
-    assert report.errors == []
+    assert report.errors == {}
     assert_same(report.bars["BTCUSDT"], bars(*BTC, "2023-12-14T00Z", "2024-02-10T00Z"))
     assert until(report) == utc("2024-02-10")
     report = get(archive, store, "2018-01-01", "2024-02-20", again=True)

@@ -76,7 +76,7 @@ def store(tmp_path):
 def test_all_intervals_come_whole_and_finished(exchange, store, category, interval, asked, start):
     with serving(exchange) as address:
         report = get(address, store, interval=interval, start=start, end=None, category=category)
-    assert report.errors == []
+    assert report.errors == {}
     bars = report.bars["BTCUSDT"]
     assert_bars(bars, exchange.bars("BTCUSDT", asked, start, exchange.now))
     assert parse_interval(interval).after(bars.index[-1]) <= exchange.now
@@ -199,7 +199,7 @@ def test_a_fault_that_passes_leaves_the_right_bars(exchange, store, name, after)
     exchange.faults = [None] * after + PASSING[name]
     with serving(exchange) as address:
         report = get(address, store)
-    assert report.errors == []
+    assert report.errors == {}
     assert exchange.faults == []
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
     assert_sound(store, exchange)
@@ -215,10 +215,10 @@ def test_a_fault_that_lasts_is_one_clear_error_and_loses_nothing(exchange, store
         assert len(report.errors) == 1
         assert_sound(store, exchange)
         assert report.series[0].added == 1000 * after
-        assert re.search(said, str(report.errors[0])), report.errors[0]
+        assert re.search(said, str(report.errors["BTCUSDT"])), report.errors["BTCUSDT"]
         exchange.always = None
         report = get(address, store)
-    assert report.errors == []
+    assert report.errors == {}
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
 
 
@@ -232,7 +232,7 @@ def test_what_cannot_pass_is_asked_once(exchange, store):
 def test_one_symbol_that_fails_keeps_no_other_from_coming(exchange, store):
     with serving(exchange) as address:
         report = get(address, store, ["BTCUSDT", "NONE", "ETHUSDT"])
-    (error,) = report.errors
+    (error,) = report.errors.values()
     assert "NONE (linear): Not supported symbols; are symbol and category right?" in str(error)
     assert [*report.bars] == ["BTCUSDT", "ETHUSDT"]
     assert [key.symbol for key in store.keys()] == ["BTCUSDT", "ETHUSDT"]
@@ -244,14 +244,14 @@ def test_nobody_listens(store):
     with serving(Exchange()) as address:
         pass
     report = get(address, store)
-    assert "connection failed" in str(report.errors[0])
+    assert "connection failed" in str(report.errors["BTCUSDT"])
     assert not store.root.exists()
 
 
 def test_a_symbol_without_any_bar_leaves_no_trace(exchange, store):
     with serving(exchange) as address:
         report = get(address, store, start="2020-01-01", end="2021-01-01")
-    assert "has no bars of BTCUSDT (1h) from 2020-01-01" in str(report.errors[0])
+    assert "has no bars of BTCUSDT (1h) from 2020-01-01" in str(report.errors["BTCUSDT"])
     assert store.keys() == []
 
 
@@ -275,7 +275,7 @@ def test_bars_that_the_exchange_lacks_are_a_gap(exchange, store):
     exchange.absent = {int(t) for t in exchange.opens("60")[9000:9300]}
     with serving(exchange) as address:
         report = get(address, store, start="2023-01-01")
-    assert report.errors == []
+    assert report.errors == {}
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", "2023-01-01", END))
 
 
@@ -365,7 +365,7 @@ def test_what_the_headers_allow_is_obeyed(exchange, store):
     exchange.always = police
     with serving(exchange) as address:
         report = get(address, store, ["BTCUSDT", "ETHUSDT"], workers=2)
-    assert report.errors == []
+    assert report.errors == {}
     assert len(exchange.requests) > 4
     assert state["refused"] == 0
 
@@ -398,7 +398,7 @@ def test_what_cannot_be_asked_for_is_refused(store, options, said):
     except DataError as error:
         failure = error
     else:
-        (failure,) = report.errors
+        (failure,) = report.errors.values()
     assert re.search(said, str(failure))
     assert not store.root.exists()
 
@@ -413,9 +413,9 @@ def test_replies_of_the_documentation_are_read(shared_data, store):
     span = {"start": "2022-12-09T16:00Z", "end": "2022-12-09T18:00Z", "category": "inverse"}
     with serving(exchange) as address:
         report = get(address, store, "BTCUSD", **span)
-        assert report.errors == []
+        assert report.errors == {}
         expected = np.array(json.loads(kline)["result"]["list"])[::-1].astype(float)
         assert_bars(report.bars["BTCUSD"], expected[:, :6])
         exchange.always = play.status(200, symbols)
         report = get(address, store, "OTHER", **span)
-    assert "10001 for OTHER (inverse): Not supported symbols" in str(report.errors[0])
+    assert "10001 for OTHER (inverse): Not supported symbols" in str(report.errors["OTHER"])

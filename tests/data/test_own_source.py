@@ -61,7 +61,7 @@ def address(bars):
 def test_the_source_of_the_documentation_works(bars, address, tmp_path):
     store, acme = Store(tmp_path), documented()
     report = fetch(acme(address), "XAU", "1h", start="2024-01-01", end="2024-02-19", store=store)
-    assert report.errors == []
+    assert report.errors == {}
     pd.testing.assert_frame_equal(report.bars["XAU"], bars.loc[:"2024-02-19"], check_freq=False)
     assert [str(key) for key in store.keys()] == ["acme/XAU/1h"]
 
@@ -96,8 +96,8 @@ def broken(change, end=None):
 )
 def test_a_page_that_cannot_be_right_is_refused_and_not_written(source, said, tmp_path):
     report = fetch(source, "X", "1h", start="2024-01-01", end="2024-01-02", store=Store(tmp_path))
-    assert "own, X: a page cannot be right" in str(report.errors[0])
-    assert said in str(report.errors[0])
+    assert "own, X: a page cannot be right" in str(report.errors["X"])
+    assert said in str(report.errors["X"])
     assert list(tmp_path.glob("**/*.parquet")) == []
 
 
@@ -105,7 +105,7 @@ def test_bars_that_are_here_already_are_kept(bars, tmp_path):
     store = Store(tmp_path)
     source = frames_source("mine", {"X": bars, "Y": bars.iloc[100:900]})
     report = fetch(source, ["X", "Y"], "1h", start="2024-01-01", end="2024-03-01", store=store)
-    assert report.errors == []
+    assert report.errors == {}
     pd.testing.assert_frame_equal(report.bars["X"], bars, check_freq=False)
     pd.testing.assert_frame_equal(report.bars["Y"], bars.iloc[100:900], check_freq=False)
 
@@ -115,4 +115,4 @@ def test_columns_stay_what_they_were(bars, tmp_path):
     span = {"start": "2024-01-01", "end": "2024-01-31", "store": store}
     fetch(frames_source("mine", {"X": bars}), "X", "1h", **span)
     report = fetch(frames_source("mine", {"X": bars[["close"]]}), "X", "1h", **span, again=True)
-    assert "its columns are ['open', 'high', 'low', 'close', 'volume']" in str(report.errors[0])
+    assert "its columns are ['open', 'high', 'low', 'close', 'volume']" in str(report.errors["X"])

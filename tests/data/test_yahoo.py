@@ -129,7 +129,7 @@ def get(market, store, start, end=None, symbols="AAPL", interval="1d", adjusted=
 
 
 def one_error(report):
-    (error,) = report.errors
+    (error,) = report.errors.values()
     assert isinstance(error, SourceError)
     return str(error)
 
@@ -144,7 +144,7 @@ def values(table):
 
 def test_daily_bars_carry_the_day_of_the_exchange_and_are_over(market, store):
     report = get(market, store, "2024-03-01")
-    assert report.errors == []
+    assert report.errors == {}
     bars = report.bars["AAPL"]
     assert days(bars) == [
         f"{day:%F}" for day in pd.date_range("2024-03-01", "2024-03-14", freq="B")
@@ -189,7 +189,7 @@ def test_weeks_and_months_are_over_too(market, store, interval, start, first, la
 def test_bars_within_a_day_open_in_utc_and_are_finished(market, store, interval):
     market.now = pd.Timestamp("2024-03-15T18:07:30Z")
     report = get(market, store, "2024-03-07", "2024-03-15T18:07:30Z", interval=interval)
-    assert report.errors == []
+    assert report.errors == {}
     bars = report.bars["AAPL"]
     step = pd.Timedelta({"1m": "1min", "15m": "15min", "1h": "1h"}[interval])
     table = market.table(interval, pd.Timestamp("2024-03-07", tz="UTC"), market.now)
@@ -210,7 +210,7 @@ def test_the_price_of_this_moment_is_no_bar(market, store):
         [table[:"2024-03-15T15:00Z"], live.tz_convert(market.zone)]
     )
     report = get(market, store, "2024-03-14", interval="15m")
-    assert report.errors == []
+    assert report.errors == {}
     assert not (report.bars["AAPL"]["close"] == 1.0).any()
 
 
@@ -237,7 +237,7 @@ def test_all_layouts_are_read(market, store, layout):
     plain = get(market, store, "2024-03-01").bars["AAPL"]
     market.change = change
     report = get(market, store, "2024-03-01", again=True)
-    assert report.errors == [] and len(report.series[0].revised) == 0
+    assert report.errors == {} and len(report.series[0].revised) == 0
     pd.testing.assert_frame_equal(report.bars["AAPL"], plain)
 
 
@@ -267,9 +267,9 @@ def test_noise_is_no_revision_and_a_dividend_is_one(market, store):
 def test_years_before_the_listing_and_weekends_are_no_error(market, store):
     market.listed = pd.Timestamp("2024-02-01", tz=market.zone)
     report = get(market, store, "1990-01-01")
-    assert report.errors == [] and days(report.bars["AAPL"])[0] == "2024-02-01"
+    assert report.errors == {} and days(report.bars["AAPL"])[0] == "2024-02-01"
     asked = len(market.requests)
-    assert get(market, store, "1990-01-01", "2024-03-12").errors == []
+    assert get(market, store, "1990-01-01", "2024-03-12").errors == {}
     assert len(market.requests) == asked
     report = get(market, store, "2024-03-09", "2024-03-10", "MSFT")  # nothing but a weekend
     assert "yahoo has no bars of MSFT (1d) from 2024-03-09" in one_error(report)
@@ -291,7 +291,7 @@ def test_rows_without_any_price_are_no_bars(market, store):
 
     market.change = change
     report = get(market, store, "2024-03-01")
-    assert report.errors == []
+    assert report.errors == {}
     assert "2024-03-05" not in days(report.bars["AAPL"]) and len(report.bars["AAPL"]) == 9
 
 
@@ -348,7 +348,7 @@ def test_weeks_that_begin_on_another_day_are_refused(market, store):
     )
     market.listed = pd.Timestamp("2024-01-15", tz=market.zone)  # its week has three days
     report = get(market, store, "2024-01-01", interval="1w")
-    assert report.errors == [] and days(report.bars["AAPL"])[0] == "2024-01-15"
+    assert report.errors == {} and days(report.bars["AAPL"])[0] == "2024-01-15"
 
 
 def test_a_symbol_that_is_not_there_is_explained_and_harms_none(market, store):
@@ -375,7 +375,7 @@ def test_history_that_yahoo_has_forgotten_is_an_error(market, store, interval, k
     assert f"bars of {interval} for the last {kept} days only" in error
     assert market.requests == []
     start = re.search(r"start on (\S+) or later", error)[1]
-    assert get(market, store, start, interval=interval).errors == []
+    assert get(market, store, start, interval=interval).errors == {}
     horizon = market.now - pd.Timedelta(days=kept)
     assert all(asked["start"] > horizon for asked in market.requests)
 
@@ -387,7 +387,7 @@ class Refused(OSError):
 def test_failures_that_pass_are_asked_again(market, store):
     market.faults = [YFRateLimitError("Too Many Requests"), TimeoutError("late")]
     report = get(market, store, "2024-03-01")
-    assert report.errors == [] and len(market.requests) == 3
+    assert report.errors == {} and len(market.requests) == 3
     assert market.cleared == 2
 
 
@@ -425,7 +425,7 @@ def test_a_missing_package_says_what_to_install(store, monkeypatch):
 
 
 def test_intervals_that_yahoo_lacks_are_refused(market, store):
-    (error,) = get(market, store, "2024-03-01", interval="4h").errors
+    error = get(market, store, "2024-03-01", interval="4h").errors["AAPL"]
     assert "interval 4h: Yahoo has 1m, 2m" in str(error)
 
 
@@ -500,6 +500,6 @@ def test_yfinance_itself_takes_what_it_is_given(store, monkeypatch, capfd):
         ("30m", "2024-03-15", 9),
     ):
         report = get(market, store, start, interval=interval)
-        assert report.errors == []
+        assert report.errors == {}
         assert len(report.bars["AAPL"]) == count, interval
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Bars that are masked: nothing reads them, and a position is held through them."""
+"""Bars that are masked: nothing reads them, and an order due in them waits for the next price."""
 
 import numpy as np
 import pytest
@@ -46,10 +46,21 @@ def test_no_label_reads_a_masked_price(target):
         assert np.isfinite(price[[t + entry, t + target.label_delay]]).all()
 
 
-def test_a_position_is_held_through_it(target):
+def test_what_is_held_earns_the_move_over_it(target):
     whole, bars = random_bars(count=120), masked()
     held = fill_return(bars, target.fill)
-    assert (held.iloc[MASKED] == 0).all()
     through = (1 + fill_return(whole, target.fill)).iloc[60:64].prod()
-    assert 1 + held.iloc[63] == pytest.approx(through)
+    assert 1 + held.iloc[60] == pytest.approx(through)
+    assert (held.iloc[61:64] == 0).all()
     np.testing.assert_allclose((1 + held).prod(), (1 + fill_return(whole, target.fill)).prod())
+
+
+def test_a_decision_earns_nothing_of_its_own_bar(target):
+    """The sign of a bar, traded as soon as its fill allows, has no edge in a random walk."""
+    bars = random_bars(count=20_000)
+    rng = np.random.default_rng(0)
+    decided = np.sign(bars["close"] / bars["open"] - 1).to_numpy()
+    bars[rng.random(len(bars)) < 0.1] = np.nan
+    delay = target.label_delay - target.horizon + 1
+    earned = decided[:-delay] * fill_return(bars, target.fill).to_numpy()[delay:]
+    assert abs(earned.mean()) < 3 * earned.std() / len(earned) ** 0.5
