@@ -419,3 +419,25 @@ def test_replies_of_the_documentation_are_read(shared_data, store):
         exchange.always = play.status(200, symbols)
         report = get(address, store, "OTHER", **span)
     assert "10001 for OTHER (inverse): Not supported symbols" in str(report.errors["OTHER"])
+
+
+def test_a_reply_without_end_is_refused_once(exchange, store, monkeypatch):
+    monkeypatch.setattr("maml_jax.data.http._MOST_BYTES", 1000)
+    with serving(exchange) as address:
+        report = get(address, store)
+    assert "longer than a gigabyte" in str(report.errors["BTCUSDT"])
+    assert len(exchange.requests) == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address_is_said_at_once(store, address):
+    report = get(address, store, retries=Retries(50, first=5.0))
+    assert "is no address" in str(report.errors["BTCUSDT"])
+
+
+def test_a_period_of_which_nobody_hears_is_as_long_as_the_last():
+    limit = RateLimit()
+    limit.learn(limit=2, left=0, seconds=0.01)
+    time.sleep(0.02)
+    assert limit._take() == 0 and limit._take() == 0
+    assert limit._take() < 1.1

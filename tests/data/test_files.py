@@ -77,3 +77,21 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(StoreError, match="cannot be written"):
         write_bars(market, tmp_path / "plain" / "a.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain"]
+
+
+def test_the_unfinished_month_of_a_reply_is_left_out(tmp_path):
+    opened = [pd.Timestamp(f"2023-0{month}-01", tz="UTC") for month in (3, 2, 1)]
+    rows = [[str(time.value // 10**6), "1", "3", "0.5", "2", "10"] for time in opened]
+    now = pd.Timestamp("2023-03-29T12:00Z").value // 10**6
+    (tmp_path / "months.json").write_text(json.dumps(reply(rows, now)))
+    assert list(read_bars(tmp_path / "months.json")["BTCUSDT"].index.month) == [1, 2]
+
+
+def test_masked_bars_and_different_columns_are_written_and_read(tmp_path):
+    market = {"A": random_bars(count=20), "B": random_bars(count=20, columns="close")}
+    market["A"].iloc[5] = float("nan")
+    write_bars(market, tmp_path / "both.csv")
+    back = read_bars(tmp_path / "both.csv", missing="drop")
+    assert list(back["A"].columns) == ["close"] and len(back["A"]) == 19
+    with pytest.raises(DataError, match="there are no bars to write"):
+        write_bars({}, tmp_path / "none.csv")
