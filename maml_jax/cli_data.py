@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maml_jax.errors import DataError, MamlJaxError
+from maml_jax.errors import DataError, MamlJaxError, StoreError
 
 fetch_app = typer.Typer(
     help="Bring bars into the store; a second call brings only what is new.", no_args_is_help=True
@@ -80,7 +80,7 @@ def bybit_command(
 
     source = bybit(
         category,  # pyright: ignore[reportArgumentType]
-        address=address if "://" in address else f"https://{address}",
+        address=_with_scheme(address),
         per_second=rate or None,
         retries=Retries(attempts),
         timeout=timeout,
@@ -101,7 +101,7 @@ def yahoo_command(
     again: Again = False,
     workers: Workers = 2,
 ) -> None:
-    """Stocks from Yahoo, adjusted for dividends and splits; needs maml-jax[yahoo]."""
+    """Stocks from Yahoo, adjusted for dividends and splits; needs the extra `yahoo`."""
     from maml_jax.data import yahoo
 
     source = yahoo(adjusted=not unadjusted)
@@ -181,7 +181,12 @@ def list_command(store: StoreOption = None) -> None:
     kept = Store(store)
     table = _table("series", "bars", "first", "last", "fetched", "size", "revised")
     for key in kept.keys():
-        info = kept.info(key)
+        try:
+            info = kept.info(key)
+        except StoreError as error:
+            table.add_row(str(key), "damaged")
+            typer.echo(f"damaged: {error}", err=True)
+            continue
         spans = ", ".join(f"{a:%Y-%m-%d} to {b:%Y-%m-%d}" for a, b in info.covered)
         table.add_row(
             str(key), f"{info.bars:,}", _time(info.first), _time(info.last), spans,
@@ -219,6 +224,8 @@ def verify_command(what: SomeOrAll = None, store: StoreOption = None) -> None:
     problems = [problem for key in sorted(keys, key=str) for problem in kept.verify(key)]
     for problem in problems:
         typer.echo(f"damaged: {problem}", err=True)
+    if not what and not keys:
+        typer.echo(f"{kept.root}: holds no series")
     if not problems:
         for name, group in _groups(what or ["/".join(k) for k in _sources(kept)], store).items():
             bars = sum(map(len, group.values()))
@@ -337,6 +344,13 @@ def _print_findings(group: dict[str, pd.DataFrame]) -> None:
         times = (_time(row.first), _time(row.last))  # pyright: ignore[reportArgumentType]
         table.add_row(str(row.asset), str(row.kind), f"{row.bars:,}", *times, str(row.detail))
     _console().print(table)
+
+
+def _with_scheme(address: str) -> str:
+    if "://" in address:
+        return address
+    local = address.startswith(("localhost", "127.", "[::1]"))
+    return f"{'http' if local else 'https'}://{address}"
 
 
 def _table(*columns: str) -> Table:

@@ -87,7 +87,7 @@ class Exchange:
         first, last = int(query["start"]), int(query["end"])
         chosen = opens[(opens >= first) & (opens <= last)]
         most = min(int(query["limit"]), self.rows_most)
-        chosen = [int(t) for t in chosen[-most:][::-1] if int(t) not in self.absent]
+        chosen = [int(t) for t in chosen if int(t) not in self.absent][-most:][::-1]
         rows = [self.row(query["symbol"], t) for t in chosen]
         result = {"symbol": query["symbol"], "category": query["category"], "list": rows}
         return self.reply(result)

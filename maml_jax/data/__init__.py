@@ -27,6 +27,7 @@ from .synthetic import Market as Market
 from .synthetic import Simulated as Simulated
 from .synthetic import garch_bars as garch_bars
 from .synthetic import known_answer_bars as known_answer_bars
+from .synthetic import known_answer_oracle as known_answer_oracle
 from .synthetic import random_walk_bars as random_walk_bars
 from .synthetic import regime_bars as regime_bars
 from .synthetic import trend_bars as trend_bars

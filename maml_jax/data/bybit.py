@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
-from maml_jax.data.http import Client, Passing, RateLimit, Reply, Retries
+from maml_jax.data.http import Client, Passing, RateLimit, Reply, Retries, plain_text
 from maml_jax.data.interval import MICROSECOND, Interval
 from maml_jax.data.source import Page, Source, bars_of_rows, refuse_impossible
 from maml_jax.errors import DataError, SourceError
@@ -31,6 +31,7 @@ _INTERVALS = {
     "1mo": "M",
 }
 _ROWS = 1000
+_LONG_STRETCH = 100
 _RATE_LIMITED = {10006, 10018}
 _PASSING = _RATE_LIMITED | {10000, 10016}
 _LONGEST_PERIOD = 10.0
@@ -54,8 +55,8 @@ def bybit(
     """Make a source of Bybit's klines; no account is needed.
 
     Each request asks for an explicit window of 1,000 bars. A bar is finished when the next one has
-    opened by the clock of the reply. Where a window has holes they are asked for once more, so that
-    one bad reply leaves none.
+    opened by the clock of the reply. Holes in a window are asked for once more, long ones twice, so
+    that a bad reply leaves none.
 
     Args:
         category: `spot`, `linear` (contracts in USDT or USDC) or `inverse` (contracts in coins).
@@ -97,10 +98,11 @@ def bybit(
             return client.get(url, question.params(), lambda reply: _read(reply, question))
 
         first = interval.floor(start)
-        first = first if first == start else interval.after(first)
+        first, begun = first if first == start else interval.after(first), False
         while first < end:
             last = min(interval.after(first, _ROWS - 1), interval.floor(end - MICROSECOND))
-            answer = _without_holes(ask, interval, first, last)
+            answer = _without_holes(ask, interval, first, last, begun=begun, retries=retries)
+            begun = begun or len(answer.bars) > 0
             yield Page(answer.bars, min(interval.after(last), max(answer.open, first)))
             if answer.open <= last:
                 return
@@ -145,21 +147,34 @@ def _without_holes(
     interval: Interval,
     first: pd.Timestamp,
     last: pd.Timestamp,
+    *,
+    begun: bool,
+    retries: Retries,
 ) -> _Answer:
-    """Ask for a window, and for what is missing in it as long as something new comes."""
+    """Ask for a window, and for each stretch that is missing in it until nothing new comes.
+
+    Where bars have come before, a long stretch is asked for three times before it is believed.
+    """
     answer = ask(first, last)
+    bars, absent = answer.bars, pd.DatetimeIndex([], tz="UTC")
     while True:
         finished = min(last, interval.after(answer.open, -1))
         due = pd.date_range(first, finished, freq=_frequency(interval), unit="us")
-        missing = due.difference(pd.DatetimeIndex(answer.bars.index))
+        missing = due.difference(pd.DatetimeIndex(bars.index)).difference(absent)
         if missing.empty:
-            return answer
-        again = ask(missing[0], missing[-1])
-        bars = pd.concat([answer.bars, again.bars]).sort_index()
-        bars = bars[~bars.index.duplicated()]
-        if len(bars) == len(answer.bars):
-            return answer
-        answer = _Answer(bars, answer.open)
+            return _Answer(bars, answer.open)
+        place = due.get_indexer(pd.DatetimeIndex(missing))
+        stretch = missing[: 1 + int((np.diff(place, append=-1) != 1).argmax())]
+        for attempt in range(3 if begun and len(stretch) > _LONG_STRETCH else 1):
+            if attempt:
+                time.sleep(retries.wait(attempt))
+            again = ask(stretch[0], stretch[-1]).bars
+            if len(again):
+                bars = pd.concat([bars, again]).sort_index()
+                bars = bars[~bars.index.duplicated()]
+                break
+        else:
+            absent = absent.union(stretch)
 
 
 def _frequency(interval: Interval) -> pd.Timedelta | pd.DateOffset:
@@ -178,11 +193,14 @@ def _read(reply: Reply, question: _Question) -> _Answer:
     try:
         content = json.loads(reply.body)
         code = content["retCode"]
+        if not isinstance(code, int):
+            raise TypeError(f"its retCode is {code!r}")
     except (ValueError, RecursionError, KeyError, TypeError):
-        start = " ".join(reply.body[:60].decode("utf-8", "replace").split())
+        start = plain_text(reply.body[:60].decode("utf-8", "replace"))
         raise Passing(f"the reply is not of Bybit's form: {start!r}...") from None
     if code != 0:
-        said = f"Bybit answers {code} for {question}: {content.get('retMsg') or 'no reason given'}"
+        reason = plain_text(content.get("retMsg")) or "no reason given"
+        said = f"Bybit answers {code} for {question}: {reason}"
         if code in _PASSING:
             raise Passing(said, _until_reset(reply) if code in _RATE_LIMITED else None)
         hint = "; are symbol and category right?" if code == 10001 else ""
@@ -191,31 +209,40 @@ def _read(reply: Reply, question: _Question) -> _Answer:
         moment = pd.Timestamp(_whole(content["time"]), unit="ms", tz="UTC").as_unit("us")
         if not 2010 <= moment.year < 2100:
             raise ValueError(f"its time is {moment}")
-        if content["result"].get("symbol", question.symbol) != question.symbol:
-            raise ValueError(f"it is about {content['result']['symbol']}")
-        rows = content["result"]["list"]
+        result = content["result"]
+        for name, wanted in (("symbol", question.symbol), ("category", question.category)):
+            if result.get(name, wanted) != wanted:
+                raise ValueError(f"it is about {name} {result[name]}")
+        rows = result["list"]
         opened = [_whole(row[0]) for row in rows]
         values = np.array([[_number(row[i]) for i in range(1, 6)] for row in rows], float)
         bars = bars_of_rows(opened, values.reshape(len(rows), 5), COLUMNS)
         refuse_impossible(bars, question.first, question.last + MICROSECOND)
         if (question.interval.open_times(pd.DatetimeIndex(bars.index)) != bars.index).any():
             raise ValueError(f"its bars do not open every {question.interval}")
-    except (ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, OverflowError) as error:
         raise Passing(f"the reply for {question} makes no sense: {error}") from None
+    except (LookupError, TypeError, AttributeError):
+        raise Passing(f"the reply for {question} makes no sense: not the form of klines") from None
     unfinished = question.interval.floor(moment)
     return _Answer(bars[bars.index < unfinished], unfinished)
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise TypeError(f"{value!r} is no time")
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _is_plain(value):
+        raise ValueError(f"{value!r} is no time")
     return int(value)
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise TypeError(f"{value!r} is no number")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not _is_plain(value):
+        raise ValueError(f"{value!r} is no number")
     return float(value)
+
+
+def _is_plain(value: object) -> bool:
+    """Say whether text has only what a number has elsewhere than in Python."""
+    return not isinstance(value, str) or value.isascii() and "_" not in value
 
 
 def _observe(limit: RateLimit, reply: Reply) -> None:

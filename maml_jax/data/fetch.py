@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -79,7 +80,7 @@ def fetch(
     *,
     start: str | date | None = None,
     end: str | date | None = None,
-    store: Store | None = None,
+    store: Store | str | Path | None = None,
     again: bool = False,
     workers: int = 8,
     overlap: int = OVERLAP,
@@ -111,10 +112,15 @@ def fetch(
         DataError: if interval, dates or symbols make no sense; before anything is fetched.
     """
     interval = parse_interval(interval)
-    store = Store() if store is None else store
+    store = store if isinstance(store, Store) else Store(store)
     names = list(dict.fromkeys([symbols] if isinstance(symbols, str) else symbols))
-    if not names or not all(name.strip() for name in names):
-        raise DataError("name at least one symbol to fetch")
+    if not names or not all(name.strip() and len(name) <= 100 for name in names):
+        raise DataError(f"name at least one symbol, of 1 to 100 characters each: {names}")
+    if not source.name or workers < 1 or overlap < 0:
+        raise DataError(
+            f"a source needs a name, fetching at least 1 worker and an overlap of 0 or more; they "
+            f"are {source.name!r}, {workers} and {overlap}"
+        )
     first = None if start is None else parse_moment(start)
     last = parse_moment(datetime.now().astimezone() if end is None else end, end=True)
     if first is not None and first > last:
@@ -133,9 +139,15 @@ def fetch(
             job.run(first, last + MICROSECOND, again)
         except MamlJaxError as error:
             return Fetched(key, job.added, job.revised(), error)
+        except Exception as error:  # a source of the user's own may raise anything
+            failure = SourceError(
+                f"{source.name}, {key.symbol}: failed with {type(error).__name__}: {error}"
+            )
+            failure.__cause__ = error
+            return Fetched(key, job.added, job.revised(), failure)
         return Fetched(key, job.added, job.revised())
 
-    with ThreadPoolExecutor(max_workers=max(1, min(workers, len(keys)))) as pool:
+    with ThreadPoolExecutor(max_workers=min(workers, len(keys))) as pool:
         try:
             series = tuple(pool.map(work, keys))
         except BaseException:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import requests
 import urllib3
 
-from maml_jax.errors import SourceError
+from maml_jax.errors import DataError, SourceError
 
 T = TypeVar("T")
 
@@ -97,6 +97,8 @@ class RateLimit:
     """
 
     def __init__(self, per_second: float | None = None):
+        if per_second is not None and per_second <= 0:
+            raise DataError(f"requests in a second must be more than 0, not {per_second}")
         self._spacing = 0.0 if per_second is None else 1.0 / per_second
         self._lock = threading.Lock()
         self._next = 0.0
@@ -180,6 +182,8 @@ class Client:
         timeout: float = 15.0,
         deadline: float = 60.0,
     ):
+        if min(timeout, deadline) <= 0 or retries.attempts < 1:
+            raise DataError("time-outs must be more than 0 seconds, and attempts at least 1")
         self.limit = RateLimit() if limit is None else limit
         self.retries = retries
         self.observe = observe
@@ -256,10 +260,16 @@ class Client:
             raise Passing("too many requests (HTTP 429)", float(asked) if asked.isdigit() else None)
         if reply.status >= 500:
             raise Passing(f"the server failed (HTTP {reply.status})")
-        said = " ".join(reply.body[:200].decode("utf-8", "replace").split()) or "no reason given"
+        said = plain_text(reply.body[:200].decode("utf-8", "replace")) or "no reason given"
         meaning = self.refusals.get(reply.status)
         said = said if meaning is None else f"{meaning} (it says: {said})"
         raise SourceError(f"{reply.url}: refused with HTTP {reply.status}: {said}")
+
+
+def plain_text(text: object) -> str:
+    """Return what a server said on one line, without what a terminal would obey."""
+    words = " ".join(str(text or "").split())
+    return "".join(mark for mark in words if mark.isprintable())
 
 
 def _plainly(error: Exception) -> str:
@@ -268,4 +278,4 @@ def _plainly(error: Exception) -> str:
     while inner.args and isinstance(inner.args[0], BaseException):
         inner = inner.args[0]
     reason = getattr(inner, "reason", None) or inner
-    return f"the connection failed ({' '.join(str(reason).split())[:200]})"
+    return f"the connection failed ({plain_text(reason)[:200]})"

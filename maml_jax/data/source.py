@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from maml_jax.data.interval import Interval
+from maml_jax.errors import SourceError
 
 
 class Page(NamedTuple):
@@ -53,6 +54,8 @@ def frames_source(name: str, bars: Mapping[str, pd.DataFrame]) -> Source:
     """
 
     def pages(symbol, interval, start, end) -> Iterator[Page]:
+        if symbol not in bars:
+            raise SourceError(f"{name} holds no {symbol!r}; it has {', '.join(bars)}")
         frame = bars[symbol]
         frame = frame[(frame.index >= start) & (frame.index < end)]
         if len(frame):

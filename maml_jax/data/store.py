@@ -156,16 +156,28 @@ class Store:
         known = self._known(key)
         if not known.columns:
             raise StoreError(f"{self.root}: {key} holds no bars")
+        first = None if start is None else part_of(key.interval, start)
+        last = None if end is None else part_of(key.interval, end)
+        parts = {*known.counts, *(part for part, _ in self._parts(key))}
         frames = [
-            read_part(path)
-            for part, path in self._parts(key)
-            if (start is None or part >= part_of(key.interval, start))
-            and (end is None or part <= part_of(key.interval, end))
+            self._read_whole(key, part, known.counts.get(part, 0))
+            for part in sorted(parts)
+            if (first is None or part >= first) and (last is None or part <= last)
         ]
         if not frames:
             return empty(known.columns)
         bars = pd.concat(frames) if len(frames) > 1 else frames[0]
         return bars if start is None and end is None else bars[_within(bars.index, start, end)]
+
+    def _read_whole(self, key: SeriesKey, part: str, least: int) -> pd.DataFrame:
+        path = self._folder(key) / f"{part}.parquet"
+        bars = read_part(path) if path.exists() else None
+        if bars is None or len(bars) < least:
+            held = "is missing" if bars is None else f"holds {len(bars)} bars"
+            raise StoreError(
+                f"{path}: {held}, and {least} were written; fetch its span again (--again)"
+            )
+        return bars
 
     def covered(self, key: SeriesKey) -> tuple[Span, ...]:
         """Return the spans for which the source was asked; none for a series that is not there."""

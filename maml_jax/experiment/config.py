@@ -55,6 +55,13 @@ def _bound(value: Any) -> Any:
     return None if value == NO_BOUND else value
 
 
+def _followed(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError('expected "keep", "drop" or "mask", or a table of one for each kind')
+    read_policies(value)  # pyright: ignore[reportArgumentType]
+    return value
+
+
 MethodName: TypeAlias = Literal[
     "maml",
     "fomaml",
@@ -109,15 +116,9 @@ class DataConfig(_Section, frozen=True):
     date_format: str | None = None
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
-    policies: Policy | dict[str, Policy] = "keep"
+    policies: Annotated[Policy | dict[str, Policy], BeforeValidator(_followed)] = "keep"
     """What to do about faults that the checks find: "keep", "drop" or "mask" bars that are wrong
     for certain, or one for each kind, as in {bad_tick = "drop", gap = "mask"}."""
-
-    @field_validator("policies")
-    @classmethod
-    def _can_be_followed(cls, value):
-        read_policies(value)
-        return value
 
 
 class FeaturesConfig(_Section, frozen=True):

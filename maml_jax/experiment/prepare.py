@@ -18,9 +18,11 @@ from maml_jax.features import (
     add_cross_section,
     compute_features,
     fit_scaler,
+    is_own,
     label_delay,
     longest_warm_up,
     reads_cross_section,
+    refuse_look_ahead,
 )
 from maml_jax.features.feature import MEASURE
 from maml_jax.features.targets import require_moving_price
@@ -30,6 +32,9 @@ from maml_jax.tasks.panel import assets_timeline
 TRAIN_SHARE = 0.6
 """Share of the bars that is for meta-training where the settings name no date."""
 
+
+_TRIED = 300
+"""Bars beyond its warm-up that a feature of the user's own is tried on."""
 
 _INTERLEAVED = 1.05
 """Calendars differ when their union has so many times the bars of the fullest; holidays do not."""
@@ -107,7 +112,8 @@ def prepare(
     needs = _span_needs(config, spans.test_last)
     test_assets = _with_room(test_assets, data.test_assets is not None, have, needs, notes)
     bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
-    seen = add_cross_section({**bars, **rest}) if reads_cross_section(features) else bars
+    seen = _market(config, features, bars, rest)
+    _refuse_peeking(features, seen)
     tables = {a: compute_features(seen[a], features, asset=a) for a in bars}
     if scaler is None:
         span = slice(spans.train_first, spans.train_last)
@@ -153,6 +159,33 @@ def _rest_of_market(
         return {}
     names = config.data.train_assets or ()
     return {name: given[name] for name in names if name in given and name not in bars}
+
+
+def _market(
+    config: Config,
+    features: Sequence[Feature],
+    bars: dict[str, pd.DataFrame],
+    rest: dict[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """Set assets beside each other where a feature compares them."""
+    comparing = reads_cross_section(features)
+    if not comparing:
+        return bars
+    if len(bars) + len(rest) < 2:
+        raise ConfigError(
+            f"key 'features.names': {comparing} compare several assets, and there is only "
+            f"{', '.join(bars)}"
+        )
+    return add_cross_section({**bars, **rest})
+
+
+def _refuse_peeking(features: Sequence[Feature], bars: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse features of the user's own that look ahead, as far as some bars show."""
+    asset, frame = max(bars.items(), key=lambda item: len(item[1]))
+    for feature in features:
+        if is_own(feature):
+            first = frame.iloc[: feature.warm_up + _TRIED]
+            refuse_look_ahead(feature, first, asset=asset)
 
 
 def target_of(config: Config) -> Target:

@@ -2,6 +2,7 @@
 
 from .catalogue import feature_groups as feature_groups
 from .check import check_feature as check_feature
+from .check import refuse_look_ahead as refuse_look_ahead
 from .cross_section import add_cross_section as add_cross_section
 from .cross_section import reads_cross_section as reads_cross_section
 from .feature import Feature as Feature
@@ -10,6 +11,7 @@ from .feature import lagged as lagged
 from .feature import longest_warm_up as longest_warm_up
 from .names import find_features as find_features
 from .own import import_features as import_features
+from .own import is_own as is_own
 from .own import register_feature as register_feature
 from .scaling import Scaler as Scaler
 from .scaling import fit_scaler as fit_scaler

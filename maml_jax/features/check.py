@@ -30,47 +30,77 @@ def check_feature(
         DataError: naming the feature, the promise and the bar; as `compute_features`; or if there
             are too few bars to tell.
     """
-    require_columns(bars, [feature], asset=asset)
-    warm_up, count = feature.warm_up, len(bars)
-    if count < warm_up + 3:
-        raise DataError(
-            f"{asset}: checking feature {feature.name!r} needs at least {warm_up + 3} bars "
-            f"(warm-up {warm_up} + 3), and there are {count}"
-        )
-    values = feature_values(bars, feature, asset=asset)
-    about = f"{asset}: feature {feature.name!r}"
+    values = _values(feature, bars, asset)
+    warm_up = feature.warm_up
     wrong = np.flatnonzero(~np.isfinite(values[warm_up:]))
     if len(wrong):
         place = warm_up + wrong[0]
         raise DataError(
-            f"{about} is {values[place]} at {bars.index[place]}, bar {place}, after its warm-up of "
-            f"{warm_up} bars"
+            f"{asset}: feature {feature.name!r} is {values[place]} at {bars.index[place]}, bar "
+            f"{place}, after its warm-up of {warm_up} bars"
         )
-    usual = float(np.abs(values[warm_up:]).mean())
-
-    def differs(others: np.ndarray, first: int, last: int) -> int | None:
-        ours = values[first:last]
-        same = np.abs(others - ours) <= 1e-12 + tolerance * np.maximum(np.abs(ours), usual)
-        places = np.flatnonzero(~(same | (np.isnan(others) & np.isnan(ours))))
-        return first + int(places[0]) if len(places) else None
-
-    for end in np.unique(np.linspace(warm_up + 1, count - 1, _PLACES, dtype=int)):
-        for later in (bars.iloc[:end], _altered(bars, end)):
-            place = differs(feature_values(later, feature, asset=asset)[:end], 0, end)
-            if place is not None:
-                raise DataError(
-                    f"{about} looks ahead: its value at {bars.index[place]} changes with the bars "
-                    f"from {bars.index[end]} on"
-                )
+    refuse_look_ahead(feature, bars, asset=asset, tolerance=tolerance)
+    count = len(bars)
     for start in np.unique(np.linspace(1, count - warm_up - 1, _PLACES, dtype=int)):
         late = feature_values(bars.iloc[start:], feature, asset=asset)[warm_up:]
-        place = differs(late, start + warm_up, count)
+        place = _first_difference(late, values[start + warm_up :], _usual(values), tolerance)
         if place is not None:
             raise DataError(
-                f"{about} depends on where the bars begin: its value at {bars.index[place]} is "
-                f"another where they begin at {bars.index[start]}, more than its warm-up of "
-                f"{warm_up} bars before"
+                f"{asset}: feature {feature.name!r} depends on where the bars begin: its value at "
+                f"{bars.index[start + warm_up + place]} is another where they begin at "
+                f"{bars.index[start]}, more than its warm-up of {warm_up} bars before"
             )
+
+
+def refuse_look_ahead(
+    feature: Feature, bars: pd.DataFrame, *, asset: str = "the asset", tolerance: float = 1e-6
+) -> None:
+    """Refuse a feature whose values change with later bars, as far as these bars show.
+
+    Args:
+        feature: as for `check_feature`.
+        bars: in normal form; more of them than the warm-up.
+        asset: how error messages call the bars.
+        tolerance: as for `check_feature`.
+
+    Raises:
+        DataError: naming the feature and the bar; or if there are too few bars to tell.
+    """
+    values = _values(feature, bars, asset)
+    for end in np.unique(np.linspace(feature.warm_up + 1, len(bars) - 1, _PLACES, dtype=int)):
+        for later in (bars.iloc[:end], _altered(bars, end)):
+            seen = feature_values(later, feature, asset=asset)[:end]
+            place = _first_difference(seen, values[:end], _usual(values), tolerance)
+            if place is not None:
+                raise DataError(
+                    f"{asset}: feature {feature.name!r} looks ahead: its value at "
+                    f"{bars.index[place]} changes with the bars from {bars.index[end]} on"
+                )
+
+
+def _values(feature: Feature, bars: pd.DataFrame, asset: str) -> np.ndarray:
+    require_columns(bars, [feature], asset=asset)
+    if len(bars) < feature.warm_up + 3:
+        raise DataError(
+            f"{asset}: checking feature {feature.name!r} needs at least {feature.warm_up + 3} bars "
+            f"(warm-up {feature.warm_up} + 3), and there are {len(bars)}"
+        )
+    return feature_values(bars, feature, asset=asset)
+
+
+def _usual(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.abs(known).mean()) if len(known) else 0.0
+
+
+def _first_difference(
+    found: np.ndarray, expected: np.ndarray, usual: float, tolerance: float
+) -> int | None:
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - expected)
+        same = near <= 1e-12 + tolerance * np.maximum(np.abs(expected), usual)
+    places = np.flatnonzero(~(same | (found == expected) | (np.isnan(found) & np.isnan(expected))))
+    return int(places[0]) if len(places) else None
 
 
 def _altered(bars: pd.DataFrame, first: int) -> pd.DataFrame:

@@ -71,6 +71,12 @@ def registered_features() -> dict[str, Feature]:
     return dict(_registered)
 
 
+def is_own(feature: Feature) -> bool:
+    """Say whether a feature, or what it is a lag of, was registered by the user."""
+    lag = LAG.fullmatch(feature.name)
+    return feature.name in _registered or (lag is not None and lag[1] in _registered)
+
+
 def import_features(module: str) -> None:
     """Import a module that registers features.
 

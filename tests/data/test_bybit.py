@@ -159,6 +159,10 @@ PASSING = {
     "only the newest rows": [altered_rows(lambda rows: rows[:200])],
     "only the oldest rows": [altered_rows(lambda rows: rows[-200:])],
     "empty list": [altered_rows(lambda rows: [])],
+    "another category": [altered(lambda c: c["result"].update(category="spot"))],
+    "retCode is text": [altered(lambda content: content | {"retCode": "0"})],
+    "numbers as Python writes them": [altered_rows(with_value(4, "1_000"))],
+    "numbers of full width": [altered_rows(with_value(4, "\uff11\uff12"))],
     "body cut off": [play.cut_off],
     "chunks cut off": [play.chunks_cut_off],
     "compressed body cut off": [play.status(200, b"\x1f\x8b\x08\x00", Content_Encoding="gzip")],
@@ -269,6 +273,31 @@ def test_a_server_that_sends_few_rows_leaves_no_hole(exchange, store):
     with serving(exchange) as address:
         report = get(address, store)
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
+
+
+@pytest.mark.parametrize("most", [1, 200, 500])
+def test_few_rows_and_a_bar_that_there_is_not(exchange, store, most):
+    exchange.rows_most = most
+    exchange.absent = {int(t) for t in exchange.opens("60")[[13000, 13001, 13500]]}
+    with serving(exchange) as address:
+        report = get(address, store, start="2023-11-20", per_second=None)
+    assert report.errors == {}
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", "2023-11-20", END))
+
+
+def test_a_window_that_comes_empty_twice_is_asked_for_again(exchange, store):
+    empty = altered_rows(lambda rows: [])
+    exchange.faults = [None, empty, empty]
+    with serving(exchange) as address:
+        report = get(address, store)
+    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
+
+
+def test_what_a_server_says_is_one_plain_line(exchange, store):
+    exchange.always = play.code(10001, "no\n\x1b[31mline two")
+    with serving(exchange) as address:
+        report = get(address, store)
+    assert "no [31mline two; are symbol" in str(report.errors["BTCUSDT"])
 
 
 def test_bars_that_the_exchange_lacks_are_a_gap(exchange, store):

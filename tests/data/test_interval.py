@@ -13,7 +13,8 @@ from maml_jax.errors import DataError
     ("text", "canonical"),
     [
         ("1", "1m"), ("60", "1h"), (240, "4h"), ("720", "12h"), ("D", "1d"), ("W", "1w"),
-        ("M", "1mo"), ("5m", "5m"), ("1M", "1mo"), ("1min", "1m"), ("2 hours", "2h"), ("1wk", "1w"), ("7d", "1w"),
+        ("M", "1mo"), ("5m", "5m"), ("1M", "1mo"), ("1min", "1m"), ("2 hours", "2h"),
+        ("1wk", "1w"), ("7d", "1w"),
         ("24h", "1d"), ("3mo", "3mo"), ("1day", "1d"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 from helpers import random_bars
 
 from maml_jax.data import SeriesKey, Store, fetch, frames_source, parse_interval
-from maml_jax.errors import StoreError
+from maml_jax.errors import DataError, StoreError
 
 HOURS = random_bars(count=100, step="h", start="2024-01-01")
 SPAN = {"start": "2024-01-01", "end": "2024-01-31"}
@@ -71,3 +71,45 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     report = keep(Store(tmp_path / "file"), {"BTC": HOURS})
     assert "cannot be written" in str(report.errors["BTC"])
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_a_file_that_lacks_bars_is_no_silent_loss(store, damage):
+    keep(store, {"BTC": HOURS})
+    (key,), (part,) = store.keys(), store.root.glob("**/2024.parquet")
+    if damage == "gone":
+        part.unlink()
+    else:
+        other = Store(store.root.parent / "other")
+        keep(other, {"BTC": HOURS.iloc[:40]})
+        part.write_bytes(next(other.root.glob("**/2024.parquet")).read_bytes())
+    with pytest.raises(StoreError, match=r"2024.parquet: .*, and 100 were written; .*--again"):
+        store.read(key)
+    assert keep(store, {"BTC": HOURS}, again=True).errors == {}
+    assert len(store.read(key)) == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "at least 1 worker"),
+        ({"overlap": -1}, "an overlap of 0 or more"),
+        ({"source": ""}, "a source needs a name"),
+    ],
+)
+def test_fetching_needs_sensible_arguments(store, options, said):
+    with pytest.raises(DataError, match=said):
+        keep(store, {"BTC": HOURS}, **options)
+
+
+def test_whatever_a_source_raises_is_told_by_symbol(store):
+    def pages(symbol, *_):
+        raise ZeroDivisionError("oops")
+        yield
+
+    source = frames_source("src", {"BTC": HOURS})
+    report = fetch(source, ["BTC", "ETH"], "1h", **SPAN, store=store)
+    assert list(report.errors) == ["ETH"]
+    assert "src holds no 'ETH'; it has BTC" in str(report.errors["ETH"])
+    report = fetch(source._replace(pages=pages), "BTC", "1h", **SPAN, store=store, again=True)
+    assert "src, BTC: failed with ZeroDivisionError: oops" in str(report.errors["BTC"])

@@ -11,6 +11,11 @@ from market import MARKET, SMALL
 from maml_jax.errors import ConfigError, DataError, MamlJaxError, RunError, TrainingError
 from maml_jax.experiment import backtest, load, run, train
 
+# Three bars ahead, so that even two bars ago it knows the next one.
+PEEKING = """
+from maml_jax.features import register_feature
+register_feature("peek", lambda bars: bars["close"].shift(-3) / bars["close"] - 1, warm_up=0)
+"""
 BAD = {
     "too few bars": (
         {"data": {"train_end": "2020-01-20", "test_start": "2020-02-01"}},
@@ -79,6 +84,39 @@ BAD = {
         DataError,
         r"A1: only \d+ of its 160 bars .* to 1e\+300",
     ),
+    "a feature of the user's own that looks ahead": (
+        {"features": {"modules": ["peeking.py"], "names": ["rsi", "peek_lag_2"]}},
+        MARKET,
+        DataError,
+        r"A\d: feature 'peek_lag_2' looks ahead: its value at 2020-",
+    ),
+    "a comparison of one asset alone": (
+        {
+            "features": {"names": ["rsi", "beta"]},
+            "data": {"train_assets": ["A1"], "test_assets": ["A1"]},
+        },
+        MARKET,
+        ConfigError,
+        r"'features.names': \['beta'\] compare several assets, and there is only A1",
+    ),
+    "a policy that there is not": (
+        {"data": {"policies": "remove"}},
+        MARKET,
+        ConfigError,
+        r"key 'data.policies': policy 'remove' of bad_tick: expected one of",
+    ),
+    "a policy for what nobody may touch": (
+        {"data": {"policies": {"jump": "drop"}}},
+        MARKET,
+        ConfigError,
+        r"key 'data.policies': no policy can be named for 'jump'",
+    ),
+    "a zone that there is not": (
+        {"data": {"timezone": "Mars/Crater"}},
+        MARKET,
+        ConfigError,
+        r"key 'data.timezone': 'Mars/Crater' is no time zone",
+    ),
     "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
     "a loss that is not finite": (
         {"learner": {"inner_learning_rate": 1e30}},
@@ -91,14 +129,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(tmp_path, fault):
+def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(tmp_path, fault, monkeypatch):
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+    (tmp_path / "code" / "peeking.py").write_text(PEEKING)
     changes, bars, kind, message = BAD[fault]
     settings = {k: {**v, **changes.get(k, {})} for k, v in SMALL.items()}
     with pytest.raises(kind, match=message) as caught:
         run(settings, bars=bars, out=tmp_path / "out")
     assert isinstance(caught.value, MamlJaxError)
     assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "code"]
 
 
 def test_an_output_directory_that_exists_is_refused_before_any_work(tmp_path):

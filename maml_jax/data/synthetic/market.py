@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from maml_jax.data.interval import Interval, parse_interval
+from maml_jax.errors import DataError
+
 PIECES = 6
 """Into how many parts a bar is cut. The extremes of one part are drawn independently of each other;
 with six parts the mean square of a bar's range is right within a tenth of a per cent."""
@@ -44,7 +47,8 @@ class Market:
         assets: how many, called A0, A1 and so on; or their names.
         seed: decides everything that is random; at least 0.
         start: when the first bar opens; UTC where it names no zone.
-        interval: from one bar to the next, as pandas writes it ("D", "1h", "B") or a Timedelta.
+        interval: from one bar to the next, as for `fetch` ("1h", "5m", "1d", "1mo"), as pandas
+            writes it ("B"), or a Timedelta.
         correlation: of the noise of any two assets, or a matrix `[asset, asset]`.
         price: before the first bar; one number, or one per asset.
         volume: of a typical bar that ends where it began; one number, or one per asset.
@@ -59,7 +63,7 @@ class Market:
     assets: int | str | Sequence[str] = 1
     seed: int = 0
     start: str | pd.Timestamp = "2000-01-01"
-    interval: str | pd.Timedelta = "D"
+    interval: str | Interval | pd.Timedelta = "D"
     correlation: ArrayLike = 0.0
     price: ArrayLike = 100.0
     volume: ArrayLike = 1000.0
@@ -92,9 +96,8 @@ class Market:
         try:
             start = pd.Timestamp(self.start)
             start = start.tz_localize("UTC") if start.tz is None else start.tz_convert("UTC")
-            times = pd.date_range(
-                start, periods=self.count, freq=self.interval, name="timestamp", unit="us"
-            )
+            step = _frequency(self.interval)
+            times = pd.date_range(start, periods=self.count, freq=step, name="timestamp", unit="us")
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(
                 f"start {self.start!r} and interval {self.interval!r} do not give {self.count} "
@@ -291,3 +294,13 @@ def _triangle(matrix: np.ndarray) -> np.ndarray:
         if column[0] > 1e-7:
             lower[j:, j] = column / column[0] ** 0.5
     return lower
+
+
+def _frequency(interval: str | Interval | pd.Timedelta) -> str | pd.Timedelta | pd.DateOffset:
+    if isinstance(interval, pd.Timedelta):
+        return interval
+    try:
+        known = parse_interval(interval)
+    except DataError:
+        return str(interval)
+    return pd.DateOffset(months=known.count) if known.unit == "mo" else known.step
