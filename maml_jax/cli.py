@@ -234,7 +234,7 @@ def _abort(*_) -> None:
 
 
 def _overrides(pairs: list[str] | None) -> dict:
-    from maml_jax.experiment.config import parse_override
+    from maml_jax.experiment.config_file import parse_override
 
     return dict(parse_override(pair) for pair in pairs or [])
 

@@ -2,7 +2,7 @@
 
 from .adapt import Adapted as Adapted
 from .config import Config as Config
-from .config import load_config as load_config
+from .config_file import load_config as load_config
 from .result import Result as Result
 from .result import load as load
 from .run import backtest as backtest

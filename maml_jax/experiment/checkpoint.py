@@ -13,7 +13,8 @@ import pandas as pd
 from absl import logging as absl_logging
 
 from maml_jax.errors import RunError
-from maml_jax.experiment.config import Config, load_config
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.features import Scaler

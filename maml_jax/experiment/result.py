@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
-from maml_jax.experiment.config import Config, load_config
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together

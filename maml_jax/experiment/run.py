@@ -10,7 +10,8 @@ import pandas as pd
 from maml_jax.data import Store, bar_interval, require_same_interval
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.checkpoint import Checkpoint
-from maml_jax.experiment.config import Config, load_config
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import evaluate
 from maml_jax.experiment.learn import make_learner, meta_train
 from maml_jax.experiment.prepare import Prepared, prepare

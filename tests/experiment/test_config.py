@@ -4,7 +4,7 @@ import pytest
 
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import Config, load_config
-from maml_jax.experiment.config import parse_override
+from maml_jax.experiment.config_file import parse_override
 
 
 def test_the_built_in_example_is_the_default():

@@ -498,9 +498,7 @@ def test_every_sequence_model_fits(entry, subject, kind):
     ("name", "kind"),
     [
         ("maml", "gru"),
-        ("anil", "gru"),
-        ("anil", "temporal_convolution"),
-        ("anil", "transformer"),
+        *(pytest.param("anil", kind, marks=pytest.mark.slow) for kind in SEQUENCE_MODELS),
         ("ridge", "gru"),
     ],
 )

@@ -27,7 +27,7 @@ INNER = {
     ),
 }
 
-QUICK = ("adam", "clipped", "rates")
+QUICK = ("adam", "rates")
 
 
 def meta_grad(learner, params, task):

@@ -179,6 +179,7 @@ def test_tasks_on_one_device_and_states_on_many_come_together():
     assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(fitted))
 
 
+@pytest.mark.slow
 def test_seeds_and_rates_train_side_by_side():
     sampler = sinusoid_sampler(tasks=6)
     keys = jax.random.split(KEY, 8)

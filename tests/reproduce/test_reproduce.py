@@ -105,6 +105,7 @@ def test_sinusoids_are_trained_once_and_written(tmp_path, monkeypatch, capsys, t
     assert out_again == out
 
 
+@pytest.mark.slow
 def test_the_market_is_trained_once_and_written(tmp_path, monkeypatch, capsys, trainings):
     row = KnownAnswerRow("level", "Level", lambda network: level(), parts=ALL_PARTS, meta_batch=2)
     monkeypatch.setattr(
