@@ -4,10 +4,9 @@ import hashlib
 import io
 import threading
 import zipfile
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+import loopback
 import numpy as np
 import pandas as pd
 
@@ -123,31 +122,11 @@ class Archive:
             return 200, self.files[path]
 
 
-@contextmanager
 def serving(archive):
-    """Yield the address of a server that has the archive."""
+    """Return the address, within a `with`, of a server that has the archive."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each body waits for its headers' receipt
-
+    class Files(loopback.Handler):
         def do_GET(self):
-            status, body = archive.answer(unquote(self.path).lstrip("/"))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(*archive.answer(unquote(self.path).lstrip("/")))
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return loopback.serving(Files)

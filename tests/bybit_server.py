@@ -7,11 +7,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import loopback
 import numpy as np
 import pandas as pd
 
@@ -98,19 +97,10 @@ class Exchange:
         return {"status": 200, "headers": self.headers(), "body": json.dumps(content)}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+def serving(exchange):
+    """Return the address, within a `with`, of a server that plays the exchange."""
 
-    def handle_error(self, request, client_address):
-        pass  # clients that hang up are part of the play
-
-
-def _handler(exchange):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # headers and body are written apart
-
+    class Kline(loopback.Handler):
         def do_GET(self):
             parts = urlsplit(self.path)
             query = {k: v[0] for k, v in parse_qs(parts.query).items()}
@@ -128,32 +118,7 @@ def _handler(exchange):
             if reply is not None:
                 self.send(**reply)
 
-        def send(self, status, headers, body):
-            data = body.encode() if isinstance(body, str) else body
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    return Handler
-
-
-@contextmanager
-def serving(exchange):
-    """Yield the address of a server that plays the exchange."""
-    server = _Server(("127.0.0.1", 0), _handler(exchange))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return loopback.serving(Kline)
 
 
 def status(code, body="", **headers):
@@ -190,7 +155,7 @@ def altered_rows(change):
 def cut_off(server, query, reply):
     """Promise the whole body, send half of it, and hang up."""
     half = reply["body"][: len(reply["body"]) // 2]
-    server.send(200, {"Content-Length": str(len(reply["body"]))}, half)
+    server.send(200, half, {"Content-Length": str(len(reply["body"]))})
     server.close_connection = True
 
 

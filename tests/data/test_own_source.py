@@ -2,11 +2,10 @@
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import loopback
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,27 +34,16 @@ def bars():
 def address(bars):
     replies = ["{", json.dumps({"candles": None})]
 
-    class Handler(BaseHTTPRequestHandler):
+    class Candles(loopback.Handler):
         def do_GET(self):
             query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
             seconds = bars.index.as_unit("s").asi8
             chosen = bars[(seconds >= int(query["from"])) & (seconds <= int(query["to"]))]
             rows = [[int(row[0].timestamp()), *row[1:]] for row in chosen.itertuples()]
-            body = replies.pop() if replies else json.dumps({"candles": rows})
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body.encode())
+            self.send(200, replies.pop() if replies else json.dumps({"candles": rows}))
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with loopback.serving(Candles) as found:
+        yield found
 
 
 def test_the_source_of_the_documentation_works(bars, address, tmp_path):
