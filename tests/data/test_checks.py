@@ -89,6 +89,14 @@ def test_a_crash_that_recovers_within_wild_days_is_no_bad_tick():
     assert "bad_tick" not in kinds(bars)
 
 
+def test_a_spike_in_company_is_no_bad_tick():
+    bars = random_bars(count=500, columns="close")
+    moves = np.array([0.15, 0.30, -0.28, -0.12, 0.1])
+    bars.iloc[200:205, 0] *= np.exp(np.cumsum(moves))
+    bars.iloc[205:, 0] *= np.exp(moves.sum())
+    assert "bad_tick" not in kinds(bars)
+
+
 @pytest.mark.parametrize("ratio", [2, 3, 10, 1 / 4])
 @pytest.mark.parametrize("columns", ["ohlcv", "close"])
 def test_a_split_is_suspected(ratio, columns):

@@ -113,3 +113,18 @@ def test_whatever_a_source_raises_is_told_by_symbol(store):
     assert "src holds no 'ETH'; it has BTC" in str(report.errors["ETH"])
     report = fetch(source._replace(pages=pages), "BTC", "1h", **SPAN, store=store, again=True)
     assert "src, BTC: failed with ZeroDivisionError: oops" in str(report.errors["BTC"])
+
+
+def test_a_write_that_breaks_off_leaves_what_was_there(store, monkeypatch):
+    keep(store, {"BTC": HOURS.iloc[:50]})
+    before = {path: path.read_bytes() for path in store.root.glob("**/*.*") if path.is_file()}
+
+    def break_off(table, path, **_):
+        path.write_bytes(b"PAR1 half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", break_off)
+    report = keep(store, {"BTC": HOURS}, again=True)
+    assert "No space left on device" in str(report.errors["BTC"])
+    after = {path: path.read_bytes() for path in store.root.glob("**/*.*") if path.is_file()}
+    assert after == before
