@@ -16,7 +16,7 @@ SPIKE = 12.0
 """Robust standard deviations by which a close must leave its neighbours to be an outlier."""
 ALONE = 4.0
 """Times the largest move around by which a bad tick must leave its neighbours. A real spike comes
-with others: of some 300,000 real bars none that was 6 deviations wide exceeded 2.5."""
+with others: of some 500,000 real bars none that was 6 deviations wide exceeded 2.5."""
 
 _AROUND = 8
 _LONGEST_SPIKE = 3
