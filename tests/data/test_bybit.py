@@ -1,4 +1,4 @@
-"""Bybit as it should be, and as it should not: the right bars or one clear error."""
+"""Bybit as it should be: all bars, finished ones alone, and only those that are missing."""
 
 import json
 import re
@@ -8,56 +8,14 @@ import bybit_server as play
 import numpy as np
 import pandas as pd
 import pytest
-from bybit_server import Exchange, altered, altered_rows, serving
+from bybit_fetching import END, KEY, START, assert_bars, assert_sound, get
+from bybit_server import Exchange, altered_rows, serving
 
-from maml_jax.data.bybit import bybit
-from maml_jax.data.fetch import fetch
 from maml_jax.data.http import RateLimit, Retries
 from maml_jax.data.interval import parse_interval
-from maml_jax.data.parts import SeriesKey, read_revisions
+from maml_jax.data.parts import read_revisions
 from maml_jax.data.store import Store
 from maml_jax.errors import DataError
-
-START, END = "2023-09-01", "2024-01-10T12:00Z"
-KEY = SeriesKey("bybit-linear", "BTCUSDT", parse_interval("1h"))
-QUICK = {"per_second": None, "retries": Retries(4, first=0.001), "timeout": 0.4, "deadline": 1.0}
-
-
-def source(address, category="linear", **options):
-    return bybit(category, address=address, **{**QUICK, **options})
-
-
-def get(address, store, symbols="BTCUSDT", interval="60", start=START, end=END, **options):
-    category = options.pop("category", "linear")
-    known = {key: options.pop(key) for key in [*options] if key in (*QUICK, "retries")}
-    made = source(address, category, **known)
-    return fetch(made, symbols, interval, start=start, end=end, store=store, **options)
-
-
-def assert_bars(bars, expected):
-    opened = bars.index.as_unit("ms").asi8
-    np.testing.assert_array_equal(opened, expected[:, 0].astype(np.int64))
-    np.testing.assert_array_equal(bars.to_numpy(), expected[:, 1:])
-
-
-def assert_sound(store, exchange, key=KEY, minutes="60"):
-    """Whatever happened: what is noted as fetched is there, without a hole, and nothing else."""
-    if not store.covered(key):
-        assert not list(store.root.glob("**/*.parquet"))
-        return
-    assert store.verify(key) == []
-    for begins, ends in store.covered(key):
-        assert_bars(store.read(key, begins, ends), exchange.bars(key.symbol, minutes, begins, ends))
-
-
-@pytest.fixture
-def exchange():
-    return Exchange()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
 
 
 @pytest.mark.parametrize("category", ["spot", "linear", "inverse"])
@@ -83,147 +41,6 @@ def test_all_intervals_come_whole_and_finished(exchange, store, category, interv
     assert {query["category"] for query in exchange.requests} == {category}
     assert {query["interval"] for query in exchange.requests} == {asked}
     assert report.series[0].key.source == f"bybit-{category}"
-
-
-def drop_some(rows):
-    return rows[:100] + rows[137:]
-
-
-def conflicting(rows):
-    return [*rows, [rows[0][0], *rows[1][1:]]]
-
-
-def at_other_times(rows):
-    return [[str(int(row[0]) + 60_000), *row[1:]] for row in rows]
-
-
-def with_value(column, value):
-    return lambda rows: [*rows[:5], [*rows[5][:column], value, *rows[5][column + 1 :]], *rows[6:]]
-
-
-def outside(rows):
-    return [*rows, [str(int(rows[-1][0]) - 3_600_000), *rows[0][1:]]]
-
-
-PASSING = {
-    "rate limit": [play.code(10006)],
-    "rate limit, three times": [play.code(10006)] * 3,
-    "rate limit with headers": [
-        play.code(10006, X_Bapi_Limit_Status="0", X_Bapi_Limit_Reset_Timestamp="1"),
-    ],
-    "request timeout": [play.code(10016)],
-    "server timeout": [play.code(10000)],
-    "address limit": [play.code(10018)],
-    "too many requests": [play.status(429)],
-    "too many requests, retry at once": [play.status(429, Retry_After="0")],
-    "too many requests, by date": [play.status(429, Retry_After="Wed, 10 Jan 2024 12:00:00 GMT")],
-    "server error": [play.status(500, "oops")],
-    "bad gateway": [play.status(502, "<html>")],
-    "unavailable, three times": [play.status(503)] * 3,
-    "truncated JSON": [play.status(200, '{"retCode":0,"result":{"list":[["16')],
-    "empty body": [play.status(200, "")],
-    "HTML": [play.status(200, "<html><body>maintenance</body></html>")],
-    "not UTF-8": [play.status(200, b"\xff\xfe\x00garbage")],
-    "JSON that is a list": [play.status(200, "[]")],
-    "JSON that is null": [play.status(200, "null")],
-    "nested without end": [play.status(200, "[" * 100_000)],
-    "no result": [altered(lambda content: content.pop("result") and None)],
-    "result is null": [altered(lambda content: content | {"result": None})],
-    "no list": [altered(lambda content: content["result"].pop("list") and None)],
-    "list is text": [altered_rows(lambda rows: "none")],
-    "no time": [altered(lambda content: content.pop("time") and None)],
-    "time 0": [altered(lambda content: content | {"time": 0})],
-    "time is text": [altered(lambda content: content | {"time": "soon"})],
-    "rows are objects": [altered_rows(lambda rows: [{"open": 1}])],
-    "row too short": [altered_rows(lambda rows: [rows[0][:3], *rows[1:]])],
-    "value is null": [altered_rows(with_value(4, None))],
-    "value is a list": [altered_rows(with_value(4, ["1"]))],
-    "value is true": [altered_rows(with_value(2, True))],
-    "value is empty": [altered_rows(with_value(1, ""))],
-    "value is NaN": [altered_rows(with_value(4, "NaN"))],
-    "value is infinite": [altered_rows(with_value(4, "Infinity"))],
-    "value is a bare NaN": [altered_rows(with_value(4, float("nan")))],
-    "price is 0": [altered_rows(with_value(3, "0"))],
-    "price is negative": [altered_rows(with_value(3, "-5"))],
-    "volume is negative": [altered_rows(with_value(5, "-1"))],
-    "time of a row is text": [altered_rows(with_value(0, "yesterday"))],
-    "time of a row is 1e400": [altered_rows(with_value(0, "9" * 400))],
-    "rows out of order": [altered_rows(lambda rows: rows[::2] + rows[1::2])],
-    "oldest first": [altered_rows(lambda rows: rows[::-1])],
-    "rows twice": [altered_rows(lambda rows: [row for row in rows for _ in (0, 1)])],
-    "two rows of one time differ": [altered_rows(conflicting)],
-    "rows outside of the window": [altered_rows(outside)],
-    "rows off the hour": [altered_rows(at_other_times)],
-    "another symbol": [altered(lambda c: c["result"].update(symbol="ETHUSDT"))],
-    "a hole": [altered_rows(drop_some)],
-    "only the newest rows": [altered_rows(lambda rows: rows[:200])],
-    "only the oldest rows": [altered_rows(lambda rows: rows[-200:])],
-    "empty list": [altered_rows(lambda rows: [])],
-    "another category": [altered(lambda c: c["result"].update(category="spot"))],
-    "retCode is text": [altered(lambda content: content | {"retCode": "0"})],
-    "numbers as Python writes them": [altered_rows(with_value(4, "1_000"))],
-    "numbers of full width": [altered_rows(with_value(4, "\uff11\uff12"))],
-    "body cut off": [play.cut_off],
-    "chunks cut off": [play.chunks_cut_off],
-    "compressed body cut off": [play.status(200, b"\x1f\x8b\x08\x00", Content_Encoding="gzip")],
-    "compressed": [play.compressed],
-    "in chunks": [play.chunked],
-    "reset in the middle of a page": [play.reset],
-    "hung socket": [play.hang],
-    "slow drip": [play.drip],
-    "one thing after another": [play.reset, play.status(500), altered_rows(conflicting)],
-}  # fmt: skip
-
-LASTING = {
-    "rate limit": (play.code(10006, "Too many visits!"), "10006 .* visits!; gave up after 4"),
-    "request timeout": (play.code(10016, "Server error"), "10016 .*gave up after 4 attempts"),
-    "address limit": (play.code(10018), "10018 .*gave up after 4"),
-    "parameters": (play.code(10001, "Not supported"), "10001 .*Not supported.*right"),
-    "time": (play.code(10002, "invalid time"), "10002 .*invalid time"),
-    "unknown code": (play.code(99999, "??"), r"99999 .*\?\?"),
-    "forbidden": (play.status(403, "The CloudFront ..."), "HTTP 403.*asked too often.*country"),
-    "unauthorised": (play.status(401, "who?"), r"HTTP 401: who\?"),
-    "not found": (play.status(404), "no such page; is this an address of Bybit"),
-    "too many requests": (play.status(429), "429.*gave up after 4"),
-    "server error": (play.status(500), "HTTP 500.*gave up after 4"),
-    "HTML": (play.status(200, "<html>closed"), "not of Bybit's form: '<html>closed'"),
-    "truncated": (play.status(200, '{"retCode":0,'), "not of Bybit's form"),
-    "NaN": (altered_rows(with_value(4, "NaN")), "makes no sense: close is nan at 20"),
-    "no time": (altered(lambda content: content.pop("time") and None), "makes no sense"),
-    "two bars of one time": (altered_rows(conflicting), "two different bars at 20"),
-    "body cut off": (play.cut_off, "connection failed.*gave up after 4"),
-    "reset": (play.reset, "connection failed.*gave up after 4"),
-    "hung socket": (play.hang, "no answer within 0.4 s; gave up"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PASSING)
-@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 2])
-def test_a_fault_that_passes_leaves_the_right_bars(exchange, store, name, after):
-    exchange.faults = [None] * after + PASSING[name]
-    with serving(exchange) as address:
-        report = get(address, store)
-    assert report.errors == {}
-    assert exchange.faults == []
-    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
-    assert_sound(store, exchange)
-
-
-@pytest.mark.parametrize("name", LASTING)
-@pytest.mark.parametrize("after", [0, 2])
-def test_a_fault_that_lasts_is_one_clear_error_and_loses_nothing(exchange, store, name, after):
-    fault, said = LASTING[name]
-    exchange.faults, exchange.always = [None] * after, fault
-    with serving(exchange) as address:
-        report = get(address, store)
-        assert len(report.errors) == 1
-        assert_sound(store, exchange)
-        assert report.series[0].added == 1000 * after
-        assert re.search(said, str(report.errors["BTCUSDT"])), report.errors["BTCUSDT"]
-        exchange.always = None
-        report = get(address, store)
-    assert report.errors == {}
-    assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
 
 
 def test_what_cannot_pass_is_asked_once(exchange, store):
