@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maml_jax.cli_data import data_app, fetch_app
+from maml_jax.cli_reproduce import reproduce_app
 from maml_jax.errors import ConfigError, MamlJaxError
 from maml_jax.whole import remove_unfinished
 
@@ -43,9 +43,6 @@ HEADLINES = (
     "Bars per Year",
 )
 
-reproduce_app = typer.Typer(
-    help="Compute figures anew that are known from elsewhere.", no_args_is_help=True
-)
 app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
@@ -63,15 +60,6 @@ Distributed = Annotated[
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
-]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option("--method", metavar="KEY", help="A row, or how its name begins; may be repeated."),
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="Trainings per row.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Meta-steps of a training.")]
-Quick = Annotated[
-    bool, typer.Option("--quick", help="One seed, a fiftieth of the meta-steps, 200 test tasks.")
 ]
 
 
@@ -171,51 +159,6 @@ def report_command(
     typer.echo(f"report: {path}")
 
 
-@reproduce_app.command("sinusoid")
-def sinusoid_command(
-    method: Methods = None,
-    seeds: Seeds = None,
-    steps: Steps = None,
-    quick: Quick = False,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of results; those it holds are reused.")
-    ] = Path("runs/sinusoid"),
-) -> None:
-    """Sinusoid regression: mean squared errors next to those of the literature."""
-    _prepare(False, out)
-    from maml_jax.reproduce import reproduce_sinusoid
-
-    tables = reproduce_sinusoid(
-        methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
-    )
-    _print_tables(tables, out)
-
-
-@reproduce_app.command("known-answer")
-def known_answer_command(
-    part: Annotated[
-        list[str] | None,
-        typer.Option("--part", help="learners, activations or worlds; may be repeated."),
-    ] = None,
-    method: Methods = None,
-    seeds: Seeds = None,
-    steps: Steps = None,
-    quick: Quick = False,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of results; those it holds are reused.")
-    ] = Path("runs/known-answer"),
-) -> None:
-    """A market with a known answer: skill as a share of the best possible."""
-    _prepare(False, out)
-    from maml_jax.reproduce import reproduce_known_answer
-
-    wanted = {"parts": part or (), "methods": method or ()}
-    tables = reproduce_known_answer(
-        **wanted, seeds=seeds, steps=steps, quick=quick, out=out, **_told()
-    )
-    _print_tables(tables, out)
-
-
 def main() -> None:
     """Run the command line; bad input ends it with one line and exit code 2."""
     signal.signal(signal.SIGINT, _abort)
@@ -263,19 +206,6 @@ def _timed() -> Iterator[None]:
     total, compiling = (sum(getattr(each, f) for each in stages) for f in ("seconds", "compiling"))
     parts = ", ".join(f"{each.name} {each.seconds:.1f}" for each in stages)
     typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")
-
-
-def _told() -> dict:
-    """Return what long computations tell: progress to standard error, and how they were called."""
-    command = shlex.join(["maml-jax", *sys.argv[1:]])
-    return {"console": Console(stderr=True), "command": command}
-
-
-def _print_tables(tables, out: Path) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables:
-        console.print(table.rich())
-    typer.echo(f"results: {out}")
 
 
 def _print_notes(result) -> None:

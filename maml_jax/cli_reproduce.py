@@ -1,0 +1,86 @@
+"""The commands that compute known figures anew: parse, call `maml_jax.reproduce`, print."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+reproduce_app = typer.Typer(
+    help="Compute figures anew that are known from elsewhere.", no_args_is_help=True
+)
+
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="KEY", help="A row, or how its name begins; may be repeated."),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Trainings per row.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Meta-steps of a training.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="One seed, a fiftieth of the meta-steps, 200 test tasks.")
+]
+Results = Annotated[
+    Path, typer.Option("--out", help="Folder of results; those it holds are reused.")
+]
+
+
+@reproduce_app.command("sinusoid")
+def sinusoid_command(
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/sinusoid"),
+) -> None:
+    """Sinusoid regression: mean squared errors next to those of the literature."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_sinusoid
+
+    tables = reproduce_sinusoid(
+        methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
+@reproduce_app.command("known-answer")
+def known_answer_command(
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", help="learners, activations or worlds; may be repeated."),
+    ] = None,
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/known-answer"),
+) -> None:
+    """A market with a known answer: skill as a share of the best possible."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_known_answer
+
+    wanted = {"parts": part or (), "methods": method or ()}
+    tables = reproduce_known_answer(
+        **wanted, seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
+def _set_up() -> None:
+    from maml_jax.experiment.runtime import set_up
+
+    set_up()
+
+
+def _told() -> dict:
+    """Return what long computations tell: progress to standard error, and how they were called."""
+    command = shlex.join(["maml-jax", *sys.argv[1:]])
+    return {"console": Console(stderr=True), "command": command}
+
+
+def _print_tables(tables, out: Path) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in tables:
+        console.print(table.rich())
+    typer.echo(f"results: {out}")
