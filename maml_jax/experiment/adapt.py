@@ -19,7 +19,8 @@ from maml_jax.experiment.prepare import (
     target_of,
 )
 from maml_jax.experiment.reading import reading_options
-from maml_jax.features import compute_features, compute_target, reads_cross_section
+from maml_jax.features import compute_features, reads_cross_section
+from maml_jax.features.targets import learned_target
 from maml_jax.meta import Batch, Prediction
 from maml_jax.meta.types import Params
 
@@ -33,7 +34,8 @@ class Adapted(NamedTuple):
         checkpoint: what was adapted.
         asset: its name.
         params: the adapted parameters.
-        support: the rows adapted on: features and `target`, on their timestamps.
+        support: the rows adapted on: features and `target` as the learner met them, both
+            standardised, on their timestamps.
     """
 
     checkpoint: Checkpoint
@@ -51,8 +53,9 @@ class Adapted(NamedTuple):
             bars: of the asset, in any layout that `maml_jax.data.to_bars` reads.
 
         Returns:
-            The predicted target (return over the horizon, in trailing volatilities) by timestamp:
-            a Series, or a DataFrame of `mean` and `std` where the learner has both.
+            The predicted target by timestamp: the return over the horizon in trailing volatilities,
+            its direction, or the log of the volatility per bar over the horizon, as the settings
+            say. A Series, or a DataFrame of `mean` and `std` where the learner has both.
 
         Raises:
             DataError: if the bars will not do, or are no more than the warm-up.
@@ -67,10 +70,15 @@ class Adapted(NamedTuple):
         learner = make_learner(self.checkpoint.config, self.checkpoint.method)
         result = learner.predict(self.params, jnp.asarray(rows.inputs, jnp.float32))
         if isinstance(result, Prediction):
-            columns = {"mean": result.mean, "std": result.std}
+            scaler = self.checkpoint.scaler
+            columns = {
+                "mean": scaler.restore_target(result.mean),
+                "std": result.std * scaler.target_std,
+            }
             flat = {k: np.asarray(v, float).reshape(len(table)) for k, v in columns.items()}
             return pd.DataFrame(flat, index=table.index)
-        values = np.asarray(result, float).reshape(len(table))
+        values = self.checkpoint.scaler.restore_target(np.asarray(result, float))
+        values = values.reshape(len(table))
         return pd.Series(values, index=table.index, name="prediction")
 
 
@@ -144,7 +152,7 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
             "other 'features.names'"
         )
     table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
-    values, scale = compute_target(frame, target, asset=asset)
+    values, scale = learned_target(frame, target, checkpoint.scaler, asset=asset)
     table = table.where(scale.notna(), axis="index").dropna()
     inputs = _inputs(table.to_numpy(), config.model.length)
     table = table.iloc[len(table) - len(inputs) :]

@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
     Attributes:
         method: which of the settings' methods.
         config: the settings as resolved at training, feature names included.
-        scaler: the scaling of the features.
+        scaler: the scaling of the features, and of the target where it has one.
         params: the meta-parameters.
         interval: time between the bars that it was trained on.
     """

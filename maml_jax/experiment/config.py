@@ -159,10 +159,27 @@ class FeaturesConfig(_Section, frozen=True):
 class TargetConfig(_Section, frozen=True):
     """What is predicted and when decisions are executed; see `maml_jax.features.Target`."""
 
+    kind: Literal["return", "direction", "volatility"] = "return"
+    """The return that is traded, in trailing volatilities; its sign; or the log of the volatility
+    over the next `horizon` bars."""
     horizon: Count = 5
     fill: Literal["next_open", "next_close", "close"] = "next_close"
     volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
     clip: Bound = 5.0
+    flat: NotNegative = 0.0
+    """Of kind "direction": returns of at most so many volatilities have none."""
+    estimator: Literal["close", "garman_klass"] = "close"
+    """Of kind "volatility": from closes, or from whole bars."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self):
+        if self.flat and self.kind != "direction":
+            raise ValueError(f'flat is of kind "direction"; this target is of kind "{self.kind}"')
+        if self.estimator != "close" and self.kind != "volatility":
+            raise ValueError(
+                f'estimator is of kind "volatility"; this target is of kind "{self.kind}"'
+            )
+        return self
 
 
 class TaskConfig(_Section, frozen=True):

@@ -25,7 +25,7 @@ from maml_jax.features import (
     refuse_look_ahead,
 )
 from maml_jax.features.feature import MEASURE
-from maml_jax.features.targets import require_moving_price
+from maml_jax.features.targets import fit_target, require_moving_price
 from maml_jax.tasks import Panel, bars_needed, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
@@ -47,7 +47,8 @@ class Prepared(NamedTuple):
         config: the settings, with what was left open filled in.
         bars: in normal form, of the assets in use.
         panel: the same as arrays, features standardised.
-        scaler: fitted on the meta-training span.
+        scaler: fitted on the meta-training span; `scaler.restore_target` gives predictions of a
+            volatility as its logarithm per bar.
         train_first: place on the time axis of the first bar of the meta-training span.
         train_last: place of its last bar.
         test_first: place of the first bar of the test span.
@@ -120,8 +121,10 @@ def prepare(
         for asset in train_assets:
             _require_rows(asset, tables[asset].loc[span], bars[asset].loc[span], config)
         scaler = fit_scaler([tables[a].loc[span] for a in train_assets], clip=config.features.clip)
+        frames = {a: bars[a] for a in train_assets}
+        scaler = fit_target(scaler, frames, target_of(config), spans.train_first, spans.train_last)
     scaled = {a: scaler.transform(tables[a]) for a in bars}
-    panel = make_panel(bars, scaled, target_of(config))
+    panel = make_panel(bars, scaled, target_of(config), scaler)
     return Prepared(
         config=_resolve(config, spans, features, train_assets, test_assets, trained),
         bars=bars,

@@ -19,6 +19,9 @@ from .targets import Target as Target
 from .targets import compute_target as compute_target
 from .targets import fill_return as fill_return
 from .targets import fill_returns as fill_returns
+from .targets import fit_target as fit_target
 from .targets import forward_return as forward_return
+from .targets import forward_volatility as forward_volatility
 from .targets import label_delay as label_delay
+from .targets import learned_target as learned_target
 from .technical import technical_features as technical_features

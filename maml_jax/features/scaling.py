@@ -1,7 +1,7 @@
 """Standardisation with statistics of the meta-training span alone."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,17 +10,22 @@ from maml_jax.errors import DataError
 
 
 class Scaler(NamedTuple):
-    """Mean and standard deviation of each feature, and the bound applied after standardising.
+    """Mean and standard deviation of each feature and, where it has them, of the target.
 
     Attributes:
         mean: indexed by feature.
         std: indexed by feature, positive.
-        clip: bound on the size of a standardised value; None for no bound.
+        clip: bound on the size of a standardised feature; None for no bound.
+        target_mean: of a target in units of its own, such as a log volatility; 0 where targets are
+            of order one as they are.
+        target_std: likewise, positive.
     """
 
     mean: pd.Series
     std: pd.Series
     clip: float | None = 5.0
+    target_mean: float = 0.0
+    target_std: float = 1.0
 
     def transform(self, features: pd.DataFrame) -> pd.DataFrame:
         """Standardise: `(features - mean) / std`, clipped.
@@ -35,6 +40,17 @@ class Scaler(NamedTuple):
             )
         scaled = (features - self.mean) / self.std
         return scaled if self.clip is None else scaled.clip(-self.clip, self.clip)
+
+    def transform_target(self, values: pd.Series) -> pd.Series:
+        """Standardise targets: what a learner is taught."""
+        return (values - self.target_mean) / self.target_std
+
+    def restore_target(self, values: Any) -> Any:
+        """Return predictions of a standardised target in its own units; deviations are not moved.
+
+        Multiply a predicted deviation by `target_std` alone.
+        """
+        return values * self.target_std + self.target_mean
 
 
 def fit_scaler(tables: Iterable[pd.DataFrame], *, clip: float | None = 5.0) -> Scaler:
@@ -63,14 +79,18 @@ def scaler_to_dict(scaler: Scaler) -> dict:
         "mean": scaler.mean.to_list(),
         "std": scaler.std.to_list(),
         "clip": scaler.clip,
+        "target_mean": scaler.target_mean,
+        "target_std": scaler.target_std,
     }
 
 
 def scaler_from_dict(record: dict) -> Scaler:
-    """Return the scaler that `scaler_to_dict` wrote."""
+    """Return the scaler that `scaler_to_dict` wrote, one without a target's scaling included."""
     index = pd.Index(record["features"])
     return Scaler(
         pd.Series(np.asarray(record["mean"], float), index),
         pd.Series(np.asarray(record["std"], float), index),
         record["clip"],
+        record.get("target_mean", 0.0),
+        record.get("target_std", 1.0),
     )

@@ -1,4 +1,4 @@
-"""The target: the return that will be traded, in units of trailing volatility."""
+"""The target: the return that will be traded, its direction, or the volatility to come."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -7,42 +7,67 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.errors import DataError
+from maml_jax.features.ohlc import garman_klass
+from maml_jax.features.scaling import Scaler
 from maml_jax.features.technical import volatility
+from maml_jax.features.windows import rolling_mean
 
 Fill = Literal["next_open", "next_close", "close"]
+Kind = Literal["return", "direction", "volatility"]
+Estimator = Literal["close", "garman_klass"]
 
 
 class Target(NamedTuple):
     r"""What is predicted at bar t.
 
+    The **return** that is traded, in volatilities:
+
     $$y_t = \text{clip}\Bigl(\frac{F_{t+h} / F_t - 1}{s_t \sqrt h},\ \pm c\Bigr)$$
 
     with $F_t$ the price at which a decision taken at the close of bar t is executed, $h$ the
     horizon, and $s_t$ the standard deviation of the last `volatility_window` returns from
-    close to close.
+    close to close. Its **direction**: -1, 0 or 1, the sign of that return, 0 within `flat`
+    volatilities of no move. Or the **volatility** per bar over the next h bars of the asset,
+
+    $$y_t = \ln \sqrt{\frac1h \sum_{k=1}^{h} v_{t+k}}, \qquad
+      v_t = \ln^2 \frac{c_t}{c_{t-1}} \ \text{ or }\
+      \tfrac12 \ln^2 \frac{h_t}{l_t} - (2 \ln 2 - 1) \ln^2 \frac{c_t}{o_t}$$
+
+    from closes or by Garman and Klass (1980); it is not traded and waits for no fill. Learners meet
+    it standardised (`learned_target`).
 
     Attributes:
-        horizon: bars from the fill at which the position is entered to the one that ends it.
+        horizon: bars from the fill at which the position is entered to the one that ends it; of
+            the volatility, the bars after t over which it is measured.
         fill: when a decision is executed: at the `next_open`, the `next_close`, or the very `close`
             that it was made from (optimistic).
         volatility_window: bars of the trailing volatility.
-        clip: bound on the target's size, in volatilities; None for no bound. What is traded is
-            never clipped.
+        clip: bound on the target's size, in volatilities, or in deviations for kind `volatility`;
+            None for no bound. What is traded is never clipped, nor is a direction.
+        kind: `return`, `direction` or `volatility`.
+        flat: returns of at most so many volatilities have the direction 0.
+        estimator: of kind `volatility`: from the `close`, or `garman_klass`, which leaves out gaps
+            between bars and needs open, high and low.
     """
 
     horizon: int = 1
     fill: Fill = "next_close"
     volatility_window: int = 20
     clip: float | None = 5.0
+    kind: Kind = "return"
+    flat: float = 0.0
+    estimator: Estimator = "close"
 
     @property
     def label_delay(self) -> int:
         """How many bars after t the last price of the label of t becomes known."""
+        if self.kind == "volatility":
+            return self.horizon
         return label_delay(self.fill, self.horizon)
 
 
 def label_delay(fill: Fill, horizon: int) -> int:
-    """Return how many bars after t the label of bar t exists.
+    """Return how many bars after t the return of a decision at bar t is known.
 
     >>> label_delay("close", 5), label_delay("next_close", 5), label_delay("next_open", 5)
     (5, 6, 6)
@@ -102,20 +127,113 @@ def compute_target(
         asset: how error messages call the bars.
 
     Returns:
-        The target, NaN where its outcome is not known; and the scale by which returns were divided
-        (the trailing volatility over the horizon), NaN where the price did not move, for no target
-        can be formed there.
+        The target, NaN where its outcome is not known, and a volatility also where no bar of the
+        horizon moves; and the trailing volatility over the horizon (by which returns are divided),
+        NaN where the price did not move, for no target can be formed there.
 
     Raises:
-        DataError: if the price never changes, or opens are needed and missing.
+        DataError: if the price never changes, or columns are needed and missing.
     """
     require_moving_price(bars, asset=asset)
     deviation = volatility(bars, target.volatility_window)
     scale = deviation.where(deviation > 0) * np.sqrt(target.horizon)
+    if target.kind == "volatility":
+        ahead = forward_volatility(bars, target.horizon, target.estimator, asset=asset)
+        return pd.Series(np.log(ahead), index=bars.index).where(scale.notna()), scale
     values = forward_return(bars, target.fill, target.horizon, asset=asset) / scale
+    if target.kind == "direction":
+        return pd.Series(np.sign(values)).mask(values.abs() <= target.flat, 0.0), scale
     if target.clip is not None:
         values = values.clip(-target.clip, target.clip)
     return values, scale
+
+
+def forward_volatility(
+    bars: pd.DataFrame, horizon: int, estimator: Estimator = "close", *, asset: str = "the asset"
+) -> pd.Series:
+    """Volatility per bar over the `horizon` bars after t, each of them known.
+
+    NaN at the last `horizon` bars, where a price is missing, and where no bar moves: nothing is
+    less volatile than rest, and its logarithm is no number.
+
+    Raises:
+        DataError: if `estimator` is `garman_klass` and open, high or low are missing.
+    """
+    if estimator == "garman_klass":
+        missing = [name for name in ("open", "high", "low") if name not in bars.columns]
+        if missing:
+            raise DataError(
+                f"{asset}: estimator 'garman_klass' needs columns {missing}, and the bars have "
+                f"only {list(bars.columns)}; use estimator 'close'"
+            )
+        past = garman_klass(bars, horizon)
+    else:
+        past = rolling_mean(log_return(bars) ** 2, horizon) ** 0.5
+    return past.where(past > 0).shift(-horizon)
+
+
+def log_return(bars: pd.DataFrame) -> pd.Series:
+    r"""Logarithmic return of each bar, $\ln (c_t / c_{t-1})$; NaN at the first."""
+    close = bars["close"]
+    return pd.Series(np.log(close / close.shift(1)), index=bars.index)
+
+
+def learned_target(
+    bars: pd.DataFrame, target: Target, scaler: Scaler | None = None, *, asset: str = "the asset"
+) -> tuple[pd.Series, pd.Series]:
+    """Compute the target of one asset as learners meet it, of order one.
+
+    Args:
+        bars: in normal form.
+        target: what to predict.
+        scaler: of its fields `target_mean` and `target_std`, by which a volatility is standardised
+            before it is clipped; None for neither.
+        asset: how error messages call the bars.
+
+    Returns:
+        As `compute_target`.
+    """
+    values, scale = compute_target(bars, target, asset=asset)
+    if target.kind != "volatility" or scaler is None:
+        return values, scale
+    values = scaler.transform_target(values)
+    return values if target.clip is None else values.clip(-target.clip, target.clip), scale
+
+
+def fit_target(
+    scaler: Scaler,
+    bars: Mapping[str, pd.DataFrame],
+    target: Target,
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+) -> Scaler:
+    """Fit the scaling of a volatility on the labels that a span completes, of all assets together.
+
+    Args:
+        scaler: of the features.
+        bars: of the assets to fit on, in normal form.
+        target: what is predicted; other kinds than `volatility` are of order one as they are.
+        first: first bar of the span.
+        last: last one; a label that needs one more is not looked at.
+
+    Returns:
+        The scaler with `target_mean` and `target_std`.
+
+    Raises:
+        DataError: if there is no label.
+    """
+    if target.kind != "volatility":
+        return scaler
+    labels = [
+        compute_target(frame.loc[:last], target, asset=asset)[0].loc[first:]
+        for asset, frame in bars.items()
+    ]
+    values = pd.concat(labels).dropna().to_numpy()
+    if not len(values):
+        raise DataError("no label in the meta-training span to fit the target's scaling on")
+    mean, std = float(values.mean()), float(values.std())
+    std = std if std > 1e-12 * (1 + abs(mean)) else 1.0
+    return scaler._replace(target_mean=mean, target_std=std)
 
 
 def require_moving_price(bars: pd.DataFrame, *, asset: str = "the asset") -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Array, Bool, Float, Int
 
 from maml_jax.errors import DataError
-from maml_jax.features.targets import Target, compute_target, fill_return
+from maml_jax.features.scaling import Scaler
+from maml_jax.features.targets import Target, fill_return, learned_target
 
 
 class Panel(NamedTuple):
@@ -20,7 +21,8 @@ class Panel(NamedTuple):
 
     Attributes:
         features: standardised, `[asset, time, feature]`; 0 where not `valid`.
-        targets: in volatilities, `[asset, time]`; 0 where not known.
+        targets: of order one, `[asset, time]`: returns in volatilities, directions, or standardised
+            log volatilities; 0 where not known.
         returns: from the previous fill price to this bar's, `[asset, time]`; 0 without a bar.
         valid: whether a whole row of features stands here and a target can be formed from it,
             `[asset, time]`.
@@ -29,6 +31,8 @@ class Panel(NamedTuple):
         timestamps: opening times of the bars, `[time]`.
         assets: names, `[asset]`.
         feature_names: `[feature]`.
+        regimes: number of the regime in force at each bar, known at that bar, `[asset, time]`; -1
+            where there is none yet. None where no regimes were told.
     """
 
     features: Float[Array, "asset time feature"]
@@ -39,10 +43,14 @@ class Panel(NamedTuple):
     timestamps: pd.DatetimeIndex
     assets: tuple[str, ...]
     feature_names: tuple[str, ...]
+    regimes: Int[np.ndarray, "asset time"] | None = None
 
 
 def make_panel(
-    bars: Mapping[str, pd.DataFrame], features: Mapping[str, pd.DataFrame], target: Target
+    bars: Mapping[str, pd.DataFrame],
+    features: Mapping[str, pd.DataFrame],
+    target: Target,
+    scaler: Scaler | None = None,
 ) -> Panel:
     """Make a Panel.
 
@@ -50,27 +58,29 @@ def make_panel(
         bars: in normal form, by asset.
         features: standardised features on the index of each asset's bars, NaN rows in the warm-up.
         target: what is predicted.
+        scaler: standardises targets of kind `volatility`; `scaler.restore_target` turns predictions
+            back. None leaves them as they are.
 
     Raises:
-        DataError: if there is no asset, or a price is constant, or opens are needed and missing.
+        DataError: if there is no asset, or a price is constant, or columns are needed and missing.
     """
     if not bars:
         raise DataError("a panel needs the bars of at least one asset")
     assets = tuple(bars)
     names = tuple(features[assets[0]].columns)
-    timestamps = assets_timeline(bars)
+    timestamps, delay = assets_timeline(bars), target.label_delay
     shape = (len(assets), len(timestamps))
     x = np.zeros((*shape, len(names)), np.float32)
     y, returns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     valid, label_end = np.zeros(shape, bool), np.full(shape, shape[1], np.int32)
     for i, asset in enumerate(assets):
-        values, scale = compute_target(bars[asset], target, asset=asset)
+        values, scale = learned_target(bars[asset], target, scaler, asset=asset)
         table = features[asset].to_numpy()
         place = timestamps.get_indexer(bars[asset].index)
         whole = np.isfinite(table).all(axis=1) & np.isfinite(scale.to_numpy())
         known = whole & np.isfinite(values.to_numpy())
         ends = np.full(len(place), shape[1])
-        ends[: -target.label_delay] = place[target.label_delay :]
+        ends[:-delay] = place[delay:]
         x[i, place[whole]] = table[whole]
         y[i, place[known]] = values.to_numpy()[known]
         returns[i, place] = fill_return(bars[asset], target.fill, asset=asset)
