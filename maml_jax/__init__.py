@@ -4,12 +4,16 @@ from maml_jax import learners as learners
 from maml_jax import models as models
 from maml_jax.errors import MamlJaxError as MamlJaxError
 from maml_jax.learners import AdaptationInfo as AdaptationInfo
+from maml_jax.learners import Level as Level
 from maml_jax.learners import MetaParams as MetaParams
+from maml_jax.learners import alfa as alfa
 from maml_jax.learners import alpaca as alpaca
 from maml_jax.learners import anil as anil
 from maml_jax.learners import cavia as cavia
 from maml_jax.learners import direction as direction
+from maml_jax.learners import double_adapt as double_adapt
 from maml_jax.learners import from_scratch as from_scratch
+from maml_jax.learners import hierarchical as hierarchical
 from maml_jax.learners import imaml as imaml
 from maml_jax.learners import joint_training as joint_training
 from maml_jax.learners import maml as maml
@@ -28,6 +32,7 @@ from maml_jax.meta import MetaState as MetaState
 from maml_jax.meta import Model as Model
 from maml_jax.meta import Prediction as Prediction
 from maml_jax.meta import Task as Task
+from maml_jax.meta import conditioned_rates as conditioned_rates
 from maml_jax.meta import cross_entropy as cross_entropy
 from maml_jax.meta import exact as exact
 from maml_jax.meta import first_order as first_order

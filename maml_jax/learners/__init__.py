@@ -1,11 +1,15 @@
 """The algorithms: each is one function that returns a `MetaLearner`."""
 
+from .alfa import alfa as alfa
 from .alpaca import alpaca as alpaca
 from .anil import anil as anil
 from .baselines import from_scratch as from_scratch
 from .baselines import joint_training as joint_training
 from .cavia import cavia as cavia
 from .direction import direction as direction
+from .double_adapt import double_adapt as double_adapt
+from .hierarchical import Level as Level
+from .hierarchical import hierarchical as hierarchical
 from .imaml import imaml as imaml
 from .maml import maml as maml
 from .maml_plus_plus import maml_plus_plus as maml_plus_plus

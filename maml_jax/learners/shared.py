@@ -69,6 +69,7 @@ class Parts(NamedTuple):
         predict: `(adapted, x) -> y_hat`.
         penalty: `(changing, resting) -> scalar`, added to the loss that is descended.
         learned_start: whether the parameters in which adaptation begins are meta-parameters.
+        objective: `(adapted, support) -> scalar`, descended in place of the loss of predictions.
     """
 
     init: InitFn
@@ -77,6 +78,7 @@ class Parts(NamedTuple):
     predict: Callable[[Params, Any], Any]
     penalty: Callable[[Params, Params], Scalar] | None = None
     learned_start: bool = True
+    objective: Callable[[Params, Batch], Scalar] | None = None
 
 
 def whole_network(model: ModelLike) -> Parts:
@@ -121,7 +123,8 @@ def by_descent(
 
     def objective(changing: Params, context: Any) -> Scalar:
         support, resting = context
-        value = batch_loss(parts.join(changing, resting), support)
+        descended = batch_loss if parts.objective is None else parts.objective
+        value = descended(parts.join(changing, resting), support)
         return value if parts.penalty is None else value + parts.penalty(changing, resting)
 
     def batch_loss(adapted: Params, batch: Batch) -> Scalar:
@@ -155,7 +158,11 @@ def by_descent(
         changing, values = gradient(*problem(meta_params, task.support, default_steps))
         adapted = join(changing, meta_params)
         after = batch_loss(adapted, task.support)
-        before = values[0] if default_steps else after
+        if parts.objective is None:
+            before = values[0] if default_steps else after
+        else:
+            start = meta_params if learned is None else meta_params.start
+            before = batch_loss(parts.join(*parts.split(start)), task.support)
         return batch_loss(adapted, task.query), AdaptationInfo(before, after)
 
     return MetaLearner(init, adapt, parts.predict, meta_loss)

@@ -1,5 +1,6 @@
 """The mechanism, on any pytree of arrays; it knows nothing of markets, pandas or files."""
 
+from .conditioned import conditioned_rates as conditioned_rates
 from .gradients import GradientMode as GradientMode
 from .gradients import exact as exact
 from .gradients import first_order as first_order

@@ -14,18 +14,22 @@ from jax.flatten_util import ravel_pytree
 
 from maml_jax import (
     Batch,
+    Level,
     MetaLearner,
     Model,
     Prediction,
     Task,
+    alfa,
     alpaca,
     anil,
     cavia,
     cross_entropy,
     direction,
+    double_adapt,
     first_order,
     from_scratch,
     gaussian_likelihood,
+    hierarchical,
     imaml,
     joint_training,
     learned_rates,
@@ -45,6 +49,7 @@ from maml_jax import (
 from maml_jax.learners import AdaptationInfo
 from maml_jax.learners.anil import paths_of
 from maml_jax.learners.direction import THRESHOLD, classes_of
+from maml_jax.learners.double_adapt import PENALTY, TEMPERATURE, adapt_labels
 from maml_jax.meta.types import AdaptFn, InitFn, MetaLossFn, PredictFn, UpdateFn
 from maml_jax.models import gru, temporal_convolution, transformer
 
@@ -109,6 +114,18 @@ def last_bias(path: str) -> bool:
     return path in ("1.1", "head.bias")
 
 
+def unseen(path: str) -> bool:
+    """What the network's last layer, 0 at first, hides."""
+    return path.startswith("settings.hidden")
+
+
+def after_adapting_labels(subject) -> Any:
+    """That of the query rows, and what it costs to change the targets of the support rows."""
+    x, y = subject.task.support
+    moved = adapt_labels(subject.params.labels, x, y, TEMPERATURE) - y
+    return after_adapting(subject) + PENALTY * jnp.mean(moved**2)
+
+
 def annealed(model: Model) -> MetaLearner:
     return maml_plus_plus(model, inner_steps=STEPS, multi_step_until=4, second_order_from=2)
 
@@ -144,6 +161,15 @@ LEARNERS = {
     "cavia": Entry(lambda model: cavia(model, context=2, inner_steps=STEPS), trained=100),
     "imaml": Entry(lambda model: imaml(model, inner_steps=STEPS), is_gradient=False),
     "meta_curvature": Entry(lambda model: meta_curvature(model, inner_steps=STEPS)),
+    "hierarchical": Entry(
+        lambda model: hierarchical(model, levels=(Level(STEPS), Level(STEPS)), rows=(4, 2))
+    ),
+    "alfa": Entry(lambda model: alfa(model, inner_steps=STEPS), no_gradient=unseen),
+    "double_adapt": Entry(
+        lambda model: double_adapt(model, inner_steps=STEPS),
+        expected=after_adapting_labels,
+        no_gradient=lambda path: path == "features.prototypes",  # one feature has no angle
+    ),
     "ridge": Entry(ridge, outputs=4, **CLOSED),
     "alpaca": Entry(alpaca, outputs=4, predicts=Prediction, loss=gaussian_likelihood, **CLOSED),
     "prototypes": Entry(
