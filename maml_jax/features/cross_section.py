@@ -1,6 +1,6 @@
 r"""Features of an asset among others: its rank, its beta, what the market did.
 
-What other assets do reaches an asset's bars as two columns (`add_cross_section`), so that these
+What other assets do reaches an asset's bars as columns (`add_cross_section`), so that these
 features are functions of one table of bars as all others are. $r_t$ is the return over one bar and
 $m_t$ the mean of those of all assets.
 """
@@ -9,11 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from maml_jax.features.feature import MARKET_COLUMNS, Feature
+from maml_jax.features.feature import (
+    MARKET_COLUMNS,
+    MARKET_MOVE,
+    MARKET_RETURN,
+    RETURN_RANK,
+    Feature,
+)
 from maml_jax.features.technical import return_over
+from maml_jax.features.volatility import log_return
 from maml_jax.features.windows import rolling_covariance
-
-MARKET_RETURN, RETURN_RANK = MARKET_COLUMNS
 
 _RESTING = 1e-6
 """The market rests where its deviation is below this share of the asset's: a rounding error."""
@@ -22,26 +27,29 @@ _RESTING = 1e-6
 def add_cross_section(bars: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     r"""Add to each asset's bars what all assets did in the same bar.
 
-    Two columns: `market_return`, the mean of the returns $r_t$ of all assets that have one at that
-    time; and `return_rank`, the place of the asset's own among them,
+    Three columns: `market_return`, the mean of the returns $r_t$ of all assets that have one at
+    that time; `return_rank`, the place of the asset's own among them,
 
     $$2\, \frac{\text{rank}(r_t) - 1}{k - 1} - 1,$$
 
     -1 for the lowest of k and 1 for the highest; ties share the mean of their ranks; 0 where an
-    asset is alone. An asset's return is that from its own last bar, so that its first bar has none
-    and takes no part. Later bars of no asset change a value; earlier ones do as far as an asset
-    that begins, or misses bars, has one return less after a cut.
+    asset is alone; and `market_move`, the mean of the sizes of their logarithmic returns. An
+    asset's return is that from its own last bar, so that its first bar has none and takes no part.
+    Later bars of no asset change a value; earlier ones do as far as an asset that begins, or misses
+    bars, has one return less after a cut.
 
     Args:
         bars: in normal form, by asset; all that belong to the market.
 
     Returns:
-        The bars with the two columns more, NaN where nothing is known.
+        The bars with these columns more, NaN where nothing is known.
     """
     # In order of their names: the same assets make the same sums.
     returns = pd.DataFrame({name: return_over(bars[name], 1) for name in sorted(bars)}).sort_index()
     known = returns.notna()
     market = returns.mean(axis="columns")
+    moves = pd.DataFrame({name: log_return(bars[name]).abs() for name in sorted(bars)}).sort_index()
+    move = moves.mean(axis="columns")
     others = known.sum(axis="columns") - 1
     rank = (2 * (returns.rank(axis="columns") - 1)).div(others.where(others > 0), axis="index") - 1
     rank = rank.mask(known.mul(others == 0, axis="index"), 0.0)
@@ -50,6 +58,7 @@ def add_cross_section(bars: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFram
             **{
                 MARKET_RETURN: market.reindex(frame.index),
                 RETURN_RANK: rank[name].reindex(frame.index),
+                MARKET_MOVE: move.reindex(frame.index),
             }
         )
         for name, frame in bars.items()

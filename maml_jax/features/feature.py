@@ -8,7 +8,8 @@ import pandas as pd
 
 from maml_jax.errors import DataError, MamlJaxError
 
-MARKET_COLUMNS = ("market_return", "return_rank")
+MARKET_RETURN, RETURN_RANK, MARKET_MOVE = "market_return", "return_rank", "market_move"
+MARKET_COLUMNS = (MARKET_RETURN, RETURN_RANK, MARKET_MOVE)
 """Columns that `add_cross_section` adds to the bars of several assets."""
 
 MEASURE = 1e30

@@ -10,7 +10,7 @@ from maml_jax.errors import DataError
 from maml_jax.features.ohlc import garman_klass
 from maml_jax.features.scaling import Scaler
 from maml_jax.features.technical import volatility
-from maml_jax.features.windows import rolling_mean
+from maml_jax.features.volatility import realised_volatility
 
 Fill = Literal["next_open", "next_close", "close"]
 Kind = Literal["return", "direction", "volatility"]
@@ -168,14 +168,8 @@ def forward_volatility(
             )
         past = garman_klass(bars, horizon)
     else:
-        past = rolling_mean(log_return(bars) ** 2, horizon) ** 0.5
+        past = realised_volatility(bars, horizon)
     return past.where(past > 0).shift(-horizon)
-
-
-def log_return(bars: pd.DataFrame) -> pd.Series:
-    r"""Logarithmic return of each bar, $\ln (c_t / c_{t-1})$; NaN at the first."""
-    close = bars["close"]
-    return pd.Series(np.log(close / close.shift(1)), index=bars.index)
 
 
 def learned_target(

@@ -15,7 +15,7 @@ from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.prepare import prepare
 from maml_jax.features import add_cross_section, compute_features, find_features
 
-COLUMNS = ["market_return", "return_rank"]
+COLUMNS = ["market_return", "return_rank", "market_move"]
 FEATURES = find_features(["cross_section"], window=5)
 
 
@@ -45,7 +45,9 @@ def one_by_one(bars):
                 others = [v for other, v in present.items() if other != name]
                 wins = [np.sign(present[name] - other) for other in others]
                 rank = sum(wins) / len(wins) if wins else 0.0
-            rows[name, time] = (mean, rank)
+            sizes = [abs(np.log1p(value)) for value in present.values()]
+            move = sum(sizes) / len(sizes) if sizes else np.nan
+            rows[name, time] = (mean, rank, move)
     return rows
 
 

@@ -26,6 +26,9 @@ class History:
         closes = [frame["close"].tolist() for frame in market.values()]
         self.all = [[]] + [[c[t] / c[t - 1] - 1 for c in closes] for t in range(1, len(self.c))]
         self.m = [fmean(each) if each else math.nan for each in self.all]
+        self.move = [
+            fmean(abs(math.log1p(r)) for r in each) if each else math.nan for each in self.all
+        ]
 
     def last(self, values, t, count=N):
         return values[t - count + 1 : t + 1]
@@ -116,6 +119,24 @@ def beta(x, t):
     return math.fsum(products) / math.fsum((m - base) ** 2 for m in market)
 
 
+def root_mean_square(returns):
+    return math.sqrt(fmean(r**2 for r in returns))
+
+
+def log_volatility(count, falls=False):
+    def compute(x, t):
+        logs = [math.log1p(r) for r in x.r[1 : t + 1]]
+        wanted = [min(r, 0) for r in logs] if falls else logs
+        floor = root_mean_square(logs[-22:]) / 10
+        return math.log(max(root_mean_square(wanted[-count:]), floor, 1e-6))
+
+    return compute
+
+
+def market_volatility(count):
+    return lambda x, t: math.log(max(fmean(x.move[t - count + 1 : t + 1]), 1e-6))
+
+
 def wave(function, share):
     return lambda x, t: function(2 * math.pi * share(x.times[t]))
 
@@ -150,6 +171,13 @@ SLOW = {
     "market_return": lambda x, t: x.m[t],
     "return_rank": rank,
     "beta": beta,
+    "log_volatility_1": log_volatility(1),
+    "log_volatility_5": log_volatility(5),
+    "log_volatility_22": log_volatility(22),
+    "log_volatility_60": log_volatility(60),
+    "log_downside_22": log_volatility(22, falls=True),
+    "market_volatility_5": market_volatility(5),
+    "market_volatility_22": market_volatility(22),
 }
 HISTORIES = {name: History(market) for name, market in MARKETS.items()}
 PLACES = [90, 109, 110, 111, 112, 129, 130, 139, 140, 141, 160, 170, 171, 172, 201, 215, 259]

@@ -1,0 +1,100 @@
+r"""Logarithms of trailing volatility over several lengths: what volatility to come depends on.
+
+$r_t = \ln (c_t / c_{t-1})$ is the logarithmic return of bar t. The lengths are those of the
+heterogeneous autoregressive model (Corsi, 2009), a day, a week and a month, and a quarter; on other
+bars than daily ones they are so many bars.
+"""
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.features.feature import MARKET_MOVE, Feature
+from maml_jax.features.windows import rolling_mean
+
+LENGTHS = (1, 5, 22, 60)
+"""Bars over which an asset's own volatility is measured."""
+
+MARKET_LENGTHS = (5, 22)
+"""Bars over which that of the market is."""
+
+MONTH = 22
+LEAST_SHARE = 0.1
+"""A volatility is taken for at least this share of that over 22 bars: the log of a bar without a
+move is no number, and that of a move by a thousandth of the usual says no more."""
+
+FLOOR = 1e-6
+"""The least volatility per bar: that of a price at rest."""
+
+
+def log_return(bars: pd.DataFrame) -> pd.Series:
+    r"""Logarithmic return of each bar, $r_t = \ln (c_t / c_{t-1})$; NaN at the first."""
+    close = bars["close"]
+    return pd.Series(np.log(close / close.shift(1)), index=bars.index)
+
+
+def realised_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
+    r"""Root mean square of the last n returns, $\sqrt{\text{SMA}_n(r^2)_t}$. Warm-up: n bars."""
+    return rolling_mean(log_return(bars) ** 2, window) ** 0.5
+
+
+def log_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
+    r"""Logarithm of realised volatility per bar over the last n bars.
+
+    $$\ln \max\Bigl(\sqrt{\text{SMA}_n(r^2)_t},\ \tfrac1{10} \sqrt{\text{SMA}_{22}(r^2)_t},\
+      10^{-6}\Bigr)$$
+
+    Warm-up: n bars, 22 at least.
+    """
+    return _log_at_least(realised_volatility(bars, window), bars)
+
+
+def log_downside(bars: pd.DataFrame, window: int) -> pd.Series:
+    r"""Logarithm of the semivolatility of falls, $\sqrt{\text{SMA}_n(\min(r, 0)^2)_t}$.
+
+    With the floors of `log_volatility`. Warm-up: n bars, 22 at least.
+
+    Reference:
+        Barndorff-Nielsen, Kinnebrock, Shephard (2010), Measuring Downside Risk.
+    """
+    falls = log_return(bars).clip(upper=0)
+    return _log_at_least(rolling_mean(falls**2, window) ** 0.5, bars)
+
+
+def market_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
+    r"""Logarithm of how far assets moved in a bar, on average of all assets and of n bars.
+
+    $\ln \text{SMA}_n(\bar a)_t$ with $\bar a_t$ the mean of $|r_t|$ over all assets, at least
+    $10^{-6}$. Absolute returns rather than squares: one asset's jump is not the market's
+    volatility. Warm-up: n bars.
+    """
+    return _log(rolling_mean(bars[MARKET_MOVE], window).clip(lower=FLOOR))
+
+
+def _log_at_least(volatility: pd.Series, bars: pd.DataFrame) -> pd.Series:
+    least = (LEAST_SHARE * realised_volatility(bars, MONTH)).clip(lower=FLOOR)
+    # Where the month is not known there is no value, however short the window.
+    return _log(volatility.where(volatility >= least, least).where(volatility.notna()))
+
+
+def _log(values: pd.Series) -> pd.Series:
+    return pd.Series(np.log(values), index=values.index)
+
+
+def own_volatility_features() -> dict[str, Feature]:
+    """Return the log volatilities of an asset itself, by name."""
+    features = [
+        Feature(f"log_volatility_{n}", lambda b, n=n: log_volatility(b, n), max(n, MONTH))
+        for n in LENGTHS
+    ]
+    name = f"log_downside_{MONTH}"
+    features.append(Feature(name, lambda b: log_downside(b, MONTH), MONTH))
+    return {feature.name: feature for feature in features}
+
+
+def market_volatility_features() -> dict[str, Feature]:
+    """Return the log volatilities of all assets together, by name."""
+    features = [
+        Feature(f"market_volatility_{n}", lambda b, n=n: market_volatility(b, n), n, (MARKET_MOVE,))
+        for n in MARKET_LENGTHS
+    ]
+    return {feature.name: feature for feature in features}
