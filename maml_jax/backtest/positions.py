@@ -1,6 +1,9 @@
 """From predictions to positions, and from decisions to what is held."""
 
+import numpy as np
 import pandas as pd
+
+from maml_jax.errors import DataError
 
 PATIENCE = pd.Timedelta(days=30)
 """An asset that has had no bar for longer is taken to have ended; at least 6 bars."""
@@ -23,6 +26,139 @@ def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd
     if threshold < 0:
         raise ValueError(f"the threshold must not be negative, got {threshold}")
     return (predictions > threshold).astype(float) - (predictions < -threshold).astype(float)
+
+
+def confident_positions(mean: pd.DataFrame, std: pd.DataFrame, c: float) -> pd.DataFrame:
+    r"""Long or short where the mean is far from zero for its uncertainty, flat elsewhere.
+
+    $$w = \mathrm{sign}(\mu)\, 1_{|\mu| > c\,\sigma}$$
+
+    With $\sigma$ the deviation of the outcome, a side is taken where it is right with a probability
+    of more than $\Phi(c)$. At the noise of markets $|\mu| / \sigma$ is small: 0.05 to 0.3 rather
+    than 2.
+
+    Args:
+        mean: predicted means, one column per asset; NaN where there is none.
+        std: predicted standard deviations of the same bars and assets and in the same units,
+            positive.
+        c: deviations, >= 0.
+
+    Returns:
+        +1, -1 or 0; 0 where there is no prediction.
+
+    Raises:
+        DataError: if bars or assets differ, or a deviation is not positive.
+        ValueError: if c is negative.
+    """
+    if not 0 <= c < np.inf:
+        raise ValueError(f"c must be a number of deviations that is not negative, got {c}")
+    _require_alike(mean, std, "deviations")
+    _require_positive(std, "standard deviation")
+    return threshold_positions(mean / std, c)
+
+
+def kelly_positions(
+    mean: pd.DataFrame,
+    std: pd.DataFrame,
+    *,
+    fraction: float = 0.5,
+    limit: float = 1.0,
+    scale: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    r"""Hold a fraction of what makes capital grow fastest, for returns that are nearly normal.
+
+    $$w = \mathrm{clip}\Bigl(f\, \frac{\mu}{\sigma^2}\cdot\frac1s,\ \pm\,\text{limit}\Bigr)$$
+
+    **Units.** Kelly's share of capital is $\mathrm{E}\,r / \mathrm{Var}\,r$ of the return $r$ over
+    the horizon. What is predicted is $y = r / s$, with $s$ the trailing volatility over the
+    horizon; so $\mathrm{E}\,r = s\mu$, $\mathrm{Var}\,r = s^2\sigma^2$, and the share is
+    $\mu / (\sigma^2 s)$. With `scale` weights are such shares: of a mean of 0.1 and a deviation of
+    1 volatility, where the volatility is 2 %, all of Kelly is 5 times the capital. Without it
+    $s = 1$: weights are Kelly's share times volatility, 0.1 in the example, which would be the
+    share of capital if the volatility were 100 %. Such weights are sizes, alike for calm and for
+    volatile assets, and smaller than Kelly's.
+
+    Assets are taken one by one: where they move together the whole is a larger bet than Kelly's.
+
+    Args:
+        mean: predicted means, in volatilities over the horizon, one column per asset; NaN where
+            there is none.
+        std: predicted standard deviations of the outcomes, in the same units, positive.
+        fraction: of Kelly's share, above 0 up to 1. The mean is an estimate; half of Kelly keeps
+            three quarters of the growth at half of the volatility.
+        limit: bound on the size of a weight, positive.
+        scale: volatility over the horizon as a share of the price, by which targets were divided,
+            positive; a weight where it is NaN is 0.
+
+    Returns:
+        Weights; 0 where there is no prediction.
+
+    Raises:
+        DataError: if bars or assets differ, or a deviation or volatility is not positive.
+        ValueError: if `fraction` or `limit` is out of bounds.
+
+    Reference:
+        Kelly (1956), A New Interpretation of Information Rate; Thorp (2006), The Kelly Criterion in
+        Blackjack, Sports Betting, and the Stock Market, section 7.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"fraction must lie above 0 and not above 1 (all of Kelly), got {fraction}"
+        )
+    _require_limit(limit)
+    _require_alike(mean, std, "deviations")
+    _require_positive(std, "standard deviation")
+    weights = fraction * mean / std**2
+    if scale is not None:
+        _require_alike(mean, scale, "volatilities")
+        _require_positive(scale, "volatility")
+        weights = weights / scale
+    return weights.clip(-limit, limit).fillna(0.0)
+
+
+def volatility_target_positions(
+    volatility: pd.DataFrame,
+    *,
+    target: float = 0.1,
+    limit: float = 1.0,
+    side: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    r"""Hold what makes each asset as volatile as is wanted, by a forecast of its volatility.
+
+    $$w = \mathrm{clip}\Bigl(\text{side} \cdot \frac{\text{target}}{\hat v},\
+      \pm\,\text{limit}\Bigr)$$
+
+    The target is of each asset's own weight. An account that spreads over several is less volatile,
+    unless they move as one.
+
+    Args:
+        volatility: forecast annualised volatility as a share of the price (0.2 for 20 %), one
+            column per asset, positive; NaN where there is none.
+        target: annualised volatility that is wanted, in the same units, positive.
+        limit: bound on the size of a weight, positive; 1 borrows nothing.
+        side: long (+1), short (-1) or anything between, at the same bars and assets; NaN for flat.
+            Default: long.
+
+    Returns:
+        Weights; 0 where there is no forecast.
+
+    Raises:
+        DataError: if bars or assets differ, or a forecast is not positive.
+        ValueError: if `target` or `limit` is not positive.
+
+    Reference:
+        Moreira, Muir (2017), Volatility-Managed Portfolios, Journal of Finance 72, equation 1, with
+        the volatility in the place of the variance.
+    """
+    if not 0 < target < np.inf:
+        raise ValueError(f"the target must be a positive annualised volatility, got {target}")
+    _require_limit(limit)
+    _require_positive(volatility, "forecast volatility")
+    weights = target / volatility
+    if side is not None:
+        _require_alike(volatility, side, "sides")
+        weights = weights * side
+    return weights.clip(-limit, limit).fillna(0.0)
 
 
 def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> pd.DataFrame:
@@ -48,3 +184,26 @@ def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> 
         latest = index.to_series().where(own).ffill()
         columns[asset] = held.mask(index - latest > patience, 0.0)
     return pd.DataFrame(columns, index=returns.index)
+
+
+def _require_limit(limit: float) -> None:
+    if not limit > 0:
+        raise ValueError(f"the limit must be positive, got {limit}")
+
+
+def _require_alike(table: pd.DataFrame, other: pd.DataFrame, name: str) -> None:
+    if not (table.index.equals(other.index) and table.columns.equals(other.columns)):
+        raise DataError(
+            f"{name} stand at other bars or assets than what they go with; reindex them like it"
+        )
+
+
+def _require_positive(table: pd.DataFrame, name: str) -> None:
+    """Refuse a number that is there and not positive, telling where it stands."""
+    wrong = ~(table.isna() | ((table > 0) & (table < np.inf)))
+    if wrong.to_numpy().any():
+        row, column = np.argwhere(wrong.to_numpy())[0]
+        raise DataError(
+            f"{name} of {table.columns[column]} at {table.index[row]} must be positive and finite, "
+            f"it is {table.iloc[row, column]:g}; NaN says that there is none"
+        )
