@@ -1,0 +1,101 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize_scalar
+
+from maml_jax.backtest.positions import (
+    confident_positions,
+    kelly_positions,
+    threshold_positions,
+    volatility_target_positions,
+)
+from maml_jax.errors import DataError
+
+BARS = pd.date_range("2024-01-01", periods=4, freq="D", tz="UTC")
+
+
+def table(a, b):
+    return pd.DataFrame({"A": a, "B": b}, index=BARS, dtype=float)
+
+
+MEAN = table([0.3, -0.3, 0.1, np.nan], [-0.05, 0.0, 0.9, 0.2])
+STD = table([1.0, 2.0, 1.0, 1.0], [0.1, 1.0, 3.0, np.nan])
+NO_STD = table([1.0] * 4, [1.0, 0.0, 1.0, 1.0])
+
+
+def assert_weights(found, a, b):
+    pd.testing.assert_frame_equal(found, table(a, b))
+
+
+def test_a_side_is_taken_where_the_mean_is_far_from_zero_for_its_uncertainty():
+    assert_weights(confident_positions(MEAN, STD, 0.2), [1, 0, 0, 0], [-1, 0, 1, 0])
+    assert_weights(confident_positions(MEAN, STD, 0.4), [0, 0, 0, 0], [-1, 0, 0, 0])
+
+
+def test_without_a_bound_on_confidence_every_sign_is_traded():
+    known = MEAN.where(STD.notna())
+    pd.testing.assert_frame_equal(confident_positions(MEAN, STD, 0), threshold_positions(known))
+
+
+def test_all_of_kelly_grows_fastest():
+    """Among all weights, of a return whose two outcomes are 1 % times (mean +- deviation)."""
+    mean, std, scale = 0.02, 1.0, 0.01
+    outcomes = scale * np.array([mean + std, mean - std])
+    best = minimize_scalar(
+        lambda w: -np.log1p(w * outcomes).mean(), bounds=(0, 50), method="bounded"
+    ).x
+    one = {"index": BARS[:1], "columns": ["A"]}
+    tables = [pd.DataFrame(value, **one) for value in (mean, std, scale)]
+    weights = kelly_positions(*tables[:2], fraction=1.0, limit=100.0, scale=tables[2])
+    assert weights.iloc[0, 0] == pytest.approx(best, rel=2e-3)
+
+
+def test_kelly_without_volatilities_is_mean_over_variance():
+    found = kelly_positions(MEAN, STD, fraction=0.5, limit=0.2)
+    assert_weights(found, [0.15, -0.0375, 0.05, 0], [-0.2, 0, 0.05, 0])
+
+
+def test_kelly_is_flat_where_a_volatility_is_missing():
+    scale = table([0.5, 0.5, np.nan, 0.5], [0.5] * 4)
+    found = kelly_positions(MEAN, STD, fraction=1.0, limit=10.0, scale=scale)
+    assert_weights(found, [0.6, -0.15, 0, 0], [-10, 0, 0.2, 0])
+
+
+VOLATILITY = table([0.05, 0.2, 0.4, np.nan], [0.1, 0.1, 0.2, 0.8])
+
+
+def test_weights_make_assets_as_volatile_as_is_wanted_or_reach_the_limit():
+    found = volatility_target_positions(VOLATILITY, target=0.1)
+    assert_weights(found, [1, 0.5, 0.25, 0], [1, 1, 0.5, 0.125])
+    wide = volatility_target_positions(VOLATILITY, target=0.1, limit=5.0)
+    reached = (wide * VOLATILITY).to_numpy()
+    np.testing.assert_allclose(reached[np.isfinite(reached)], 0.1)
+
+
+def test_sides_give_volatility_targets_their_sign():
+    side = table([-1, -1, 0, 1], [0.5, np.nan, -1, 1])
+    found = volatility_target_positions(VOLATILITY, target=0.1, side=side)
+    assert_weights(found, [-1, -0.5, 0, 0], [0.5, 0, -0.5, 0.125])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: confident_positions(MEAN, STD, -1.0), "not negative"),
+        (lambda: confident_positions(MEAN, STD, np.nan), "not negative"),
+        (lambda: kelly_positions(MEAN, STD, fraction=1.5), "fraction must lie above 0"),
+        (lambda: kelly_positions(MEAN, STD, limit=0.0), "limit must be positive"),
+        (lambda: volatility_target_positions(VOLATILITY, target=0.0), "target must be a positive"),
+        (lambda: volatility_target_positions(VOLATILITY, limit=-1.0), "limit must be positive"),
+        (lambda: confident_positions(MEAN, NO_STD, 1.0), "deviation of B at 2024-01-02.* it is 0"),
+        (lambda: kelly_positions(MEAN, NO_STD), "deviation of B at 2024-01-02"),
+        (lambda: kelly_positions(MEAN, STD, scale=NO_STD), "volatility of B at 2024-01-02"),
+        (lambda: volatility_target_positions(-VOLATILITY), "volatility of A at 2024-01-01"),
+        (lambda: volatility_target_positions(VOLATILITY, side=MEAN[["A"]]), "sides stand at other"),
+        (lambda: kelly_positions(MEAN, STD.iloc[1:]), "deviations stand at other bars"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert isinstance(caught.value, DataError) == (" at " in message)
