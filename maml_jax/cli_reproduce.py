@@ -24,6 +24,10 @@ Quick = Annotated[
 Results = Annotated[
     Path, typer.Option("--out", help="Folder of results; those it holds are reused.")
 ]
+RealBars = Annotated[
+    Path | None,
+    typer.Option("--bars", help="Real bars of several assets; without them that part is left out."),
+]
 
 
 @reproduce_app.command("sinusoid")
@@ -64,6 +68,22 @@ def known_answer_command(
     tables = reproduce_known_answer(
         **wanted, seeds=seeds, steps=steps, quick=quick, out=out, **_told()
     )
+    _print_tables(tables, out)
+
+
+@reproduce_app.command("claims")
+def claims_command(
+    bars: RealBars = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/claims"),
+) -> None:
+    """What meta-learning is claimed to bring: claimed, measured, and whether it holds."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_claims
+
+    tables = reproduce_claims(bars=bars, seeds=seeds, steps=steps, quick=quick, out=out, **_told())
     _print_tables(tables, out)
 
 

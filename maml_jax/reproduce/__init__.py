@@ -1,4 +1,5 @@
 """Known figures computed anew: on sinusoids, and on a market whose answer is known."""
 
+from .claims import reproduce_claims as reproduce_claims
 from .known_answer import reproduce_known_answer as reproduce_known_answer
 from .sinusoid import reproduce_sinusoid as reproduce_sinusoid
