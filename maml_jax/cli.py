@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from maml_jax.cli_adapt import adapt_command
 from maml_jax.cli_data import data_app, fetch_app
 from maml_jax.cli_reproduce import reproduce_app
 from maml_jax.errors import ConfigError, MamlJaxError
@@ -46,6 +47,7 @@ HEADLINES = (
 app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
+app.command("adapt")(adapt_command)
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")

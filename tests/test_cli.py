@@ -99,6 +99,33 @@ def test_train_backtest_and_report_go_together(folder, monkeypatch, capsys):
     assert (code, (folder / "x.html").is_file()) == (0, True)
 
 
+def test_adapting_to_a_new_asset_is_judged_and_kept(folder, monkeypatch, capsys):
+    from maml_jax.experiment.adapt import load_adapted
+
+    assert call(monkeypatch, capsys, "train", "config.toml", "--out", "a")[0] == 0
+    new = ["adapt", "a", "--bars", "market.csv"]
+    code, _, err = call(monkeypatch, capsys, *new)
+    assert (code, "holds 2 assets, A0, A1; choose one with --symbol" in err) == (2, True)
+    new += ["--symbol", "A1"]
+    code, out, err = call(monkeypatch, capsys, *new, "--steps", "3", "--out", "kept")
+    assert code == 0, err
+    for text in ("maml on A1", "from scratch", "support: 10 rows", "query: 5 rows", ": kept"):
+        assert text in out
+    rows = [line.split()[1] for line in out.splitlines() if line.startswith("│")]
+    assert rows == ["0", "1", "2", "3"]
+    assert load_adapted("kept").asset == "A1"
+    for more, message in (
+        (["--out", "kept"], "kept: exists already"),
+        (["--method", "anil"], "--method anil: there is no such method in a; there are maml"),
+        (["--symbol", "B"], "--symbol B: market.csv holds A0, A1"),
+        (["--steps", "-1"], "--steps: must not be negative"),
+    ):
+        code, out, err = call(monkeypatch, capsys, *new, *more)
+        assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert call(monkeypatch, capsys, *new)[0] == 0
+    assert len(list((folder / "a" / "adapted").iterdir())) == 1
+
+
 FAULTS = {
     "unknown key": (["run", "config.toml", "--set", "training.stepz=5"], "training.stepz"),
     "no value": (["run", "config.toml", "--set", "training.steps"], "expected key=value"),
@@ -112,6 +139,7 @@ FAULTS = {
     "no common name": (["train", "config.toml", "--distributed"], "name the run directory with"),
     "no run": (["backtest", "nowhere"], "no run directory"),
     "no run to report": (["report", "nowhere"], "no run directory"),
+    "no run to adapt": (["adapt", "nowhere", "--bars", "market.csv"], "no run directory"),
     "diverging": (
         ["run", "config.toml", "--set", "learner.inner_learning_rate=1e30", "--out", "b"],
         "stopped at step 0",
@@ -175,5 +203,5 @@ def test_it_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "maml_jax", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("run", "train", "backtest", "report"):
+    for command in ("run", "train", "backtest", "report", "adapt"):
         assert command in done.stdout
