@@ -10,14 +10,14 @@ count half.
 
 Labels are given in this order, the first that fits:
 
-1. `high_volatility`: the rank is at least `high`;
-2. `bull`: the trend is above `trend`;
-3. `bear`: the trend is below -`trend`;
+1. `bull`: the trend is above `trend`;
+2. `bear`: the trend is below -`trend`;
+3. `high_volatility`: the rank is at least `high`;
 4. `low_volatility`: the rank is at most `low`;
 5. `ranging`: none of these.
 
-Volatility goes before the trend where it is high, since risk is then what matters most and a trend
-is told least surely; and after it where it is low, since a quiet rise is a rise.
+A trend goes before volatility: falls are wild, and with volatility first hardly a bear market would
+be called one.
 """
 
 from collections.abc import Mapping
@@ -159,8 +159,8 @@ def _label(
     bound = trend * rolling_std(returns, n).to_numpy() * (1 + _SAME)
     rank = _rank(rolling_std(returns, m).to_numpy(), h)
     labels = np.select(
-        [rank >= high, move > bound, move < -bound, rank <= low],
-        [HIGH, BULL, BEAR, LOW],
+        [move > bound, move < -bound, rank >= high, rank <= low],
+        [BULL, BEAR, HIGH, LOW],
         RANGING,
     ).astype(np.int8)
     labels[~(np.isfinite(move) & np.isfinite(bound) & np.isfinite(rank))] = UNKNOWN
