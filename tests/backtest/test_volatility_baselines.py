@@ -27,8 +27,8 @@ TRAIN_LAST = 149
 
 def panel_of(bars):
     tables = {a: compute_features(b, find_features(["har"])) for a, b in bars.items()}
-    scaler = fit_scaler([table.iloc[: TRAIN_LAST + 1] for table in tables.values()])
     dates = next(iter(bars.values())).index
+    scaler = fit_scaler([table.loc[: dates[TRAIN_LAST]] for table in tables.values()])
     scaler = fit_target(scaler, bars, TARGET, dates[0], dates[TRAIN_LAST])
     return make_panel(bars, {a: scaler.transform(t) for a, t in tables.items()}, TARGET, scaler)
 
