@@ -9,9 +9,11 @@ from maml_jax.learners import MetaParams as MetaParams
 from maml_jax.learners import alfa as alfa
 from maml_jax.learners import alpaca as alpaca
 from maml_jax.learners import anil as anil
+from maml_jax.learners import bayesian_maml as bayesian_maml
 from maml_jax.learners import cavia as cavia
 from maml_jax.learners import direction as direction
 from maml_jax.learners import double_adapt as double_adapt
+from maml_jax.learners import ensemble as ensemble
 from maml_jax.learners import from_scratch as from_scratch
 from maml_jax.learners import hierarchical as hierarchical
 from maml_jax.learners import imaml as imaml

@@ -87,6 +87,24 @@ def claims_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("uncertainty")
+def uncertainty_command(
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/uncertainty"),
+) -> None:
+    """A market with a known answer: whether predicted deviations are true."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_uncertainty
+
+    tables = reproduce_uncertainty(
+        methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 def _set_up() -> None:
     from maml_jax.experiment.runtime import set_up
 

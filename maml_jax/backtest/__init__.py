@@ -1,8 +1,12 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
+from .calibration import calibration as calibration
 from .metrics import bars_per_year as bars_per_year
+from .positions import confident_positions as confident_positions
 from .positions import held_weights as held_weights
+from .positions import kelly_positions as kelly_positions
 from .positions import threshold_positions as threshold_positions
+from .positions import volatility_target_positions as volatility_target_positions
 from .simulate import Costs as Costs
 from .simulate import Simulation as Simulation
 from .simulate import list_trades as list_trades

@@ -5,9 +5,11 @@ from .alpaca import alpaca as alpaca
 from .anil import anil as anil
 from .baselines import from_scratch as from_scratch
 from .baselines import joint_training as joint_training
+from .bayesian import bayesian_maml as bayesian_maml
 from .cavia import cavia as cavia
 from .direction import direction as direction
 from .double_adapt import double_adapt as double_adapt
+from .ensemble import ensemble as ensemble
 from .hierarchical import Level as Level
 from .hierarchical import hierarchical as hierarchical
 from .imaml import imaml as imaml

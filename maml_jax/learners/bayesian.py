@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError
@@ -38,8 +37,10 @@ from maml_jax.meta.types import (
 )
 
 PARTICLES = 5
-INNER_LEARNING_RATE = 0.1
-PRIOR_PRECISION = 10.0
+INNER_LEARNING_RATE = 0.05
+"""Of five particles, each of which follows a fifth of it, what 0.005 is for MAML."""
+
+PRIOR_PRECISION = 1.0
 NOISE = 1.0
 
 
@@ -70,34 +71,37 @@ def bayesian_maml(
 ) -> MetaLearner:
     r"""Make the Bayesian MAML learner.
 
-    Particles $\theta_1 \dots \theta_M$ stand for the prior of a task's parameters. Stein
-    variational gradient descent moves them together towards the posterior of the support set:
+    Particles $\theta_1 \dots \theta_M$ stand for what a task's parameters may be. Stein variational
+    gradient descent moves them together from their starts towards the posterior:
 
-    $$\theta_i \leftarrow \theta_i + \frac{\alpha}{M n} \sum_{j=1}^{M} \Bigl[ k(\theta_j, \theta_i)
-      \nabla_{\theta_j} \log p(\theta_j \mid D) + \nabla_{\theta_j} k(\theta_j, \theta_i) \Bigr],
-      \qquad k(\theta, \theta') = e^{-\lVert\theta - \theta'\rVert^2 / h}$$
+    $$\theta_i \leftarrow \theta_i + \alpha\frac{\sigma^2}{n} \frac1M \sum_{j=1}^{M} \Bigl[
+      k(\theta_j, \theta_i) \nabla_{\theta_j} \log p(\theta_j \mid D)
+      + \nabla_{\theta_j} k(\theta_j, \theta_i) \Bigr], \qquad
+      k(\theta, \theta') = e^{-\lVert\theta - \theta'\rVert^2 / h}$$
 
-    with $n$ the rows of the support set, so that a rate means the same for sets of any size, and
-    the bandwidth $h$ the median of the squared distances over $\log M$. The meta-gradient goes
-    through the kernel and its bandwidth.
+    with the bandwidth $h$ the median of the squared distances over $\log M$. In units of the noise
+    $\sigma^2$ (its mean over targets) and per row of the $n$ of the support set, a rate means the
+    same at any noise and for sets of any size: a move of $\alpha$ times the derivative of half the
+    squared error. The meta-gradient goes through the kernel and its bandwidth.
 
-    $$-\tfrac1n \log p(\theta \mid D) = L^{support}(\theta, \sigma)
-      - \tfrac1n \log \sum_m e^{-\frac\lambda2 \lVert\theta - \theta_m^0\rVert^2}$$
+    $$-\log p(\theta_j \mid D) = n L^{support}(\theta_j, \sigma)
+      + \tfrac\lambda2 \lVert\theta_j - \theta_j^0\rVert^2$$
 
-    The prior is the density that the starts $\theta_m^0$ are a sample of, estimated by kernels of
-    precision $\lambda$. Starts and noise $\sigma$ are meta-learned, by the likelihood of the query
-    rows under the mixture: mean $\frac1M\sum f_j$, variance
-    $\sigma^2 + \frac1M\sum (f_j - \bar f)^2$. One particle without a prior is `maml`
-    with this loss.
+    The prior is a mixture of normal distributions around the starts $\theta_j^0$, of which each
+    particle belongs to its own. Starts and noise are meta-learned, by the likelihood of the query
+    rows under the mixture of the particles' predictions: mean $\bar f = \frac1M\sum f_j$, variance
+    $\sigma^2 + \frac1M\sum (f_j - \bar f)^2$. One particle without a prior is `maml` with this
+    loss, at a rate of $\alpha\sigma^2$.
 
     Args:
         model: `(init, apply)`; predicts numbers.
         particles: how many networks; adapting costs so many times what it does for `maml`.
         inner_optimizer: takes the place of the plain step along Stein's direction; default
-            `optax.sgd(0.1)`. With `learned_rates()` meta-parameters are a `MetaParams`.
+            `optax.sgd(0.05)`. With `learned_rates()` meta-parameters are a `MetaParams`.
         inner_steps: steps of adaptation.
         noise: standard deviation that the noise begins with, in units of the target.
-        prior_precision: $\lambda$; 0 for a flat prior.
+        prior_precision: $\lambda$, how strongly a particle is held to its start; 0 for a flat
+            prior.
         gradient: how to differentiate through adaptation: `exact()` (default), `mixed_mode()` or
             `first_order()`.
         loss: compares a `Prediction` with targets: of each particle on the support, of the mixture
@@ -167,17 +171,17 @@ def bayesian_maml(
         outputs, std = outputs_and_noise(start._replace(particles=changing), support.x)
         std = jnp.broadcast_to(std, outputs.shape[1:])
         value = jnp.sum(jax.vmap(lambda one: loss(Prediction(one, std), support.y))(outputs))
-        if prior_precision == 0:
-            return value
-        nearness = -0.5 * prior_precision * _squared_distances(changing, start.particles)
-        return value - jnp.sum(logsumexp(nearness, axis=1)) / len(support.y)
+        apart = jax.tree.map(jnp.subtract, changing, start.particles)
+        holding = 0.5 * prior_precision / len(support.y)
+        return value + holding * optax.tree.norm(apart, squared=True)
 
     def problem(meta_params: Params, support: Batch, steps: int) -> tuple:
         """Lay out the arguments of `descend`."""
         start, settings = (meta_params, None) if learned is None else meta_params
-        temperature = jnp.asarray(1 / max(1, len(support.y)), jnp.float32)
+        variance = jnp.mean(jnp.exp(20 * start.tenth_log_noise))
         context = (support, start)
-        return objective, transform, start.particles, context, steps, (temperature, settings)
+        stein = SteinSettings(variance, variance / len(support.y), settings)
+        return objective, transform, start.particles, context, steps, stein
 
     def started(meta_params: Params) -> BayesianParams:
         return meta_params if learned is None else meta_params.start
@@ -202,38 +206,53 @@ def bayesian_maml(
     return MetaLearner(init, adapt, predict, meta_loss)
 
 
+class SteinSettings(NamedTuple):
+    """What `along_stein` depends on beside particles and gradients.
+
+    Attributes:
+        pull: factor of the gradients.
+        push: factor of the repulsion.
+        optimizer: settings of the optimizer that follows, or None.
+    """
+
+    pull: Float[Array, ""]
+    push: Float[Array, ""]
+    optimizer: Any = None
+
+
 def along_stein(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Let an optimizer follow Stein's direction instead of the gradient.
 
-    For particles $\theta_i$ with gradients $g_i$ of their potentials (minus log densities, times a
-    temperature $\tau$) it is given
+    For particles $\theta_i$ with gradients $g_i$ it is given
 
-    $$\frac1M \sum_j \Bigl[k_{ij}\, g_j - \frac{2\tau}{h} k_{ij} (\theta_i - \theta_j)\Bigr], \qquad
+    $$\frac1M \sum_j k_{ij} \Bigl[a\, g_j - b\, \frac2h (\theta_i - \theta_j)\Bigr], \qquad
       k_{ij} = e^{-\lVert\theta_i - \theta_j\rVert^2 / h}$$
+
+    which is Stein's where $a g = - b \nabla\log p$.
 
     Args:
         optimizer: any optax transformation.
 
     Returns:
         A transformation of stacked particles, `[particle, ...]`, whose update takes the extra
-        argument `settings`: the temperature, and the settings of the optimizer or None.
+        argument `settings`, `SteinSettings` of $a$ and $b$.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
     def update(updates, state, params=None, **extra):
-        temperature, settings = extra.pop("settings")
+        pull, push, settings = extra.pop("settings")
         kernel, bandwidth = rbf_kernel(params)
         apart = jnp.diag(jnp.sum(kernel, axis=1)) - kernel
-        push = 2 * temperature / bandwidth
+        pulling, pushing = pull * kernel, 2 * push / bandwidth * apart
 
         def direction(gradient: Array, theta: Array) -> Array:
             count = len(theta)
             # Only differences count, and small numbers have exact ones.
             centred = theta - jnp.mean(theta, axis=0)
-            pulled = kernel @ gradient.reshape(count, -1)
-            pushed = push * apart @ centred.reshape(count, -1)
+            pulled = pulling @ gradient.reshape(count, -1)
+            pushed = pushing @ centred.reshape(count, -1)
             return ((pulled - pushed) / count).reshape(theta.shape).astype(theta.dtype)
 
         directions = jax.tree.map(direction, updates, params)
@@ -251,7 +270,7 @@ def rbf_kernel(
     Pairs of one particle with itself do not count for the median. Where the median is 0 (or there
     is one particle) h is 1: particles in one place have no direction to be pushed in.
     """
-    squared = _squared_distances(particles, particles)
+    squared = _squared_distances(particles)
     count = len(squared)
     if count == 1:
         return jnp.ones((1, 1), squared.dtype), jnp.ones((), squared.dtype)
@@ -260,19 +279,13 @@ def rbf_kernel(
     return jnp.exp(-squared / bandwidth), bandwidth
 
 
-def _squared_distances(some: Params, others: Params) -> Float[Array, "some other"]:
-    """Return the squared distance of each to each."""
-    a, b = _as_rows(some), _as_rows(others)
-    # Distances do not depend on where the origin is; small numbers lose less in the difference.
-    centre = jnp.mean(b, axis=0)
-    a, b = a - centre, b - centre
-    squared = jnp.sum(jnp.square(a), axis=1)[:, None] + jnp.sum(jnp.square(b), axis=1) - 2 * a @ b.T
-    return jnp.maximum(squared, 0)
-
-
-def _as_rows(particles: Params) -> Float[Array, "particle parameter"]:
+def _squared_distances(particles: Params) -> Float[Array, "particle particle"]:
     leaves = jax.tree.leaves(particles)
-    return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    rows = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    # Distances do not depend on where the origin is; small numbers lose less in the difference.
+    rows = rows - jnp.mean(rows, axis=0)
+    norms = jnp.sum(jnp.square(rows), axis=1)
+    return jnp.maximum(norms[:, None] + norms - 2 * rows @ rows.T, 0)
 
 
 def _require_sizes(particles: int, steps: int, noise: float, precision: float) -> None:

@@ -3,3 +3,4 @@
 from .claims import reproduce_claims as reproduce_claims
 from .known_answer import reproduce_known_answer as reproduce_known_answer
 from .sinusoid import reproduce_sinusoid as reproduce_sinusoid
+from .uncertainty import reproduce_uncertainty as reproduce_uncertainty
