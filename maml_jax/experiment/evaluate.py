@@ -198,7 +198,7 @@ def _due(prepared: Prepared) -> np.ndarray:
         last=prepared.test_last,
         assets=prepared.test_assets,
         length=prepared.config.model.length,
-    )[0]
+    )
 
 
 def _table(prepared: Prepared, values: Any) -> pd.DataFrame:

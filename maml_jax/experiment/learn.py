@@ -20,8 +20,7 @@ from maml_jax.meta import MetaLearner, fit
 from maml_jax.meta.outer_loop import step_key
 from maml_jax.meta.placement import fetched
 from maml_jax.meta.types import Params
-from maml_jax.tasks import MarketSampler, asset_family, market_sampler
-from maml_jax.tasks.rows import LabelledRows
+from maml_jax.tasks import MarketSampler, Windows, asset_family, market_sampler
 
 _LONGEST_CALL = 100
 """Meta-steps between two looks of the host."""
@@ -105,7 +104,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
                     donate_state=True,
                 )
             except TrainingError as error:
-                raise _locate(error, prepared, windows.rows, sampler, key, method) from None
+                raise _locate(error, prepared, windows, sampler, key, method) from None
             history = fetched(history)
             info = history.task_info
             table = {
@@ -129,17 +128,17 @@ def _split(steps: int) -> list[int]:
 
 
 def _locate(
-    error, prepared, rows: LabelledRows, sampler: MarketSampler, key, method
+    error, prepared: Prepared, windows: Windows, sampler: MarketSampler, key, method
 ) -> TrainingError:
-    """Say which asset and dates the tasks of a training error were cut from."""
-    drawn = np.asarray(sampler.draw(step_key(key, error.step)))
-    times, places = prepared.panel.timestamps, []
+    """Say which assets and dates the tasks of a training error were cut from."""
+    drawn = sampler.draw(step_key(key, error.step)).tolist()
+    panel, rows, places = prepared.panel, windows.rows, []
     for task in error.tasks[:3]:
-        support, query = (int(n) for n in sampler.windows[drawn[task]])
-        last_row = query + len(sampler.query) - 1
-        asset = int(np.searchsorted(rows.first, support, side="right")) - 1
-        first, last = (rows.time[asset, row - rows.first[asset]] for row in (support, last_row))
-        places.append(f"{prepared.panel.assets[asset]} {times[first]} to {times[last]}")
+        number = np.append(windows.support_rows(drawn[task]), windows.query_rows(drawn[task]))
+        asset = np.searchsorted(rows.first, number, side="right") - 1
+        time = rows.time[asset, number - rows.first[asset]]
+        names = ", ".join(panel.assets[each] for each in np.unique(asset))
+        places.append(f"{names} {panel.timestamps[time.min()]} to {panel.timestamps[time.max()]}")
     where = f" [task: {'; '.join(places)}]" if places else ""
     return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)
 

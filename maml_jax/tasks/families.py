@@ -1,36 +1,59 @@
-"""Task families: tables of windows, told apart by how they assign the group."""
+"""Task families: tables of windows, told apart by where rows come from and what is one group."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Int
+import pandas as pd
+from jaxtyping import Float, Int
 
 from maml_jax.errors import DataError
 from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.pools import Origin, Part, Pool, make_pool, support_parts
 from maml_jax.tasks.rows import LabelledRows, labelled_rows
+
+Period: TypeAlias = Literal["month", "quarter", "year"]
 
 
 class Windows(NamedTuple):
-    """Where tasks can be cut from a Panel; sorted by group.
+    """Where tasks can be cut from a Panel; sorted by group, then by the bar that completes them.
+
+    Rows are counted in `entries`, a list of labelled rows in which every support and query set is
+    one stretch (a support set of several parts: one for each).
 
     Attributes:
-        asset: `[window]`.
-        support: number, among the asset's labelled rows, of the first support row, `[window]`.
-        query: number of the first query row, `[window]`.
+        asset: of the first query row, `[window]`.
+        stop: place past the last support row, `[window, part]`.
+        query: place of the first query row, `[window]`.
         group: `[window]`; a task is drawn by drawing a group, then a window in it.
-        support_size: rows of a support set.
+        known: place on the time axis of the bar that completes the last query label, `[window]`.
+        sizes: rows of each part of a support set.
         query_size: rows of a query set.
-        rows: the labelled rows that `support` and `query` count.
+        entries: numbers of labelled rows, counted through all assets, `[entry]`.
+        rows: the labelled rows.
+        weight: how often each group is drawn, by its number in ascending order; None: equally.
     """
 
     asset: Int[np.ndarray, " window"]
-    support: Int[np.ndarray, " window"]
+    stop: Int[np.ndarray, "window part"]
     query: Int[np.ndarray, " window"]
     group: Int[np.ndarray, " window"]
-    support_size: int
+    known: Int[np.ndarray, " window"]
+    sizes: tuple[int, ...]
     query_size: int
+    entries: Int[np.ndarray, " entry"]
     rows: LabelledRows
+    weight: Float[np.ndarray, " group"] | None = None
+
+    def support_rows(self, window: int) -> Int[np.ndarray, " row"]:
+        """Return the numbers of a window's support rows among the labelled rows of all assets."""
+        parts = zip(self.stop[window], self.sizes, strict=True)
+        return np.concatenate([self.entries[stop - size : stop] for stop, size in parts])
+
+    def query_rows(self, window: int) -> Int[np.ndarray, " row"]:
+        """Return the numbers of a window's query rows among the labelled rows of all assets."""
+        first = self.query[window]
+        return self.entries[first : first + self.query_size]
 
 
 def asset_family(
@@ -43,6 +66,8 @@ def asset_family(
     first: int = 0,
     last: int | None = None,
     length: int | None = None,
+    support_from: Origin = "asset",
+    classes: Int[np.ndarray, " asset"] | None = None,
 ) -> Windows:
     """List the windows of the asset family: one asset is one group.
 
@@ -52,6 +77,10 @@ def asset_family(
 
         rows     s s s s . . . q q q
         labels         |-----|            label_delay bars from the last s to the first q
+
+    With supports from the cross-section a window is made of the rows of all assets in the order of
+    time, query rows too, and a group is a class of assets. With mixed supports the query is of one
+    asset.
 
     Args:
         panel: what to cut from.
@@ -64,26 +93,166 @@ def asset_family(
         length: how many bars a sequence model reads at a row, itself last: `x` of a task is
             `[row, length, feature]`. They may reach back before `first`. None for models that read
             the row's features alone.
+        support_from: whose rows a support set holds, as `support_parts` has it.
+        classes: number of the class of each asset of the panel; default one for all.
 
     Raises:
         DataError: if an asset is unknown, or none has room for a window.
+        ValueError: if a size or `support_from` is impossible.
     """
-    if support < 1 or query < 1 or embargo < 0:
-        raise ValueError("support and query need at least 1 row, and embargo at least 0")
-    rows = labelled_rows(panel, length)
-    last = len(panel.timestamps) - 1 if last is None else last
-    parts = [
-        _windows_of(rows, asset, support, query, embargo, first, last)
-        for asset in asset_numbers(panel, assets)
-    ]
-    table = np.concatenate(parts)
-    if not len(table):
-        read = f" that each read {length} bars" if length is not None else ""
-        raise DataError(
-            f"no asset has room for a window of {support} support and {query} query rows{read}"
+    parts = support_parts(panel, support, support_from, classes=classes)
+    return _family(panel, parts, parts[-1].lanes, query, embargo, assets, first, last, length)
+
+
+def label_family(
+    panel: Panel,
+    labels: Int[np.ndarray, "asset time"],
+    *,
+    support: int,
+    query: int,
+    embargo: int = 0,
+    assets: Sequence[str] | None = None,
+    first: int = 0,
+    last: int | None = None,
+    length: int | None = None,
+    support_from: Origin = "asset",
+    classes: Int[np.ndarray, " asset"] | None = None,
+) -> Windows:
+    """List the windows of a family of labelled bars, such as regimes: one label is one group.
+
+    Support and query are rows of bars with the same label, in the order of time; bars with other
+    labels that come between are passed over.
+
+    Args:
+        panel: what to cut from.
+        labels: of each bar of each asset, known at that bar; -1 for none, which is left out.
+        support: as for `asset_family`, and so are the others.
+        query: rows of a query set.
+        embargo: further rows left out between the two.
+        assets: names of the assets to use.
+        first: place of the first row that may be used.
+        last: place at which the last label must be complete.
+        length: how many bars a sequence model reads at a row.
+        support_from: whose rows a support set holds.
+        classes: number of the class of each asset.
+
+    Raises:
+        DataError: if an asset is unknown, or no label has room for a window.
+        ValueError: if a size or `support_from` is impossible.
+    """
+    parts = support_parts(panel, support, support_from, labels=labels, classes=classes)
+    return _family(panel, parts, labels, query, embargo, assets, first, last, length)
+
+
+def regime_family(panel: Panel, **options) -> Windows:
+    """List the windows of the regime family: support and query from bars of one regime.
+
+    Args:
+        panel: what to cut from, with regimes.
+        **options: as for `label_family`.
+
+    Raises:
+        DataError: if the panel has no regimes, an asset is unknown, or no regime has room.
+    """
+    return label_family(panel, require_regimes(panel), **options)
+
+
+def period_family(panel: Panel, *, period: Period = "quarter", **options) -> Windows:
+    """List the windows of the period family: support and query from one calendar period.
+
+    Each month, quarter or year is a group of its own.
+
+    Args:
+        panel: what to cut from.
+        period: `month`, `quarter` or `year`.
+        **options: as for `label_family`.
+
+    Raises:
+        DataError: if an asset is unknown, or no period has room for a window.
+        ValueError: if the period is unknown.
+    """
+    return label_family(panel, period_labels(panel, period), **options)
+
+
+def strategy_family(panel: Panel, *, strategies: Sequence[str], **options) -> Windows:
+    """List the windows of the strategy family: series that follow one rule are one group.
+
+    Args:
+        panel: of series, one for each asset and rule.
+        strategies: name of the rule of each series of the panel.
+        **options: as for `asset_family`; a cross-section is of one rule.
+
+    Raises:
+        DataError: if a series is unknown, or none has room for a window.
+    """
+    names = list(dict.fromkeys(strategies))
+    numbers = np.array([names.index(name) for name in strategies])
+    windows = asset_family(panel, classes=numbers, **options)
+    return _sorted(windows._replace(group=numbers[windows.asset]))
+
+
+def mix_families(families: Sequence[tuple[Windows, float]]) -> Windows:
+    """Draw from several families of one panel, each with a weight.
+
+    A task is drawn by drawing a family in proportion to the weights, then a group of it.
+
+    Args:
+        families: windows with supports and queries of the same sizes, and their weights.
+
+    Raises:
+        ValueError: if there is none, a weight is not positive, or sizes differ.
+    """
+    if not families or not all(weight > 0 for _, weight in families):
+        raise ValueError("a mixture needs families, each with a positive weight")
+    tables = [windows for windows, _ in families]
+    if len({(each.sizes, each.query_size, each.rows.length) for each in tables}) > 1:
+        raise ValueError("families of a mixture need supports and queries of the same sizes")
+    entry, group, parts, shares = 0, 0, [], []
+    total = sum(weight for _, weight in families)
+    for windows, weight in families:
+        kinds, number = np.unique(windows.group, return_inverse=True)
+        within = np.full(len(kinds), 1.0) if windows.weight is None else windows.weight
+        shares.append(within / within.sum() * weight / total)
+        parts.append(
+            windows._replace(
+                stop=windows.stop + entry, query=windows.query + entry, group=number + group
+            )
         )
-    asset, start, ask = table.T
-    return Windows(asset, start, ask, asset, support, query, rows)
+        entry, group = entry + len(windows.entries), group + len(kinds)
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("asset", "stop", "query", "group", "known", "entries")
+    }
+    return parts[0]._replace(**joined, weight=np.concatenate(shares))
+
+
+def period_labels(panel: Panel, period: Period) -> Int[np.ndarray, "asset time"]:
+    """Number the calendar periods that bars open in.
+
+    Raises:
+        ValueError: if the period is unknown.
+    """
+    if period not in get_args(Period):
+        raise ValueError(f"period is one of {get_args(Period)}, not {period!r}")
+    times = pd.DatetimeIndex(panel.timestamps)
+    number = {
+        "month": 12 * times.year + times.month,
+        "quarter": 4 * times.year + times.quarter,
+        "year": times.year,
+    }[period]
+    number = np.unique(np.asarray(number), return_inverse=True)[1]
+    return np.broadcast_to(number, panel.valid.shape)
+
+
+def require_regimes(panel: Panel) -> Int[np.ndarray, "asset time"]:
+    """Return the regime of every bar of every asset.
+
+    Raises:
+        DataError: if the panel has none.
+    """
+    if panel.regimes is None:
+        raise DataError("the panel has no regimes; set its field regimes, [asset, time]")
+    return panel.regimes
 
 
 def bars_needed(
@@ -120,13 +289,82 @@ def asset_numbers(panel: Panel, assets: Sequence[str] | None) -> list[int]:
     return [panel.assets.index(name) for name in assets]
 
 
-def _windows_of(rows, asset, support, query, embargo, first, last) -> Int[np.ndarray, "window 3"]:
-    time = rows.time[asset, : rows.count[asset]]
-    ends = rows.label_end[asset, : rows.count[asset]]
-    start = np.arange(max(0, len(time) - support - query + 1))
-    ask = np.searchsorted(time, ends[start + support - 1]) + embargo
-    fits = ask + query <= len(time)
-    start, ask = start[fits], ask[fits]
-    inside = (time[start] >= first) & (ends[ask + query - 1] <= last)
-    start, ask = start[inside], ask[inside]
-    return np.stack([np.full_like(start, asset), start, ask], axis=1)
+def _family(
+    panel: Panel,
+    parts: tuple[Part, ...],
+    groups: Int[np.ndarray, "asset time"],
+    query: int,
+    embargo: int,
+    assets: Sequence[str] | None,
+    first: int,
+    last: int | None,
+    length: int | None,
+) -> Windows:
+    if query < 1 or embargo < 0:
+        raise ValueError("query needs at least 1 row, and embargo at least 0")
+    rows = labelled_rows(panel, length)
+    last = len(panel.timestamps) - 1 if last is None else last
+    span = {"assets": asset_numbers(panel, assets), "first": first, "last": last}
+    pools = [make_pool(rows, part.lanes, **span) for part in parts]
+    pool = pools[-1]
+    latest = _completing(pool)
+    stops = [_stops(pool, latest, *each) for each in zip(pools, parts, strict=True)]
+    ask = pool.unseen(pool.lane[latest], pool.label_end[latest]) + embargo
+    fits = ask + query <= pool.end(pool.lane[latest])
+    for each, part in zip(stops, parts, strict=True):
+        fits &= each.enough(part.rows)
+    if not fits.any():
+        support = sum(part.rows for part in parts)
+        read = f" that each read {length} bars" if length is not None else ""
+        raise DataError(
+            f"no asset has room for a window of {support} support and {query} query rows{read}"
+        )
+    ask = ask[fits]
+    # Entries of all pools stand in one list, one pool after the other.
+    offset = np.cumsum([0, *(len(each.row) for each in pools)])
+    places = [each.stop[fits] + start for each, start in zip(stops, offset, strict=False)]
+    return _sorted(
+        Windows(
+            asset=pool.asset[ask],
+            stop=np.stack(places, axis=1),
+            query=ask + offset[len(pools) - 1],
+            group=groups[pool.asset[ask], pool.time[ask]],
+            known=pool.label_end[ask + query - 1],
+            sizes=tuple(part.rows for part in parts),
+            query_size=query,
+            entries=np.concatenate([each.row for each in pools]),
+            rows=rows,
+        )
+    )
+
+
+class _Stops(NamedTuple):
+    """What a part of the support offers to each window: from `begin` to `stop`."""
+
+    begin: Int[np.ndarray, " window"]
+    stop: Int[np.ndarray, " window"]
+
+    def enough(self, rows: int):
+        return self.stop - self.begin >= rows
+
+
+def _completing(pool: Pool) -> Int[np.ndarray, " window"]:
+    """Return the last of the entries of each lane whose labels one bar completes."""
+    key = np.stack([pool.lane, pool.label_end])
+    return np.flatnonzero(np.append((key[:, 1:] != key[:, :-1]).any(axis=0), len(pool.row) > 0))
+
+
+def _stops(pool: Pool, latest: Int[np.ndarray, " window"], other: Pool, part: Part) -> _Stops:
+    """Find what another part offers at the bar that completes the latest own label."""
+    lane = part.lanes[pool.asset[latest], pool.time[latest]]
+    return _Stops(other.begin(lane), other.complete(lane, pool.label_end[latest]))
+
+
+def _sorted(windows: Windows) -> Windows:
+    order = np.lexsort((windows.query, windows.known, windows.group))
+    return windows._replace(
+        **{
+            name: getattr(windows, name)[order]
+            for name in ("asset", "stop", "query", "group", "known")
+        }
+    )

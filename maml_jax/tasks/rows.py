@@ -44,12 +44,12 @@ class RowTable(NamedTuple):
     Attributes:
         features: of all valid rows, asset by asset, `[place, feature]`.
         targets: `[place]`; 0 without a label.
-        place: place of each labelled row, asset by asset, `[row]`.
+        place: place of each labelled row, in the order of the entries that tasks are made of.
     """
 
     features: Float[Array, "place feature"]
     targets: Float[Array, " place"]
-    place: Int[Array, " row"]
+    place: Int[Array, " entry"]
 
     def inputs(
         self, place: Int[Array, "*rows"], back: Int[Array, " bar"] | None = None
@@ -115,17 +115,28 @@ def valid_places(panel: Panel) -> Int[np.ndarray, "asset time"]:
     return (np.cumsum(valid) - 1).reshape(valid.shape).astype(np.int32)
 
 
-def row_table(panel: Panel, rows: LabelledRows) -> RowTable:
-    """Lay out a Panel and its labelled rows for the device."""
+def row_table(
+    panel: Panel, rows: LabelledRows, entries: Int[np.ndarray, " entry"] | None = None
+) -> RowTable:
+    """Lay out a Panel and its labelled rows for the device.
+
+    Args:
+        panel: the bars.
+        rows: its labelled rows.
+        entries: numbers of labelled rows, counted through all assets, in the order in which tasks
+            count them; default every row once, asset by asset.
+    """
     valid, places = np.asarray(panel.valid), valid_places(panel)
-    labelled = [
-        places[asset, time[:count]]
-        for asset, (time, count) in enumerate(zip(rows.time, rows.count, strict=True))
-    ]
+    labelled = np.concatenate(
+        [
+            places[asset, time[:count]]
+            for asset, (time, count) in enumerate(zip(rows.time, rows.count, strict=True))
+        ]
+    )
     return RowTable(
         jnp.asarray(with_room(np.asarray(panel.features)[valid])),
         jnp.asarray(with_room(np.asarray(panel.targets)[valid])),
-        jnp.asarray(with_room(np.concatenate(labelled))),
+        jnp.asarray(with_room(labelled if entries is None else labelled[entries])),
     )
 
 

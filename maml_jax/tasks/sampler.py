@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from maml_jax.meta.types import Batch, Task
 from maml_jax.tasks.families import Windows
@@ -20,25 +20,28 @@ class MarketSampler(NamedTuple):
 
     Attributes:
         table: the rows that tasks are gathered from.
-        windows: first support row and first query row, `[window, 2]`, sorted by group.
+        windows: past the last support row of each part, then the first query row,
+            `[window, part + 1]`, sorted by group, then by the bar that completes a window.
         group_start: first window of each group, `[group]`.
         group_size: windows of each group, `[group]`.
         groups: how many groups there are.
-        support: 0 .. support rows - 1.
+        support: of each part of a support set, -rows .. -1.
         query: 0 .. query rows - 1.
         slots: 0 .. tasks of a meta-batch - 1.
         back: from a row to the bars of its sequence, `1 - length .. 0`; None for single rows.
+        upto: sum of the groups' weights up to each one, `[group]`; None: all are as likely.
     """
 
     table: RowTable
-    windows: Int[Array, "window 2"]
+    windows: Int[Array, "window places"]
     group_start: Int[Array, " group"]
     group_size: Int[Array, " group"]
     groups: Int[Array, ""]
-    support: Int[Array, " support"]
+    support: tuple[Int[Array, " support"], ...]
     query: Int[Array, " query"]
     slots: Int[Array, " task"]
     back: Int[Array, " bar"] | None = None
+    upto: Float[Array, " group"] | None = None
 
     def __call__(self, key: Key[Array, ""]) -> Task:
         """Draw a meta-batch: x `[task, row, feature]`, y `[task, row, 1]`.
@@ -48,20 +51,33 @@ class MarketSampler(NamedTuple):
         return jax.vmap(self.task)(self.draw(key))
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, " task"]:
-        """Draw windows: a group, each as likely, then a window in it, each as likely."""
+        """Draw windows: a group, each as likely or as weights say, then a window in it."""
         group_key, window_key = jax.random.split(key)
-        group = jax.random.randint(group_key, self.slots.shape, 0, self.groups)
+        if self.upto is None:
+            group = jax.random.randint(group_key, self.slots.shape, 0, self.groups)
+        else:
+            group = draw_in_proportion(group_key, self.upto, self.slots.shape)
         size = self.group_size[group]
         return self.group_start[group] + jax.random.randint(window_key, size.shape, 0, size)
 
     def task(self, window: Int[Array, ""]) -> Task:
         """Gather the support and the query set of one window."""
-        support, query = self.windows[window]
-        return Task(self._rows(support + self.support), self._rows(query + self.query))
+        places = self.windows[window]
+        rows = [stop + part for stop, part in zip(places[:-1], self.support, strict=True)]
+        support = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
+        return Task(self._rows(support), self._rows(places[-1] + self.query))
 
     def _rows(self, rows: Int[Array, " row"]) -> Batch:
         place = self.table.place[rows]
         return Batch(self.table.inputs(place, self.back), self.table.targets[place][:, None])
+
+
+def draw_in_proportion(
+    key: Key[Array, ""], upto: Float[Array, " n"], shape: tuple[int, ...]
+) -> Int[Array, "..."]:
+    """Draw numbers 0 .. n - 1 in proportion to weights, given the sum of those up to each."""
+    point = jax.random.uniform(key, shape) * upto[-1]
+    return jnp.searchsorted(upto, point, side="right").clip(0, len(upto) - 1)
 
 
 def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> MarketSampler:
@@ -76,20 +92,24 @@ def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> Market
         raise ValueError(f"a meta-batch needs at least 1 task, got {meta_batch}")
     order = np.argsort(windows.group, kind="stable")
     _, start, size = np.unique(windows.group[order], return_index=True, return_counts=True)
-    first = windows.rows.first[windows.asset]
-    table = np.stack([first + windows.support, first + windows.query], axis=1)[order]
+    table = np.concatenate([windows.stop, windows.query[:, None]], axis=1)[order]
 
     def to_int(values):
         return jnp.asarray(with_room(values.astype(np.int32)))
 
+    upto = None
+    if windows.weight is not None:
+        weight = with_room(np.asarray(windows.weight, np.float32))
+        upto = jnp.cumsum(jnp.asarray(weight))
     return MarketSampler(
-        row_table(panel, windows.rows),
+        row_table(panel, windows.rows, windows.entries),
         to_int(table),
         to_int(start),
         to_int(size),
         jnp.asarray(len(size), jnp.int32),
-        jnp.arange(windows.support_size),
+        tuple(jnp.arange(-rows, 0) for rows in windows.sizes),
         jnp.arange(windows.query_size),
         jnp.arange(meta_batch),
         bars_back(windows.rows.length),
+        upto,
     )

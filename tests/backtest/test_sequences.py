@@ -56,7 +56,7 @@ def test_equals_a_naive_loop(learner, params, panel):
     assert np.isfinite(slow).sum() > 100
     np.testing.assert_array_equal(np.isfinite(fast), np.isfinite(slow))
     np.testing.assert_allclose(fast, slow, atol=1e-5)
-    due, _ = due_predictions(panel, window=WINDOW, length=LENGTH, first=20)
+    due = due_predictions(panel, window=WINDOW, length=LENGTH, first=20)
     np.testing.assert_array_equal(np.isfinite(fast), due)
 
 
@@ -77,7 +77,7 @@ def test_no_array_of_all_sequences_is_ever_made(learner, params, panel):
     length, windows, chunk = 32, 4096, 4
     table = row_table(panel, labelled_rows(panel))
     asks, count = jnp.zeros((windows, 2), jnp.int32), jnp.asarray(windows, jnp.int32)
-    static = (learner, WINDOW, None, length)
+    static = (learner, (WINDOW,), None, length)
     plan = plan_tasks(_prediction, static, asks, params, table, chunk=chunk, devices=1)
     compiled = _predict_all.lower(plan, params, table, asks, count).compile()
     of_all = windows * WINDOW * length * len(FEATURES) * 4

@@ -18,6 +18,12 @@ def panel_of(bars, target=TARGET):
     return make_panel(bars, {a: compute_features(b, FEATURES) for a, b in bars.items()}, target)
 
 
+def own_rows(windows, window):
+    """Numbers of support and query rows among the rows of a window's asset."""
+    first = windows.rows.first[windows.asset[window]]
+    return windows.support_rows(window) - first, windows.query_rows(window) - first
+
+
 def ragged_market():
     """Three assets: one whole, one that starts late and misses bars, one that ends early."""
     bars = random_market(count=120)
@@ -65,8 +71,9 @@ def test_no_support_label_reaches_into_the_query(fill, embargo):
     windows = asset_family(panel, support=6, query=4, embargo=embargo)
     rows = labelled_rows(panel)
     assert len(windows.asset) > 100
-    for asset, support, query in zip(windows.asset, windows.support, windows.query, strict=True):
-        last, first = support + 5, query
+    for window, asset in enumerate(windows.asset):
+        support, query = own_rows(windows, window)
+        last, first = support[-1], query[0]
         assert rows.label_end[asset, last] <= rows.time[asset, first]
         own = bars[panel.assets[asset]].index
         places = [own.get_loc(panel.timestamps[rows.time[asset, row]]) for row in (last, first)]
@@ -94,11 +101,13 @@ def test_tasks_are_the_rows_that_they_should_be():
     windows = asset_family(panel, support=6, query=4)
     sampler = market_sampler(panel, windows, meta_batch=2)
     for window in (0, 77, len(windows.asset) - 1):
-        asset, support, query = (int(each[window]) for each in windows[:3])
         task = sampler.task(jnp.asarray(window))
-        table = compute_features(bars[panel.assets[asset]], FEATURES).dropna()
-        np.testing.assert_allclose(task.support.x, table.iloc[support : support + 6], rtol=1e-5)
-        np.testing.assert_allclose(task.query.x, table.iloc[query : query + 4], rtol=1e-5)
+        table = compute_features(bars[panel.assets[windows.asset[window]]], FEATURES).dropna()
+        support, query = own_rows(windows, window)
+        assert (np.diff(support) == 1).all()
+        assert (np.diff(query) == 1).all()
+        np.testing.assert_allclose(task.support.x, table.iloc[support], rtol=1e-5)
+        np.testing.assert_allclose(task.query.x, table.iloc[query], rtol=1e-5)
 
 
 def test_groups_are_drawn_equally_often_and_every_window_can_be_drawn():
@@ -116,9 +125,11 @@ def test_spans_and_assets_bound_the_windows():
     windows = asset_family(panel, support=6, query=4, assets=["A0", "A2"], first=30, last=70)
     rows = labelled_rows(panel)
     assert set(windows.asset) == {0, 2}
-    assert (rows.time[windows.asset, windows.support] >= 30).all()
-    assert (rows.label_end[windows.asset, windows.query + 3] <= 70).all()
-    assert (rows.label_end[windows.asset, windows.query + 3] == 70).any()
+    sets = [own_rows(windows, window) for window in range(len(windows.asset))]
+    support, query = (np.stack(each) for each in zip(*sets, strict=True))
+    assert (rows.time[windows.asset, support[:, 0]] >= 30).all()
+    assert (rows.label_end[windows.asset, query[:, -1]] == windows.known).all()
+    assert windows.known.max() == 70
     with pytest.raises(DataError, match=r"unknown assets \['XY'\]"):
         asset_family(panel, support=6, query=4, assets=["XY"])
 
