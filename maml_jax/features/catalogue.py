@@ -7,7 +7,11 @@ from maml_jax.features.cross_section import cross_section_features
 from maml_jax.features.feature import Feature
 from maml_jax.features.ohlc import ohlc_features
 from maml_jax.features.technical import technical_features
-from maml_jax.features.volatility import market_volatility_features, own_volatility_features
+from maml_jax.features.volatility import (
+    hourly_volatility_features,
+    market_volatility_features,
+    own_volatility_features,
+)
 from maml_jax.features.volume import volume_features
 
 DEFAULT_GROUP = "technical"
@@ -38,7 +42,7 @@ def feature_groups(
     >>> counts = {group: len(features) for group, features in feature_groups().items()}
     >>> counts  # doctest: +NORMALIZE_WHITESPACE
     {'technical': 11, 'ohlc': 7, 'volume': 2, 'calendar': 6, 'cross_section': 3, 'har': 5,
-     'market_volatility': 2}
+     'market_volatility': 2, 'har_hourly': 3}
     """
     return {
         DEFAULT_GROUP: technical_features(window=window, returns=returns, fast=fast, slow=slow),
@@ -48,6 +52,7 @@ def feature_groups(
         "cross_section": cross_section_features(window=window),
         "har": own_volatility_features(),
         "market_volatility": market_volatility_features(),
+        "har_hourly": hourly_volatility_features(),
     }
 
 

@@ -2,7 +2,8 @@ r"""Logarithms of trailing volatility over several lengths: what volatility to c
 
 $r_t = \ln (c_t / c_{t-1})$ is the logarithmic return of bar t. The lengths are those of the
 heterogeneous autoregressive model (Corsi, 2009), a day, a week and a month, and a quarter; on other
-bars than daily ones they are so many bars.
+bars than daily ones they are so many bars. On hourly bars around the clock a day has 24 and a week
+168.
 """
 
 import numpy as np
@@ -16,6 +17,9 @@ LENGTHS = (1, 5, 22, 60)
 
 MARKET_LENGTHS = (5, 22)
 """Bars over which that of the market is."""
+
+HOURLY_LENGTHS, HOURLY_MARKET_LENGTHS = (24, 168), (24,)
+"""What a day and a week are on hourly bars around the clock."""
 
 MONTH = 22
 LEAST_SHARE = 0.1
@@ -82,19 +86,30 @@ def _log(values: pd.Series) -> pd.Series:
 
 def own_volatility_features() -> dict[str, Feature]:
     """Return the log volatilities of an asset itself, by name."""
-    features = [
-        Feature(f"log_volatility_{n}", lambda b, n=n: log_volatility(b, n), max(n, MONTH))
-        for n in LENGTHS
-    ]
     name = f"log_downside_{MONTH}"
-    features.append(Feature(name, lambda b: log_downside(b, MONTH), MONTH))
-    return {feature.name: feature for feature in features}
+    downside = Feature(name, lambda b: log_downside(b, MONTH), MONTH)
+    return _by_name(*map(_own, LENGTHS), downside)
 
 
 def market_volatility_features() -> dict[str, Feature]:
     """Return the log volatilities of all assets together, by name."""
-    features = [
-        Feature(f"market_volatility_{n}", lambda b, n=n: market_volatility(b, n), n, (MARKET_MOVE,))
-        for n in MARKET_LENGTHS
-    ]
+    return _by_name(*map(_market, MARKET_LENGTHS))
+
+
+def hourly_volatility_features() -> dict[str, Feature]:
+    """Return the log volatilities of a day and a week of hourly bars, by name."""
+    return _by_name(*map(_own, HOURLY_LENGTHS), *map(_market, HOURLY_MARKET_LENGTHS))
+
+
+def _own(length: int) -> Feature:
+    name = f"log_volatility_{length}"
+    return Feature(name, lambda b: log_volatility(b, length), max(length, MONTH))
+
+
+def _market(length: int) -> Feature:
+    name = f"market_volatility_{length}"
+    return Feature(name, lambda b: market_volatility(b, length), length, (MARKET_MOVE,))
+
+
+def _by_name(*features: Feature) -> dict[str, Feature]:
     return {feature.name: feature for feature in features}
