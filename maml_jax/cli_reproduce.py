@@ -105,6 +105,24 @@ def uncertainty_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("hierarchy")
+def hierarchy_command(
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/hierarchy"),
+) -> None:
+    """Adaptation level by level against MAML on the same support rows."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_hierarchy
+
+    tables = reproduce_hierarchy(
+        methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 def _set_up() -> None:
     from maml_jax.experiment.runtime import set_up
 
