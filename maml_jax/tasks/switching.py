@@ -123,7 +123,8 @@ def switching_panel(
 
     Returns:
         The panel: a decision taken at the close of t earns the return of t + 1, and there its label
-        is complete; the last bar has none. And the truth.
+        is complete; the last bar has none. Its regimes are those that returns tell
+        (`detect_regimes`); the true ones are in the truth, the second value.
 
     Raises:
         ValueError: if a setting is impossible.
@@ -162,6 +163,7 @@ def switching_panel(
         timestamps=pd.date_range("2000-01-01", periods=bars, tz="UTC", name="timestamp", unit="us"),
         assets=tuple(f"A{i}" for i in range(assets)),
         feature_names=tuple(f"x{i}" for i in range(FEATURES)),
+        regimes=np.broadcast_to(detect_regimes(world, volatility, returns), (assets, bars)),
     )
     since, visit = _stays(regime)
     return panel, SwitchingTruth(expected, regime, since, visit, coefficients, volatility)
@@ -180,12 +182,14 @@ def switching_bars(panel: Panel) -> dict[str, pd.DataFrame]:
 
 
 def detect_regimes(
-    world: SwitchingWorld, truth: SwitchingTruth, panel: Panel
+    world: SwitchingWorld,
+    volatility: Float[np.ndarray, " regime"],
+    returns: Float[np.ndarray, "asset time"],
 ) -> Int[np.ndarray, " time"]:
     r"""Tell the regime at each bar from the returns of all assets up to it, as well as can be done.
 
-    Hamilton's filter that is told the volatilities and the chain, and of the rest of the truth
-    nothing: with $q_{t,s}$ the probability of regime s at t,
+    Hamilton's filter that is told the volatilities and how long stays last, and of the rest of the
+    truth nothing: with $q_{t,s}$ the probability of regime s at t,
 
     $$q_{t,s} \propto \sum_{s'} P(s \mid s')\, q_{t-1,s'}
       \prod_i N(r_{i,t};\, 0, \sigma(s')^2)$$
@@ -194,23 +198,21 @@ def detect_regimes(
     New regimes are taken to be possible from the first bar on.
 
     Args:
-        world: where the panel comes from.
-        truth: of the panel; its volatilities alone are read.
-        panel: its returns alone are read.
+        world: where the returns come from.
+        volatility: of the returns in each regime, as the truth has it.
+        returns: of a panel.
 
     Returns:
         The most probable regime at each bar; -1 at the first, where nothing is known.
     """
-    count = len(truth.volatility)
-    returns = np.asarray(panel.returns, float)
-    logs = -0.5 * (returns**2).sum(axis=0)[:, None] / truth.volatility**2 - len(returns) * np.log(
-        truth.volatility
-    )
+    count = len(volatility)
+    squares = (returns.astype(float) ** 2).sum(axis=0)[:, None]
+    logs = -0.5 * squares / volatility**2 - len(returns) * np.log(volatility)
     likelihoods = np.exp(np.maximum(logs - logs.max(axis=1, keepdims=True), -600))
     leave = 1 / world.stay if count > 1 else 0.0
     transition = np.full((count, count), leave / max(1, count - 1))
     np.fill_diagonal(transition, 1 - leave)
-    labels = np.full(len(likelihoods), -1)
+    labels = np.full(len(likelihoods), -1, np.int32)
     belief = np.full(count, 1 / count)
     for t in range(1, len(likelihoods)):
         belief = (belief * likelihoods[t]) @ transition

@@ -1,5 +1,7 @@
 """The market of switching regimes is made as its formula says, and tells nothing too early."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -133,17 +135,36 @@ def test_assets_share_coefficients_as_far_as_asked():
         assert np.var(a) == pytest.approx(1, rel=0.1)
 
 
-def test_the_detector_is_late_and_then_right(market):
+def test_the_regimes_of_the_panel_are_told_late_and_then_right(market):
     world, panel, truth = market
-    labels = detect_regimes(world, truth, panel)
-    assert labels[0] == -1
+    labels = panel.regimes[0]
+    assert (panel.regimes == labels).all() and labels[0] == -1
     right = labels == truth.regime
-    assert not right[truth.since == 0].any()  # nothing is known of a regime that has earned nothing
+    assert right[truth.since == 0].mean() < 0.05  # what it has earned nothing in cannot be told
     assert right[truth.since >= 5].mean() > 0.95
-    cut = panel._replace(returns=panel.returns[:, :1000])
-    np.testing.assert_array_equal(detect_regimes(world, truth, cut), labels[:1000])
-    later = panel._replace(returns=panel.returns.at[:, 1000:].multiply(3.0))
-    np.testing.assert_array_equal(detect_regimes(world, truth, later)[:1000], labels[:1000])
+    returns = np.array(panel.returns)
+    early = detect_regimes(world, truth.volatility, returns[:, :1000])
+    np.testing.assert_array_equal(early, labels[:1000])
+    returns[:, 1000:] *= 3
+    later = detect_regimes(world, truth.volatility, returns)[:1000]
+    np.testing.assert_array_equal(later, labels[:1000])
+
+
+def test_the_filter_against_bayes_rule_over_all_paths():
+    world = SwitchingWorld(regimes=2, stay=3.0)
+    volatility, bars = np.array([0.01, 0.02]), 7
+    returns = 0.015 * np.random.default_rng(0).standard_normal((2, bars))
+    labels = detect_regimes(world, volatility, returns)
+    for t in range(1, bars):
+        weight = np.zeros(2)
+        for path in product((0, 1), repeat=t + 1):  # regimes of bars 0 .. t
+            chance = 0.5
+            for s in range(t):
+                chance *= 2 / 3 if path[s + 1] == path[s] else 1 / 3
+                sigma = volatility[path[s]]
+                chance *= np.prod(np.exp(-0.5 * (returns[:, s + 1] / sigma) ** 2) / sigma)
+            weight[path[t]] += chance
+        assert labels[t] == weight.argmax()
 
 
 def test_labels_from_prices_tell_something_of_the_regime(market):
