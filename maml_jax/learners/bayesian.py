@@ -37,8 +37,8 @@ from maml_jax.meta.types import (
 )
 
 PARTICLES = 5
-INNER_LEARNING_RATE = 0.05
-"""Of five particles, each of which follows a fifth of it, what 0.005 is for MAML."""
+INNER_LEARNING_RATE = 0.1
+"""Of five particles, each of which follows a fifth of it, what 0.01 is for MAML."""
 
 PRIOR_PRECISION = 1.0
 NOISE = 1.0
@@ -97,7 +97,7 @@ def bayesian_maml(
         model: `(init, apply)`; predicts numbers.
         particles: how many networks; adapting costs so many times what it does for `maml`.
         inner_optimizer: takes the place of the plain step along Stein's direction; default
-            `optax.sgd(0.05)`. With `learned_rates()` meta-parameters are a `MetaParams`.
+            `optax.sgd(0.1)`. With `learned_rates()` meta-parameters are a `MetaParams`.
         inner_steps: steps of adaptation.
         noise: standard deviation that the noise begins with, in units of the target.
         prior_precision: $\lambda$, how strongly a particle is held to its start; 0 for a flat

@@ -111,19 +111,19 @@ ROWS = (
         "bayesian-maml",
         "Bayesian MAML",
         lambda network: bayesian_maml(network(1)),
-        1_000,
+        600,
         meta_batch=16,
     ),
     UncertaintyRow(
         "ensemble",
         "ensemble of MAML, Gaussian head",
         lambda network: ensemble(_heteroscedastic(network)),
-        1_000,
+        600,
         meta_batch=16,
     ),
     UncertaintyRow("gaussian-maml", "MAML, Gaussian head", _heteroscedastic, 1_000),
 )
-"""In the order in which they are shown."""
+"""In the order in which they are shown; particles and members make meta-steps of five networks."""
 
 
 def reproduce_uncertainty(
