@@ -10,7 +10,7 @@ from helpers import sinusoid_sampler
 from maml_jax import exact, first_order, maml, meta_init
 from maml_jax.backtest.walk_forward import _predict_all, _prediction
 from maml_jax.meta import schedule as schedule_module
-from maml_jax.meta.outer_loop import _fit, _plan
+from maml_jax.meta.outer_loop import _fit, plan_meta_step
 from maml_jax.meta.parallel import plan_tasks
 from maml_jax.models import in_precision, mlp
 from maml_jax.tasks.rows import RowTable
@@ -34,7 +34,7 @@ def test_training_is_lowered_for_accelerators(platform, gradient, devices):
     sampler = jax.tree_util.Partial(sinusoid_sampler(tasks=1000))
     tasks = jax.eval_shape(sampler, KEY)
     state = meta_init(learner, optimizer, KEY, jnp.zeros((10, 1)))
-    plan = _plan(learner, state, tasks, devices=devices)
+    plan = plan_meta_step(learner, state, tasks, devices=devices)
     assert plan.schedule.chunk == 1000 // devices  # memory holds them all
     exported = jax.export.export(_fit, platforms=[platform])(
         plan, optimizer, 3, 1.0, sampler, KEY, state

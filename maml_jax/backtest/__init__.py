@@ -2,6 +2,9 @@
 
 from .calibration import calibration as calibration
 from .metrics import bars_per_year as bars_per_year
+from .online import Online as Online
+from .online import Updates as Updates
+from .online import walk_online as walk_online
 from .positions import confident_positions as confident_positions
 from .positions import held_weights as held_weights
 from .positions import kelly_positions as kelly_positions

@@ -1,6 +1,6 @@
 """Walk-forward: at every bar, adapt on the latest complete labels, predict the next outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.pools import Origin, make_pool, support_parts
 from maml_jax.tasks.rows import (
     LabelledRows,
+    RowTable,
     bars_back,
     labelled_rows,
     readable_rows,
@@ -116,9 +117,9 @@ def walk_forward(
             chunk=chunk,
             devices=devices,
         )
-    asks, table = supports.asks(), row_table(panel, supports.rows, supports.entries)
+    asks, table = supports.asks(), supports.table(panel)
     plan = plan_tasks(
-        *(_prediction, (learner, supports.sizes, steps, length), asks, meta_params, table),
+        *(prediction_at, (learner, supports.sizes, steps, length), asks, meta_params, table),
         chunk=chunk,
         devices=devices,
         fewest=_FEWEST_CHUNKS,
@@ -152,6 +153,10 @@ class Supports(NamedTuple):
         """List the predictions: the row to predict, the first rows too late to adapt on."""
         asks = np.concatenate([self.place[self.due][:, None], self.stops[self.due]], axis=1)
         return with_room(asks.astype(np.int32))
+
+    def table(self, panel: Panel) -> RowTable:
+        """Lay out the panel as predictions count its rows."""
+        return row_table(panel, self.rows, self.entries)
 
     def placed(self, values: np.ndarray) -> np.ndarray:
         """Lay out predictions `[ask, ...]` as `[asset, time]`, NaN where none is due."""
@@ -216,7 +221,10 @@ def due_predictions(panel: Panel, **options) -> Bool[np.ndarray, "asset time"]:
     return find_supports(panel, **options).due
 
 
-def _prediction(learner, sizes, steps, length=None):
+def prediction_at(
+    learner: MetaLearner, sizes: tuple[int, ...], steps: int | None, length: int | None = None
+) -> Callable:
+    """Make the function of one ask, the meta-parameters and the table: adapt, then predict."""
     parts, back = [jnp.arange(-rows, 0) for rows in sizes], bars_back(length)
 
     def predict(ask, meta_params, table):

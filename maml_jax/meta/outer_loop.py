@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -102,13 +102,14 @@ def meta_step(
     Returns:
         The next state and what was seen.
     """
-    plan = _plan(learner, state, tasks, chunk=chunk, devices=devices)
+    plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices)
     mesh = plan.schedule.mesh
     (state,) = placed(mesh, state)
-    return _meta_step(plan, optimizer, max_grad_norm, state, with_committed(mesh, tasks))
+    return planned_meta_step(plan, optimizer, max_grad_norm, state, with_committed(mesh, tasks))
 
 
-def _plan(learner, state, tasks, **wishes) -> Plan:
+def plan_meta_step(learner: MetaLearner, state: MetaState, tasks: Any, **wishes) -> Plan:
+    """Plan meta-steps on tasks, or shapes, like these; wishes are those of `plan_tasks`."""
     return plan_tasks(_meta_gradient, (learner,), tasks, state.params, state.step, **wishes)
 
 
@@ -121,7 +122,14 @@ def _meta_gradient(learner):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _meta_step(plan, optimizer, max_grad_norm, state, tasks):
+def planned_meta_step(
+    plan: Plan,
+    optimizer: optax.GradientTransformation,
+    max_grad_norm: float | None,
+    state: MetaState,
+    tasks: Task,
+) -> tuple[MetaState, MetaInfo]:
+    """Take a `meta_step` for which there is a plan, inside of a compiled program or by itself."""
     (loss, grad), (task_loss, task_info) = average_tasks(plan, tasks, state.params, state.step)
     grad_norm = optax.tree.norm(grad)
     if max_grad_norm is not None:
@@ -132,6 +140,23 @@ def _meta_step(plan, optimizer, max_grad_norm, state, tasks):
     params = optax.apply_updates(state.params, updates)
     info = MetaInfo(loss, grad_norm, task_loss, task_info)
     return MetaState(params, opt_state, state.step + 1), info
+
+
+def guarded_meta_step(
+    plan: Plan,
+    optimizer: optax.GradientTransformation,
+    max_grad_norm: float | None,
+    state: MetaState,
+    tasks: Task,
+) -> tuple[MetaState, MetaInfo, Bool[Array, ""]]:
+    """Take a planned meta-step, unless its loss or gradient is not finite: the state then stays.
+
+    Returns:
+        The state, what was seen, and whether it was finite.
+    """
+    new, info = planned_meta_step(plan, optimizer, max_grad_norm, state, tasks)
+    good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
+    return jax.tree.map(partial(jnp.where, good), new, state), info, good
 
 
 def fit(
@@ -187,7 +212,7 @@ def fit(
         x = jnp.zeros(tasks.support.x.shape[1:], tasks.support.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
     first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
-    plan = _plan(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)
+    plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)
     train = _fit_donating if donate_state else _fit
     result, history = train(
         plan, optimizer, steps, max_grad_norm, *placed(plan.schedule.mesh, sampler, key, state)
@@ -213,9 +238,7 @@ def step_key(key: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
 def _train(plan, optimizer, steps, max_grad_norm, sampler, key, state):
     def take(state):
         tasks = tasks_of_step(sampler, key, state.step)
-        new, info = _meta_step(plan, optimizer, max_grad_norm, state, tasks)
-        good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
-        return jax.tree.map(partial(jnp.where, good), new, state), info, good
+        return guarded_meta_step(plan, optimizer, max_grad_norm, state, tasks)
 
     def skip(state):
         _, info, _ = jax.eval_shape(take, state)

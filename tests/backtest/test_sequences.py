@@ -9,7 +9,7 @@ from helpers import random_market
 
 from maml_jax import Batch, maml
 from maml_jax.backtest import walk_forward
-from maml_jax.backtest.walk_forward import _predict_all, _prediction, due_predictions
+from maml_jax.backtest.walk_forward import _predict_all, due_predictions, prediction_at
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.meta.parallel import plan_tasks
 from maml_jax.models import gru
@@ -78,7 +78,7 @@ def test_no_array_of_all_sequences_is_ever_made(learner, params, panel):
     table = row_table(panel, labelled_rows(panel))
     asks, count = jnp.zeros((windows, 2), jnp.int32), jnp.asarray(windows, jnp.int32)
     static = (learner, (WINDOW,), None, length)
-    plan = plan_tasks(_prediction, static, asks, params, table, chunk=chunk, devices=1)
+    plan = plan_tasks(prediction_at, static, asks, params, table, chunk=chunk, devices=1)
     compiled = _predict_all.lower(plan, params, table, asks, count).compile()
     of_all = windows * WINDOW * length * len(FEATURES) * 4
     assert compiled.memory_analysis().temp_size_in_bytes < of_all / 20
