@@ -260,7 +260,9 @@ def _adapted(learner, checkpoint: Checkpoint, start: Params, batch: Batch, steps
     try:
         return learner.adapt(start, batch, steps=steps)
     except ValueError as error:
-        raise ConfigError(f"steps of {checkpoint.method}: {error}") from error
+        if steps is None:
+            raise
+        raise ConfigError(f"{steps} steps of {checkpoint.method}: {error}") from error
 
 
 class _Rows(NamedTuple):

@@ -85,7 +85,9 @@ def tables(races: Mapping[str, list[dict]], markets: Mapping[str, list[dict]]) -
         races: results of races by the name of their world, one per seed.
         markets: results of markets by name, likewise.
     """
-    rows = [row for name, results in races.items() for row in _speed_claims(name, results)]
+    rows = []
+    for name, results in races.items():
+        rows += _speed_claims(name, results, one_history=name in markets)
     for claims in (_sharpe_claims, _unseen_claims, _target_claims):
         rows += [row for name, results in markets.items() for row in claims(name, results)]
     head = ("claim", "where", "claimed", "measured", "holds?")
@@ -109,15 +111,15 @@ def _of(results: list[dict], *path: str) -> Estimate:
     return estimate(values, deviations)
 
 
-def _speed_claims(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+def _speed_claims(name: str, results: list[dict], one_history: bool) -> list[tuple[str, ...]]:
     ratio = estimate([each["ratio"] for each in results])
     time = estimate([each["time_ratio"] for each in results])
     never = sum(each["steps_to_reach"] is None for each in results)
     bound = "at least " if never else ""
     short = f"not reached in {never} of {len(results)} trainings; " if never else ""
-    gain = estimate(
-        [each["gain"] for each in results], [each["gain_half"] / 1.96 for each in results]
-    )
+    # Windows of one history are the same for all seeds; simulated tasks are each seed's own.
+    common = [each["gain_half"] / 1.96 for each in results] if one_history else []
+    gain = estimate([each["gain"] for each in results], common)
     return [
         (
             f"steps from scratch to MAML's error after {STEPS}",
