@@ -123,6 +123,29 @@ def hierarchy_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("volatility")
+def volatility_command(
+    bars: Annotated[Path, typer.Option("--bars", help="Bars of several assets, a file.")],
+    market: Annotated[
+        str, typer.Option("--market", help="stocks or crypto: which dates and horizons.")
+    ] = "stocks",
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/volatility"),
+) -> None:
+    """Volatility of assets never seen, from a few rows, against HAR, EWMA, GARCH and ridge."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_volatility
+
+    wanted = {"bars": bars, "market": market, "methods": method or ()}
+    tables = reproduce_volatility(
+        **wanted, seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 def _set_up() -> None:
     from maml_jax.experiment.runtime import set_up
 
