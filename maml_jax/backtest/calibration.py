@@ -69,7 +69,7 @@ def crps(mean: Values, std: Values, outcomes: Values) -> float:
 
     Reference:
         Gneiting, Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
-        equation 21 (and Gneiting et al., 2005, equation 5), with the sign of a loss.
+        section 4.2, with the sign of a loss.
     """
     return _mean(_scores(*_rows(mean, std, outcomes)))
 
@@ -106,8 +106,8 @@ def calibration_error(
 
     Reference:
         Kuleshov, Fenner, Ermon (2018), Accurate Uncertainties for Deep Learning Using Calibrated
-        Regression, arXiv:1807.00263, section 3.5, with absolute instead of squared gaps and central
-        intervals.
+        Regression, arXiv:1807.00263, its calibration error with absolute instead of squared gaps,
+        of central intervals.
     """
     _require_levels(levels)
     return _gap(*_rows(mean, std, outcomes), levels)

@@ -118,8 +118,8 @@ def bayesian_maml(
 
     Reference:
         Yoon, Kim, Dia, Kim, Bengio, Ahn (2018), Bayesian Model-Agnostic Meta-Learning,
-        arXiv:1806.03836, section 3 (its loss without the chaser: equation 7); Liu, Wang (2016),
-        Stein Variational Gradient Descent, arXiv:1608.04471, equation 8.
+        arXiv:1806.03836, section 3 (without the chaser loss); Liu, Wang (2016), Stein Variational
+        Gradient Descent, arXiv:1608.04471, equation 8.
 
     >>> import jax, jax.numpy as jnp
     >>> from maml_jax import Batch
