@@ -22,6 +22,7 @@ from maml_jax import (
     alfa,
     alpaca,
     anil,
+    bayesian_maml,
     cavia,
     cross_entropy,
     direction,
@@ -172,6 +173,11 @@ LEARNERS = {
     ),
     "ridge": Entry(ridge, outputs=4, **CLOSED),
     "alpaca": Entry(alpaca, outputs=4, predicts=Prediction, loss=gaussian_likelihood, **CLOSED),
+    "bayesian_maml": Entry(
+        lambda model: bayesian_maml(model, particles=2, inner_steps=STEPS),
+        predicts=Prediction,
+        loss=gaussian_likelihood,
+    ),
     "prototypes": Entry(
         lambda model: prototypes(model, classes=3), no_gradient=last_bias, **EMBEDDED
     ),

@@ -19,8 +19,6 @@ from maml_jax import (
     implicit,
     learned_rates,
     maml,
-    meta_init,
-    meta_step,
     mixed_mode,
 )
 from maml_jax.errors import GradientError
@@ -228,19 +226,6 @@ def test_the_bandwidth_is_the_median_of_pairs():
     kernel, bandwidth = rbf_kernel(points)
     assert bandwidth == pytest.approx(4 / np.log(3))
     np.testing.assert_allclose(kernel[0], np.exp(-np.array([0, 1, 9]) * np.log(3) / 4))
-
-
-def test_it_learns_in_single_precision():
-    with jax.enable_x64(False):
-        learner, optimizer = make(particles=2), optax.adam(0.02)
-        tasks = jax.tree.map(lambda a, b: jnp.stack([a, b]), one_task(1, 6), one_task(2, 6))
-        state = meta_init(learner, optimizer, jax.random.key(0), tasks.support.x[0])
-        losses = []
-        for _ in range(30):
-            state, info = meta_step(learner, optimizer, state, tasks, devices=1)
-            losses.append(float(info.loss))
-    assert losses[-1] < losses[0]
-    assert state.params.tenth_log_noise.shape == (1,)
 
 
 @pytest.mark.parametrize(
