@@ -36,6 +36,8 @@ class SwitchingWorld:
         snr: inverse variance of the noise.
         regimes: how many recur from the first bar on.
         new_regimes: how many more take part from a later bar on.
+        retire: whether the first ones end for good when new ones begin; otherwise they go on to
+            come back.
         stay: mean length of a stay, in bars.
         own: o in [0, 1], the share of the variance of coefficients that is an asset's own.
         new_directions: whether new regimes have hidden directions of their own, which what was
@@ -52,6 +54,7 @@ class SwitchingWorld:
     snr: float = 0.3
     regimes: int = 4
     new_regimes: int = 0
+    retire: bool = False
     stay: float = 120.0
     own: float = 0.0
     new_directions: bool = False
@@ -66,6 +69,8 @@ class SwitchingWorld:
                 "there must be at least 1 regime and no fewer than 0 new ones, got "
                 f"{self.regimes} and {self.new_regimes}"
             )
+        if self.retire and not self.new_regimes:
+            raise ValueError("regimes can only retire where new_regimes take their place")
         if not 1 <= self.stay < np.inf:
             raise ValueError(f"stay must be at least 1 bar, and finite, got {self.stay}")
         if not 0 <= self.own <= 1:
@@ -118,8 +123,8 @@ def switching_panel(
         seed: decides everything but the hidden directions; at least 0.
         assets: how many, called A0, A1 and so on.
         bars: of each asset; days from 2000-01-01 on.
-        new_from: place of the first bar at which a new regime may begin. Needed where there are
-            new regimes.
+        new_from: place of the first bar at which a new regime may begin, or does where the others
+            retire. Needed where there are new regimes.
 
     Returns:
         The panel: a decision taken at the close of t earns the return of t + 1, and there its label
@@ -233,11 +238,13 @@ def _chain(world: SwitchingWorld, seed: int, bars: int, new_from: int) -> Int[np
     states[0] = int(picks[0] * world.regimes)
     for t in range(1, bars):
         here = states[t - 1]
-        others = world.regimes + (world.new_regimes if t >= new_from else 0) - 1
+        first = world.regimes if world.retire and t >= new_from else 0
+        stop = world.regimes + (world.new_regimes if t >= new_from else 0)
+        ended, others = here < first, stop - first - (here >= first)
         states[t] = here
-        if others and leaves[t] * world.stay < 1:
-            pick = int(picks[t] * others)
-            states[t] = pick + (pick >= here)
+        if ended or (others and leaves[t] * world.stay < 1):
+            pick = first + int(picks[t] * others)
+            states[t] = pick + (pick >= here and not ended)
     return states
 
 

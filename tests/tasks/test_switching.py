@@ -105,6 +105,13 @@ def test_new_regimes_begin_where_they_may():
     assert set(truth.regime[:1500]) == {0, 1} and set(truth.regime[1500:]) == {0, 1, 2, 3}
     assert len(truth.volatility) == 4 and len(np.unique(truth.volatility)) == 4
     assert truth.coefficients.shape == (4, 2, 3)
+    changed = SwitchingWorld(regimes=2, new_regimes=2, stay=20.0, retire=True)
+    _, later = switching_panel(changed, 0, assets=2, bars=3000, new_from=1500)
+    np.testing.assert_array_equal(later.regime[:1500], truth.regime[:1500])
+    assert set(later.regime[1500:]) == {2, 3} and later.since[1500] == 0
+    assert np.diff(np.flatnonzero(np.diff(later.regime[1500:]))).mean() == pytest.approx(
+        20, rel=0.3
+    )
     with pytest.raises(ValueError, match="new_from must be given"):
         switching_panel(world, 0)
     with pytest.raises(ValueError, match="new_from must be given where.*only there"):
@@ -179,7 +186,7 @@ def test_labels_from_prices_tell_something_of_the_regime(market):
 
 def test_what_is_impossible_is_refused():
     for wrong in (
-        {"snr": 0.0}, {"link": "sine"}, {"noise": "none"}, {"regimes": 0}, {"new_regimes": -1},
+        {"snr": 0.0}, {"link": "sine"}, {"noise": "none"}, {"regimes": 0}, {"new_regimes": -1}, {"retire": True},
         {"stay": 0.5}, {"own": 1.5}, {"volatility": (0.02, 0.01)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[-1].rstrip("s")):
