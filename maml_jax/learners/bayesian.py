@@ -131,7 +131,8 @@ def bayesian_maml(
     (10, 1)
     """
     _require_sizes(particles, inner_steps, noise, prior_precision)
-    require_mode(gradient := exact() if gradient is None else gradient)
+    gradient = exact() if gradient is None else gradient
+    require_mode(gradient)
     if isinstance(gradient, Implicit):
         raise GradientError(
             "particles that repel one another descend no common objective, of whose minimum "
