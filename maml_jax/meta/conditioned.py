@@ -62,9 +62,9 @@ def conditioned_rates(
     $$\alpha_k^l = a_k^l\, e^{2 \tanh u^l}, \qquad \beta_k^l = b_k^l + 0.1 \tanh v^l, \qquad
       (u, v) = W_2 \max(0, W_1 \tau_k + c_1) + c_2$$
 
-    $W_2$, $c_2$ and $b$ begin at 0: adaptation begins as plain gradient descent. Unlike in the
-    paper, whose rates are products without bounds, rates stay positive and no task leaves the
-    shared ones by more than a factor of 7: at the noise of markets a single gradient would else
+    $W_2$, $c_2$ and $b$ begin at 0: adaptation begins as plain gradient descent. In the
+    authors' code rates are products without bounds; here they stay positive, and no task leaves the
+    shared ones by more than a factor of $e^2$: at the noise of markets a single gradient would else
     decide its own step.
 
     Args:
