@@ -186,8 +186,8 @@ def test_labels_from_prices_tell_something_of_the_regime(market):
 
 def test_what_is_impossible_is_refused():
     for wrong in (
-        {"snr": 0.0}, {"link": "sine"}, {"noise": "none"}, {"regimes": 0}, {"new_regimes": -1}, {"retire": True},
-        {"stay": 0.5}, {"own": 1.5}, {"volatility": (0.02, 0.01)},
+        {"snr": 0.0}, {"link": "sine"}, {"noise": "none"}, {"regimes": 0}, {"new_regimes": -1},
+        {"retire": True}, {"stay": 0.5}, {"own": 1.5}, {"volatility": (0.02, 0.01)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[-1].rstrip("s")):
             SwitchingWorld(**wrong)
