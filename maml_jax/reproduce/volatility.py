@@ -129,13 +129,15 @@ def reproduce_volatility(
 
     @cache  # all jobs share one panel
     def prepared() -> Prepared:
-        return prepare(load_config(_settings(chosen[0], setting, seen, unseen, 0)), frames)
+        first = _settings(chosen[0], setting, WINDOWS[0], seen, unseen, 0)
+        return prepare(load_config(first), frames)
 
-    told = {"market": setting.key, "sha256": digest, "windows": WINDOWS, "before": CALIBRATION}
+    told = {"market": setting.key, "sha256": digest, "before": CALIBRATION}
     plan = [
-        (row.key, _learner_job(row, setting, seen, unseen, seed, prepared, told))
+        (row.key, _learner_job(row, setting, support, seen, unseen, seed, prepared, told))
         for row in chosen
         for seed in range(row.seeds)
+        for support in row.trainings()
     ]
     plan.append(("baselines", _baseline_job(setting, seen, unseen, prepared, told)))
     results = perform((job for _, job in plan), out / "results", Progress(console))
@@ -152,7 +154,10 @@ def reproduce_volatility(
             "quick": quick,
             "where": surroundings(),
             "bars": {"file": Path(bars).name, "sha256": digest},
-            "rows": [row.settings(setting) | {"key": row.key} for row in chosen],
+            "rows": {
+                row.key: [row.settings(setting, support) for support in row.trainings()]
+                for row in chosen
+            },
             **judged.told,
         },
     )
@@ -174,14 +179,17 @@ def _parted(names: list[str]) -> tuple[list[str], list[str]]:
     return names[:-count], names[-count:]
 
 
-def _settings(row: VolatilityRow, market: VolatilityMarket, seen, unseen, seed: int) -> dict:
-    settings = row.settings(market)
+def _settings(row, market: VolatilityMarket, support: int, seen, unseen, seed: int) -> dict:
+    settings = row.settings(market, support)
     assets = {"train_assets": seen, "test_assets": unseen}
     return {**settings, "seed": seed, "data": {**settings["data"], **assets}}
 
 
-def _learner_job(row, market, seen, unseen, seed, prepared: Callable[[], Prepared], told) -> Job:
-    settings = _settings(row, market, seen, unseen, seed)
+def _learner_job(
+    row, market, support, seen, unseen, seed, prepared: Callable[[], Prepared], told
+) -> Job:
+    settings = _settings(row, market, support, seen, unseen, seed)
+    windows = row.trainings()[support]
 
     def run(advance: Advance) -> dict:
         ready = prepared()._replace(config=load_config(settings))
@@ -189,7 +197,7 @@ def _learner_job(row, market, seen, unseen, seed, prepared: Callable[[], Prepare
         advance(row.steps)
         learner = make_learner(ready.config, row.method)
         forecasts = {}
-        for window in WINDOWS if row.adapts else WINDOWS[:1]:
+        for window in windows:
             predictions = walk_forward(
                 learner,
                 params,
@@ -208,8 +216,10 @@ def _learner_job(row, market, seen, unseen, seed, prepared: Callable[[], Prepare
             "training_loss": float(loss[-max(1, len(loss) // 10) :].mean()),
         }
 
-    name = f"{market.key}-{row.key}-seed{seed}"
-    identity = {**told, "run": settings, "adapts": row.adapts}
+    trained = f"{support}rows-" if row.support is None else ""
+    name = f"{market.key}-{row.key}-{trained}seed{seed}"
+    tested = windows if row.support is None else WINDOWS
+    identity = {**told, "run": settings, "adapts": row.adapts, "windows": tested}
     return Job(name, identity, row.steps, run, lambda r: f"training loss {r['training_loss']:.4f}")
 
 
@@ -231,6 +241,7 @@ def _baseline_job(market, seen, unseen, prepared: Callable[[], Prepared], told) 
         "horizon": market.horizon,
         "dates": dict(market.dates),
         "assets": [seen, unseen],
+        "windows": WINDOWS,
     }
     return Job(f"{market.key}-baselines", {**told, **protocol}, 1, run, lambda r: ", ".join(r))
 
@@ -269,11 +280,12 @@ class _Judged:
         }
         self.logs: dict[str, Forecasts] = {}
         for row in rows:
-            whole = [r["forecasts"] for r in found[row.key] if "failed" not in r]
-            if whole:
-                self.logs[row.key] = {
-                    key: np.stack([self._array(each[key]) for each in whole]) for key in whole[0]
-                }
+            kept: dict[str, list] = {}
+            for result in found[row.key]:
+                for window, values in result.get("forecasts", {}).items():
+                    kept.setdefault(window, []).append(self._array(values))
+            if len(kept) == sum(map(len, row.trainings().values())):
+                self.logs[row.key] = {key: np.stack(values) for key, values in kept.items()}
         for key, forecasts in found["baselines"][0].items():
             self.logs[key] = {k: self._array(values)[None] for k, values in forecasts.items()}
         every = [values for forecasts in self.logs.values() for values in forecasts.values()]

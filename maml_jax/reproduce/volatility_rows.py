@@ -101,7 +101,8 @@ class VolatilityRow:
         key: its name on the command line.
         name: its name in tables.
         method: as settings call it.
-        support: rows of a support set in meta-training.
+        support: rows of a support set in meta-training; None for as many as it will adapt on, with
+            a training for each number of rows.
         query: rows of a query set.
         steps: meta-steps.
         meta_batch: tasks of a meta-step.
@@ -114,7 +115,7 @@ class VolatilityRow:
     key: str
     name: str
     method: str
-    support: int = 60
+    support: int | None = 60
     query: int = 30
     steps: int = 2000
     meta_batch: int = 32
@@ -125,13 +126,19 @@ class VolatilityRow:
     )
     learner: Mapping[str, Any] = field(default_factory=lambda: {"features": 16})
 
-    def settings(self, market: VolatilityMarket) -> dict[str, Any]:
+    def trainings(self) -> dict[int, tuple[int, ...]]:
+        """Return the rows of the support sets of each training, and those it is tested with."""
+        if self.support is None:
+            return {window: (window,) for window in WINDOWS}
+        return {self.support: WINDOWS if self.adapts else WINDOWS[:1]}
+
+    def settings(self, market: VolatilityMarket, support: int) -> dict[str, Any]:
         """Return the settings of a run, but for the assets and the seed."""
         return {
             "data": dict(market.dates),
             "features": {"names": list(market.features)},
             "target": {"kind": "volatility", "horizon": market.horizon},
-            "task": {"support": self.support, "query": self.query},
+            "task": {"support": support, "query": self.query},
             "model": dict(self.model),
             "learner": {"methods": [self.method], **self.learner},
             "training": {"steps": self.steps, "meta_batch": self.meta_batch},

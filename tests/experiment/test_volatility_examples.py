@@ -15,7 +15,8 @@ def test_an_example_has_the_settings_of_the_table(file, market):
     config = load_config(EXAMPLES / f"{file}_volatility.toml")
     rows = {row.method: row for row in ROWS}
     for method in config.learner.methods:
-        settings = rows[method].settings(MARKETS[market])
+        settings = rows[method].settings(MARKETS[market], config.task.support)
+        assert config.task.support in rows[method].trainings()
         settings["learner"] = {**settings["learner"], "methods": config.learner.methods}
         assets = {key: getattr(config.data, key) for key in ("train_assets", "test_assets", "path")}
         settings["data"] |= assets

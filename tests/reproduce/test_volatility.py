@@ -35,6 +35,7 @@ SMALL = replace(
 LEARNED = {"model": {"hidden": [4]}, "learner": {"features": 2}, "steps": 2, "meta_batch": 2}
 ROWS = (
     VolatilityRow("alpaca", "head", "alpaca", support=12, query=4, seeds=2, **LEARNED),
+    VolatilityRow("matched", "matched head", "ridge", support=None, query=4, seeds=1, **LEARNED),
     VolatilityRow("network", "network", "joint_training", adapts=False, seeds=1, **LEARNED),
 )
 SEEN, UNSEEN = ["A0", "A1", "A2"], ["A3"]
@@ -62,7 +63,7 @@ def made(bars_file, tmp_path_factory):
 
 
 def prepared():
-    settings = ROWS[0].settings(SMALL)
+    settings = ROWS[0].settings(SMALL, 12)
     settings["data"] |= {"train_assets": SEEN, "test_assets": UNSEEN}
     return prepare(load_config(settings), random_market(COUNT, 4))
 
@@ -77,7 +78,7 @@ def outcomes():
 
 def test_tables_name_all_forecasts(made):
     tables, out, _ = made
-    names = ["head", "network", *BASELINES.values()]
+    names = ["head", "matched head", "network", *BASELINES.values()]
     for table in tables[:2]:
         assert [row[0] for row in table.rows] == names
         assert all("diverged" not in cell for row in table.rows for cell in row)
@@ -98,7 +99,9 @@ def test_r_squared_is_that_of_the_forecasts_in_the_files(made):
             expected = r_squared(scaler.restore_target(values), outcome)
             found = told["r2"]["alpaca"][str(window)][seed]
             assert found == pytest.approx(expected, abs=1e-3)
-    assert set(told["gains"]["over"]) == {"network", *BASELINES}
+    assert set(told["gains"]["over"]) == {"matched", "network", *BASELINES}
+    trained = [run["task"]["support"] for run in told["rows"]["matched"]]
+    assert trained == list(WINDOWS)
     gain = told["gains"]["over"]["network"]["60"]
     both = np.mean(told["r2"]["alpaca"]["60"]) - told["r2"]["network"]["60"][0]
     assert gain["value"] == pytest.approx(both)
@@ -111,7 +114,7 @@ def test_what_is_there_is_not_made_again(made, monkeypatch):
     monkeypatch.setattr("maml_jax.reproduce.volatility.baseline_forecasts", None)
     assert reproduce_volatility(**options)[0].rows == tables[0].rows
     alone = reproduce_volatility(**options, methods=["network"])
-    assert alone[0].rows[0] == tables[0].rows[1]
+    assert alone[0].rows[0] == tables[0].rows[2]
 
 
 def test_later_bars_change_no_baseline():
@@ -120,7 +123,7 @@ def test_later_bars_change_no_baseline():
     changed = random_market(COUNT, 4)
     for bars in changed.values():
         bars.iloc[time + 1 :] *= 1.4
-    settings = ROWS[0].settings(SMALL)
+    settings = ROWS[0].settings(SMALL, 12)
     settings["data"] |= {"train_assets": SEEN, "test_assets": UNSEEN}
     other = prepare(load_config(settings), changed)
     full, altered = (baseline_forecasts(each, SMALL, 380) for each in (ready, other))
