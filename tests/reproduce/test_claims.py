@@ -195,6 +195,7 @@ def test_tables_say_what_was_claimed_and_measured(measured):
     assert first[3] == "not reached in 2 of 2 trainings; at least 0.6 ± 0.0 times"
     assert first[-1] == NO
     assert len(claims.rows) == 3 + 2 + 3 + 5
+    assert claims.rows[1][3] == "at least 1.5 ± 0.0 times"
     assert speed.rows[0][5] == "fast, step 2"
     assert [row[1] for row in errors.rows] == ["unseen", "seen"]
     assert len(sharpe.rows) == 4
