@@ -18,7 +18,8 @@ from maml_jax.backtest.calibration import calibration
 from maml_jax.learners import alpaca, maml
 from maml_jax.learners.bayesian import bayesian_maml
 from maml_jax.learners.ensemble import ensemble
-from maml_jax.meta import MetaLearner, Prediction, Task, gaussian_likelihood, map_tasks
+from maml_jax.learners.maml import INNER_LEARNING_RATE
+from maml_jax.meta import Batch, MetaLearner, Prediction, Task, gaussian_likelihood, map_tasks
 from maml_jax.models import gaussian
 from maml_jax.reproduce.known_answer_rows import FEATURES, Network, cosine, network
 from maml_jax.reproduce.progress import Advance, Progress
@@ -40,6 +41,7 @@ from maml_jax.tasks.known_answer import (
     known_answer_sampler,
     known_answer_tasks,
     oracle,
+    signal_variance,
 )
 
 TEST_TASKS, QUICK_TEST_TASKS = 500, 100
@@ -65,7 +67,8 @@ NOTE = (
     "Predictive distributions of the noisy outcomes on {rows} rows of {tasks} fresh tasks for each"
     " seed; {support} support rows, noise of variance {variance:g}. The oracle is told the world"
     " and all but a task's coefficients. Share: correlation with the noiseless signal, as a share"
-    " of the oracle's. ± is the 95 % interval of the mean over seeds, by Student's t."
+    " of the oracle's. Gaussian heads are given targets in units of their standard deviation,"
+    " as those of markets are. ± is the 95 % interval of the mean over seeds, by Student's t."
 )
 
 
@@ -87,6 +90,8 @@ class UncertaintyRow:
         optimizer: makes it for a number of meta-steps.
         max_grad_norm: bound on the norm of the meta-gradient.
         seeds: how many trainings.
+        in_deviations: whether it is given targets in units of their standard deviation, as those of
+            markets are, where its rates depend on the units.
     """
 
     key: str
@@ -99,11 +104,19 @@ class UncertaintyRow:
     optimizer: Callable[[int], optax.GradientTransformation] = cosine
     max_grad_norm: float | None = 1.0
     seeds: int = 3
+    in_deviations: bool = False
 
 
 def _heteroscedastic(network: Network) -> MetaLearner:
-    return maml(gaussian(network(2)), loss=gaussian_likelihood)
+    # The likelihood's derivative is half of the squared error's where the deviation is 1.
+    optimizer = optax.sgd(2 * INNER_LEARNING_RATE)
+    return maml(gaussian(network(2)), inner_optimizer=optimizer, loss=gaussian_likelihood)
 
+
+HETEROSCEDASTIC = {
+    "details": "inner rate 0.01, targets in units of their deviation",
+    "in_deviations": True,
+}
 
 ROWS = (
     UncertaintyRow("alpaca", "Bayesian head", lambda network: alpaca(network(FEATURES)), 1_000),
@@ -120,8 +133,11 @@ ROWS = (
         lambda network: ensemble(_heteroscedastic(network)),
         600,
         meta_batch=16,
+        **HETEROSCEDASTIC,
     ),
-    UncertaintyRow("gaussian-maml", "MAML, Gaussian head", _heteroscedastic, 1_000),
+    UncertaintyRow(
+        "gaussian-maml", "MAML, Gaussian head", _heteroscedastic, 1_000, **HETEROSCEDASTIC
+    ),
 )
 """In the order in which they are shown; particles and members make meta-steps of five networks."""
 
@@ -206,6 +222,29 @@ def oracle_prediction(world: World, task: Task) -> Prediction:
     return Prediction(oracle(world, task), jnp.sqrt(doubt + 1 / world.snr))
 
 
+def in_units(learner: MetaLearner, unit: float) -> MetaLearner:
+    """Give a learner targets in other units, and take its predictions back.
+
+    Args:
+        learner: predicts a `Prediction`, of the targets that it is given.
+        unit: what is 1 to it, in units of the task's targets.
+    """
+
+    def scaled(rows: Batch) -> Batch:
+        return rows._replace(y=rows.y / unit)
+
+    def adapt(meta_params, support: Batch, steps: int | None = None):
+        return learner.adapt(meta_params, scaled(support), steps=steps)
+
+    def predict(adapted, x, /) -> Prediction:
+        return Prediction(*(unit * each for each in learner.predict(adapted, x)))
+
+    def loss(meta_params, task: Task, step):
+        return learner.loss(meta_params, Task(*map(scaled, task)), step)
+
+    return MetaLearner(learner.init, adapt, predict, loss)
+
+
 def _shortened(row: UncertaintyRow, seeds, steps, quick) -> UncertaintyRow:
     meta_steps = steps or (max(1, row.steps // QUICK_SHARE) if quick else row.steps)
     return replace(row, steps=meta_steps, seeds=seeds or (1 if quick else row.seeds))
@@ -217,6 +256,8 @@ def _jobs(row: UncertaintyRow, snr: float, tasks: int, quick: bool) -> list[Job]
     @cache  # all seeds of a cell share its compiled programs
     def parts():
         learner = row.learner(network("tanh"))
+        if row.in_deviations:
+            learner = in_units(learner, (signal_variance() + 1 / world.snr) ** 0.5)
         sampler = known_answer_sampler(
             world, meta_batch=row.meta_batch, support=SUPPORT, query=QUERY
         )

@@ -12,13 +12,15 @@ import pytest
 from scipy.stats import norm
 
 import maml_jax
-from maml_jax import MetaLearner, Prediction, cli
+from maml_jax import Batch, MetaLearner, Prediction, alpaca, cli
 from maml_jax.errors import ConfigError
 from maml_jax.meta import map_tasks
+from maml_jax.models import mlp
 from maml_jax.reproduce import reproduce_uncertainty
 from maml_jax.reproduce.uncertainty import (
     ROWS,
     UncertaintyRow,
+    in_units,
     oracle_prediction,
 )
 from maml_jax.tasks.known_answer import World, known_answer_tasks, oracle
@@ -78,6 +80,24 @@ def test_worlds_without_a_known_distribution_are_refused():
     for world in (World(0.1, noise="student_t"), World(0.1, drift=0.9)):
         with pytest.raises(ValueError, match="Gaussian noise without drift"):
             oracle_prediction(world, jax.tree.map(lambda leaf: leaf[0], tasks))
+
+
+def test_a_learner_in_other_units_predicts_in_those_of_the_task():
+    learner, unit = alpaca(mlp((4, 3))), 5.0
+    tasks, _ = known_answer_tasks(World(1.0), jax.random.key(0), tasks=1)
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
+    small = jax.tree.map(lambda rows: rows._replace(y=rows.y / unit), task, is_leaf=is_rows)
+    other = in_units(learner, unit)
+    params = learner.init(jax.random.key(0), task.support.x)
+    found = other.predict(other.adapt(params, task.support), task.query.x)
+    expected = learner.predict(learner.adapt(params, small.support), task.query.x)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, unit * b, rtol=1e-6)
+    np.testing.assert_allclose(other.loss(params, task, 0)[0], learner.loss(params, small, 0)[0])
+
+
+def is_rows(node):
+    return isinstance(node, Batch)
 
 
 def test_figures_are_measured_written_and_reused(tmp_path, monkeypatch, capsys):
