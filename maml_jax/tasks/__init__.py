@@ -12,6 +12,8 @@ from .families import period_family as period_family
 from .families import period_labels as period_labels
 from .families import regime_family as regime_family
 from .families import strategy_family as strategy_family
+from .hierarchy import Hierarchy as Hierarchy
+from .hierarchy import hierarchy_sampler as hierarchy_sampler
 from .known_answer import World as World
 from .known_answer import known_answer_sampler as known_answer_sampler
 from .panel import Panel as Panel
