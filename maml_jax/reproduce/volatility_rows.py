@@ -146,7 +146,8 @@ class VolatilityRow:
 
 
 ROWS = (
-    VolatilityRow("alpaca", "Bayesian head on 16 features", "alpaca", support=250),
+    VolatilityRow("alpaca", "Bayesian head on 16 features", "alpaca", support=None, meta_batch=64),
+    VolatilityRow("alpaca-250", "the same, trained for 250 rows", "alpaca", support=250),
     VolatilityRow("ridge", "ridge head on 16 features", "ridge", support=250),
     VolatilityRow("maml", "MAML, 5 steps", "maml"),
     VolatilityRow("fomaml", "FOMAML, 5 steps", "fomaml"),

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize(("file", "market"), [("us20", "stocks"), ("crypto", "crypto")])
 def test_an_example_has_the_settings_of_the_table(file, market):
     config = load_config(EXAMPLES / f"{file}_volatility.toml")
-    rows = {row.method: row for row in ROWS}
+    rows = {row.key: row for row in ROWS}
     for method in config.learner.methods:
         settings = rows[method].settings(MARKETS[market], config.task.support)
         assert config.task.support in rows[method].trainings()
