@@ -8,7 +8,7 @@ import pytest
 from helpers import sinusoid_sampler
 
 from maml_jax import exact, first_order, maml, meta_init
-from maml_jax.backtest.walk_forward import _predict_all, _prediction
+from maml_jax.backtest.walk_forward import _predict_all, prediction_at
 from maml_jax.meta import schedule as schedule_module
 from maml_jax.meta.outer_loop import _fit, plan_meta_step
 from maml_jax.meta.parallel import plan_tasks
@@ -48,7 +48,7 @@ def test_walk_forward_is_lowered_for_accelerators(platform):
     params = learner.init(KEY, jnp.zeros((1, 3)))
     table = RowTable(jnp.zeros((64, 3)), jnp.zeros(64), jnp.zeros(64, jnp.int32))
     asks, count = jnp.zeros((64, 2), jnp.int32), jnp.asarray(50, jnp.int32)
-    plan = plan_tasks(_prediction, (learner, 5, None), asks, params, table, devices=8)
+    plan = plan_tasks(prediction_at, (learner, (5,), None), asks, params, table, devices=8)
     exported = jax.export.export(_predict_all, platforms=[platform])(
         plan, params, table, asks, count
     )

@@ -9,7 +9,7 @@ import pytest
 
 from maml_jax import Batch
 from maml_jax.experiment import load_config
-from maml_jax.experiment.evaluate import predict_all
+from maml_jax.experiment.forecast import predict_all
 from maml_jax.experiment.learn import make_learner, meta_train
 from maml_jax.experiment.prepare import prepare
 from maml_jax.experiment.reading import load_bars
@@ -67,7 +67,7 @@ def test_walk_forward_on_twenty_stocks_equals_a_naive_loop():
     )
     prepared = prepare(config, load_bars(config))
     params, _ = meta_train(prepared, "maml")
-    fast = predict_all(prepared, {"maml": params})["maml"].mean
+    fast = predict_all(prepared, {"maml": params}).predicted["maml"].mean
     panel, learner = prepared.panel, make_learner(config, "maml")
     x, y = np.asarray(panel.features), np.asarray(panel.targets)
     valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)

@@ -1,6 +1,8 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
 from .calibration import calibration as calibration
+from .forecasts import qlike as qlike
+from .forecasts import r_squared as r_squared
 from .metrics import bars_per_year as bars_per_year
 from .online import Online as Online
 from .online import Updates as Updates
@@ -10,6 +12,7 @@ from .positions import held_weights as held_weights
 from .positions import kelly_positions as kelly_positions
 from .positions import threshold_positions as threshold_positions
 from .positions import volatility_target_positions as volatility_target_positions
+from .regime_results import regime_results as regime_results
 from .simulate import Costs as Costs
 from .simulate import Simulation as Simulation
 from .simulate import list_trades as list_trades

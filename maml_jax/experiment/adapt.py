@@ -14,7 +14,7 @@ from maml_jax.experiment.adapted import Kept, load_kept, save_kept
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.methods import METHODS
-from maml_jax.experiment.prepare import (
+from maml_jax.experiment.needs import (
     Before,
     before_first_row,
     choose_features,

@@ -16,8 +16,9 @@ from maml_jax.errors import RunError
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.learn import initial_params, make_learner
+from maml_jax.experiment.prepare import Fitted
 from maml_jax.experiment.runtime import is_first_process, together
-from maml_jax.features import Scaler
+from maml_jax.features import MarkovParameters, Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
 from maml_jax.meta.placement import everywhere
 from maml_jax.meta.types import Params
@@ -35,6 +36,7 @@ class Checkpoint(NamedTuple):
         scaler: the scaling of the features, and of the target where it has one.
         params: the meta-parameters.
         interval: time between the bars that it was trained on.
+        chain: the Markov chain of its regimes; None without one.
     """
 
     method: str
@@ -42,6 +44,12 @@ class Checkpoint(NamedTuple):
     scaler: Scaler
     params: Params
     interval: pd.Timedelta
+    chain: MarkovParameters | None = None
+
+    @property
+    def fitted(self) -> Fitted:
+        """What `prepare` needs of it, to make a panel of other bars."""
+        return Fitted(self.scaler, self.chain)
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
@@ -61,6 +69,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config.model_dump(mode="json"),
         "scaler": scaler_to_dict(checkpoint.scaler),
         "interval": checkpoint.interval.isoformat(),
+        "chain": None if checkpoint.chain is None else checkpoint.chain.to_dict(),
     }
     (folder / "about.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
 
@@ -105,12 +114,14 @@ def _load(folder: Path) -> Checkpoint:
         if jax.process_count() == 1:  # free to be used beside arrays on any device
             params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
         interval = pd.Timedelta(record["interval"])
+        chain = record.get("chain")
+        chain = None if chain is None else MarkovParameters.from_dict(chain)
     except RunError:
         raise
     except Exception as error:  # orbax and its storage raise types of their own
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"{folder}: not a readable checkpoint: {reason}") from error
-    return Checkpoint(method, config, scaler, params, interval)
+    return Checkpoint(method, config, scaler, params, interval, chain)
 
 
 def _quiet() -> None:

@@ -1,7 +1,6 @@
 """The settings of a run: one TOML file, checked before anything else happens."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
@@ -16,37 +15,29 @@ from pydantic import (
 
 from maml_jax.data.cleaning import Policy, read_policies
 from maml_jax.data.interval import require_zone
-from maml_jax.features import Feature, find_features, import_features
+from maml_jax.experiment.config_fields import (
+    NO_BOUND,
+    Bound,
+    Count,
+    Moment,
+    NotNegative,
+    Positive,
+    Rate,
+    Section,
+    Switch,
+    Whole,
+)
+from maml_jax.experiment.config_learning import (
+    LearnerConfig,
+    ModelConfig,
+    OnlineConfig,
+    TrainingConfig,
+)
+from maml_jax.features import STRATEGIES, Feature, find_features, import_features
 from maml_jax.features.catalogue import DEFAULT_GROUP
 
-DEFAULT_LENGTH = 16
-"""Bars that a sequence model reads where the settings do not say."""
-
-NO_BOUND = "none"
-"""How a bound that is switched off is written; TOML has no null."""
-
-Whole = Annotated[int, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Rate = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
-
-
-def _moment(value: Any) -> Any:
-    """Take a TOML date or a text; keep the text, so that a plain day stays one."""
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, str):
-        try:
-            datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("not a date such as 2009-12-31 or 2009-12-31T16:00Z") from None
-    return value
-
-
-def _bound(value: Any) -> Any:
-    return None if value == NO_BOUND else value
+FamilyName: TypeAlias = Literal["asset", "regime", "month", "quarter", "year", "strategy"]
+"""See `TaskConfig.family`."""
 
 
 def _followed(value: Any) -> Any:
@@ -56,37 +47,11 @@ def _followed(value: Any) -> Any:
     return value
 
 
-MethodName: TypeAlias = Literal[
-    "maml",
-    "fomaml",
-    "reptile",
-    "anil",
-    "meta_sgd",
-    "maml_plus_plus",
-    "cavia",
-    "imaml",
-    "meta_curvature",
-    "ridge",
-    "alpaca",
-    "matching",
-    "matching_direction",
-    "prototypes",
-    "joint_training",
-]
-"""See `maml_jax.experiment.methods`."""
-
 STORED = "store:"
 """What a path begins with that names bars of a store."""
 
-Moment = Annotated[str, BeforeValidator(_moment)]
-Bound = Annotated[Positive | None, BeforeValidator(_bound)]
 
-
-class _Section(BaseModel, extra="forbid", frozen=True):
-    pass
-
-
-class DataConfig(_Section, frozen=True):
+class DataConfig(Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
@@ -110,12 +75,15 @@ class DataConfig(_Section, frozen=True):
     date_format: str | None = None
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
+    classes: dict[str, str] | None = None
+    """Class of each asset, as in {BTCUSDT = "coins"}; a cross-section is of one class. Assets that
+    are not named form one of their own."""
     policies: Annotated[Policy | dict[str, Policy], BeforeValidator(_followed)] = "keep"
     """What to do about faults that the checks find: "keep", "drop" or "mask" bars that are wrong
     for certain, or one for each kind, as in {bad_tick = "drop", gap = "mask"}."""
 
 
-class FeaturesConfig(_Section, frozen=True):
+class FeaturesConfig(Section, frozen=True):
     """Which features, over which windows (in bars)."""
 
     modules: tuple[str, ...] = ()
@@ -156,7 +124,7 @@ class FeaturesConfig(_Section, frozen=True):
         )
 
 
-class TargetConfig(_Section, frozen=True):
+class TargetConfig(Section, frozen=True):
     """What is predicted and when decisions are executed; see `maml_jax.features.Target`."""
 
     kind: Literal["return", "direction", "volatility"] = "return"
@@ -182,103 +150,97 @@ class TargetConfig(_Section, frozen=True):
         return self
 
 
-class TaskConfig(_Section, frozen=True):
-    """Rows of a task."""
+class TaskConfig(Section, frozen=True):
+    """What a task is: which rows go together, and how many."""
 
+    family: FamilyName | dict[FamilyName, Positive] = "asset"
+    """Support and query are rows of one "asset", of one "regime", of one "month", "quarter" or
+    "year", or of one "strategy": then series that follow a rule take the place of assets, and what
+    is predicted is what the rule pays from here. Several families with weights, as in
+    {asset = 2, regime = 1}, are drawn in proportion."""
     support: Count = 20
     query: Count = 10
     embargo: Whole = 0
     """Rows left out between support and query beyond the label delay."""
+    support_from: Literal["asset", "cross_section", "mixed"] = "asset"
+    """Whose rows a support set holds: the asset's own; the latest of all assets (of its class,
+    where `data.classes` tells some); or half of each."""
+    strategies: tuple[str, ...] = tuple(STRATEGIES)
+    """Rules of the family "strategy"."""
+    pairs: Whole | tuple[tuple[str, str], ...] = 3
+    """Pairs of the strategy "arbitrage": how many of the assets that belong together most in the
+    meta-training span (for training and testing each), or which."""
 
-
-class ModelConfig(_Section, frozen=True):
-    """The network."""
-
-    kind: Literal["mlp", "gru", "temporal_convolution", "transformer"] = "mlp"
-    """All but "mlp" read sequences of bars."""
-    length: Annotated[Count | None, Field(validate_default=True)] = None
-    """Bars that a sequence model reads, the one predicted at last; default 16. None for "mlp"."""
-    hidden: tuple[Count, ...] = (64, 64)
-    """Width of each layer: of the mlp, of the gru's states, of the convolution's channels; those of
-    a transformer are all the same."""
-    activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
-    """Of all but the gru, which has its own; in a transformer, of the feed-forward networks."""
-    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
-    """In which it computes; parameters and losses are float32. The last two are for GPUs."""
-
-    @field_validator("length")
+    @field_validator("strategies")
     @classmethod
-    def _fits_the_kind(cls, value, info):
-        kind = info.data.get("kind", "mlp")
-        if kind == "mlp":
-            if value is not None:
-                raise ValueError(
-                    "an mlp reads one bar; leave length out, or choose a kind that reads "
-                    "sequences: gru, temporal_convolution, transformer"
-                )
-            return None
-        if value is not None and value < 2:
-            raise ValueError(f"a {kind} reads sequences of at least 2 bars")
-        return DEFAULT_LENGTH if value is None else value
-
-    @model_validator(mode="after")
-    def _has_layers(self):
-        if self.kind != "mlp" and not self.hidden:
-            raise ValueError(f"hidden must name the width of at least one layer of a {self.kind}")
-        if self.kind == "transformer" and (len({*self.hidden}) > 1 or self.hidden[0] % 2):
-            raise ValueError(
-                f"hidden must name one even width for all layers of a transformer, such as "
-                f"[32, 32]; it is {[*self.hidden]}"
-            )
-        return self
-
-
-class LearnerConfig(_Section, frozen=True):
-    """Which meta-learners, and how they adapt."""
-
-    methods: tuple[MethodName, ...] = ("maml", "fomaml")
-    """The first one is the headline; baselines start from its meta-parameters."""
-    inner_optimizer: Literal["sgd", "momentum", "adam", "learned"] | None = None
-    """Of methods that adapt by gradient descent and do not learn it themselves; "learned" learns a
-    rate for each layer. Default: each method's own, as its function documents."""
-    inner_learning_rate: Positive | None = None
-    """Likewise; where rates are learned, what they begin with."""
-    inner_steps: Whole | None = None
-    """Steps of methods that take any; default: each method's own."""
-    features: Count = 16
-    """Outputs of the network under a head in closed form (`ridge`, `alpaca`), or of an embedding
-    (`matching`, `prototypes`)."""
-    remat: Switch | Literal["auto", "nested"] = "auto"
-    """What differentiating the inner loop computes again to save memory; see `exact`."""
-
-    @field_validator("methods")
-    @classmethod
-    def _some_and_once(cls, value):
-        if not value or len(set(value)) < len(value):
-            raise ValueError("must name at least one method, and none twice")
+    def _are_rules(cls, value):
+        unknown = [name for name in value if name not in STRATEGIES]
+        if unknown or not value or len({*value}) < len(value):
+            raise ValueError(f"must name some of {', '.join(STRATEGIES)}, each once")
         return value
 
+    @model_validator(mode="after")
+    def _has_families(self):
+        if not self.families():
+            raise ValueError("family must name at least one family")
+        if self.support_from == "mixed" and self.support < 2:
+            raise ValueError("a mixed support set needs at least 2 rows")
+        return self
 
-class TrainingConfig(_Section, frozen=True):
-    """Meta-training."""
-
-    steps: Count = 1000
-    meta_batch: Count = 64
-    learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
-    max_grad_norm: Bound = 1.0
-    chunk: Count | None = None
-    """Tasks that are vectorised together; default: what the cache or the memory holds."""
-    devices: Count | None = None
-    """Devices that share the tasks; default: all, where the work is worth it."""
+    def families(self) -> dict[str, float]:
+        """Return the families and their weights."""
+        return {self.family: 1.0} if isinstance(self.family, str) else {**self.family}
 
 
-class BacktestConfig(_Section, frozen=True):
+class RegimesConfig(Section, frozen=True):
+    """How regimes are told from the past; see `maml_jax.features.regimes` and `markov`."""
+
+    kind: Literal["trend", "markov"] = "trend"
+    """From the trend and the rank of volatility of trailing windows; or the most probable state of
+    a Markov chain that was fitted on the meta-training span, filtered."""
+    of: Literal["asset", "market"] | None = None
+    """Whose regime it is; default each asset's own, and the market's for "markov"."""
+    trend_window: Annotated[int, Field(ge=2, strict=True)] = 60
+    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
+    history: Annotated[int, Field(ge=2, strict=True)] = 252
+    """Bars whose volatility the present one is ranked among; bars that the probabilities of the
+    chain are made from."""
+    states: Annotated[int, Field(ge=2, le=3, strict=True)] = 2
+    """Of the Markov chain."""
+
+    @model_validator(mode="after")
+    def _can_be_told(self):
+        if self.kind == "markov" and self.of == "asset":
+            raise ValueError('the chain is fitted to the market; use of = "market"')
+        return self
+
+    def windows(self) -> dict[str, int]:
+        """Return the windows of kind "trend", as its functions take them."""
+        return {
+            name: getattr(self, name) for name in ("trend_window", "volatility_window", "history")
+        }
+
+
+class BacktestConfig(Section, frozen=True):
     """Walk-forward, positions and costs."""
 
     window: Literal["rolling", "growing"] = "rolling"
     """Adapt at each bar on the last `task.support` complete rows, or on all of them: by methods
     that take in one row after the other."""
+    same_regime: Switch | None = None
+    """Adapt on past bars of the regime in force, so that adaptation changes at once when it does;
+    default: where `task.family` has regimes."""
+    positions: Literal["threshold", "confident", "kelly", "volatility_target"] | None = None
+    """How predictions become positions: a whole one beyond `threshold`; one where the mean exceeds
+    `confidence` deviations; a `kelly_fraction` of Kelly's share; as much as makes an asset as
+    volatile as `target_volatility`, in the direction of the prediction (of a volatility: long).
+    Default: "threshold", of a volatility "volatility_target"."""
+    confidence: NotNegative = 0.1
+    kelly_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.5
+    target_volatility: Positive = 0.15
+    """Annualised, of each asset alone."""
+    limit: Positive = 1.0
+    """Bound on a weight of the last two."""
     threshold: NotNegative = 0.0
     """Positions are taken where the prediction exceeds it, in volatilities over the horizon (of
     `prototypes` and `matching_direction`: in probability up less down); 0 follows its sign. (A
@@ -302,7 +264,7 @@ class BacktestConfig(_Section, frozen=True):
         return self
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """All settings of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
@@ -314,6 +276,41 @@ class Config(_Section, frozen=True):
     learner: LearnerConfig = LearnerConfig()
     training: TrainingConfig = TrainingConfig()
     backtest: BacktestConfig = BacktestConfig()
+    regimes: RegimesConfig = RegimesConfig()
+    online: OnlineConfig = OnlineConfig()
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        rule, kind, families = self.backtest.positions, self.target.kind, self.task.families()
+        if kind == "volatility" and rule not in (None, "volatility_target"):
+            raise ValueError(
+                f"backtest.positions: a volatility has no side; {rule!r} cannot trade it, use "
+                '"volatility_target"'
+            )
+        if kind == "volatility" and "strategy" in families:
+            raise ValueError(
+                'task.family: "strategy" predicts what a rule pays; set target.kind to "return" or '
+                '"direction"'
+            )
+        if self.backtest.window == "growing" and (
+            self.task.support_from != "asset" or self.adapts_within_regimes()
+        ):
+            raise ValueError(
+                'backtest.window: growing windows take in all rows of one asset; use "rolling" '
+                "with task.support_from or regimes"
+            )
+        if "incremental" in self.online.variants and "joint_training" not in self.learner.methods:
+            raise ValueError(
+                'online.variants: "incremental" goes on with joint_training; name it in '
+                "learner.methods"
+            )
+        return self
+
+    def adapts_within_regimes(self) -> bool:
+        """Say whether the walk-forward adapts on past bars of the regime in force."""
+        if self.backtest.same_regime is not None:
+            return self.backtest.same_regime
+        return "regime" in self.task.families()
 
     def to_toml(self) -> str:
         """Write the settings as TOML; those left open are left out."""

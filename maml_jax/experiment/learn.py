@@ -13,14 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from maml_jax.errors import TrainingError
-from maml_jax.experiment.config import Config, LearnerConfig, ModelConfig, TrainingConfig
+from maml_jax.experiment.config import Config
+from maml_jax.experiment.config_learning import LearnerConfig, ModelConfig, TrainingConfig
+from maml_jax.experiment.families import training_windows
 from maml_jax.experiment.methods import learner_of
 from maml_jax.experiment.prepare import Prepared
-from maml_jax.meta import MetaLearner, fit
+from maml_jax.meta import Batch, MetaLearner, Prediction, fit
 from maml_jax.meta.outer_loop import step_key
 from maml_jax.meta.placement import fetched
 from maml_jax.meta.types import Params
-from maml_jax.tasks import MarketSampler, Windows, asset_family, market_sampler
+from maml_jax.tasks import MarketSampler, Windows, market_sampler
 
 _LONGEST_CALL = 100
 """Meta-steps between two looks of the host."""
@@ -40,7 +42,8 @@ def _learner(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLe
 
 
 @lru_cache(maxsize=32)
-def _outer_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+def outer_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+    """Return the outer optimizer that the settings describe; the same one for the same ones."""
     rate = training.learning_rate
     if training.schedule == "cosine":
         return optax.adam(optax.cosine_decay_schedule(rate, training.steps, alpha=0.01))
@@ -53,6 +56,18 @@ def initial_params(config: Config, learner: MetaLearner, features: int) -> Param
     length = config.model.length
     bars = () if length is None else (length,)
     return learner.init(init_key, jnp.zeros((1, *bars, features)))
+
+
+def predicts_deviation(config: Config, method: str) -> bool:
+    """Say whether a method predicts a standard deviation beside the mean."""
+    learner, bars = make_learner(config, method), config.model.length
+    x = jnp.zeros((2, *(() if bars is None else (bars,)), 1))
+
+    def predict(key):
+        params = learner.init(key, x)
+        return learner.predict(learner.adapt(params, Batch(x, jnp.zeros((2, 1)))), x)
+
+    return isinstance(jax.eval_shape(predict, jax.random.key(0)), Prediction)
 
 
 def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
@@ -69,23 +84,15 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
         clipping, mean support loss before and after adaptation.
 
     Raises:
+        DataError: if a task family has no room for a window.
         TrainingError: if a loss is not finite, naming the step, the asset and the dates of the
             task.
     """
     config, training = prepared.config, prepared.config.training
     learner = make_learner(config, method)
-    windows = asset_family(
-        prepared.panel,
-        support=config.task.support,
-        query=config.task.query,
-        embargo=config.task.embargo,
-        assets=prepared.train_assets,
-        first=prepared.train_first,
-        last=prepared.train_last,
-        length=config.model.length,
-    )
+    windows = training_windows(prepared)
     sampler = market_sampler(prepared.panel, windows, meta_batch=training.meta_batch)
-    optimizer = _outer_optimizer(training)
+    optimizer = outer_optimizer(training)
     key = jax.random.key(config.seed)
     state, histories = None, []
     with _progress(f"meta-training {method}", training.steps) as advance:

@@ -8,12 +8,17 @@ import jax.numpy as jnp
 import optax
 
 from maml_jax.errors import ConfigError
-from maml_jax.experiment.config import LearnerConfig, ModelConfig
+from maml_jax.experiment.config_learning import LearnerConfig, ModelConfig
 from maml_jax.learners import (
+    alfa,
     alpaca,
     anil,
+    bayesian_maml,
     cavia,
     direction,
+    double_adapt,
+    ensemble,
+    hierarchical,
     imaml,
     joint_training,
     maml,
@@ -26,13 +31,26 @@ from maml_jax.learners import (
     ridge,
 )
 from maml_jax.learners.anil import INITIAL_RATE as ANIL_RATE
+from maml_jax.learners.bayesian import INNER_LEARNING_RATE as PARTICLE_RATE
 from maml_jax.learners.cavia import INNER_LEARNING_RATE as CAVIA_RATE
 from maml_jax.learners.direction import CLASSES
+from maml_jax.learners.double_adapt import INNER_LEARNING_RATE as DOUBLE_RATE
+from maml_jax.learners.hierarchical import INITIAL_RATE as LEVEL_RATE
+from maml_jax.learners.hierarchical import Level
 from maml_jax.learners.imaml import INNER_LEARNING_RATE as IMAML_RATE
 from maml_jax.learners.maml import INNER_LEARNING_RATE as MAML_RATE
 from maml_jax.learners.reptile import INNER_LEARNING_RATE as REPTILE_RATE
-from maml_jax.meta import GradientMode, MetaLearner, Model, exact, first_order, learned_rates
-from maml_jax.models import gru, in_precision, mlp, temporal_convolution, transformer
+from maml_jax.learners.shared import INNER_STEPS
+from maml_jax.meta import (
+    GradientMode,
+    MetaLearner,
+    Model,
+    exact,
+    first_order,
+    gaussian_likelihood,
+    learned_rates,
+)
+from maml_jax.models import gaussian, gru, in_precision, mlp, temporal_convolution, transformer
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
@@ -43,6 +61,10 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 _MOMENTUM = 0.9
+
+LEVELS = (0.5, 0.25, 0.25)
+"""Shares of a support set that the levels of `hierarchical` adapt on, in its order. Of mixed rows:
+all assets; the asset itself; its latest rows. Of an asset's own: older, newer, latest rows."""
 
 
 class Method(NamedTuple):
@@ -115,6 +137,25 @@ def _exact(settings: LearnerConfig) -> GradientMode:
     return exact(remat=None if settings.remat == "auto" else settings.remat)
 
 
+def _gaussian(network: Callable[[int], Model], settings: LearnerConfig) -> MetaLearner:
+    """Make MAML whose network predicts a deviation beside the mean."""
+    return maml(
+        gaussian(network(2)),
+        loss=gaussian_likelihood,
+        gradient=_exact(settings),
+        **_descent(settings, MAML_RATE),
+    )
+
+
+def _levels(network: Callable[[int], Model], settings: LearnerConfig) -> MetaLearner:
+    """Make a hierarchy of levels that all adapt as the settings say."""
+    inner = _descent(settings, LEVEL_RATE, "learned")
+    level = Level(inner.get("inner_steps", INNER_STEPS), inner.get("inner_optimizer"))
+    return hierarchical(
+        network(1), levels=[level] * len(LEVELS), rows=LEVELS, gradient=_exact(settings)
+    )
+
+
 def _classifier(make: Callable[..., MetaLearner]) -> Method:
     """Let a classifier learn the direction of returns."""
     return Method(
@@ -150,5 +191,17 @@ METHODS: dict[str, Method] = {
     "matching_direction": _classifier(matching),
     "prototypes": _classifier(prototypes),
     "joint_training": Method(lambda network, s: joint_training(network(1))),
+    "alfa": Method(lambda network, s: alfa(network(1), **_rated(s, "initial_rate"))),
+    "double_adapt": Method(
+        lambda network, s: double_adapt(network(1), gradient=_exact(s), **_descent(s, DOUBLE_RATE))
+    ),
+    "hierarchical": Method(_levels),
+    "bayesian_maml": Method(
+        lambda network, s: bayesian_maml(
+            network(1), particles=s.members, gradient=_exact(s), **_descent(s, PARTICLE_RATE)
+        )
+    ),
+    "gaussian_maml": Method(_gaussian),
+    "ensemble": Method(lambda network, s: ensemble(_gaussian(network, s), s.members)),
 }
 """Methods by their names in settings, the names of their functions where there is one."""

@@ -20,14 +20,16 @@ from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
-from maml_jax.experiment.evaluate import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, Evaluation
+from maml_jax.experiment.evaluate import Evaluation
+from maml_jax.experiment.forecast import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together
+from maml_jax.experiment.trade import BUY_AND_HOLD, FOLLOW
 from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
 from maml_jax.whole import unfinished, whole_file
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
-_TABLES = ("predictions", "returns", "gross", "trades", "assets")
+_TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,6 +84,11 @@ class Result:
     def assets(self) -> pd.DataFrame:
         """One row per strategy and asset traded alone."""
         return self._evaluated().assets
+
+    @property
+    def regimes(self) -> pd.DataFrame:
+        """One row per strategy and regime of the market."""
+        return self._evaluated().regimes
 
     def plot(self) -> Figure:
         """Return the figure of the equity of all strategies."""
@@ -270,24 +277,48 @@ def _stats_from_json(text: str) -> pd.DataFrame:
 
 
 def verdict(result: Result) -> str:
-    """Say in one sentence what the headline method earned, against what it must beat."""
-    stats = result.stats
+    """Say in a few words what the headline method did, against what it must beat."""
+    stats: Any = result.stats
     method = next(iter(result.checkpoints))
-    sharpe: dict[str, Any] = {name: stats.loc["Sharpe Ratio", name] for name in stats.columns}
     start, end = stats.loc["Start", method], stats.loc["End", method]
-    rivals = (NO_ADAPTATION, FROM_SCRATCH, BUY_AND_HOLD)
-    if math.isnan(sharpe[method]):
-        return f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}, {method} took no position."
-    outcome = {name: "beaten" if sharpe[method] > sharpe[name] else "not beaten" for name in rivals}
-    against = ", ".join(f"{sharpe[name]:.2f} for {name} ({outcome[name]})" for name in rivals)
+    span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    if result.config.target.kind == "volatility":
+        explained = _against(stats.loc["R2"], method, (NO_ADAPTATION, POOLED_HAR, EWMA))
+        return f"{span}, {method} explained {explained} of the variance of log volatility (R2)."
+    if math.isnan(stats.loc["Sharpe Ratio", method]):
+        return f"{span}, {method} took no position."
+    rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
+    sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
     return (
-        f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}, after costs, {method} had a Sharpe ratio of "
-        f"{sharpe[method]:.2f}, against {against}. One stretch of history proves little by itself."
+        f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. One stretch of history "
+        "proves little by itself."
     )
+
+
+def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
+    """Set a figure against those of rivals, greater being better."""
+    own = figures[method]
+    told = [
+        f"{figures[name]:.2f} for {name} ({'beaten' if own > figures[name] else 'not beaten'})"
+        for name in rivals
+        if name in figures.index
+    ]
+    return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"
 
 
 def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
+
+
+def _by_regime(result: Result, figure: str) -> pd.DataFrame:
+    """Lay out one figure: a row for each regime, and the share of the bars that it had."""
+    table = result.regimes
+    order = list(dict.fromkeys(table["regime"]))
+    wide = table.pivot_table(figure, "regime", "strategy", dropna=False)
+    wide = wide.loc[order, list(result.stats.columns)]
+    share = table.drop_duplicates("regime").set_index("regime")["Share of Bars [%]"]
+    wide.insert(0, "share of bars [%]", share.loc[order])
+    return wide
 
 
 def _tear_sheet(result: Result) -> TearSheet:
@@ -310,7 +341,11 @@ def _tear_sheet(result: Result) -> TearSheet:
             "Meta-training": plot_training(result.history),
         },
         stats=result.stats,
-        assets={
+        tables={
+            "Mean net return a year (in per cent) in each regime of the market": _by_regime(
+                result, "Mean Return (Ann.) [%]"
+            ),
+            "Net Sharpe ratio in each regime of the market": _by_regime(result, "Sharpe Ratio"),
             f"{method}, each asset traded alone with the whole capital": own[figures],
             "Sharpe ratio of every strategy on each asset": sharpe,
         },

@@ -13,7 +13,7 @@ from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import evaluate
-from maml_jax.experiment.learn import make_learner, meta_train
+from maml_jax.experiment.learn import make_learner, meta_train, predicts_deviation
 from maml_jax.experiment.prepare import Prepared, prepare
 from maml_jax.experiment.reading import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.result import (
@@ -24,6 +24,7 @@ from maml_jax.experiment.result import (
     require_no_evaluation,
 )
 from maml_jax.experiment.stages import stage
+from maml_jax.experiment.trade import NEED_DEVIATION, position_rule
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
@@ -37,6 +38,7 @@ CHANGEABLE = (
     "data.policies",
     "data.store",
     "data.timezone",
+    "online.",
 )
 """What a backtest of a trained run may set anew; the rest belongs to what was trained."""
 
@@ -123,7 +125,7 @@ def backtest(
         data = config.data.model_copy(update={"test_assets": None})
         config = config.model_copy(update={"data": data})
     checkpoint = next(iter(result.checkpoints.values()))
-    prepared = prepare(config, frames, scaler=checkpoint.scaler)
+    prepared = prepare(config, frames, checkpoint.fitted)
     require_same_interval(prepared.bars, checkpoint.interval)
     result = _evaluated(result, prepared)
     if out is not None:
@@ -151,7 +153,9 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
     result = Result(
         config=prepared.config,
         checkpoints={
-            method: Checkpoint(method, prepared.config, prepared.scaler, params, interval)
+            method: Checkpoint(
+                method, prepared.config, prepared.scaler, params, interval, prepared.chain
+            )
             for method, (params, _) in trained.items()
         },
         history=_history(trained),
@@ -214,13 +218,20 @@ def _require_untouched(before: Config, after: Config) -> None:
 
 
 def _require_methods(config: Config) -> None:
-    """Make every method's learner once, and refuse growing windows for those without `update`."""
+    """Make every method's learner once, and refuse those that cannot do what the settings ask."""
     learners = {method: make_learner(config, method) for method in config.learner.methods}
     without = [method for method, learner in learners.items() if learner.update is None]
     if without and config.backtest.window == "growing":
         raise ConfigError(
             f"key 'backtest.window': growing windows need methods that take in one row after the "
             f"other, and {', '.join(without)} of 'learner.methods' cannot; use \"rolling\""
+        )
+    rule = position_rule(config)
+    sure = [method for method in learners if not predicts_deviation(config, method)]
+    if sure and rule in NEED_DEVIATION:
+        raise ConfigError(
+            f"key 'backtest.positions': {rule!r} needs methods that predict a deviation, such as "
+            f"alpaca or ensemble, and {', '.join(sure)} of 'learner.methods' predict none"
         )
 
 

@@ -46,7 +46,7 @@ def hierarchical(
     model: ModelLike,
     *,
     levels: int | Sequence[Level] = 2,
-    rows: Sequence[int] | None = None,
+    rows: Sequence[int] | Sequence[float] | None = None,
     gradient: GradientMode | None = None,
     loss: LossFn = squared_error,
 ) -> MetaLearner:
@@ -66,8 +66,9 @@ def hierarchical(
         model: `(init, apply)`.
         levels: how each level adapts, coarse to fine; a number stands for so many default ones.
         rows: how many rows each level has where a support set is one `Batch` whose rows are laid
-            out coarse to fine; the last level takes the rest, whatever its entry says. None: the
-            support set is a tuple of a `Batch` for each level (one level takes one `Batch` too).
+            out coarse to fine, or, below 1, which share of them; the last level takes the rest,
+            whatever its entry says. None: the support set is a tuple of a `Batch` for each level
+            (one level takes one `Batch` too).
         gradient: how to differentiate through all levels: `exact()` (default),
             `exact(remat=True)`, `mixed_mode()` or `first_order()`.
         loss: compares outputs with targets, on all levels and the query alike.
@@ -97,7 +98,8 @@ def hierarchical(
     True
     """
     plan = _plan(levels)
-    cuts = None if rows is None else _cuts(rows, len(plan))
+    if rows is not None:
+        _require_rows(rows, len(plan))
     mode = exact() if gradient is None else gradient
     require_mode(mode)
     if isinstance(mode, Implicit):
@@ -138,7 +140,7 @@ def hierarchical(
         return theta
 
     def split(support: Any) -> tuple[Batch, ...]:
-        return _split(support, cuts, len(plan))
+        return _split(support, rows, len(plan))
 
     # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
     @partial(jax.jit, static_argnames="steps")
@@ -171,21 +173,28 @@ def _plan(levels: int | Sequence[Level]) -> tuple[Level, ...]:
     )
 
 
-def _cuts(rows: Sequence[int], levels: int) -> list[int]:
-    """Return where each level but the first begins in a support set that is one `Batch`."""
+def _require_rows(rows: Sequence[int] | Sequence[float], levels: int) -> None:
     if len(rows) != levels or min(rows) < 0:
         raise ValueError(
             f"rows gives each of the {levels} levels a number of rows, coarse to fine, such as "
-            f"(200, 20) for two; got {tuple(rows)}"
+            f"(200, 20) for two, or a share; got {tuple(rows)}"
         )
-    return [sum(rows[: place + 1]) for place in range(levels - 1)]
+
+
+def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
+    """Return where each level begins in a support set of so many rows, and where the last ends."""
+    if any(0 < part < 1 for part in rows):
+        rows = [int(part * count) for part in rows]
+    return [0, *(min(count, int(sum(rows[: place + 1]))) for place in range(len(rows) - 1)), count]
 
 
 def _transform(optimizer: InnerOptimizer | None) -> optax.GradientTransformation:
     return optimizer.transform if isinstance(optimizer, LearnedOptimizer) else optimizer  # type: ignore[return-value]
 
 
-def _split(support: Any, cuts: list[int] | None, levels: int) -> tuple[Batch, ...]:
+def _split(
+    support: Any, rows: Sequence[int] | Sequence[float] | None, levels: int
+) -> tuple[Batch, ...]:
     """Return the support set of each level.
 
     Raises:
@@ -197,12 +206,12 @@ def _split(support: Any, cuts: list[int] | None, levels: int) -> tuple[Batch, ..
         return tuple(support)
     if levels == 1:
         return (support,)
-    if cuts is None:
+    if rows is None:
         raise ShapeError(
             f"the support set of {levels} levels is a tuple of a Batch for each, coarse to fine; "
             "to take it as one Batch, say how many rows each level has, as in rows=(200, 20)"
         )
-    bounds = [0, *cuts, len(support.y)]
+    bounds = _bounds(rows, len(support.y))
     return tuple(
         jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], support)
         for a, b in zip(bounds[:-1], bounds[1:], strict=True)

@@ -22,7 +22,7 @@ class TearSheet(NamedTuple):
         notes: what a reader must know before the figures.
         figures: by caption.
         stats: one column per strategy, one row per figure.
-        assets: by caption, tables with one row per asset.
+        tables: by caption, further tables, such as one row per regime or per asset.
         settings: `section -> key -> value`.
         versions: `package -> version`.
     """
@@ -32,7 +32,7 @@ class TearSheet(NamedTuple):
     notes: tuple[str, ...]
     figures: Mapping[str, Figure]
     stats: pd.DataFrame
-    assets: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
     settings: Mapping[str, Mapping[str, object]]
     versions: Mapping[str, str]
 
@@ -46,7 +46,7 @@ def render(sheet: TearSheet) -> str:
         sheet=sheet,
         images={caption: _image(figure) for caption, figure in sheet.figures.items()},
         stats=format_table(sheet.stats),
-        assets={caption: format_table(table) for caption, table in sheet.assets.items()},
+        tables={caption: format_table(table) for caption, table in sheet.tables.items()},
     )
 
 

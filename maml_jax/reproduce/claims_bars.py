@@ -13,7 +13,7 @@ from maml_jax.backtest import metrics
 from maml_jax.data.synthetic import known_answer_bars
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import Result, backtest, train
-from maml_jax.experiment.evaluate import FROM_SCRATCH, NO_ADAPTATION
+from maml_jax.experiment.forecast import FROM_SCRATCH, NO_ADAPTATION
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.methods import network
 from maml_jax.experiment.prepare import prepare
@@ -254,7 +254,7 @@ def _portfolio(result: Result, generator) -> dict[str, Measure]:
 def _race(result: Result, bars: Bars, count: int) -> dict[str, Any]:
     """Race on windows of the unseen assets in the test span, evenly spread over each."""
     checkpoint = result.checkpoints[METHOD]
-    prepared = prepare(result.config, bars, scaler=checkpoint.scaler)
+    prepared = prepare(result.config, bars, checkpoint.fitted)
     config, panel = prepared.config, prepared.panel
     windows = asset_family(
         panel,

@@ -2,98 +2,85 @@
 
 import hypothesis.strategies as st
 import numpy as np
-import pandas as pd
 import pytest
-from helpers import random_market
 from hypothesis import given, settings
+from lookahead import (
+    COUNT,
+    MARKET,
+    TEST_FIRST,
+    TRAIN_LAST,
+    altered_after,
+    assert_same_up_to,
+    config_for,
+    cut_off_after,
+    whole,
+)
 
-from maml_jax.experiment import load_config
-from maml_jax.experiment.evaluate import evaluate
 from maml_jax.experiment.learn import meta_train
 from maml_jax.experiment.prepare import prepare
-
-COUNT, TRAIN_LAST, TEST_FIRST = 160, 99, 100
-MARKET = random_market(count=COUNT, assets=3)
-DATES = next(iter(MARKET.values())).index
-
-
-def config_for(fill):
-    return load_config(
-        {
-            "data": {
-                "path": "memory",
-                "train_assets": ["A0", "A1"],
-                "test_assets": ["A0", "A2"],
-                "train_end": DATES[TRAIN_LAST].isoformat(),
-                "test_start": DATES[TEST_FIRST].isoformat(),
-            },
-            "features": {"window": 5, "fast": 3, "slow": 5},
-            "target": {"fill": fill, "horizon": 3, "volatility_window": 5},
-            "task": {"support": 10, "query": 4},
-            "model": {"hidden": [8]},
-            "learner": {"methods": ["maml"], "inner_steps": 2},
-            "training": {"steps": 3, "meta_batch": 4},
-            "backtest": {"threshold": 0.0, "bars_per_year": 365},
-        }
-    )
-
-
-def pipeline(fill, bars):
-    prepared = prepare(config_for(fill), bars)
-    params, _ = meta_train(prepared, "maml")
-    return prepared, evaluate(prepared, {"maml": params})
-
-
-WHOLE = {}
-
-
-def whole(fill):
-    if fill not in WHOLE:
-        WHOLE[fill] = pipeline(fill, MARKET)
-    return WHOLE[fill]
-
-
-def assert_same_up_to(t, fill, changed):
-    """Compare all that is known at the close of bar t."""
-    prepared, evaluation = whole(fill)
-    other, result = pipeline(fill, changed)
-    time = DATES[t]
-    np.testing.assert_array_equal(prepared.scaler.mean, other.scaler.mean)
-    np.testing.assert_array_equal(prepared.scaler.std, other.scaler.std)
-    for name in ("features", "returns", "valid"):
-        a, b = (np.asarray(getattr(p.panel, name))[:, : t + 1] for p in (prepared, other))
-        np.testing.assert_array_equal(a, b, err_msg=name)
-
-    def known(table):
-        table = table[table["timestamp"] <= time].reset_index(drop=True)
-        return table[["timestamp", "asset", "strategy", "prediction", "position"]]
-
-    before, after = known(evaluation.predictions), known(result.predictions)
-    assert len(before) > 0
-    pd.testing.assert_frame_equal(before, after, rtol=1e-5, atol=1e-6)
-    for name in ("returns", "gross"):
-        a, b = (getattr(e, name).loc[:time] for e in (evaluation, result))
-        pd.testing.assert_frame_equal(a, b, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
 @settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
 def test_altered_bars_after_t_change_nothing_up_to_t(fill, t, seed):
-    rng = np.random.default_rng(seed)
-    changed = {}
-    for asset, bars in MARKET.items():
-        factors = np.exp(0.3 * rng.standard_normal((COUNT - t - 1, 1)))
-        changed[asset] = bars.copy()
-        changed[asset].iloc[t + 1 :] *= factors
-    assert_same_up_to(t, fill, changed)
+    assert_same_up_to(t, config_for(fill), altered_after(t, seed))
 
 
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
 @settings(max_examples=2)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2))
 def test_bars_cut_off_after_t_change_nothing_up_to_t(fill, t):
-    assert_same_up_to(t, fill, {a: b.iloc[: t + 1] for a, b in MARKET.items()})
+    assert_same_up_to(t, config_for(fill), cut_off_after(t))
+
+
+ONLINE = {"variants": ["online", "retrained"], "every": 7, "steps": 2, "retrain_every": 20}
+VARIANTS = {
+    "regimes": {"task.family": "regime", "task.support": 5, "task.query": 2},
+    "regimes of the market": {
+        "task.family": {"regime": 1.0, "month": 2.0},
+        "task.support": 5,
+        "task.query": 2,
+        "regimes.of": "market",
+        "online": ONLINE,
+    },
+    "a Markov chain": {"task.support": 5, "backtest.same_regime": True, "regimes.kind": "markov"},
+    "online": {"task.support_from": "mixed", "online": ONLINE},
+    "online, recent": {"task.support_from": "cross_section", "online": {**ONLINE, "recent": 30}},
+    "strategies": {
+        "task.family": "strategy",
+        "task.strategies": ["mean_reversion", "breakout"],
+        "task.support": 5,
+        "task.query": 2,
+        "online": {**ONLINE, "variants": ["online"]},
+    },
+    "volatility": {"target.kind": "volatility"},
+    "volatility from whole bars": {"target.kind": "volatility", "target.estimator": "garman_klass"},
+    "direction": {"target.kind": "direction", "target.flat": 0.2},
+    "sized by volatility": {"backtest.positions": "volatility_target"},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("t", [pytest.param(113, marks=pytest.mark.slow), 137])
+def test_every_variant_knows_nothing_of_what_comes(changes, t):
+    config = config_for("next_close", **changes)
+    assert_same_up_to(t, config, altered_after(t, seed=t))
+    assert_same_up_to(t, config, cut_off_after(t))
+
+
+def test_regimes_matter_for_what_is_compared():
+    """The variants test what they name: labels differ in time, and so do predictions."""
+    prepared, result = whole(config_for("next_close", **VARIANTS["regimes"]))
+    labels = prepared.panel.regimes[:, TEST_FIRST:]
+    assert len(np.unique(labels[labels >= 0])) >= 3
+    names = set(whole(config_for("next_close", **VARIANTS["online"]))[1].stats)
+    assert {"maml online", "maml retrained"} <= names
+    _, other = whole(config_for("next_close", **{**VARIANTS["regimes"], "task.family": "asset"}))
+    a, b = (
+        table.predictions.query("strategy == 'maml'")["prediction"] for table in (result, other)
+    )
+    assert not np.allclose(a, b, atol=1e-4)
 
 
 def test_the_check_would_see_a_leak():
@@ -101,7 +88,7 @@ def test_the_check_would_see_a_leak():
     changed = {a: b.copy() for a, b in MARKET.items()}
     changed["A0"].iloc[120] *= 1.05
     with pytest.raises(AssertionError):
-        assert_same_up_to(120, "close", changed)
+        assert_same_up_to(120, config_for("close"), changed)
 
 
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])

@@ -11,7 +11,7 @@ from market import MARKET, SMALL
 from maml_jax import Batch, MetaParams, Prediction, Task
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load, run
-from maml_jax.experiment.config import LearnerConfig, MethodName, ModelConfig
+from maml_jax.experiment.config_learning import LearnerConfig, MethodName, ModelConfig
 from maml_jax.experiment.methods import METHODS, learner_of
 
 MODEL = ModelConfig(hidden=(8,))

@@ -14,7 +14,7 @@ from market import MARKET, SMALL
 from maml_jax import MetaLearner
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
-from maml_jax.experiment.config import ModelConfig
+from maml_jax.experiment.config_learning import ModelConfig
 from maml_jax.experiment.methods import network
 
 
@@ -157,7 +157,7 @@ def test_growing_windows_from_settings_to_adapted_predictions(monkeypatch):
         lambda start, task, step: (jnp.square(start), Losses(start, start)),
         update,
     )
-    for name in ("learn", "adapt", "evaluate", "run"):
+    for name in ("learn", "adapt", "forecast", "run"):
         module = sys.modules[f"maml_jax.experiment.{name}"]
         monkeypatch.setattr(module, "make_learner", lambda *_: learner)
     trained = run(

@@ -12,7 +12,7 @@ from maml_jax.errors import DataError
 from maml_jax.experiment import load_config
 from maml_jax.experiment.adapt import adapt
 from maml_jax.experiment.checkpoint import Checkpoint
-from maml_jax.experiment.prepare import prepare
+from maml_jax.experiment.prepare import Fitted, prepare
 from maml_jax.features import add_cross_section, compute_features, find_features
 
 COLUMNS = ["market_return", "return_rank", "market_move"]
@@ -143,7 +143,7 @@ def test_a_backtest_later_sees_the_same_market():
     apart = {"train_assets": ["A0", "A1"], "test_assets": ["A2", "A3"]}
     settings_ = {**SMALL, **NAMES, "data": {**SMALL["data"], **apart}}
     first = prepare(load_config(settings_), MARKET)
-    again = prepare(first.config, MARKET, scaler=first.scaler)
+    again = prepare(first.config, MARKET, Fitted(first.scaler))
     assert list(again.bars) == ["A2", "A3"]
     for name in again.bars:
         one, other = (p.panel.features[p.panel.assets.index(name)] for p in (first, again))

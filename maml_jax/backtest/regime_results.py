@@ -1,0 +1,45 @@
+"""What strategies earned in each regime of the market."""
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest import metrics
+from maml_jax.features.regimes import REGIMES
+
+UNKNOWN_NAME = "unknown"
+
+
+def regime_results(net: pd.DataFrame, regimes: pd.Series, bars_per_year: float) -> pd.DataFrame:
+    """Return figures of the bars of each regime.
+
+    Args:
+        net: net simple returns per bar, `[time, strategy]`.
+        regimes: places in `REGIMES` on the same index, known before the return of the bar is
+            earned; -1 where there is none.
+        bars_per_year: for everything annualised.
+
+    Returns:
+        One row per strategy and regime that occurs, in the order of `REGIMES`: `strategy`,
+        `regime`, `bars`, `Share of Bars [%]`, `Mean Return (Ann.) [%]`, `Volatility (Ann.) [%]`,
+        `Sharpe Ratio`, `Return [%]` (compounded over its bars).
+    """
+    names = (*REGIMES, UNKNOWN_NAME)
+    place = regimes.to_numpy()
+    place = np.where(place < 0, len(REGIMES), place)
+    rows = []
+    for strategy in net.columns:
+        for number in np.unique(place):
+            r = net[strategy].to_numpy(float)[place == number]
+            rows.append(
+                {
+                    "strategy": strategy,
+                    "regime": names[number],
+                    "bars": len(r),
+                    "Share of Bars [%]": 100 * len(r) / len(net),
+                    "Mean Return (Ann.) [%]": 100 * r.mean() * bars_per_year,
+                    "Volatility (Ann.) [%]": 100 * metrics.annual_volatility(r, bars_per_year),
+                    "Sharpe Ratio": metrics.sharpe_ratio(r, bars_per_year),
+                    "Return [%]": 100 * metrics.total_return(r),
+                }
+            )
+    return pd.DataFrame(rows)

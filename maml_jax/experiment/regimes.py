@@ -1,0 +1,75 @@
+"""Which regime is in force at every bar, as the settings tell regimes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from maml_jax.experiment.config import Config
+from maml_jax.features import MarkovParameters, fit_markov, label_regimes, market_regimes
+from maml_jax.features.markov import filtered_states, most_probable
+from maml_jax.features.regimes import UNKNOWN, market_log_returns
+from maml_jax.tasks import Panel
+
+
+def needs_regimes(config: Config) -> bool:
+    """Say whether anything that is learned or adapted on depends on regimes."""
+    return "regime" in config.task.families() or config.adapts_within_regimes()
+
+
+def fit_chain(
+    config: Config, bars: Mapping[str, pd.DataFrame], fitted_on: slice
+) -> MarkovParameters | None:
+    """Fit the Markov chain that the settings ask for to the market of the meta-training span.
+
+    Raises:
+        DataError: if it cannot be fitted.
+    """
+    if config.regimes.kind != "markov" or not needs_regimes(config):
+        return None
+    span = {asset: frame.loc[fitted_on] for asset, frame in bars.items()}
+    returns = market_log_returns(span)
+    settings = config.regimes
+    return fit_markov(returns, settings.states, memory=settings.history, asset="the market")
+
+
+def panel_regimes(
+    config: Config,
+    panel: Panel,
+    bars: Mapping[str, pd.DataFrame],
+    market: Mapping[str, pd.DataFrame],
+    chain: MarkovParameters | None,
+) -> Int[np.ndarray, "asset time"]:
+    """Number the regime in force at each bar of each asset, from bars up to it.
+
+    Args:
+        config: the settings.
+        panel: the bars as arrays.
+        bars: of each of its assets.
+        market: of the assets that make the market.
+        chain: the fitted chain of kind "markov".
+    """
+    settings = config.regimes
+    if chain is not None:
+        whole = most_probable(filtered_states(chain, market_log_returns(market)))
+    elif settings.of == "market":
+        whole = market_regimes(market, **settings.windows())
+    else:
+        whole = None
+    labels = np.full(panel.valid.shape, UNKNOWN, np.int32)
+    for row, asset in enumerate(panel.assets):
+        own = bars[asset]
+        series = label_regimes(own, **settings.windows()) if whole is None else whole
+        series = series.reindex(own.index, fill_value=UNKNOWN)
+        labels[row, panel.timestamps.get_indexer(own.index)] = series.to_numpy()
+    return labels
+
+
+def regimes_of_report(config: Config, bars: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """Label the bars of a market for a report: with the regime known at the bar before.
+
+    Windows are those of the settings; where there are fewer bars than they need, all is unknown.
+    """
+    known = market_regimes(bars, **config.regimes.windows())
+    return known.shift(1, fill_value=UNKNOWN)
