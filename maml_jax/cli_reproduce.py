@@ -146,6 +146,24 @@ def volatility_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("regimes")
+def regimes_command(
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/regimes"),
+) -> None:
+    """Markets that switch between regimes: errors after a switch, frozen, by regime and online."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_regimes
+
+    tables = reproduce_regimes(
+        methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 def _set_up() -> None:
     from maml_jax.experiment.runtime import set_up
 

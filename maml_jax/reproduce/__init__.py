@@ -3,6 +3,7 @@
 from .claims import reproduce_claims as reproduce_claims
 from .hierarchy import reproduce_hierarchy as reproduce_hierarchy
 from .known_answer import reproduce_known_answer as reproduce_known_answer
+from .regimes import reproduce_regimes as reproduce_regimes
 from .sinusoid import reproduce_sinusoid as reproduce_sinusoid
 from .uncertainty import reproduce_uncertainty as reproduce_uncertainty
 from .volatility import reproduce_volatility as reproduce_volatility
