@@ -1,6 +1,10 @@
-"""Checks the shapes in signatures during tests, and gives JAX eight devices on the CPU."""
+"""Checks the shapes in signatures during tests, and gives JAX eight devices on the CPU.
+
+Real bars lie beside the project on some machines.
+"""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests wait for the compiler, hardly ever for what it made; without emitters of their own fusions
@@ -19,7 +23,17 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = ["maml_jax.meta", "maml_jax.learners", "maml_jax.models", "maml_jax.tasks"]
 install_import_hook(CHECKED, "beartype.beartype")
 
+import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the real bars of {SHARED}")
+    return SHARED
