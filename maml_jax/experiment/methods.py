@@ -62,6 +62,9 @@ ACTIVATIONS: dict[str, Callable] = {
 
 _MOMENTUM = 0.9
 
+GAUSSIAN_RATE = 2 * MAML_RATE
+"""The likelihood of a deviation of 1 is as steep as half the squared error."""
+
 LEVELS = (0.5, 0.25, 0.25)
 """Shares of a support set that the levels of `hierarchical` adapt on, in its order. Of mixed rows:
 all assets; the asset itself; its latest rows. Of an asset's own: older, newer, latest rows."""
@@ -143,7 +146,7 @@ def _gaussian(network: Callable[[int], Model], settings: LearnerConfig) -> MetaL
         gaussian(network(2)),
         loss=gaussian_likelihood,
         gradient=_exact(settings),
-        **_descent(settings, MAML_RATE),
+        **{"inner_optimizer": optax.sgd(GAUSSIAN_RATE), **_descent(settings, GAUSSIAN_RATE)},
     )
 
 
