@@ -47,6 +47,7 @@ def hierarchical(
     *,
     levels: int | Sequence[Level] = 2,
     rows: Sequence[int] | Sequence[float] | None = None,
+    nested: bool = False,
     gradient: GradientMode | None = None,
     loss: LossFn = squared_error,
 ) -> MetaLearner:
@@ -69,6 +70,9 @@ def hierarchical(
             out coarse to fine, or, below 1, which share of them; the last level takes the rest,
             whatever its entry says. None: the support set is a tuple of a `Batch` for each level
             (one level takes one `Batch` too).
+        nested: let each level adapt on the rows of all finer levels too, as an asset belongs to its
+            class. The coarsest level then sees all rows, and where finer levels come to rest it is
+            `maml` on them together.
         gradient: how to differentiate through all levels: `exact()` (default),
             `exact(remat=True)`, `mixed_mode()` or `first_order()`.
         loss: compares outputs with targets, on all levels and the query alike.
@@ -142,19 +146,24 @@ def hierarchical(
     def split(support: Any) -> tuple[Batch, ...]:
         return _split(support, rows, len(plan))
 
+    def seen(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
+        if not nested:
+            return supports
+        return tuple(_together(supports[place:]) for place in range(len(supports)))
+
     # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Supports, steps: int | None = None) -> Params:
         if steps is not None and steps < 0:
             raise ValueError(f"the number of inner steps must not be negative, got {steps}")
-        return descended(descend, meta_params, split(support), steps)
+        return descended(descend, meta_params, seen(split(support)), steps)
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
         supports = split(task.support)
-        adapted = descended(mode, meta_params, supports, None)
+        adapted = descended(mode, meta_params, seen(supports), None)
         start = meta_params.start if any(is_learned) else meta_params
-        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *supports)
+        together = _together(supports)
         info = AdaptationInfo(objective(start, together), objective(adapted, together))
         return objective(adapted, task.query), info
 
@@ -190,6 +199,10 @@ def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
 
 def _transform(optimizer: InnerOptimizer | None) -> optax.GradientTransformation:
     return optimizer.transform if isinstance(optimizer, LearnedOptimizer) else optimizer  # type: ignore[return-value]
+
+
+def _together(supports: Sequence[Batch]) -> Batch:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *supports)
 
 
 def _split(

@@ -161,6 +161,34 @@ def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     close(seen, expected)
 
 
+def test_nested_levels_see_the_rows_of_finer_ones_too():
+    supports, query = levelled(*ROWS), rows(1, 6)
+    wider = tuple(together(supports[place:]) for place in range(3))
+    nested, apart = (hierarchical(NETWORK, levels=SGD, nested=each) for each in (True, False))
+    cut = hierarchical(NETWORK, levels=SGD, rows=ROWS, nested=True)
+    theta = start()
+    close(nested.adapt(theta, supports), apart.adapt(theta, wider))
+    close(cut.adapt(theta, together(supports)), apart.adapt(theta, wider))
+    (value, info), grad = value_and_grad(nested, theta, Task(supports, query))
+    (same, _), slope = value_and_grad(apart, theta, Task(wider, query))
+    close((value, grad), (same, slope))
+    error = NETWORK.apply(theta, together(supports).x) - together(supports).y
+    close(info.support_loss_before, jnp.mean(error**2))
+    resting = (SGD[0], SGD[1]._replace(steps=0), SGD[2]._replace(steps=0))
+    close(
+        hierarchical(NETWORK, levels=resting, nested=True).adapt(theta, supports),
+        maml(NETWORK, inner_optimizer=optax.sgd(0.03), inner_steps=2).adapt(theta, wider[0]),
+    )
+
+
+def test_shares_of_the_rows_cut_as_numbers_do():
+    whole, theta = together(levelled(*ROWS)), start()
+    numbers, shares = (
+        hierarchical(NETWORK, levels=SGD, rows=each) for each in ((7, 3, 5), (0.5, 0.25, 0.25))
+    )
+    close(numbers.adapt(theta, whole), shares.adapt(theta, whole))
+
+
 def test_levels_have_rates_of_their_own_and_learn_them():
     learner = hierarchical(NETWORK, levels=(Level(2), Level(2, optax.sgd(0.01)), Level(2)))
     supports, query = levelled(*ROWS), rows(1, 6)
