@@ -98,7 +98,7 @@ NOTE = (
     " a share of the oracle's on the same tasks. Support rows of the class, the asset and the time"
     " scale: {support}; a signal-to-noise ratio of {snr:g}. Variance of the coefficients by level:"
     " structured {structured}, flat {flat}. ± is the 95 % interval over {seeds} seeds, by Student's"
-    " t; gains are those of the nested levels over the other, paired by seed. Inner steps in all"
+    " t; gains are those of the first learner over the other, paired by seed. Inner steps in all"
     " are chosen among {tried} for each learner and world on seeds of their own. {steps:,}"
     " meta-steps."
 )
@@ -162,7 +162,7 @@ def reproduce_hierarchy(
         for world in WORLDS
     }
     told = {key: _judged(each, out, Progress(console)) for key, each in cells.items()}
-    differences = _differences(told)
+    differences = _differences(chosen[0].key, told)
     note = NOTE.format(
         rows=TEST_ROWS,
         tasks=f"{protocol.tasks:,}",
@@ -301,12 +301,14 @@ def _mean_of(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), factor * float(values.std(ddof=1)) / count**0.5
 
 
-def _differences(told: dict[tuple[str, str], dict]) -> dict[tuple[str, str], dict[str, float]]:
-    """Return what nested levels gain over each other row, seed by seed on the same tasks."""
+def _differences(
+    first: str, told: dict[tuple[str, str], dict]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Return what the first row gains over each other one, seed by seed on the same tasks."""
     found = {}
     for (row, world), cell in told.items():
-        ours = told.get((ROWS[0].key, world))
-        if ours is not None and row != ROWS[0].key:
+        if row != first:
+            ours = told[first, world]
             mean, half_width = _mean_of(_shares(ours["seeds"]) - _shares(cell["seeds"]))
             found[row, world] = {"mean": mean, "half_width": half_width}
     return found
@@ -334,5 +336,5 @@ def _table(rows, told, differences):
                 str(cell["inner_steps"]),
             ]
         lines.append((row.name, *texts))
-    columns = (text for world in WORLDS for text in (world, "nested levels gain", "inner steps"))
+    columns = (text for world in WORLDS for text in (world, "the first gains", "inner steps"))
     return ("learner", *columns), lines

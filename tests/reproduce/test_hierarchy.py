@@ -121,7 +121,7 @@ def test_the_command_calls_it(told, trainings, monkeypatch, capsys):
     assert not end.value.code
     assert trainings == []
     shown = capsys.readouterr().out
-    assert "nested levels gain" in shown
+    assert "the first gains" in shown
     assert ROWS[2].name in shown
 
 
