@@ -53,6 +53,9 @@ CALIBRATION = 1000
 DIGITS = 4
 """Of the forecasts in files of results, in deviations of the target."""
 
+TOGETHER = "together"
+"""Key of the mean of the forecasts of all seeds, of the first row."""
+
 R2_NOTE = (
     "{market}: {train} assets to {end} for meta-training, {test} unseen ones ({names}) walked"
     " forward on from {start} to {last}, {bars:,} bars with an outcome. R2 = 1 - sum of squared"
@@ -295,6 +298,13 @@ class _Judged:
         for key in MODELS_OF_VARIANCE:
             shift = np.nanmean(before - self.logs[key][ALWAYS])
             self.logs[key] = {ALWAYS: self.logs[key][ALWAYS] + shift}
+        self.headline = next((row.key for row in rows if row.key in self.logs), None)
+        if self.headline is not None and any(row.seeds > 1 for row in rows):
+            together = {
+                k: v.mean(axis=0, keepdims=True) for k, v in self.logs[self.headline].items()
+            }
+            self.logs = {self.headline: self.logs[self.headline], TOGETHER: together} | self.logs
+            self.names[TOGETHER] = f"{self.names[self.headline]}, forecasts of all seeds averaged"
         self.told: dict[str, Any] = {"failed": self.failed}
 
     def _array(self, kept: list[list[float | None]]) -> np.ndarray:
@@ -326,9 +336,8 @@ class _Judged:
             ),
             Table(f"{mark}QLIKE", columns, loss, QLIKE_NOTE.format(before=CALIBRATION)),
         ]
-        headline = next((row.key for row in self.rows if row.key in self.logs), None)
-        if headline is not None:
-            tables += [self._gains(mark, headline), self._targets(mark, headline)]
+        if self.headline is not None:
+            tables += [self._gains(mark, self.headline), self._targets(mark, self.headline)]
         return tables
 
     def _measured(self, name: str, measure: Callable[[str, int], list[float]]):
@@ -357,7 +366,7 @@ class _Judged:
     def _gains(self, mark: str, headline: str) -> Table:
         block, rows = 3 * self.market.block, []
         told: dict[str, dict[int, dict]] = {}
-        for key in [key for key in self.logs if key != headline]:
+        for key in [key for key in self.logs if key not in (headline, TOGETHER)]:
             cells = []
             for window in WINDOWS:
                 ours, other = self.of(headline, window), self.of(key, window)
