@@ -23,6 +23,7 @@ BENCHMARKS = {
     "deep_inner_loop": "Deep inner loops",
     "scaling": "Scaling",
     "end_to_end": "End to end",
+    "online": "Online walk-forward",
     "bars": "Bars: fetching, storing, reading, checking",
 }
 WITH_PEERS = ("meta_step", "rolling_backtest")

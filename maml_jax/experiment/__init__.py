@@ -1,6 +1,8 @@
 """Settings in, results out: what a notebook and the command line call."""
 
 from .adapt import Adapted as Adapted
+from .adapt import adaptation_table as adaptation_table
+from .adapt import load_adapted as load_adapted
 from .config import Config as Config
 from .config_file import load_config as load_config
 from .result import Result as Result

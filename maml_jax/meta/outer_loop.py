@@ -209,7 +209,7 @@ def fit(
     tasks = jax.eval_shape(sampler, key)
     if state is None:
         init_key, _ = jax.random.split(key)
-        x = jnp.zeros(tasks.support.x.shape[1:], tasks.support.x.dtype)
+        x = jnp.zeros(tasks.query.x.shape[1:], tasks.query.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
     first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
     plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from maml_jax.errors import DataError
 from maml_jax.tasks.panel import Panel
@@ -158,20 +158,31 @@ def regime_family(panel: Panel, **options) -> Windows:
 
 
 def period_family(panel: Panel, *, period: Period = "quarter", **options) -> Windows:
-    """List the windows of the period family: support and query from one calendar period.
+    """List the windows of the period family: each month, quarter or year is one group.
 
-    Each month, quarter or year is a group of its own.
+    The query is of one period. The support set is what is complete at its first row, as in use,
+    where the first days of a period are predicted by what the last one told; a family that kept to
+    one period would have no month of daily bars with 20 rows to adapt on.
 
     Args:
         panel: what to cut from.
         period: `month`, `quarter` or `year`.
-        **options: as for `label_family`.
+        **options: as for `asset_family`.
 
     Raises:
-        DataError: if an asset is unknown, or no period has room for a window.
+        DataError: if an asset is unknown, or no period has room for a query.
         ValueError: if the period is unknown.
     """
-    return label_family(panel, period_labels(panel, period), **options)
+    labels = period_labels(panel, period)
+    windows = asset_family(panel, **options)
+    rows = windows.rows
+    number = windows.entries[windows.query[:, None] + np.array([0, windows.query_size - 1])]
+    asset = np.searchsorted(rows.first, number, side="right") - 1
+    first, last = labels[asset, rows.time[asset, number - rows.first[asset]]].T
+    windows = windows._replace(group=first)
+    if not (first == last).any():
+        raise DataError(f"no {period} has room for a query set of {windows.query_size} rows")
+    return _sorted(windows, first == last)
 
 
 def strategy_family(panel: Panel, *, strategies: Sequence[str], **options) -> Windows:
@@ -235,13 +246,10 @@ def period_labels(panel: Panel, period: Period) -> Int[np.ndarray, "asset time"]
     if period not in get_args(Period):
         raise ValueError(f"period is one of {get_args(Period)}, not {period!r}")
     times = pd.DatetimeIndex(panel.timestamps)
-    number = {
-        "month": 12 * times.year + times.month,
-        "quarter": 4 * times.year + times.quarter,
-        "year": times.year,
-    }[period]
-    number = np.unique(np.asarray(number), return_inverse=True)[1]
-    return np.broadcast_to(number, panel.valid.shape)
+    within = {"month": times.month, "quarter": times.quarter, "year": 0 * times.year}[period]
+    number = 12 * times.year + within
+    numbers = np.unique(np.asarray(number, np.int64), return_inverse=True)[1]
+    return np.broadcast_to(numbers, panel.valid.shape)
 
 
 def require_regimes(panel: Panel) -> Int[np.ndarray, "asset time"]:
@@ -360,11 +368,9 @@ def _stops(pool: Pool, latest: Int[np.ndarray, " window"], other: Pool, part: Pa
     return _Stops(other.begin(lane), other.complete(lane, pool.label_end[latest]))
 
 
-def _sorted(windows: Windows) -> Windows:
+def _sorted(windows: Windows, kept: Bool[np.ndarray, " window"] | None = None) -> Windows:
+    """Sort windows by group, then by the bar that completes them; leave out what is not kept."""
     order = np.lexsort((windows.query, windows.known, windows.group))
-    return windows._replace(
-        **{
-            name: getattr(windows, name)[order]
-            for name in ("asset", "stop", "query", "group", "known")
-        }
-    )
+    order = order if kept is None else order[kept[order]]
+    fields = ("asset", "stop", "query", "group", "known")
+    return windows._replace(**{name: getattr(windows, name)[order] for name in fields})

@@ -164,18 +164,23 @@ def test_the_bounds_of_a_span_hold_for_every_row(panel, labels):
             assert set(assets) <= {0, 2}
 
 
-@pytest.mark.parametrize(("period", "letters"), [("month", 7), ("quarter", 7), ("year", 4)])
-def test_support_and_query_are_of_one_period(panel, period, letters):
-    windows = period_family(panel, period=period, support=4, query=2)
+@pytest.mark.parametrize("period", ["month", "quarter", "year"])
+def test_queries_are_of_one_period_and_supports_what_is_known_then(panel, period):
+    whole = asset_family(panel, **SIZES)
+    windows = period_family(panel, period=period, **SIZES)
     assert len(set(windows.group)) > (period != "year")
-    for window in range(0, len(windows.asset), 4):
-        numbers = np.append(windows.support_rows(window), windows.query_rows(window))
-        times = panel.timestamps[rows_of(windows, numbers)[1]]
-        names = {
-            f"{t.year}-{(t.month - 1) // 3}" if period == "quarter" else str(t)[:letters]
-            for t in times
-        }
-        assert len(names) == 1
+    names = {}
+    for window, group in enumerate(windows.group):
+        times = panel.timestamps[rows_of(windows, windows.query_rows(window))[1]]
+        (name,) = set(times.tz_localize(None).to_period(period[0].upper()))
+        assert names.setdefault(group, name) == name
+    assert len(set(names.values())) == len(names)
+    # Nothing but windows whose query reaches over the end of a period is left out.
+    kept = set(zip(windows.query.tolist(), windows.stop[:, 0].tolist(), strict=True))
+    for window in range(len(whole.asset)):
+        times = panel.timestamps[rows_of(whole, whole.query_rows(window))[1]]
+        one = len(set(times.tz_localize(None).to_period(period[0].upper()))) == 1
+        assert ((whole.query[window], whole.stop[window, 0]) in kept) == one
 
 
 def test_regimes_are_labels_of_the_panel(panel, labels):
