@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib.figure
 import numpy as np
 import optax
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from rich.console import Console
 from scipy import stats
 
@@ -368,8 +369,8 @@ def _table(world: str, rows, found, protocol: Protocol, mark: str) -> Table:
     return Table(mark + TITLES[world], columns, lines, note)
 
 
-def _draw(rows, found, mark: str) -> matplotlib.figure.Figure:
-    figure = matplotlib.figure.Figure(figsize=(9, 4.2), layout="constrained")
+def _draw(rows, found, mark: str) -> Figure:
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     panels = figure.subplots(1, len(WORLDS), sharey=True)
     ends = np.array([*BUCKETS[1:], 1.25 * BUCKETS[-1]])
     middle = (np.array(BUCKETS) + ends - 1) / 2
@@ -381,10 +382,12 @@ def _draw(rows, found, mark: str) -> matplotlib.figure.Figure:
             mean, half = np.array(curve["mean"]), np.nan_to_num(np.array(curve["half_width"]))
             colour = COLOURS[place % len(COLOURS)]
             axes.plot(middle, mean, color=colour, linewidth=1.3, label=row.name)
-            axes.fill_between(middle, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+            axes.fill_between(middle, mean - half, mean + half, color=colour, alpha=0.1, lw=0)
         axes.axhline(1.0, color="#bbbbbb", linewidth=0.8)
         axes.set_xscale("symlog", linthresh=4)
         axes.set_xticks([0, 1, 2, 4, 8, 16, 32, 64], [0, 1, 2, 4, 8, 16, 32, 64])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(0, middle[-1])
         axes.set_title(mark[:7] + TITLES[world], loc="left", fontsize=9, fontweight="bold")
         axes.set_xlabel("bars since the switch")
         axes.grid(color="#eeeeee", linewidth=0.8)
