@@ -147,7 +147,7 @@ class VolatilityRow:
 
 ROWS = (
     VolatilityRow("alpaca", "Bayesian head on 16 features", "alpaca", support=None, meta_batch=64),
-    VolatilityRow("alpaca-250", "the same, trained for 250 rows", "alpaca", support=250),
+    VolatilityRow("alpaca-250", "Bayesian head, trained for 250 rows alone", "alpaca", support=250),
     VolatilityRow("ridge", "ridge head on 16 features", "ridge", support=250),
     VolatilityRow("maml", "MAML, 5 steps", "maml"),
     VolatilityRow("fomaml", "FOMAML, 5 steps", "fomaml"),
@@ -161,7 +161,7 @@ BASELINES = {
     "around-pooled": "pooled regression, corrected by ridge on the same rows",
     "pooled-har": "pooled HAR, all features",
     "ewma": "EWMA (0.94)",
-    "garch": "GARCH(1,1), all returns up to 1,000",
+    "garch": "GARCH(1,1) on 1,000 returns",
     "trailing": "trailing volatility",
 }
 """Keys and names of what learners are compared with."""
