@@ -57,3 +57,21 @@ def test_tables_name_what_there_is(kind):
         assert {*MEANINGS} <= named
     else:
         assert {"bybit", "yahoo", "binance", "files"} <= set(re.findall(r"`fetch (\w+)`", TEXT))
+
+
+TASKS = PAGE.with_name("tasks.md")
+
+
+def test_settings_of_tasks_are_read():
+    blocks = re.findall(r"```toml\n(.*?)```", TASKS.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) >= 8
+    read = [load_config(tomllib.loads(text)) for text in blocks]
+    assert {"regime", "strategy"} <= {str(config.task.family) for config in read}
+    assert any(config.online.variants for config in read)
+
+
+def test_tasks_in_code():
+    (text,) = re.findall(r"```python\n(.*?)```", TASKS.read_text(encoding="utf-8"), re.S)
+    names = {}
+    exec(compile(text, str(TASKS), "exec"), names)
+    assert names["rest"].mean.shape == (4, 400)

@@ -21,6 +21,7 @@ from maml_jax.experiment.needs import (
     target_of,
 )
 from maml_jax.experiment.reading import reading_options
+from maml_jax.experiment.series import follows_rules
 from maml_jax.features import compute_features, reads_cross_section
 from maml_jax.features.targets import learned_target
 from maml_jax.learners.shared import INNER_STEPS
@@ -107,6 +108,9 @@ def load_adapted(path: str | Path) -> Adapted:
 
 def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Adapted:
     """Adapt to the latest complete labels of an asset.
+
+    They are the asset's own, whatever support sets its walk-forward was made with: bars of other
+    assets are not at hand.
 
     Args:
         checkpoint: a trained method.
@@ -293,6 +297,11 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
         raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {list(frames)}")
     asset, frame = next(iter(frames.items()))
     require_same_interval({asset: frame}, checkpoint.interval)
+    if follows_rules(config):
+        raise DataError(
+            f"{asset}: this learner predicts what following a rule pays, not what a price does; "
+            "backtest it on these bars instead of adapting it to them"
+        )
     features, target = choose_features(config, frames), target_of(config)
     if together := reads_cross_section(features):
         raise DataError(

@@ -24,3 +24,5 @@ from .sampler import MarketSampler as MarketSampler
 from .sampler import market_sampler as market_sampler
 from .sinusoid import sinusoid_grid_sampler as sinusoid_grid_sampler
 from .sinusoid import sinusoid_sampler as sinusoid_sampler
+from .switching import SwitchingWorld as SwitchingWorld
+from .switching import switching_panel as switching_panel

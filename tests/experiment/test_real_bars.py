@@ -26,7 +26,8 @@ COINS = {
 QUICK = {
     "model": {"hidden": [8]},
     "task": {"support": 20, "query": 5},
-    "training": {"steps": 2, "meta_batch": 4},
+    "training": {"steps": 2, "meta_batch": 4, "devices": 1},
+    "backtest": {"devices": 1},
 }
 MARKETS = {
     "stocks": ("stocks/us20_adjclose_daily_1990_2022.csv.gz", STOCKS),
