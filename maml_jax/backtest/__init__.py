@@ -1,8 +1,11 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
 from .calibration import calibration as calibration
+from .forecasts import diebold_mariano as diebold_mariano
+from .forecasts import of_variance as of_variance
 from .forecasts import qlike as qlike
 from .forecasts import r_squared as r_squared
+from .forecasts import r_squared_difference as r_squared_difference
 from .metrics import bars_per_year as bars_per_year
 from .online import Online as Online
 from .online import Updates as Updates

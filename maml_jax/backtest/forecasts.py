@@ -8,6 +8,7 @@ move together within a bar, so that a bar of twenty assets is no twenty observat
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from jaxtyping import Float
 from scipy import stats
@@ -77,6 +78,28 @@ def qlike_loss(forecast: np.ndarray, outcome: np.ndarray) -> np.ndarray:
     """
     log_ratio = 2 * (outcome - forecast)
     return np.expm1(log_ratio) - log_ratio
+
+
+def of_variance(forecast: pd.DataFrame, outcome: pd.DataFrame, delay: int) -> pd.DataFrame:
+    r"""Turn forecasts of the log of volatility into those of the log of the mean variance's root.
+
+    $$f_t + \frac12 \ln \overline{e^{2 (y_s - f_s)}}, \qquad s \le t - \text{delay}$$
+
+    the mean over all assets and all bars whose outcomes are known at t. Losses such as `qlike` are
+    least for the mean of the variance, which lies above the exponential of a mean of logarithms.
+
+    Args:
+        forecast: of the log of volatility, `[time, asset]`; NaN where there is none.
+        outcome: the log of the volatility that came, at the same bars and assets.
+        delay: bars until an outcome is known.
+
+    Returns:
+        `[time, asset]`; NaN until an outcome is known.
+    """
+    ratio = np.exp(2 * (outcome - forecast))
+    total = ratio.sum(axis=1).cumsum().shift(delay)
+    count = ratio.notna().sum(axis=1).cumsum().shift(delay)
+    return forecast.add(0.5 * np.log(total / count.where(count > 0)), axis="index")
 
 
 class DieboldMariano(NamedTuple):

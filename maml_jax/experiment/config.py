@@ -28,6 +28,7 @@ from maml_jax.experiment.config_fields import (
     Whole,
 )
 from maml_jax.experiment.config_learning import (
+    CLASSIFIERS,
     LearnerConfig,
     ModelConfig,
     OnlineConfig,
@@ -286,6 +287,12 @@ class Config(Section, frozen=True):
             raise ValueError(
                 f"backtest.positions: a volatility has no side; {rule!r} cannot trade it, use "
                 '"volatility_target"'
+            )
+        classifiers = [name for name in self.learner.methods if name in CLASSIFIERS]
+        if kind == "volatility" and classifiers:
+            raise ValueError(
+                f"learner.methods: {', '.join(classifiers)} tell up from down, and a volatility "
+                "has neither; use matching, which averages, or any method of numbers"
             )
         if kind == "volatility" and "strategy" in families:
             raise ValueError(

@@ -35,6 +35,10 @@ MethodName: TypeAlias = Literal[
 """See `maml_jax.experiment.methods`."""
 
 
+CLASSIFIERS = ("matching_direction", "prototypes")
+"""Methods that predict the direction of returns alone."""
+
+
 class ModelConfig(Section, frozen=True):
     """The network."""
 

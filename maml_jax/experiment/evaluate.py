@@ -11,6 +11,7 @@ from maml_jax.backtest import (
     calibration,
     held_weights,
     list_trades,
+    of_variance,
     qlike,
     r_squared,
     regime_results,
@@ -125,9 +126,12 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
     mean, std = predicted
     found = [skill(mean, targets)]
     if prepared.config.target.kind == "volatility":
-        forecast, outcome = mean.to_numpy().T, targets.to_numpy().T
+        outcome = targets.to_numpy().T
+        variance = of_variance(mean, targets, prepared.config.target.horizon).to_numpy().T
         found.append(
-            pd.Series({"R2": r_squared(forecast, outcome), "QLIKE": qlike(forecast, outcome)})
+            pd.Series(
+                {"R2": r_squared(mean.to_numpy().T, outcome), "QLIKE": qlike(variance, outcome)}
+            )
         )
     if std is not None:
         found.append(calibration(mean, std, targets))

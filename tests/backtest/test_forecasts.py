@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import integrate
 
 from maml_jax.backtest.forecasts import (
     diebold_mariano,
+    of_variance,
     qlike,
     qlike_loss,
     r_squared,
@@ -188,3 +190,27 @@ def test_assets_that_move_together_are_no_more_evidence_than_one():
 def test_nothing_known_of_all_three_is_refused():
     with pytest.raises(ValueError, match="no bar with both forecasts"):
         r_squared_difference(*np.full((3, 1, 5), np.nan))
+
+
+def test_forecasts_of_variance_are_shifted_by_what_is_known():
+    rng = np.random.default_rng(0)
+    index = pd.date_range("2020-01-01", periods=60, freq="D", tz="UTC")
+    forecast = pd.DataFrame(rng.normal(-4, 0.3, (60, 2)), index, ["A", "B"])
+    outcome = forecast + rng.normal(0, 0.5, (60, 2))
+    outcome.iloc[10:20, 0] = np.nan
+    shifted = of_variance(forecast, outcome, 5)
+    assert shifted.iloc[:5].isna().all(axis=None)
+    for place in (5, 23, 59):
+        errors = (outcome - forecast).iloc[: place - 4].to_numpy()
+        constant = 0.5 * np.log(np.nanmean(np.exp(2 * errors)))
+        np.testing.assert_allclose(shifted.iloc[place], forecast.iloc[place] + constant)
+    later = outcome.copy()
+    later.iloc[40:] += 3
+    pd.testing.assert_frame_equal(of_variance(forecast, later, 5).iloc[:45], shifted.iloc[:45])
+    # Of many rows it is the constant with the least loss.
+    rng = np.random.default_rng(1)
+    truth = pd.DataFrame(np.zeros((4000, 1)))
+    noisy = truth + rng.normal(0, 0.5, (4000, 1))
+    best = of_variance(truth, noisy, 1).iloc[-1, 0]
+    losses = [qlike_loss(np.full(4000, c), noisy.to_numpy()[:, 0]).mean() for c in (best, 0.0, 0.4)]
+    assert losses[0] == min(losses)
