@@ -41,6 +41,9 @@ HEADLINES = (
     "# Trades",
     "Win Rate [%]",
     "Correlation",
+    "R2",
+    "QLIKE",
+    "Coverage 90 % [%]",
     "Bars per Year",
 )
 

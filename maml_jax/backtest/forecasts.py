@@ -96,7 +96,7 @@ def of_variance(forecast: pd.DataFrame, outcome: pd.DataFrame, delay: int) -> pd
     Returns:
         `[time, asset]`; NaN until an outcome is known.
     """
-    ratio = np.exp(2 * (outcome - forecast))
+    ratio = (2 * (outcome - forecast)).apply(np.exp)
     total = ratio.sum(axis=1).cumsum().shift(delay)
     count = ratio.notna().sum(axis=1).cumsum().shift(delay)
     return forecast.add(0.5 * np.log(total / count.where(count > 0)), axis="index")

@@ -215,9 +215,10 @@ def _volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
         return {}
     bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
     window = target.volatility_window
-    trailing = {a: pd.Series(np.log(realised_volatility(b, window))) for a, b in bars.items()}
+    trailing = {a: realised_volatility(b, window) for a, b in bars.items()}
+    logs = {a: pd.Series(np.log(s.where(s > 0))) for a, s in trailing.items()}
     found = {
-        TRAILING: on_timeline(panel, {a: s.where(np.isfinite(s)) for a, s in trailing.items()}),
+        TRAILING: on_timeline(panel, logs),
         EWMA: on_timeline(panel, {a: ewma_volatility(b) for a, b in bars.items()}),
     }
     if prepared.train_assets and {*HAR} <= {*panel.feature_names}:

@@ -284,7 +284,7 @@ def verdict(result: Result) -> str:
     span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
     if result.config.target.kind == "volatility":
         explained = _against(stats.loc["R2"], method, (NO_ADAPTATION, POOLED_HAR, EWMA))
-        return f"{span}, {method} explained {explained} of the variance of log volatility (R2)."
+        return f"{span}, the forecasts of log volatility by {method} had an R2 of {explained}."
     if math.isnan(stats.loc["Sharpe Ratio", method]):
         return f"{span}, {method} took no position."
     rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)

@@ -149,7 +149,7 @@ def test_volatility_is_predicted_in_its_own_units_and_sizes_positions():
     expected = (0.15 / (np.exp(own["prediction"]) * np.sqrt(years))).clip(upper=1)
     np.testing.assert_allclose(own["position"], expected, rtol=1e-4)
     assert result.stats.loc["R2"].notna().sum() >= 4
-    assert "of the variance of log volatility" in verdict(result)
+    assert "log volatility by alpaca had an R2 of" in verdict(result)
 
 
 def test_an_asset_without_history_in_the_span_is_told_by_name():
