@@ -108,3 +108,19 @@ def test_rates_of_any_sign_may_begin_at_zero():
     learned = learned_rates(0.0, positive=False)
     (rates,) = rates_of(learned, learned.init(KEY, PARAMS))
     jax.tree.map(lambda r: np.testing.assert_array_equal(r, 0), rates)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_speed_leaves_rates_where_they_begin_and_moves_them_further(positive):
+    slow, fast = (learned_rates(0.02, positive=positive, speed=s) for s in (1.0, 10.0))
+    moved = []
+    for learned in (slow, fast):
+        settings = learned.init(KEY, PARAMS)
+        (rates,) = rates_of(learned, settings)
+        jax.tree.map(lambda r: np.testing.assert_allclose(r, 0.02, rtol=1e-5), rates)
+        (rates,) = rates_of(learned, jax.tree.map(lambda leaf: leaf + 0.01, settings))
+        moved.append(float(jax.tree.leaves(rates)[0].ravel()[0]))
+    expected = [0.02 * np.exp(0.01), 0.02 * np.exp(0.1)] if positive else [0.03, 0.12]
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="speed must be positive"):
+        learned_rates(speed=0.0)
