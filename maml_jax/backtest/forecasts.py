@@ -13,6 +13,9 @@ from arch.bootstrap import StationaryBootstrap
 from jaxtyping import Float
 from scipy import stats
 
+_MEANT = 100.0
+"""Logarithms of a ratio of variances beyond this size come of divergence."""
+
 
 def r_squared(
     forecast: Float[np.ndarray, "*lead asset time"],
@@ -77,29 +80,40 @@ def qlike_loss(forecast: np.ndarray, outcome: np.ndarray) -> np.ndarray:
         Patton (2011), Volatility forecast comparison using imperfect volatility proxies.
     """
     log_ratio = 2 * (outcome - forecast)
-    return np.expm1(log_ratio) - log_ratio
+    with np.errstate(over="ignore"):  # what diverged has an infinite loss
+        return np.expm1(log_ratio) - log_ratio
 
 
-def of_variance(forecast: pd.DataFrame, outcome: pd.DataFrame, delay: int) -> pd.DataFrame:
+def of_variance(
+    forecast: pd.DataFrame, outcome: pd.DataFrame, known_at: pd.DataFrame
+) -> pd.DataFrame:
     r"""Turn forecasts of the log of volatility into those of the log of the mean variance's root.
 
-    $$f_t + \frac12 \ln \overline{e^{2 (y_s - f_s)}}, \qquad s \le t - \text{delay}$$
+    $$f_t + \frac12 \ln \overline{e^{2 (y_s - f_s)}}$$
 
-    the mean over all assets and all bars whose outcomes are known at t. Losses such as `qlike` are
-    least for the mean of the variance, which lies above the exponential of a mean of logarithms.
+    the mean over all assets and all bars s whose outcomes are known at t. Losses such as `qlike`
+    are least for the mean of the variance, which lies above the exponential of a mean of
+    logarithms.
 
     Args:
         forecast: of the log of volatility, `[time, asset]`; NaN where there is none.
         outcome: the log of the volatility that came, at the same bars and assets.
-        delay: bars until an outcome is known.
+        known_at: place on the time axis of the bar at which each outcome is known.
 
     Returns:
         `[time, asset]`; NaN until an outcome is known.
     """
-    ratio = (2 * (outcome - forecast)).apply(np.exp)
-    total = ratio.sum(axis=1).cumsum().shift(delay)
-    count = ratio.notna().sum(axis=1).cumsum().shift(delay)
-    return forecast.add(0.5 * np.log(total / count.where(count > 0)), axis="index")
+    times = len(forecast)
+    error = (outcome - forecast).to_numpy(float)
+    ratio = np.exp(np.clip(2 * error, -_MEANT, _MEANT))
+    place = known_at.to_numpy()
+    there = np.isfinite(error) & (place >= 0) & (place < times)
+    total, count = (
+        np.cumsum(np.bincount(place[there], weights, times)) for weights in (ratio[there], None)
+    )
+    shift = np.full(times, np.nan)
+    shift[count > 0] = 0.5 * np.log(total[count > 0] / count[count > 0])
+    return forecast.add(pd.Series(shift, forecast.index), axis="index")
 
 
 class DieboldMariano(NamedTuple):
@@ -124,12 +138,12 @@ def diebold_mariano(
     r"""Test whether two forecasts have the same expected loss.
 
     $$\text{DM} = \bar d \Big/ \sqrt{\tfrac1T \Bigl(\gamma_0 + 2 \sum_{k=1}^{h-1}
-      \bigl(1 - \tfrac kh\bigr) \gamma_k\Bigr)}, \qquad
+      \gamma_k\Bigr)}, \qquad
       \text{DM}^* = \text{DM} \sqrt{\frac{T + 1 - 2h + h (h - 1) / T}{T}}$$
 
     with $d_t$ the difference of the losses at t, averaged over assets, $\gamma_k$ its
-    autocovariances, weighted as by Newey and West, and $\text{DM}^*$ compared with Student's t of
-    T - 1 degrees of freedom (Harvey's correction).
+    autocovariances, and $\text{DM}^*$ compared with Student's t of T - 1 degrees of freedom
+    (Harvey's correction). Where their sum is not positive they are weighted as by Newey and West.
 
     Args:
         first: losses of one forecast.
@@ -156,10 +170,11 @@ def diebold_mariano(
             f"are {times}"
         )
     centred = d - d.mean()
-    variance = centred @ centred / times
-    for lag in range(1, horizon):
-        covariance = centred[lag:] @ centred[:-lag] / times
-        variance += 2 * (1 - lag / horizon) * covariance
+    lags = np.arange(horizon)
+    covariances = np.array([centred[lag:] @ centred[: times - lag] / times for lag in lags])
+    variance = 2 * covariances.sum() - covariances[0]
+    if not variance > 0:
+        variance = 2 * (1 - lags / horizon) @ covariances - covariances[0]
     correction = (times + 1 - 2 * horizon + horizon * (horizon - 1) / times) / times
     if not variance > 0:
         return DieboldMariano(np.nan, np.nan, times)

@@ -14,8 +14,8 @@ def regime_results(net: pd.DataFrame, regimes: pd.Series, bars_per_year: float) 
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
-        regimes: places in `REGIMES` on the same index, known before the return of the bar is
-            earned; -1 where there is none.
+        regimes: places in `REGIMES` on the same index, known when what earns the bar's return
+            was decided; -1 where there is none.
         bars_per_year: for everything annualised.
 
     Returns:

@@ -24,7 +24,6 @@ from maml_jax.experiment.reading import reading_options
 from maml_jax.experiment.series import follows_rules
 from maml_jax.features import compute_features, reads_cross_section
 from maml_jax.features.targets import learned_target
-from maml_jax.learners.shared import INNER_STEPS
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
 
@@ -248,7 +247,8 @@ def _parted(checkpoint: Checkpoint, rows: "_Rows") -> tuple[np.ndarray, np.ndarr
 def _steps_of(checkpoint: Checkpoint) -> int:
     """Return the steps of the walk-forward, or those of training, or the usual ones."""
     given = (checkpoint.config.backtest.inner_steps, checkpoint.config.learner.inner_steps)
-    return next((steps for steps in given if steps is not None), INNER_STEPS)
+    usual = METHODS[checkpoint.method].usual_steps
+    return next((steps for steps in given if steps is not None), usual)
 
 
 def _batch(rows: "_Rows", places: np.ndarray) -> Batch:

@@ -1,7 +1,7 @@
 """The settings of a run: one TOML file, checked before anything else happens."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 from pydantic import (
@@ -50,6 +50,21 @@ def _followed(value: Any) -> Any:
 
 STORED = "store:"
 """What a path begins with that names bars of a store."""
+
+
+def _of_families(value: Any) -> Any:
+    """Refuse a wrong family with one message instead of one for each form that it may have."""
+    names = get_args(FamilyName)
+    given = value if isinstance(value, Mapping) else {value: 1.0} if isinstance(value, str) else {}
+    if not given:
+        raise ValueError(f"expected one of {', '.join(names)}, or a table of weights")
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ValueError(f"there is no family {unknown[0]!r}; there are {', '.join(names)}")
+    for name, weight in given.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+            raise ValueError(f"the weight of {name!r} must be a positive number")
+    return value if isinstance(value, str) else {k: float(w) for k, w in given.items()}
 
 
 class DataConfig(Section, frozen=True):
@@ -154,7 +169,9 @@ class TargetConfig(Section, frozen=True):
 class TaskConfig(Section, frozen=True):
     """What a task is: which rows go together, and how many."""
 
-    family: FamilyName | dict[FamilyName, Positive] = "asset"
+    family: Annotated[FamilyName | dict[FamilyName, Positive], BeforeValidator(_of_families)] = (
+        "asset"
+    )
     """Support and query are rows of one "asset", of one "regime", of one "month", "quarter" or
     "year", or of one "strategy": then series that follow a rule take the place of assets, and what
     is predicted is what the rule pays from here. Several families with weights, as in
@@ -178,6 +195,14 @@ class TaskConfig(Section, frozen=True):
         unknown = [name for name in value if name not in STRATEGIES]
         if unknown or not value or len({*value}) < len(value):
             raise ValueError(f"must name some of {', '.join(STRATEGIES)}, each once")
+        return value
+
+    @field_validator("pairs")
+    @classmethod
+    def _of_two(cls, value):
+        same = [pair for pair in value if pair[0] == pair[1]] if isinstance(value, tuple) else []
+        if same:
+            raise ValueError(f"a pair is made of two assets, not of {same[0][0]} twice")
         return value
 
     @model_validator(mode="after")
@@ -214,6 +239,10 @@ class RegimesConfig(Section, frozen=True):
         if self.kind == "markov" and self.of == "asset":
             raise ValueError('the chain is fitted to the market; use of = "market"')
         return self
+
+    def market_wide(self) -> bool:
+        """Say whether regimes are of the market and not of each asset."""
+        return self.kind == "markov" or self.of == "market"
 
     def windows(self) -> dict[str, int]:
         """Return the windows of kind "trend", as its functions take them."""
@@ -306,12 +335,27 @@ class Config(Section, frozen=True):
                 'backtest.window: growing windows take in all rows of one asset; use "rolling" '
                 "with task.support_from or regimes"
             )
+        if self.backtest.window == "growing" and self.online.variants:
+            raise ValueError(
+                'online.variants: they adapt on rolling windows; use backtest.window = "rolling"'
+            )
+        if rule == "kelly" and kind == "direction":
+            raise ValueError(
+                "backtest.positions: Kelly's share is of returns, and a direction is none; use "
+                '"confident"'
+            )
         if "incremental" in self.online.variants and "joint_training" not in self.learner.methods:
             raise ValueError(
                 'online.variants: "incremental" goes on with joint_training; name it in '
                 "learner.methods"
             )
         return self
+
+    def position_rule(self) -> str:
+        """Return the rule that makes positions of predictions."""
+        if self.backtest.positions is not None:
+            return self.backtest.positions
+        return "volatility_target" if self.target.kind == "volatility" else "threshold"
 
     def adapts_within_regimes(self) -> bool:
         """Say whether the walk-forward adapts on past bars of the regime in force."""

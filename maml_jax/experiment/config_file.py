@@ -75,20 +75,22 @@ def _read(source) -> tuple[str, dict]:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
 
 
-def _flatten(values: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(values: Mapping) -> list[tuple[str, Any]]:
+    """List settings by `section.key`; a table that is the value of a key stays whole."""
     pairs = []
     for key, value in values.items():
         if isinstance(value, BaseModel):
             value = value.model_dump()
-        if isinstance(value, Mapping):
-            pairs += _flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and "." not in key:
+            pairs += [(f"{key}.{name}", each) for name, each in value.items()]
         else:
-            pairs.append((f"{prefix}{key}", value))
+            pairs.append((key, value))
     return pairs
 
 
 def _assign(values: dict, key: str, value: Any) -> None:
-    *sections, last = key.split(".")
+    """Set `key`, `section.key`, or one entry of a table, `section.key.entry`."""
+    *sections, last = key.split(".", maxsplit=2)
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -104,5 +106,8 @@ def _describe(problem: Any) -> str:
             section = section.model_fields[str(part)].annotation
         return f"unknown key {key!r}; there are {list(section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:  # of settings that do not go together; it names one of them
+        key, _, message = message.partition(": ")
+        return f"key {key!r}: {message}"
     message = message.replace("valid tuple", "valid list")
     return f"key {key!r}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"

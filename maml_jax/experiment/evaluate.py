@@ -100,7 +100,7 @@ def _simulated(prepared: Prepared, forecasts: Forecasts) -> Evaluation:
         net[name], gross[name] = simulation.net, simulation.gross
         trades.append(made)
     rows = dict.fromkeys(row for figures in stats.values() for row in figures.index)
-    known = regimes_of_report(config, bars).reindex(returns.index, fill_value=-1)
+    known = regimes_of_report(config, prepared.market).reindex(returns.index, fill_value=-1)
     return Evaluation(
         pd.DataFrame(stats).reindex(list(rows)),
         _long_predictions(predicted, decisions, targets),
@@ -121,19 +121,25 @@ def _outcomes(prepared: Prepared) -> pd.DataFrame:
     return on_test_span(prepared, np.where(known, values, np.nan))
 
 
+def _known_at(prepared: Prepared) -> pd.DataFrame:
+    """Return when outcomes are known, as places on the test span."""
+    ends = on_test_span(prepared, np.asarray(prepared.panel.label_end))
+    return ends.astype(int) - prepared.test_first
+
+
 def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> list[pd.Series]:
     """Return how predictions and their deviations agree with what came."""
     mean, std = predicted
     found = [skill(mean, targets)]
     if prepared.config.target.kind == "volatility":
         outcome = targets.to_numpy().T
-        variance = of_variance(mean, targets, prepared.config.target.horizon).to_numpy().T
+        variance = of_variance(mean, targets, _known_at(prepared)).to_numpy().T
         found.append(
             pd.Series(
                 {"R2": r_squared(mean.to_numpy().T, outcome), "QLIKE": qlike(variance, outcome)}
             )
         )
-    if std is not None:
+    if std is not None and prepared.config.target.kind != "direction":  # -1, 0 or 1
         found.append(calibration(mean, std, targets))
     return found
 

@@ -30,12 +30,12 @@ def training_windows(prepared: Prepared) -> Windows:
 
 
 def online_windows(prepared: Prepared) -> Windows:
-    """List the windows of all bars and all assets, to learn from as they are completed.
+    """List the windows from meta-training on, of all assets, to learn from once completed.
 
     Raises:
         DataError: if a family has no room for a window.
     """
-    return _windows(prepared)
+    return _windows(prepared, first=prepared.train_first)
 
 
 def supports(prepared: Prepared) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from maml_jax.backtest.volatility_baselines import (
     ewma_volatility,
     on_timeline,
     pooled_regression,
+    shifted,
 )
 from maml_jax.experiment.families import online_windows, supports
 from maml_jax.experiment.learn import initial_params, make_learner, outer_optimizer
@@ -22,6 +23,7 @@ from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.needs import target_of
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.stages import stage
+from maml_jax.features.ohlc import garman_klass
 from maml_jax.features.volatility import realised_volatility
 from maml_jax.meta import MetaState, Prediction
 from maml_jax.meta.types import Params
@@ -209,25 +211,35 @@ def _online(
 
 
 def _volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
-    """Forecast volatility as others do, where it is what is predicted."""
-    target, panel = target_of(prepared.config), prepared.panel
+    """Forecast volatility as others do, where it is what is predicted.
+
+    Trailing volatility and EWMA forecast the root of a mean of squares; where the bars of
+    meta-training are there, the distance to the mean of logarithms is taken away.
+    """
+    target, panel, scaler = target_of(prepared.config), prepared.panel, prepared.scaler
     if target.kind != "volatility":
         return {}
-    bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
-    window = target.volatility_window
-    trailing = {a: realised_volatility(b, window) for a, b in bars.items()}
-    logs = {a: pd.Series(np.log(s.where(s > 0))) for a, s in trailing.items()}
-    found = {
-        TRAILING: on_timeline(panel, logs),
-        EWMA: on_timeline(panel, {a: ewma_volatility(b) for a, b in bars.items()}),
+    window, bars = target.volatility_window, prepared.bars
+    of_window = garman_klass if target.estimator == "garman_klass" else realised_volatility
+    trailing = {asset: of_window(frame, window) for asset, frame in bars.items()}
+    logs = {a: pd.Series(np.log(each.where(each > 0))) for a, each in trailing.items()}
+    found = {TRAILING: on_timeline(panel, logs)}
+    if target.estimator == "close":
+        found[EWMA] = on_timeline(panel, {a: ewma_volatility(b) for a, b in bars.items()})
+    train: dict[str, Any] = {
+        "train_assets": prepared.train_assets,
+        "train_first": prepared.train_first,
+        "train_last": prepared.train_last,
     }
-    if prepared.train_assets and {*HAR} <= {*panel.feature_names}:
-        pooled = pooled_regression(
-            panel,
-            train_assets=prepared.train_assets,
-            train_first=prepared.train_first,
-            train_last=prepared.train_last,
-            features=HAR,
-        )
-        found[POOLED_HAR] = prepared.scaler.restore_target(pooled)
+    rows = [panel.assets.index(asset) for asset in prepared.train_assets]
+    ends = np.asarray(panel.label_end)[rows, max(prepared.train_first, 0) :]
+    if (ends <= prepared.train_last).any():
+        found = {
+            name: scaler.restore_target(shifted(scaler.transform_target(values), panel, **train))
+            for name, values in found.items()
+        }
+        if {*HAR} <= {*panel.feature_names}:
+            found[POOLED_HAR] = scaler.restore_target(
+                pooled_regression(panel, **train, features=HAR)
+            )
     return {name: Predicted(on_test_span(prepared, values)) for name, values in found.items()}

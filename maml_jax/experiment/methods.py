@@ -31,6 +31,7 @@ from maml_jax.learners import (
     ridge,
 )
 from maml_jax.learners.anil import INITIAL_RATE as ANIL_RATE
+from maml_jax.learners.baselines import SCRATCH_STEPS
 from maml_jax.learners.bayesian import INNER_LEARNING_RATE as PARTICLE_RATE
 from maml_jax.learners.cavia import INNER_LEARNING_RATE as CAVIA_RATE
 from maml_jax.learners.direction import CLASSES
@@ -38,6 +39,7 @@ from maml_jax.learners.double_adapt import INNER_LEARNING_RATE as DOUBLE_RATE
 from maml_jax.learners.hierarchical import INITIAL_RATE as LEVEL_RATE
 from maml_jax.learners.hierarchical import Level
 from maml_jax.learners.imaml import INNER_LEARNING_RATE as IMAML_RATE
+from maml_jax.learners.imaml import INNER_STEPS as IMAML_STEPS
 from maml_jax.learners.maml import INNER_LEARNING_RATE as MAML_RATE
 from maml_jax.learners.reptile import INNER_LEARNING_RATE as REPTILE_RATE
 from maml_jax.learners.shared import INNER_STEPS
@@ -76,10 +78,12 @@ class Method(NamedTuple):
     Attributes:
         make: takes what makes the network with so many outputs, and the settings.
         takes_steps: whether it adapts by steps, of which there may be none.
+        usual_steps: how many it takes where nothing else is said.
     """
 
     make: Callable[[Callable[[int], Model], LearnerConfig], MetaLearner]
     takes_steps: bool = True
+    usual_steps: int = INNER_STEPS
 
 
 def network(settings: ModelConfig, outputs: int = 1) -> Model:
@@ -184,7 +188,9 @@ METHODS: dict[str, Method] = {
     "cavia": Method(
         lambda network, s: cavia(network(1), gradient=_exact(s), **_descent(s, CAVIA_RATE))
     ),
-    "imaml": Method(lambda network, s: imaml(network(1), **_descent(s, IMAML_RATE))),
+    "imaml": Method(
+        lambda network, s: imaml(network(1), **_descent(s, IMAML_RATE)), usual_steps=IMAML_STEPS
+    ),
     "meta_curvature": Method(
         lambda network, s: meta_curvature(network(1), **_rated(s, "inner_learning_rate"))
     ),
@@ -193,7 +199,9 @@ METHODS: dict[str, Method] = {
     "matching": Method(lambda network, s: matching(network(s.features)), False),
     "matching_direction": _classifier(matching),
     "prototypes": _classifier(prototypes),
-    "joint_training": Method(lambda network, s: joint_training(network(1))),
+    "joint_training": Method(
+        lambda network, s: joint_training(network(1)), usual_steps=SCRATCH_STEPS
+    ),
     "alfa": Method(lambda network, s: alfa(network(1), **_rated(s, "initial_rate"))),
     "double_adapt": Method(
         lambda network, s: double_adapt(network(1), gradient=_exact(s), **_descent(s, DOUBLE_RATE))

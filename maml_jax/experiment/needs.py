@@ -68,19 +68,20 @@ def before_first_row(config: Config, features: Sequence[Feature]) -> Before:
 def train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> Needs:
     """Return what one window of meta-training needs up to the end of its span."""
     task, delay = config.task, target_of(config).label_delay
-    before = before_first_row(config, features)
-    sizes = {"support": task.support, "query": task.query, "embargo": task.embargo}
+    before, support, query = before_first_row(config, features), *own_rows(config)
+    embargo = 0 if task.support_from == "cross_section" else task.embargo
+    sizes = {"support": support, "query": query, "embargo": embargo}
     needed = bars_needed(warm_up=before.bars, label_delay=delay, **sizes)
     terms = (
-        f"{before.terms} + support {task.support} + gap {delay + task.embargo - 1} + query "
-        f"{task.query} + label delay {delay}"
+        f"{before.terms} + support {support} + gap {delay + embargo - 1} + query {query} + "
+        f"label delay {delay}"
     )
     return Needs("meta-training", needed, f"up to {last}", terms)
 
 
 def test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> Needs:
     """Return what one prediction needs up to the end of the test span."""
-    support, delay = config.task.support, target_of(config).label_delay
+    (support, _), delay = own_rows(config), target_of(config).label_delay
     before = before_first_row(config, features)
     terms = f"{before.terms} + support {support} + label delay {delay}"
     return Needs("walk-forward", before.bars + support + delay, f"up to {last}", terms)
@@ -91,6 +92,14 @@ def span_needs(config: Config, last: pd.Timestamp) -> Needs:
     delay = label_delay(config.target.fill, 1)
     terms = f"a decision + {delay} to its first return"
     return Needs("walk-forward", delay + 1, f"in the test span, to {last}", terms)
+
+
+def own_rows(config: Config) -> tuple[int, int]:
+    """Return how many rows of a support and of a query set each asset must have."""
+    task = config.task
+    if task.support_from == "cross_section":
+        return 1, 1
+    return task.support - (task.support // 2 if task.support_from == "mixed" else 0), task.query
 
 
 def require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Config) -> None:
@@ -105,7 +114,7 @@ def require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Co
         )
     moves = bars["close"].pct_change().rolling(config.target.volatility_window).std() > 0
     rows = int((table.notna().all(axis="columns") & moves).sum())
-    needed = config.task.support + config.task.query
+    needed = sum(own_rows(config))
     if rows < needed:
         raise DataError(
             f"{asset}: only {rows} of its {len(bars)} bars from {bars.index[0]} to "

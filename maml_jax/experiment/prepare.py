@@ -34,6 +34,7 @@ from maml_jax.features import (
     is_own,
     reads_cross_section,
     refuse_look_ahead,
+    regime_warm_up,
 )
 from maml_jax.features.targets import fit_target, require_moving_price
 from maml_jax.tasks import Panel, make_panel
@@ -41,6 +42,9 @@ from maml_jax.tasks.panel import assets_timeline
 
 SIDE = "side"
 """The feature that tells a learner which side a rule takes."""
+
+_MANY = 0.05
+"""Share of bars without a regime that is told."""
 
 _TRIED = 300
 """Bars beyond its warm-up that a feature of the user's own is tried on."""
@@ -68,6 +72,7 @@ class Prepared(NamedTuple):
         test_last: place of its last bar.
         train_assets: assets that are meta-trained on.
         test_assets: assets that are walked forward on.
+        market: bars of the test assets themselves, where series follow rules too.
         bars_per_year: bars of the portfolio in a year, set or inferred.
         notes: what a reader of the results must know, such as assets left out.
     """
@@ -84,6 +89,7 @@ class Prepared(NamedTuple):
     test_last: int
     train_assets: list[str]
     test_assets: list[str]
+    market: dict[str, pd.DataFrame]
     bars_per_year: float
     notes: tuple[str, ...]
 
@@ -118,7 +124,8 @@ def prepare(
     data, trained, given = config.data, fitted is not None, bars
     train_assets = [] if trained else chosen("data.train_assets", data.train_assets, bars)
     test_assets = chosen("data.test_assets", data.test_assets, bars)
-    bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
+    company = _company(config, given) if trained else []
+    bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
     rest = _rest_of_market(config, bars, given)
     require_same_interval({**bars, **rest})
     cleaned = clean_bars({**bars, **rest}, data.policies)
@@ -139,9 +146,9 @@ def prepare(
     have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
     needs = span_needs(config, spans.test_last)
     test_assets = with_room(test_assets, data.test_assets is not None, have, needs, notes)
-    market = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets}}
+    market = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
     fitted_on = slice(spans.train_first, spans.train_last)
-    series = make_series(config, market, train_assets, test_assets, fitted_on, notes)
+    series = make_series(config, market, train_assets or company, test_assets, fitted_on, notes)
     features = choose_features(config, series.bars)
     tables = _tables(config, features, series, rest)
     if fitted is None:
@@ -151,8 +158,12 @@ def prepare(
     panel = make_panel(series.bars, scaled, target_of(config), fitted.scaler)
     panel = _seen_from_its_side(panel, series.sides)
     if needs_regimes(config):
-        labels = panel_regimes(config, panel, series.bars, market, fitted.chain)
+        whole = _market_of_chain(config, market) if fitted.chain is not None else market
+        labels = panel_regimes(config, panel, series.bars, whole, fitted.chain)
+        _require_regimes(config, panel, labels, series.train, None if trained else spans)
+        notes += _unknown_regimes(config, panel, labels, series.test, spans)
         panel = panel._replace(regimes=labels)
+    notes += _unknown_classes(config, given)
     config = _resolve(config, spans, features, train_assets, test_assets, trained)
     if series.pairs and not trained:
         pairs = config.task.model_copy(update={"pairs": series.pairs})
@@ -170,9 +181,31 @@ def prepare(
         test_last=int(panel.timestamps.searchsorted(spans.test_last, side="right")) - 1,
         train_assets=series.train,
         test_assets=series.test,
+        market={asset: market[asset] for asset in test_assets},
         bars_per_year=_bars_per_year(config, series.bars, series.test, spans),
         notes=tuple(notes),
     )
+
+
+def _unknown_regimes(
+    config: Config, panel: Panel, labels: np.ndarray, test: list[str], spans: Spans
+) -> list[str]:
+    """Say where the walk-forward cannot adapt within regimes for want of a label."""
+    inside = (panel.timestamps >= spans.test_first) & (panel.timestamps <= spans.test_last)
+    rows = [panel.assets.index(name) for name in test]
+    unknown = (labels[rows] < 0) & np.asarray(panel.valid)[rows] & inside
+    bars = int((np.asarray(panel.valid)[rows] & inside).sum())
+    if not config.adapts_within_regimes() or unknown.sum() <= _MANY * bars:
+        return []
+    return [
+        f"No regime is known at {int(unknown.sum())} of {bars} bars of the test span, where the "
+        "last rows are adapted on whatever their regime; set shorter windows in 'regimes'."
+    ]
+
+
+def _unknown_classes(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
+    unknown = [name for name in config.data.classes or {} if name not in given]
+    return [f"Setting data.classes names {', '.join(unknown)}: no such bars."] if unknown else []
 
 
 def _tables(
@@ -256,6 +289,58 @@ def _rest_of_market(
     return {name: given[name] for name in names if name in given and name not in bars}
 
 
+def _company(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
+    """List the assets of meta-training that stand beside those that are tested in a backtest.
+
+    Where support sets, regimes or updates are of several assets, what was there when the run was
+    made must be there again, as far as its bars are given.
+    """
+    spanning = (
+        config.task.support_from != "asset"
+        or config.online.variants
+        or config.target.kind == "volatility"  # of which baselines are fitted on them
+        or (needs_regimes(config) and config.regimes.market_wide())
+    )
+    return [a for a in config.data.train_assets or () if a in given] if spanning else []
+
+
+def _market_of_chain(config: Config, market: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the bars of the assets that the chain of regimes was fitted to.
+
+    Raises:
+        DataError: naming those that are not there.
+    """
+    names = config.data.train_assets or tuple(market)
+    missing = [name for name in names if name not in market]
+    if missing:
+        raise DataError(
+            f"regimes of kind 'markov' are those of the market of {', '.join(names)}, and the bars "
+            f"of {', '.join(missing)} are not given"
+        )
+    return {name: market[name] for name in names}
+
+
+def _require_regimes(
+    config: Config, panel: Panel, labels: np.ndarray, train: list[str], spans: Spans | None
+) -> None:
+    """Refuse a family of regimes where none can be told in the meta-training span.
+
+    Raises:
+        DataError: saying how many bars come before the first.
+    """
+    if spans is None or "regime" not in config.task.families():
+        return
+    inside = (panel.timestamps >= spans.train_first) & (panel.timestamps <= spans.train_last)
+    rows = [panel.assets.index(name) for name in train]
+    if not (labels[rows][:, inside] >= 0).any():
+        windows = config.regimes.windows()
+        before = regime_warm_up(**windows) if config.regimes.kind == "trend" else windows["history"]
+        raise DataError(
+            f"no regime can be told in the meta-training span, which ends at {spans.train_last}: "
+            f"the first is known after {before} bars; set shorter windows in 'regimes'"
+        )
+
+
 def _market(
     features: Sequence[Feature],
     bars: dict[str, pd.DataFrame],
@@ -290,10 +375,17 @@ def _resolve(config, spans: Spans, features, train_assets, test_assets, trained:
         data["train_assets"] = tuple(train_assets)
         data["train_end"] = config.data.train_end or spans.train_last.isoformat()
     names = {"names": tuple(feature.name for feature in features)}
+    backtest = {
+        "positions": config.position_rule(),
+        "same_regime": config.adapts_within_regimes(),
+    }
+    regimes = {"of": "market" if config.regimes.market_wide() else "asset"}
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=data),
             "features": config.features.model_copy(update=names),
+            "backtest": config.backtest.model_copy(update=backtest),
+            "regimes": config.regimes.model_copy(update=regimes),
         }
     )
 

@@ -6,8 +6,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from maml_jax.errors import ConfigError
 from maml_jax.experiment.config import Config
-from maml_jax.features import MarkovParameters, fit_markov, label_regimes, market_regimes
+from maml_jax.features import (
+    MarkovParameters,
+    fit_markov,
+    label_delay,
+    label_regimes,
+    market_regimes,
+)
 from maml_jax.features.markov import filtered_states, most_probable
 from maml_jax.features.regimes import UNKNOWN, market_log_returns
 from maml_jax.tasks import Panel
@@ -47,11 +54,20 @@ def panel_regimes(
         config: the settings.
         panel: the bars as arrays.
         bars: of each of its assets.
-        market: of the assets that make the market.
+        market: of the assets that make the market; that of a chain is the one it was fitted to,
+            for an index of fewer assets is wilder.
         chain: the fitted chain of kind "markov".
+
+    Raises:
+        ConfigError: if there is no chain, and regimes are its states.
     """
     settings = config.regimes
-    if chain is not None:
+    if settings.kind == "markov":
+        if chain is None:
+            raise ConfigError(
+                "key 'regimes.kind': the chain of these regimes was not fitted when this was "
+                "trained; train with 'backtest.same_regime' or the family \"regime\""
+            )
         whole = most_probable(filtered_states(chain, market_log_returns(market)))
     elif settings.of == "market":
         whole = market_regimes(market, **settings.windows())
@@ -67,9 +83,10 @@ def panel_regimes(
 
 
 def regimes_of_report(config: Config, bars: Mapping[str, pd.DataFrame]) -> pd.Series:
-    """Label the bars of a market for a report: with the regime known at the bar before.
+    """Label the returns of a market for a report: by trend and volatility, when they were decided.
 
+    The label of a return is the one known at the close at which a decision was taken that earns it.
     Windows are those of the settings; where there are fewer bars than they need, all is unknown.
     """
     known = market_regimes(bars, **config.regimes.windows())
-    return known.shift(1, fill_value=UNKNOWN)
+    return known.shift(label_delay(config.target.fill, 1), fill_value=UNKNOWN)

@@ -157,8 +157,11 @@ def load(path: str | Path) -> Result:
         evaluation = None
         if (folder / "metrics.json").exists():
             tables: dict[str, Any] = {
-                name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES
+                name: pd.read_parquet(folder / f"{name}.parquet")
+                for name in _TABLES
+                if name != "regimes" or (folder / f"{name}.parquet").exists()
             }
+            tables.setdefault("regimes", pd.DataFrame())  # of a run that told none
             stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
             evaluation = Evaluation(stats=stats, **tables)
             if not {*checkpoints} <= {*stats.columns}:
@@ -301,7 +304,7 @@ def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
     told = [
         f"{figures[name]:.2f} for {name} ({'beaten' if own > figures[name] else 'not beaten'})"
         for name in rivals
-        if name in figures.index
+        if name in figures.index and not math.isnan(figures[name])
     ]
     return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"
 
@@ -310,15 +313,25 @@ def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
 
 
-def _by_regime(result: Result, figure: str) -> pd.DataFrame:
-    """Lay out one figure: a row for each regime, and the share of the bars that it had."""
+def _by_regime(result: Result) -> dict[str, pd.DataFrame]:
+    """Lay out figures by regime, a row for each, with the number of its bars."""
     table = result.regimes
+    if table.empty:
+        return {}
     order = list(dict.fromkeys(table["regime"]))
-    wide = table.pivot_table(figure, "regime", "strategy", dropna=False)
-    wide = wide.loc[order, list(result.stats.columns)]
-    share = table.drop_duplicates("regime").set_index("regime")["Share of Bars [%]"]
-    wide.insert(0, "share of bars [%]", share.loc[order])
-    return wide
+    bars = table.drop_duplicates("regime").set_index("regime")["bars"]
+    where = "by regime of the market (trend and volatility of all test assets together)"
+
+    def wide(figure: str) -> pd.DataFrame:
+        found = table.pivot_table(figure, "regime", "strategy", dropna=False)
+        found = found.reindex(index=order, columns=list(result.stats.columns))
+        found.insert(0, "bars", bars.loc[order])
+        return found
+
+    return {
+        f"Mean net return a year (in per cent) {where}": wide("Mean Return (Ann.) [%]"),
+        f"Net Sharpe ratio {where}": wide("Sharpe Ratio"),
+    }
 
 
 def _tear_sheet(result: Result) -> TearSheet:
@@ -342,10 +355,7 @@ def _tear_sheet(result: Result) -> TearSheet:
         },
         stats=result.stats,
         tables={
-            "Mean net return a year (in per cent) in each regime of the market": _by_regime(
-                result, "Mean Return (Ann.) [%]"
-            ),
-            "Net Sharpe ratio in each regime of the market": _by_regime(result, "Sharpe Ratio"),
+            **_by_regime(result),
             f"{method}, each asset traded alone with the whole capital": own[figures],
             "Sharpe ratio of every strategy on each asset": sharpe,
         },

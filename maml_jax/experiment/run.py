@@ -24,7 +24,7 @@ from maml_jax.experiment.result import (
     require_no_evaluation,
 )
 from maml_jax.experiment.stages import stage
-from maml_jax.experiment.trade import NEED_DEVIATION, position_rule
+from maml_jax.experiment.trade import NEED_DEVIATION
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
@@ -39,6 +39,7 @@ CHANGEABLE = (
     "data.store",
     "data.timezone",
     "online.",
+    "task.pairs",
 )
 """What a backtest of a trained run may set anew; the rest belongs to what was trained."""
 
@@ -213,7 +214,7 @@ def _require_untouched(before: Config, after: Config) -> None:
         if old.get(key) != new.get(key) and not key.startswith(CHANGEABLE):
             raise ConfigError(
                 f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
-                f"may set {', '.join(CHANGEABLE)}..."
+                f"may set what begins with {', '.join(CHANGEABLE)}"
             )
 
 
@@ -226,7 +227,7 @@ def _require_methods(config: Config) -> None:
             f"key 'backtest.window': growing windows need methods that take in one row after the "
             f"other, and {', '.join(without)} of 'learner.methods' cannot; use \"rolling\""
         )
-    rule = position_rule(config)
+    rule = config.position_rule()
     sure = [method for method in learners if not predicts_deviation(config, method)]
     if sure and rule in NEED_DEVIATION:
         raise ConfigError(

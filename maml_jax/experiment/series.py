@@ -54,8 +54,8 @@ def make_series(
         notes: is told what could not be made.
 
     Raises:
-        ConfigError: if features compare assets, which series of rules are not; or no rule is left.
-        DataError: if a pair names an asset that is not there.
+        ConfigError: if features compare assets, which series of rules are not, or need more than
+            the closes that pairs have; or no rule is left.
     """
     if not follows_rules(config):
         return Series(dict(bars), train, test, {})
@@ -65,6 +65,7 @@ def make_series(
             f"key 'features.names': {comparing} compare several assets, and the series of the "
             'family "strategy" are no assets but rules'
         )
+    _require_closes(config)
     pairs: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
     if PAIRS in config.task.strategies:
         pairs["test"] = _pairs(config, bars, test, fitted_on, notes)
@@ -80,14 +81,37 @@ def make_series(
         ]
 
     wanted = {"train": names(train, "train"), "test": names(test, "test")}
-    if not wanted["test"]:
-        raise ConfigError("key 'task.strategies': no rule has anything to trade in the test span")
+    for part, assets in (("train", train), ("test", test)):
+        if assets and not wanted[part]:
+            raise ConfigError(
+                f"key 'task.strategies': no rule has anything to trade among the {part} assets, "
+                f"{', '.join(assets)}; a pair must lie within them"
+            )
     found = {
         name: markets[market_of(name)]
         for name in dict.fromkeys([*wanted["train"], *wanted["test"]])
     }
     sides = {name: STRATEGIES[rule_of(name)].side(frame) for name, frame in found.items()}
     return Series(found, wanted["train"], wanted["test"], sides, tuple(every))
+
+
+def _require_closes(config: Config) -> None:
+    """Refuse what needs more of a pair than its closes.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    if PAIRS not in config.task.strategies:
+        return
+    names = config.features.names
+    asking = [f.name for f in config.features.named() if names and {*f.columns} - {"close"}]
+    if config.target.fill == "next_open":
+        asking = ['target.fill "next_open"', *asking]
+    if asking:
+        raise ConfigError(
+            f"key 'task.strategies': pairs of {PAIRS!r} have closes alone, and {', '.join(asking)} "
+            f"need more; leave {PAIRS!r} out"
+        )
 
 
 def follows_rules(config: Config) -> bool:
@@ -121,15 +145,22 @@ def _pairs(
 ) -> list[tuple[str, str]]:
     chosen = config.task.pairs
     if not isinstance(chosen, int):
+        unknown = sorted({name for pair in chosen for name in pair} - {*bars})
+        note = f"No pairs with {', '.join(unknown)}: there are no such bars."
+        if unknown and note not in notes:
+            notes.append(note)
         return [pair for pair in chosen if {*pair} <= {*assets}]
     if not chosen:
         return []
     by: Literal["correlation"] = "correlation"
     seen = {asset: bars[asset].loc[fitted_on] for asset in assets}
+    reason = ""
     for count in range(chosen, 0, -1):
         try:
             return choose_pairs(seen, count, by=by)
         except DataError as error:
-            reason = str(error)
-    notes.append(f"No pairs of {', '.join(assets)}: {reason}.")
+            reason = reason or str(error)
+    note = f"No pairs of {', '.join(assets)}: {reason}."
+    if note not in notes:
+        notes.append(note)
     return []

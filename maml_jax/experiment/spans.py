@@ -41,8 +41,12 @@ def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> S
         return place
 
     train_first, test_last = 0, len(timeline) - 1
-    if data.train_start and not trained:
-        train_first = first_from("data.train_start", data.train_start)
+    if data.train_start:
+        if trained:
+            moment = parse_moment(data.train_start, timezone=data.timezone, end=False)
+            train_first = min(int(timeline.searchsorted(moment)), test_last)
+        else:
+            train_first = first_from("data.train_start", data.train_start)
     if data.test_end:
         test_last = last_to("data.test_end", data.test_end)
     if data.train_end:

@@ -41,7 +41,7 @@ class Scaler(NamedTuple):
         scaled = (features - self.mean) / self.std
         return scaled if self.clip is None else scaled.clip(-self.clip, self.clip)
 
-    def transform_target(self, values: pd.Series) -> pd.Series:
+    def transform_target(self, values: Any) -> Any:
         """Standardise targets: what a learner is taught."""
         return (values - self.target_mean) / self.target_std
 
