@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.backtest.walk_forward import Supports, find_supports, prediction_at
 from maml_jax.meta.outer_loop import (
@@ -177,6 +177,7 @@ class _Blocks(NamedTuple):
     Attributes:
         start: first window of each group that may be drawn, `[block, group]`.
         size: how many there are, `[block, group]`.
+        upto: sum of the weights of the groups that have any, up to each one, `[block, group]`.
         asks: the predictions, `[block, ask, places]`.
         count: how many there are, `[block]`.
         real: 1 of a block, 0 of room to spare.
@@ -184,6 +185,7 @@ class _Blocks(NamedTuple):
 
     start: Int[np.ndarray, "block group"]
     size: Int[np.ndarray, "block group"]
+    upto: Float[np.ndarray, "block group"]
     asks: Int[np.ndarray, "block ask places"]
     count: Int[np.ndarray, " block"]
     real: Int[np.ndarray, " block"]
@@ -212,14 +214,39 @@ def _blocks(
     room = sampler.group_start.shape[0]
     wide = np.zeros((2, len(begins), room), np.int32)
     wide[:, :, : len(lanes)] = start, stop - start
+    weight = np.zeros((len(begins), room), np.float32)
+    weight[:, : len(lanes)] = _weights(windows, stop > start)
     block, slot = blocks_of(supports, begins)
     places = np.concatenate([supports.place[..., None], supports.stops], axis=-1)[supports.due]
     count = np.bincount(block, minlength=len(begins)).astype(np.int32)
     asks = np.zeros((len(begins), len(with_room(np.zeros(max(1, count.max())))), places.shape[1]))
     asks[block, slot] = places
     real = np.ones(len(begins), np.int32)
-    parts = (wide[0], wide[1], asks.astype(np.int32), count, real)
+    parts = (
+        wide[0],
+        wide[1],
+        np.cumsum(weight, axis=1, dtype=np.float32),
+        asks.astype(np.int32),
+        count,
+        real,
+    )
     return _Blocks(*(with_room(part, least=1) for part in parts))
+
+
+def _weights(
+    windows: Windows, there: Bool[np.ndarray, "block group"]
+) -> Float[np.ndarray, "block group"]:
+    """Weigh the groups that are there in each block; those to come take nothing of a family's."""
+    if windows.weight is None:
+        return there.astype(float)
+    family = np.zeros(there.shape[1], int) if windows.family is None else windows.family
+    weight = np.where(there, windows.weight, 0.0)
+    for number in np.unique(family):
+        own = family == number
+        found = weight[:, own].sum(axis=1, keepdims=True)
+        share = windows.weight[own].sum() / np.where(found > 0, found, 1.0)
+        weight[:, own] = weight[:, own] * share
+    return weight
 
 
 def blocks_of(
@@ -238,16 +265,9 @@ def _walk(static, state, tables, blocks, key):
     learning, asking, optimizer, steps, restart, max_grad_norm = static
     sampler, table = tables
     first = state
-    groups = sampler.group_start.shape[0]
-    weight = jnp.arange(groups) < sampler.groups
-    if sampler.upto is not None:
-        weight = jnp.diff(sampler.upto, prepend=0.0)
 
     def update(state, number, block):
-        available = jnp.where(block.size > 0, weight, 0.0)
-        known = sampler._replace(
-            group_start=block.start, group_size=block.size, upto=jnp.cumsum(available)
-        )
+        known = sampler._replace(group_start=block.start, group_size=block.size, upto=block.upto)
 
         def step(index, carry):
             state, loss, failed = carry

@@ -67,6 +67,8 @@ _MOMENTUM = 0.9
 GAUSSIAN_RATE = 2 * MAML_RATE
 """The likelihood of a deviation of 1 is as steep as half the squared error."""
 
+_SPEED = 10.0
+
 LEVELS = (0.5, 0.25, 0.25)
 """Shares of a support set that the levels of `hierarchical` adapt on, in its order. Of mixed rows:
 all assets; the asset itself; its latest rows. Of an asset's own: older, newer, latest rows."""
@@ -155,11 +157,21 @@ def _gaussian(network: Callable[[int], Model], settings: LearnerConfig) -> MetaL
 
 
 def _levels(network: Callable[[int], Model], settings: LearnerConfig) -> MetaLearner:
-    """Make a hierarchy of levels that all adapt as the settings say."""
+    """Make a hierarchy of levels that all adapt as the settings say.
+
+    Rates are learned fast, so that a level that says nothing is left out.
+    """
     inner = _descent(settings, LEVEL_RATE, "learned")
-    level = Level(inner.get("inner_steps", INNER_STEPS), inner.get("inner_optimizer"))
+    fast = learned_rates(settings.inner_learning_rate or LEVEL_RATE, speed=_SPEED)
+    learned = settings.inner_optimizer in (None, "learned")
+    optimizer = fast if learned else inner["inner_optimizer"]
+    level = Level(inner.get("inner_steps", INNER_STEPS), optimizer)
     return hierarchical(
-        network(1), levels=[level] * len(LEVELS), rows=LEVELS, gradient=_exact(settings)
+        network(1),
+        levels=[level] * len(LEVELS),
+        rows=LEVELS,
+        nested=True,
+        gradient=_exact(settings),
     )
 
 

@@ -32,6 +32,7 @@ class Windows(NamedTuple):
         entries: numbers of labelled rows, counted through all assets, `[entry]`.
         rows: the labelled rows.
         weight: how often each group is drawn, by its number in ascending order; None: equally.
+        family: number of the family that each group belongs to, likewise; None: one for all.
     """
 
     asset: Int[np.ndarray, " window"]
@@ -44,6 +45,7 @@ class Windows(NamedTuple):
     entries: Int[np.ndarray, " entry"]
     rows: LabelledRows
     weight: Float[np.ndarray, " group"] | None = None
+    family: Int[np.ndarray, " group"] | None = None
 
     def support_rows(self, window: int) -> Int[np.ndarray, " row"]:
         """Return the numbers of a window's support rows among the labelled rows of all assets."""
@@ -218,12 +220,13 @@ def mix_families(families: Sequence[tuple[Windows, float]]) -> Windows:
     tables = [windows for windows, _ in families]
     if len({(each.sizes, each.query_size, each.rows.length) for each in tables}) > 1:
         raise ValueError("families of a mixture need supports and queries of the same sizes")
-    entry, group, parts, shares = 0, 0, [], []
+    entry, group, parts, shares, numbers = 0, 0, [], [], []
     total = sum(weight for _, weight in families)
     for windows, weight in families:
         kinds, number = np.unique(windows.group, return_inverse=True)
         within = np.full(len(kinds), 1.0) if windows.weight is None else windows.weight
         shares.append(within / within.sum() * weight / total)
+        numbers.append(np.full(len(kinds), len(numbers)))
         parts.append(
             windows._replace(
                 stop=windows.stop + entry, query=windows.query + entry, group=number + group
@@ -234,7 +237,9 @@ def mix_families(families: Sequence[tuple[Windows, float]]) -> Windows:
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("asset", "stop", "query", "group", "known", "entries")
     }
-    return parts[0]._replace(**joined, weight=np.concatenate(shares))
+    return parts[0]._replace(
+        **joined, weight=np.concatenate(shares), family=np.concatenate(numbers)
+    )
 
 
 def period_labels(panel: Panel, period: Period) -> Int[np.ndarray, "asset time"]:

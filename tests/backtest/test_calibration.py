@@ -1,12 +1,15 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from maml_jax.backtest import calibration as measures
-from maml_jax.backtest.calibration import calibration
+from maml_jax.backtest import calibration
 from maml_jax.errors import DataError
+
+measures = sys.modules[calibration.__module__]
 
 
 def draw(rows=20_000, seed=0, inflated=1.0):

@@ -60,15 +60,20 @@ def slow_walk(learner, optimizer, start, panel, windows, updates):
     """Update block by block on tasks that a table of known windows gives, then walk forward."""
     sampler = market_sampler(panel, windows, meta_batch=updates.meta_batch)
     groups = np.unique(windows.group)
+    family = np.zeros(len(groups), int) if windows.family is None else windows.family
     weight = np.ones(len(groups)) if windows.weight is None else windows.weight
-    weight = np.asarray(weight, np.float32)
     predictions, state = np.full(panel.valid.shape, np.nan), start
     for number, begin in enumerate(range(FIRST, len(panel.timestamps), updates.every)):
         known = windows.known < begin
         if updates.recent is not None:
             known &= windows.known >= begin - updates.recent
         places = [np.flatnonzero(known & (windows.group == group)) for group in groups]
-        upto = np.cumsum([w * (len(p) > 0) for w, p in zip(weight, places, strict=True)])
+        there = np.array([len(p) > 0 for p in places])
+        share = [  # a family's weight goes to those of its groups that are there
+            weight[family == f].sum() / max((weight * there)[family == f].sum(), 1e-9)
+            for f in family
+        ]
+        upto = np.cumsum(np.asarray(weight * there * share, np.float32))
         state = start if updates.restart else state
         for index in range(updates.steps if upto[-1] > 0 else 0):
             key = jax.random.fold_in(jax.random.fold_in(KEY, number), index)

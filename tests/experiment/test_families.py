@@ -81,7 +81,7 @@ def test_pairs_of_the_test_are_chosen_on_the_meta_training_span():
 @pytest.mark.parametrize(
     "family", ["regime", "month", "quarter", "year", {"asset": 1.0, "month": 2.0}], ids=str
 )
-@pytest.mark.parametrize("origin", ["asset", "cross_section", "mixed"])
+@pytest.mark.parametrize("origin", ["cross_section", "mixed"])
 def test_families_and_supports_are_one_line_of_the_settings(family, origin):
     sizes = {"task.support": 4, "task.query": 2}
     prepared = prepared_with(**{"task.family": family, "task.support_from": origin, **sizes})
@@ -117,7 +117,13 @@ def test_a_position_rule_needs_what_it_is_made_of():
         prepared_with(**RULED, **{"features.names": ["return_1", "return_rank"]})
 
 
-@pytest.mark.parametrize("rule", ["confident", "kelly", "volatility_target"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "kelly",
+        *(pytest.param(r, marks=pytest.mark.slow) for r in ("confident", "volatility_target")),
+    ],
+)
 def test_position_rules_size_what_is_predicted(rule):
     settings = {**SMALL, "learner": {"methods": ["alpaca"], "features": 4}}
     result = run(settings, bars=MARKET, backtest={"positions": rule, "confidence": 0.05})
@@ -174,7 +180,15 @@ SPANS_ASSETS = {
 }
 
 
-@pytest.mark.parametrize("changes", SPANS_ASSETS.values(), ids=SPANS_ASSETS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            each, id=name, marks=[] if name in ("market", "online") else [pytest.mark.slow]
+        )
+        for name, each in SPANS_ASSETS.items()
+    ],
+)
 def test_a_run_is_training_and_then_a_backtest(changes):
     """What is adapted on beside the tested assets is there again, and nothing is fitted anew."""
     settings = {**SMALL, "regimes": REGIMES, "data": {**SMALL["data"], "train_start": "2020-01-20"}}

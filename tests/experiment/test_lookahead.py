@@ -61,7 +61,17 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+QUICK = ("regimes of the market", "online", "strategies", "volatility")
+"""Variants that are tried before each commit: each kind of what may look ahead."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name, changes in VARIANTS.items()
+    ],
+)
 @pytest.mark.parametrize("t", [pytest.param(113, marks=pytest.mark.slow), 137])
 def test_every_variant_knows_nothing_of_what_comes(changes, t):
     config = config_for("next_close", **changes)

@@ -89,7 +89,7 @@ def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, la
     supports = find_supports(panel, window=7, support_from=origin, **options)
     fallbacks = 0
     for asset in range(3):
-        for time in range(0, 120, 5):
+        for time in range(0, 120, 11):
             label = labels[asset, time]
             expected = None
             if labelled and label >= 0:
@@ -116,7 +116,7 @@ def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, la
 def test_windows_are_as_in_walk_forward_and_leave_a_gap(panel, labels, origin, embargo):
     windows = label_family(panel, labels, support_from=origin, embargo=embargo, **SIZES)
     assert len(windows.asset) > 20
-    for window in range(0, len(windows.asset), 3):
+    for window in range(0, len(windows.asset), 13):
         assets, times, ends = rows_of(windows, windows.support_rows(window))
         asked, asked_times, asked_ends = rows_of(windows, windows.query_rows(window))
         group = windows.group[window]
