@@ -26,6 +26,8 @@ from maml_jax.learners import AdaptationInfo, MetaParams
 from maml_jax.learners.bayesian import SteinSettings, along_stein, bayesian_maml, rbf_kernel
 from maml_jax.models import gaussian, mlp
 
+pytestmark = pytest.mark.slow
+
 STD = 0.7
 
 

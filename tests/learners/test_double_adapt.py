@@ -21,6 +21,8 @@ from maml_jax.learners.anil import paths_of
 from maml_jax.learners.double_adapt import adapt_features, adapt_labels, restore_labels
 from maml_jax.models import gaussian, gru, mlp
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 HEADS, TAU = 3, 2.0
 

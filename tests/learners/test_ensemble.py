@@ -23,6 +23,8 @@ from maml_jax.errors import ShapeError
 from maml_jax.learners.ensemble import ensemble, mixture
 from maml_jax.models import gaussian
 
+pytestmark = pytest.mark.slow
+
 TASK = one_task(3, 6)
 INNER = {"inner_optimizer": optax.sgd(0.01), "inner_steps": 2}
 

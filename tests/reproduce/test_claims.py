@@ -21,6 +21,8 @@ from maml_jax.reproduce.claims_bars import Market, measure_market, real_market, 
 from maml_jax.reproduce.claims_race import Race, figures, race
 from maml_jax.reproduce.claims_tables import NO, OPEN, YES, Estimate, estimate, tables
 
+pytestmark = pytest.mark.slow
+
 
 def finished(scratch, adapted):
     """Return a race in which two ways were tried on three tasks for three steps."""

@@ -11,6 +11,8 @@ from maml_jax.reproduce.regimes import Protocol, errors_since
 from maml_jax.reproduce.regimes_rows import BUCKETS, ROWS, WINDOW, WORLDS
 from maml_jax.tasks.switching import SwitchingWorld, switching_panel
 
+pytestmark = pytest.mark.slow
+
 SHIFT = {"frozen": 0.5, "regime": 0.3, "true-regime": 0.2, "online": 0.4, "online-regime": 0.25}
 
 

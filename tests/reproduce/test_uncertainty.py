@@ -25,6 +25,8 @@ from maml_jax.reproduce.uncertainty import (
 )
 from maml_jax.tasks.known_answer import World, known_answer_tasks, oracle
 
+pytestmark = pytest.mark.slow
+
 
 def flat(std=1.0, spoil=False):
     """Learns nothing: predicts a normal distribution around 0, of a fixed deviation."""

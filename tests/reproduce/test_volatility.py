@@ -22,6 +22,8 @@ from maml_jax.reproduce.volatility_rows import (
 )
 from maml_jax.reproduce.volatility_target import deviations, target_table
 
+pytestmark = pytest.mark.slow
+
 COUNT, TRAIN_LAST = 560, 399
 BARS = {name: frame.assign(symbol=name) for name, frame in random_market(COUNT, 4).items()}
 DATES = BARS["A0"].index
