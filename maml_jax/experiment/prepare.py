@@ -21,7 +21,14 @@ from maml_jax.experiment.needs import (
     with_room,
 )
 from maml_jax.experiment.reading import chosen
-from maml_jax.experiment.regimes import fit_chain, needs_regimes, panel_regimes
+from maml_jax.experiment.regimes import (
+    fit_chain,
+    market_of_chain,
+    needs_regimes,
+    panel_regimes,
+    require_known_regimes,
+    unknown_regimes,
+)
 from maml_jax.experiment.series import Series, make_series
 from maml_jax.experiment.spans import Spans, find_spans
 from maml_jax.features import (
@@ -34,7 +41,6 @@ from maml_jax.features import (
     is_own,
     reads_cross_section,
     refuse_look_ahead,
-    regime_warm_up,
 )
 from maml_jax.features.targets import fit_target, require_moving_price
 from maml_jax.tasks import Panel, make_panel
@@ -42,9 +48,6 @@ from maml_jax.tasks.panel import assets_timeline
 
 SIDE = "side"
 """The feature that tells a learner which side a rule takes."""
-
-_MANY = 0.05
-"""Share of bars without a regime that is told."""
 
 _TRIED = 300
 """Bars beyond its warm-up that a feature of the user's own is tried on."""
@@ -158,10 +161,10 @@ def prepare(
     panel = make_panel(series.bars, scaled, target_of(config), fitted.scaler)
     panel = _seen_from_its_side(panel, series.sides)
     if needs_regimes(config):
-        whole = _market_of_chain(config, market) if fitted.chain is not None else market
+        whole = market_of_chain(config, market) if fitted.chain is not None else market
         labels = panel_regimes(config, panel, series.bars, whole, fitted.chain)
-        _require_regimes(config, panel, labels, series.train, None if trained else spans)
-        notes += _unknown_regimes(config, panel, labels, series.test, spans)
+        require_known_regimes(config, panel, labels, series.train, None if trained else spans)
+        notes += unknown_regimes(config, panel, labels, series.test, spans)
         panel = panel._replace(regimes=labels)
     notes += _unknown_classes(config, given)
     config = _resolve(config, spans, features, train_assets, test_assets, trained)
@@ -185,22 +188,6 @@ def prepare(
         bars_per_year=_bars_per_year(config, series.bars, series.test, spans),
         notes=tuple(notes),
     )
-
-
-def _unknown_regimes(
-    config: Config, panel: Panel, labels: np.ndarray, test: list[str], spans: Spans
-) -> list[str]:
-    """Say where the walk-forward cannot adapt within regimes for want of a label."""
-    inside = (panel.timestamps >= spans.test_first) & (panel.timestamps <= spans.test_last)
-    rows = [panel.assets.index(name) for name in test]
-    unknown = (labels[rows] < 0) & np.asarray(panel.valid)[rows] & inside
-    bars = int((np.asarray(panel.valid)[rows] & inside).sum())
-    if not config.adapts_within_regimes() or unknown.sum() <= _MANY * bars:
-        return []
-    return [
-        f"No regime is known at {int(unknown.sum())} of {bars} bars of the test span, where the "
-        "last rows are adapted on whatever their regime; set shorter windows in 'regimes'."
-    ]
 
 
 def _unknown_classes(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -302,43 +289,6 @@ def _company(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
         or (needs_regimes(config) and config.regimes.market_wide())
     )
     return [a for a in config.data.train_assets or () if a in given] if spanning else []
-
-
-def _market_of_chain(config: Config, market: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return the bars of the assets that the chain of regimes was fitted to.
-
-    Raises:
-        DataError: naming those that are not there.
-    """
-    names = config.data.train_assets or tuple(market)
-    missing = [name for name in names if name not in market]
-    if missing:
-        raise DataError(
-            f"regimes of kind 'markov' are those of the market of {', '.join(names)}, and the bars "
-            f"of {', '.join(missing)} are not given"
-        )
-    return {name: market[name] for name in names}
-
-
-def _require_regimes(
-    config: Config, panel: Panel, labels: np.ndarray, train: list[str], spans: Spans | None
-) -> None:
-    """Refuse a family of regimes where none can be told in the meta-training span.
-
-    Raises:
-        DataError: saying how many bars come before the first.
-    """
-    if spans is None or "regime" not in config.task.families():
-        return
-    inside = (panel.timestamps >= spans.train_first) & (panel.timestamps <= spans.train_last)
-    rows = [panel.assets.index(name) for name in train]
-    if not (labels[rows][:, inside] >= 0).any():
-        windows = config.regimes.windows()
-        before = regime_warm_up(**windows) if config.regimes.kind == "trend" else windows["history"]
-        raise DataError(
-            f"no regime can be told in the meta-training span, which ends at {spans.train_last}: "
-            f"the first is known after {before} bars; set shorter windows in 'regimes'"
-        )
 
 
 def _market(

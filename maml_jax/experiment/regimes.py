@@ -6,18 +6,23 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config import Config
+from maml_jax.experiment.spans import Spans
 from maml_jax.features import (
     MarkovParameters,
     fit_markov,
     label_delay,
     label_regimes,
     market_regimes,
+    regime_warm_up,
 )
 from maml_jax.features.markov import filtered_states, most_probable
 from maml_jax.features.regimes import UNKNOWN, market_log_returns
 from maml_jax.tasks import Panel
+
+_MANY = 0.05
+"""Share of bars without a regime that is told."""
 
 
 def needs_regimes(config: Config) -> bool:
@@ -90,3 +95,56 @@ def regimes_of_report(config: Config, bars: Mapping[str, pd.DataFrame]) -> pd.Se
     """
     known = market_regimes(bars, **config.regimes.windows())
     return known.shift(label_delay(config.target.fill, 1), fill_value=UNKNOWN)
+
+
+def market_of_chain(config: Config, market: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the bars of the assets that the chain of regimes was fitted to.
+
+    Raises:
+        DataError: naming those that are not there.
+    """
+    names = config.data.train_assets or tuple(market)
+    missing = [name for name in names if name not in market]
+    if missing:
+        raise DataError(
+            f"regimes of kind 'markov' are those of the market of {', '.join(names)}, and the bars "
+            f"of {', '.join(missing)} are not given"
+        )
+    return {name: market[name] for name in names}
+
+
+def require_known_regimes(
+    config: Config, panel: Panel, labels: np.ndarray, train: list[str], spans: Spans | None
+) -> None:
+    """Refuse a family of regimes where none can be told in the meta-training span.
+
+    Raises:
+        DataError: saying how many bars come before the first.
+    """
+    if spans is None or "regime" not in config.task.families():
+        return
+    inside = (panel.timestamps >= spans.train_first) & (panel.timestamps <= spans.train_last)
+    rows = [panel.assets.index(name) for name in train]
+    if not (labels[rows][:, inside] >= 0).any():
+        windows = config.regimes.windows()
+        before = regime_warm_up(**windows) if config.regimes.kind == "trend" else windows["history"]
+        raise DataError(
+            f"no regime can be told in the meta-training span, which ends at {spans.train_last}: "
+            f"the first is known after {before} bars; set shorter windows in 'regimes'"
+        )
+
+
+def unknown_regimes(
+    config: Config, panel: Panel, labels: np.ndarray, test: list[str], spans: Spans
+) -> list[str]:
+    """Say where the walk-forward cannot adapt within regimes for want of a label."""
+    inside = (panel.timestamps >= spans.test_first) & (panel.timestamps <= spans.test_last)
+    rows = [panel.assets.index(name) for name in test]
+    unknown = (labels[rows] < 0) & np.asarray(panel.valid)[rows] & inside
+    bars = int((np.asarray(panel.valid)[rows] & inside).sum())
+    if not config.adapts_within_regimes() or unknown.sum() <= _MANY * bars:
+        return []
+    return [
+        f"No regime is known at {int(unknown.sum())} of {bars} bars of the test span, where the "
+        "last rows are adapted on whatever their regime; set shorter windows in 'regimes'."
+    ]
