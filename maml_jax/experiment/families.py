@@ -38,6 +38,16 @@ def online_windows(prepared: Prepared) -> Windows:
     return _windows(prepared, first=prepared.train_first)
 
 
+def tested_windows(prepared: Prepared) -> Windows:
+    """List the windows of the test span, cut as those of meta-training are.
+
+    Raises:
+        DataError: if a family has no room for a window.
+    """
+    span = {"first": prepared.test_first, "last": prepared.test_last}
+    return _windows(prepared, assets=prepared.test_assets, **span)
+
+
 def supports(prepared: Prepared) -> dict[str, Any]:
     """Return how `walk_forward` makes support sets, as its arguments."""
     return {
