@@ -15,6 +15,7 @@ from pydantic import (
 
 from maml_jax.data.cleaning import Policy, read_policies
 from maml_jax.data.interval import require_zone
+from maml_jax.experiment.config_backtest import BacktestConfig
 from maml_jax.experiment.config_fields import (
     NO_BOUND,
     Bound,
@@ -22,7 +23,6 @@ from maml_jax.experiment.config_fields import (
     Moment,
     NotNegative,
     Positive,
-    Rate,
     Section,
     Switch,
     Whole,
@@ -251,49 +251,6 @@ class RegimesConfig(Section, frozen=True):
         }
 
 
-class BacktestConfig(Section, frozen=True):
-    """Walk-forward, positions and costs."""
-
-    window: Literal["rolling", "growing"] = "rolling"
-    """Adapt at each bar on the last `task.support` complete rows, or on all of them: by methods
-    that take in one row after the other."""
-    same_regime: Switch | None = None
-    """Adapt on past bars of the regime in force, so that adaptation changes at once when it does;
-    default: where `task.family` has regimes."""
-    positions: Literal["threshold", "confident", "kelly", "volatility_target"] | None = None
-    """How predictions become positions: a whole one beyond `threshold`; one where the mean exceeds
-    `confidence` deviations; a `kelly_fraction` of Kelly's share; as much as makes an asset as
-    volatile as `target_volatility`, in the direction of the prediction (of a volatility: long).
-    Default: "threshold", of a volatility "volatility_target"."""
-    confidence: NotNegative = 0.1
-    kelly_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.5
-    target_volatility: Positive = 0.15
-    """Annualised, of each asset alone."""
-    limit: Positive = 1.0
-    """Bound on a weight of the last two."""
-    threshold: NotNegative = 0.0
-    """Positions are taken where the prediction exceeds it, in volatilities over the horizon (of
-    `prototypes` and `matching_direction`: in probability up less down); 0 follows its sign. (A
-    threshold near the usual size of predictions trades more, not less.)"""
-    fee: Rate = 0.001
-    slippage: Rate = 0.0005
-    capital: Positive = 10_000.0
-    bars_per_year: Positive | None = None
-    """Default: inferred from the timestamps."""
-    inner_steps: Whole | None = None
-    """Adaptation steps in the walk-forward, of methods that take any; default: as trained."""
-    chunk: Count | None = None
-    devices: Count | None = None
-
-    @model_validator(mode="after")
-    def _takes_rows_in_once(self):
-        if self.window == "growing" and self.inner_steps is not None:
-            raise ValueError(
-                "growing windows take in each row once, without steps; leave inner_steps out"
-            )
-        return self
-
-
 class Config(Section, frozen=True):
     """All settings of a run."""
 
@@ -343,6 +300,11 @@ class Config(Section, frozen=True):
             raise ValueError(
                 "backtest.positions: Kelly's share is of returns, and a direction is none; use "
                 '"confident"'
+            )
+        if self.backtest.sides == "market_neutral" and "strategy" in families:
+            raise ValueError(
+                "backtest.sides: what is neutral across assets would trade against rules; use "
+                '"long_short" or "long_only" with task.family = "strategy"'
             )
         if "incremental" in self.online.variants and "joint_training" not in self.learner.methods:
             raise ValueError(

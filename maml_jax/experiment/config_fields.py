@@ -34,6 +34,9 @@ def _bound(value: Any) -> Any:
 
 Moment = Annotated[str, BeforeValidator(_moment)]
 Bound = Annotated[Positive | None, BeforeValidator(_bound)]
+ShareBound = Annotated[
+    Annotated[float, Field(gt=0, lt=1, strict=True)] | None, BeforeValidator(_bound)
+]
 
 
 class Section(BaseModel, extra="forbid", frozen=True):
