@@ -19,7 +19,8 @@ from maml_jax.experiment import run
 from maml_jax.reproduce import claims_bars, claims_race, reproduce_claims
 from maml_jax.reproduce.claims_bars import Market, measure_market, real_market, simulated_market
 from maml_jax.reproduce.claims_race import Race, figures, race
-from maml_jax.reproduce.claims_tables import NO, OPEN, YES, Estimate, estimate, tables
+from maml_jax.reproduce.claims_tables import tables
+from maml_jax.reproduce.estimate import NO, OPEN, YES, Estimate, estimate
 
 pytestmark = pytest.mark.slow
 
