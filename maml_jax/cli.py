@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from maml_jax.cli_adapt import adapt_command
 from maml_jax.cli_data import data_app, fetch_app
+from maml_jax.cli_report import print_notes, print_result, report_command
 from maml_jax.cli_reproduce import reproduce_app
 from maml_jax.errors import ConfigError, MamlJaxError
 from maml_jax.whole import remove_unfinished
@@ -29,27 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-HEADLINES = (
-    "Return [%]",
-    "CAGR [%]",
-    "Volatility (Ann.) [%]",
-    "Sharpe Ratio",
-    "Gross Sharpe Ratio",
-    "Sortino Ratio",
-    "Max. Drawdown [%]",
-    "Turnover (Ann.)",
-    "# Trades",
-    "Win Rate [%]",
-    "Correlation",
-    "R2",
-    "QLIKE",
-    "Coverage 90 % [%]",
-    "Bars per Year",
-)
-
 app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
+app.command("report")(report_command)
 app.command("adapt")(adapt_command)
 
 ConfigArgument = Annotated[
@@ -104,7 +86,7 @@ def run_command(
 
     with _timed():
         result = run(config, out=out, **_overrides(set_))
-    _print_result(result)
+    print_result(result)
     typer.echo(f"run directory: {out}")
     typer.echo(f"report: {out / 'report.html'}")
 
@@ -122,7 +104,7 @@ def train_command(
 
     with _timed():
         result = train(config, out=out, **_overrides(set_))
-    _print_notes(result)
+    print_notes(result)
     last = result.history.groupby("method", sort=False).last()
     for method, row in last.iterrows():
         typer.echo(f"{method}: query loss {row['loss']:.4f} after {int(row['step']) + 1} steps")
@@ -144,24 +126,8 @@ def backtest_command(
 
     with _timed():
         result = backtest(run, out=out, **_overrides(set_))
-    _print_result(result)
+    print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
-
-
-@app.command("report")
-def report_command(
-    run: RunArgument,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file; default report.html in RUN.")
-    ] = None,
-) -> None:
-    """Write the tear sheet of a run again."""
-    from maml_jax.experiment import load
-
-    result = load(run)
-    path = result.report(out or run / "report.html")
-    _print_result(result)
-    typer.echo(f"report: {path}")
 
 
 def main() -> None:
@@ -211,26 +177,3 @@ def _timed() -> Iterator[None]:
     total, compiling = (sum(getattr(each, f) for each in stages) for f in ("seconds", "compiling"))
     parts = ", ".join(f"{each.name} {each.seconds:.1f}" for each in stages)
     typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")
-
-
-def _print_notes(result) -> None:
-    for note in result.notes:
-        typer.echo(f"note: {note}")
-
-
-def _print_result(result) -> None:
-    from maml_jax.experiment.result import verdict
-    from maml_jax.report.tear_sheet import format_table
-
-    _print_notes(result)
-    table = Table(title="net of costs unless the name says gross", title_justify="left")
-    table.add_column("")
-    for name in result.stats.columns:
-        table.add_column(name, justify="right")
-    shown = format_table(
-        result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
-    )
-    for name, row in shown.iterrows():
-        table.add_row(str(name), *row)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    typer.echo(verdict(result))

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from maml_jax.experiment.evaluate import Evaluation
 from maml_jax.experiment.forecast import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together
+from maml_jax.experiment.sheet import tear_sheet
 from maml_jax.experiment.trade import BUY_AND_HOLD, FOLLOW
-from maml_jax.report import TearSheet, plot_drawdown, plot_equity, plot_training, render
+from maml_jax.report import plot_equity, render
 from maml_jax.whole import unfinished, whole_file
 
-_PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
 
 
@@ -96,7 +95,7 @@ class Result:
 
     def report(self, path: str | Path) -> Path:
         """Write the tear sheet as one HTML file, and return its path."""
-        page = render(_tear_sheet(self))
+        page = render(tear_sheet(self, verdict(self)))
         path = Path(path)
         try:
             with whole_file(path) as partial:
@@ -307,61 +306,3 @@ def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
         if name in figures.index and not math.isnan(figures[name])
     ]
     return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"
-
-
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
-
-
-def _by_regime(result: Result) -> dict[str, pd.DataFrame]:
-    """Lay out figures by regime, a row for each, with the number of its bars."""
-    table = result.regimes
-    if table.empty:
-        return {}
-    order = list(dict.fromkeys(table["regime"]))
-    bars = table.drop_duplicates("regime").set_index("regime")["bars"]
-    where = "by regime of the market (trend and volatility of all test assets together)"
-
-    def wide(figure: str) -> pd.DataFrame:
-        found = table.pivot_table(figure, "regime", "strategy", dropna=False)
-        found = found.reindex(index=order, columns=list(result.stats.columns))
-        found.insert(0, "bars", bars.loc[order])
-        return found
-
-    return {
-        f"Mean net return a year (in per cent) {where}": wide("Mean Return (Ann.) [%]"),
-        f"Net Sharpe ratio {where}": wide("Sharpe Ratio"),
-    }
-
-
-def _tear_sheet(result: Result) -> TearSheet:
-    method = next(iter(result.checkpoints))
-    table = result.assets.set_index("asset")
-    own = table[table["strategy"] == method]
-    figures = ["Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
-               "Win Rate [%]", "Correlation"]  # fmt: skip
-    sharpe = table.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False)
-    sharpe = sharpe.loc[own.index, list(result.stats.columns)]
-    settings = result.config.model_dump(exclude_none=True)
-    sections = {"run": {"seed": settings.pop("seed")}, **settings}
-    return TearSheet(
-        title=f"{method.upper()} walk-forward on {_list(result.config.data.test_assets or ())}",
-        verdict=verdict(result),
-        notes=result.notes,
-        figures={
-            "Equity": result.plot(),
-            "Drawdown": plot_drawdown(result.returns),
-            "Meta-training": plot_training(result.history),
-        },
-        stats=result.stats,
-        tables={
-            **_by_regime(result),
-            f"{method}, each asset traded alone with the whole capital": own[figures],
-            "Sharpe ratio of every strategy on each asset": sharpe,
-        },
-        settings={
-            name: {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in s.items()}
-            for name, s in sections.items()
-        },
-        versions={name: version(name) for name in _PACKAGES},
-    )
