@@ -27,6 +27,7 @@ from maml_jax.experiment.config_fields import (
     Switch,
     Whole,
 )
+from maml_jax.experiment.config_folds import FoldsConfig, refuse_with_folds
 from maml_jax.experiment.config_learning import (
     CLASSIFIERS,
     LearnerConfig,
@@ -265,6 +266,7 @@ class Config(Section, frozen=True):
     backtest: BacktestConfig = BacktestConfig()
     regimes: RegimesConfig = RegimesConfig()
     online: OnlineConfig = OnlineConfig()
+    folds: FoldsConfig = FoldsConfig()
 
     @model_validator(mode="after")
     def _goes_together(self):
@@ -311,6 +313,7 @@ class Config(Section, frozen=True):
                 'online.variants: "incremental" goes on with joint_training; name it in '
                 "learner.methods"
             )
+        refuse_with_folds(self)
         return self
 
     def position_rule(self) -> str:
