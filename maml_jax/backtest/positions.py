@@ -23,9 +23,106 @@ def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd
     Raises:
         ValueError: if the threshold is negative.
     """
-    if threshold < 0:
+    if not threshold >= 0:
         raise ValueError(f"the threshold must not be negative, got {threshold}")
     return (predictions > threshold).astype(float) - (predictions < -threshold).astype(float)
+
+
+LEVELS = {1.0: "strong buy", 0.5: "buy", 0.0: "hold", -0.5: "sell", -1.0: "strong sell"}
+"""Names of the five levels by the position that each takes."""
+
+
+def level_positions(
+    predictions: pd.DataFrame, threshold: float = 0.0, strong: float = 0.1
+) -> pd.DataFrame:
+    r"""Five levels: a whole position beyond the strong threshold, a half one beyond the other.
+
+    $$w = \tfrac12\,\mathrm{sign}(\hat y)\,
+      \bigl(1_{|\hat y| > \text{threshold}} + 1_{|\hat y| > \text{strong}}\bigr)$$
+
+    Args:
+        predictions: one column per asset, in the units of the target; NaN where there is none.
+        threshold: in the same units, >= 0.
+        strong: likewise, above `threshold`.
+
+    Returns:
+        +1, +0.5, 0, -0.5 or -1, where the prediction was made; 0 where there is none.
+
+    Raises:
+        ValueError: if the thresholds are not in order.
+    """
+    if not 0 <= threshold < strong < np.inf:
+        raise ValueError(
+            f"thresholds must be 0 <= threshold < strong, got {threshold} and {strong}"
+        )
+    beyond = threshold_positions(predictions, threshold) + threshold_positions(predictions, strong)
+    return 0.5 * beyond
+
+
+def level_signals(
+    predictions: pd.DataFrame, threshold: float = 0.0, strong: float = 0.1
+) -> pd.DataFrame:
+    """Say each prediction as one of five levels, with the confidence in it.
+
+    Confidence is the size of the prediction as a share of the strong threshold, at most 1. It is no
+    probability.
+
+    Args:
+        predictions: as for `level_positions`.
+        threshold: likewise.
+        strong: likewise.
+
+    Returns:
+        One row per prediction that is a number: `timestamp`, `asset`, `prediction`, `level`
+        ("strong buy", "buy", "hold", "sell", "strong sell"), `confidence` (0 to 1), `position`; by
+        timestamp, then in the order of the columns.
+
+    Raises:
+        ValueError: if the thresholds are not in order.
+
+    >>> day = pd.date_range("2024-01-01", periods=1)
+    >>> table = level_signals(pd.DataFrame({"A": [0.05], "B": [-0.3]}, index=day))
+    >>> table[["asset", "level", "confidence", "position"]].values.tolist()
+    [['A', 'buy', 0.5, 0.5], ['B', 'strong sell', 1.0, -1.0]]
+    """
+    positions = level_positions(predictions, threshold, strong)
+    values, placed = predictions.to_numpy(float), positions.to_numpy(float)
+    row, column = np.nonzero(np.isfinite(values))
+    found, position = values[row, column], placed[row, column]
+    return pd.DataFrame(
+        {
+            "timestamp": predictions.index[row],
+            "asset": predictions.columns[column].astype(str),
+            "prediction": found,
+            "level": [LEVELS[each] for each in position],
+            "confidence": np.minimum(np.abs(found) / strong, 1.0),
+            "position": position,
+        }
+    )
+
+
+def proportional_positions(
+    predictions: pd.DataFrame, scale: float, limit: float = 1.0
+) -> pd.DataFrame:
+    r"""Positions as large as the predictions.
+
+    $$w = \mathrm{clip}(\hat y / \text{scale},\ \pm\,\text{limit})$$
+
+    Args:
+        predictions: one column per asset, in the units of the target; NaN where there is none.
+        scale: the prediction at which a position is whole, in the same units, positive.
+        limit: bound on the size of a weight, positive.
+
+    Returns:
+        Weights; 0 where there is no prediction.
+
+    Raises:
+        ValueError: if `scale` or `limit` is not positive.
+    """
+    if not 0 < scale < np.inf:
+        raise ValueError(f"the scale must be a positive prediction, got {scale}")
+    _require_limit(limit)
+    return (predictions / scale).clip(-limit, limit).fillna(0.0)
 
 
 def confident_positions(mean: pd.DataFrame, std: pd.DataFrame, c: float) -> pd.DataFrame:
