@@ -1,6 +1,12 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
+from .account import Account as Account
+from .account import Totals as Totals
+from .account import trade as trade
+from .account import trade_all as trade_all
+from .account import trade_many as trade_many
 from .calibration import calibration as calibration
+from .execution import Execution as Execution
 from .forecasts import diebold_mariano as diebold_mariano
 from .forecasts import of_variance as of_variance
 from .forecasts import qlike as qlike
@@ -10,6 +16,10 @@ from .metrics import bars_per_year as bars_per_year
 from .online import Online as Online
 from .online import Updates as Updates
 from .online import walk_online as walk_online
+from .orders import Market as Market
+from .orders import has_ended as has_ended
+from .orders import make_market as make_market
+from .orders import place_orders as place_orders
 from .positions import confident_positions as confident_positions
 from .positions import held_weights as held_weights
 from .positions import kelly_positions as kelly_positions

@@ -1,0 +1,264 @@
+"""An account that trades: money, units that drift with their prices, stops, limits and costs."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest.account_scan import Bars, Told, scan_account
+from maml_jax.backtest.execution import (
+    Execution,
+    bars_of,
+    numbers_of,
+    rules_of,
+    validate_execution,
+)
+from maml_jax.backtest.orders import Market, has_ended
+from maml_jax.backtest.trades import earned, fills_of, trades_of
+from maml_jax.errors import ConfigError, ShapeError
+from maml_jax.features.targets import Fill
+
+_ROOM = 2**26
+"""Numbers of each kind that are kept of one scan; more strategies go one after another."""
+
+
+class Account(NamedTuple):
+    """What became of an account.
+
+    Attributes:
+        equity: money at each close, `[time]`; before the first bar it was the capital.
+        net: return per bar after costs, `[time]`.
+        gross: `net` + `costs`.
+        costs: fees, slippage and borrowing, as share of the equity one bar before.
+        turnover: value traded as share of the equity before the trades, `[time]`; a flip from +1
+            to -1 counts 2.
+        weights: signed value over equity at each close, `[time, asset]`.
+        asset_net: each asset's contribution to `net`, `[time, asset]`.
+        trades: one row per trade, as `trades.trades_of` tells.
+    """
+
+    equity: pd.Series
+    net: pd.Series
+    gross: pd.Series
+    costs: pd.Series
+    turnover: pd.Series
+    weights: pd.DataFrame
+    asset_net: pd.DataFrame
+    trades: pd.DataFrame
+
+
+class Totals(NamedTuple):
+    """What became of many accounts, arrays `[strategy, time]`; `exposure` is gross, at the close.
+
+    The others are as in `Account`.
+    """
+
+    net: np.ndarray
+    gross: np.ndarray
+    costs: np.ndarray
+    turnover: np.ndarray
+    exposure: np.ndarray
+
+
+def trade(
+    orders: pd.DataFrame,
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> Account:
+    r"""Trade one strategy's orders.
+
+    In each bar, in this order: with `fill="next_open"` orders are filled at the open; stops of what
+    is held are looked for between high and low; with the other fills orders are filled at the
+    close; all is marked at the close.
+
+    An order asks for $w\,E / p$ units, with $E$ the equity at the prices of the fill, before costs.
+    Between orders units stay and weights drift. See "Conventions" in `docs/backtest.md`.
+
+    Args:
+        orders: wanted weights at the bars of their execution, as `place_orders` returns them,
+            `[time, asset]`; NaN where nothing is to be done. An order where no price is known waits
+            for the asset's next bar.
+        market: prices at the same index and columns.
+        fill: `next_open` fills at opens, `next_close` and `close` at closes.
+        execution: costs and bounds.
+        capital: money before the first bar, positive.
+        bars_per_year: turns the annual rate of borrowing into one per bar.
+
+    Raises:
+        ShapeError: if orders and market differ in index or columns, or an order is infinite.
+        DataError: if the bars lack opens, highs or lows that are needed.
+        ConfigError: if a number of `execution`, the capital or the bars per year are impossible.
+    """
+    options = {"execution": execution, "capital": capital, "bars_per_year": bars_per_year}
+    return trade_all({"": orders}, market, fill=fill, **options)[""]
+
+
+def trade_all(
+    orders: Mapping[str, pd.DataFrame],
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> dict[str, Account]:
+    """Trade several strategies' orders, each in an account of its own, as `trade` does one.
+
+    One compiled scan takes them side by side.
+    """
+    _validate(execution, capital, bars_per_year)
+    for name, table in orders.items():
+        if not (
+            table.index.equals(market.close.index) and table.columns.equals(market.close.columns)
+        ):
+            raise ShapeError(
+                f"orders {name} {table.shape} and market {market.close.shape} must have the same "
+                "index and columns; place_orders lays them out alike"
+            )
+    names = list(orders)
+    bars = bars_of(market, fill, execution)
+    together = max(1, _ROOM // max(1, bars.mark.size)) if names else 1
+    together = len(names) if len(names) <= together else 1
+    accounts = {}
+    for first in range(0, len(names), together):
+        part = names[first : first + together]
+        wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
+        told = _scan(wanted, bars, market, fill, execution, capital, bars_per_year, detail=True)
+        for place, name in enumerate(part):
+            one = Told(*(None if v is None else v[..., place] for v in told))
+            accounts[name] = _account(one, bars, market, fill, capital)
+    return accounts
+
+
+def trade_many(
+    orders: np.ndarray,
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> Totals:
+    """Trade many strategies' orders and tell their totals alone.
+
+    Args:
+        orders: as for `trade`, `[strategy, time, asset]`.
+        market: as for `trade`; likewise the others.
+        fill: -
+        execution: -
+        capital: -
+        bars_per_year: -
+    """
+    _validate(execution, capital, bars_per_year)
+    orders = np.asarray(orders, np.float64)
+    if orders.ndim != 3 or orders.shape[1:] != market.close.shape:
+        raise ShapeError(
+            f"orders {orders.shape} must be [strategy, time, asset] with time and asset of the "
+            f"market, {market.close.shape}"
+        )
+    bars = bars_of(market, fill, execution)
+    wanted = np.moveaxis(orders, 0, -1)
+    told = _scan(wanted, bars, market, fill, execution, capital, bars_per_year, detail=False)
+    net, costs, turnover = _returns(told, capital)
+    return Totals(net.T, (net + costs).T, costs.T, turnover.T, told.exposure.T)
+
+
+def _validate(execution: Execution, capital: float, bars_per_year: float) -> None:
+    validate_execution(execution)
+    for name, value in {"capital": capital, "bars_per_year": bars_per_year}.items():
+        if not 0 < value < np.inf:
+            raise ConfigError(f"{name} must be a positive number, got {value}")
+
+
+def _scan(orders, bars, market, fill, execution, capital, bars_per_year, *, detail) -> Told:
+    """Run the scan in double precision; orders are `[time, asset, strategy]`."""
+    if np.isinf(orders).any():
+        raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
+    orders = _waiting(orders, bars, market)
+    rules = rules_of(execution, fill, detail=detail)
+    numbers = numbers_of(execution, bars_per_year)
+    room = _rounded(len(orders)) - len(orders)
+    with jax.enable_x64(True):
+        told = scan_account(
+            rules,
+            numbers,
+            Bars(*(_lengthened(name, values, room) for name, values in bars._asdict().items())),
+            np.pad(orders, ((0, room), (0, 0), (0, 0)), constant_values=np.nan),
+            np.float64(capital),
+        )
+    return Told(*(None if v is None else np.asarray(v)[: len(orders)] for v in told))
+
+
+def _waiting(orders: np.ndarray, bars: Bars, market: Market) -> np.ndarray:
+    """Let orders wait where they cannot be filled, and close what has ended."""
+    able = bars.inverse > 0
+    gone = has_ended(market).to_numpy()
+    if gone.any():
+        orders = np.where(gone[:, :, None], 0.0, orders)
+    early = ~able[:, :, None] & ~np.isnan(orders)
+    if not early.any():
+        return orders
+    orders = orders.copy()
+    waiting = np.full(orders.shape[1:], np.nan)
+    for row, can in zip(orders, able, strict=True):
+        row[:] = np.where(np.isnan(row), waiting, row)
+        waiting = np.where(can[:, None], np.nan, row)
+        row[~can] = np.nan
+    return orders
+
+
+def _rounded(count: int) -> int:
+    """Round up to eight steps between powers of two, so that few lengths are compiled."""
+    grain = max(1, 2 ** (max(count, 1).bit_length() - 4))
+    return -(-count // grain) * grain
+
+
+def _lengthened(name: str, values: np.ndarray, room: int) -> np.ndarray:
+    """Add bars in which nothing can be done."""
+    if name == "inverse":
+        return np.pad(values, ((0, room), (0, 0)))
+    return np.pad(values, ((0, room), (0, 0)), mode="edge")
+
+
+def _returns(told: Told, capital: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return net returns, costs and turnover; 0 once nothing is left, and -1 at worst."""
+    start = np.full_like(told.equity[:1], capital)
+    before = np.concatenate([start, told.equity[:-1]])
+    alive = before > 0
+    safe = np.where(alive, before, 1.0)
+    net = np.where(alive, np.maximum(told.equity / safe - 1, -1.0), 0.0)
+    return net, np.where(alive, told.costs / safe, 0.0), told.turnover
+
+
+def _account(told: Told, bars: Bars, market: Market, fill: Fill, capital: float) -> Account:
+    index, assets = market.close.index, market.close.columns
+    net, costs, turnover = _returns(told, capital)
+    ended = has_ended(market).to_numpy()
+    fills = fills_of(told, bars, ended, at_open=fill == "next_open")
+    before = np.concatenate([[capital], told.equity[:-1]])
+    shares = earned(told, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
+    # At the bar that takes all, assets share the loss that there is.
+    whole = shares.sum(axis=1)
+    over = (told.equity <= 0) & (whole < -1)
+    shares *= np.where(over, -1 / np.where(over, whole, 1.0), 1.0)[:, None]
+    left = np.where(told.equity > 0, told.equity, np.inf)
+
+    def series(values: np.ndarray, name: str) -> pd.Series:
+        return pd.Series(values, index, name=name)
+
+    return Account(
+        equity=series(told.equity, "equity"),
+        net=series(net, "net"),
+        gross=series(net + costs, "gross"),
+        costs=series(costs, "costs"),
+        turnover=series(turnover, "turnover"),
+        weights=pd.DataFrame(told.units * bars.mark / left[:, None], index, assets),
+        asset_net=pd.DataFrame(shares, index, assets),
+        trades=trades_of(told, bars, fills, market),
+    )

@@ -1,0 +1,358 @@
+"""What an account does in each bar: one scan over bars, for many strategies side by side."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+STOP_LOSS, TAKE_PROFIT, TRAILING_STOP = 1, 2, 3
+"""Why a stop was filled; 0 where none was."""
+
+
+class Rules(NamedTuple):
+    """What is compiled in; what is off costs nothing.
+
+    Attributes:
+        at_open: orders are filled at the open, before stops are looked for; else at the close.
+        always: trade towards the wanted weight at every bar; else where it changes.
+        stop_loss: there is one; likewise the next six.
+        take_profit: -
+        trailing_stop: -
+        band: -
+        max_turnover: -
+        max_gross: -
+        borrow: -
+        detail: tell what happened to each asset; else the account's totals alone.
+    """
+
+    at_open: bool
+    always: bool
+    stop_loss: bool
+    take_profit: bool
+    trailing_stop: bool
+    band: bool
+    max_turnover: bool
+    max_gross: bool
+    borrow: bool
+    detail: bool
+
+    @property
+    def stops(self) -> bool:
+        """Whether anything is looked for between high and low."""
+        return self.stop_loss or self.take_profit or self.trailing_stop
+
+
+class Numbers(NamedTuple):
+    """The sizes of the rules, scalars. `fee` and `slippage` are of stops; orders have prices."""
+
+    fee: Any
+    slippage: Any
+    borrow: Any  # per bar
+    stop_loss: Any
+    take_profit: Any
+    trailing_stop: Any
+    band: Any
+    max_turnover: Any
+    max_gross: Any
+
+
+class Bars(NamedTuple):
+    """What the market shows, the same for all strategies, `[time, asset]`.
+
+    Attributes:
+        price: what an order is filled at before slippage; the last known price where there is none.
+        inverse: 1 / price; 0 where no order can be filled.
+        buy: cost of buying a unit at `price`: slippage and fee.
+        sell: cost of selling a unit at `price`.
+        mark: close, or the last known one; 0 before the first.
+        before: `mark` one bar earlier.
+        mark_buy: cost of buying a unit at `mark`.
+        mark_sell: cost of selling a unit at `mark`.
+        open: NaN where there is none; likewise the next two.
+        high: -
+        low: -
+        spread: slippage of a stop that goes by the bar's range, in money for each unit.
+    """
+
+    price: Any
+    inverse: Any
+    buy: Any
+    sell: Any
+    mark: Any
+    before: Any
+    mark_buy: Any
+    mark_sell: Any
+    open: Any
+    high: Any
+    low: Any
+    spread: Any
+
+
+class Held(NamedTuple):
+    """What goes from bar to bar; arrays `[asset, strategy]` or `[strategy]`, None where not needed.
+
+    Attributes:
+        cash: money, `[strategy]`.
+        units: signed numbers of units.
+        alive: whether the account still trades, `[strategy]`.
+        equity: money at the close before, `[strategy]`.
+        wanted: the weight that was wanted last.
+        pending: whether a part of it waits for the turnover that is allowed.
+        entry: average price at which what is held was bought or sold, before slippage.
+        best: highest price since entry for longs, lowest for shorts.
+        stopped: side of the last position that a stop has closed, 0 once another is wanted.
+    """
+
+    cash: Any
+    units: Any
+    alive: Any
+    equity: Any
+    wanted: Any
+    pending: Any
+    entry: Any
+    best: Any
+    stopped: Any
+
+
+class Told(NamedTuple):
+    """What is kept of each bar, `[time, strategy]` and `[time, asset, strategy]`.
+
+    Attributes:
+        equity: money at the close.
+        costs: money, of all kinds.
+        turnover: value traded, as share of the equity before.
+        exposure: value of what is held at the close, longs and shorts added, over equity.
+        value: equity at the prices of the orders, before they are filled.
+        ordered: units after orders were filled.
+        order_cost: money.
+        stop_kind: why a stop was filled, 0 where none was.
+        stop_price: before slippage.
+        stop_cost: money.
+        borrow_cost: money.
+        ruin_cost: money, of closing all.
+        units: at the close.
+    """
+
+    equity: Any
+    costs: Any
+    turnover: Any
+    exposure: Any
+    value: Any = None
+    ordered: Any = None
+    order_cost: Any = None
+    stop_kind: Any = None
+    stop_price: Any = None
+    stop_cost: Any = None
+    borrow_cost: Any = None
+    ruin_cost: Any = None
+    units: Any = None
+
+
+@partial(jax.jit, static_argnames="rules")
+def scan_account(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Told:
+    """Run the accounts of many strategies over all bars.
+
+    Args:
+        rules: what is compiled in.
+        numbers: the sizes of the rules.
+        bars: the market, `[time, asset]`.
+        orders: wanted weights at the bars of their execution, `[time, asset, strategy]`; NaN for
+            none.
+        capital: equity before the first bar, in money, a scalar.
+    """
+    start = begin(rules, orders.shape[1:], capital)
+    return lax.scan(partial(step, rules, numbers), start, (bars, orders))[1]
+
+
+def begin(rules: Rules, shape: tuple[int, ...], capital: Array) -> Held:
+    """Return accounts in cash."""
+    nothing = jnp.zeros(shape)
+    money = jnp.full(shape[1:], capital)
+    stops = nothing if rules.stops else None
+    return Held(
+        cash=money,
+        units=nothing,
+        alive=jnp.ones(shape[1:], bool),
+        equity=money,
+        wanted=nothing if not rules.always or rules.stops or rules.max_turnover else None,
+        pending=jnp.zeros(shape, bool) if rules.max_turnover else None,
+        entry=stops,
+        best=nothing if rules.trailing_stop else None,
+        stopped=stops,
+    )
+
+
+def step(rules: Rules, numbers: Numbers, held: Held, at: tuple[Bars, Array]) -> tuple[Held, Told]:
+    """Take one bar: orders at the open, stops, orders at the close, marking at the close."""
+    bar, order = at
+    bar = jax.tree.map(lambda row: row[:, None], bar)
+    before, told = held, {}
+    costs, turnover = jnp.zeros_like(held.cash), jnp.zeros_like(held.cash)
+    if rules.borrow:
+        held, cost = _borrow(numbers, bar, held)
+        told["borrow_cost"] = cost
+        costs += cost.sum(0)
+    if rules.at_open:
+        held, filled = _fill(rules, numbers, bar, order, held)
+    if rules.stops:
+        held, stopped = _stop(rules, numbers, bar, held)
+        told |= {key: stopped[key] for key in ("stop_kind", "stop_price", "stop_cost")}
+        costs += stopped["stop_cost"].sum(0)
+        turnover += stopped["traded"].sum(0) / before.equity
+        held = _watch(rules, bar, held)
+    if not rules.at_open:
+        held, filled = _fill(rules, numbers, bar, order, held)
+    told |= {key: filled[key] for key in ("value", "ordered", "order_cost")}
+    costs += filled["order_cost"].sum(0)
+    turnover += filled["turnover"]
+    held, ruin = _mark(bar, held)
+    costs += ruin.sum(0)
+    told |= {"ruin_cost": ruin, "units": held.units}
+    invested = jnp.abs(held.units * bar.mark).sum(0)
+    exposure = jnp.where(held.alive, invested / held.equity, 0.0)
+    turnover = jnp.where(before.alive, turnover, 0.0)
+    return held, Told(held.equity, costs, turnover, exposure, **(told if rules.detail else {}))
+
+
+def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
+    """Fill the orders of a bar at its price."""
+    units = held.units
+    value = held.cash + (units * bar.price).sum(0)
+    able = (bar.inverse > 0) & held.alive & (value > 0)
+    asked = able & ~jnp.isnan(order)
+    send, wanted = asked, order
+    if held.wanted is not None:
+        if not rules.always:
+            send = asked & (order != held.wanted)
+        wanted = jnp.where(asked, order, held.wanted)
+        if rules.max_turnover:
+            send |= able & held.pending
+    stopped = held.stopped
+    if rules.stops:
+        stopped = jnp.where(jnp.sign(wanted) == stopped, stopped, 0.0)
+        send &= stopped == 0
+    change = jnp.where(send, wanted * value * bar.inverse - units, 0.0)
+    share = bar.price / value
+    if rules.band:
+        change = jnp.where((jnp.abs(change * share) >= numbers.band) | (wanted == 0), change, 0.0)
+    if rules.max_gross:
+        change = _within_gross(numbers.max_gross, units, change, share)
+    turnover = jnp.abs(change * share).sum(0)
+    pending = None
+    if rules.max_turnover:
+        part = jnp.minimum(1.0, numbers.max_turnover / jnp.where(turnover > 0, turnover, 1.0))
+        pending = jnp.where(able, (change != 0) & (part < 1), held.pending)
+        change, turnover = change * part, turnover * part
+    cost = jnp.maximum(change * bar.buy, -change * bar.sell)
+    after = units + change
+    cash = held.cash - (change * bar.price + cost).sum(0)
+    entry, best = held.entry, held.best
+    if rules.stops:
+        begun = (units * after <= 0) & (after != 0)
+        grown = ~begun & (jnp.abs(after) > jnp.abs(units))
+        average = (entry * units + bar.price * change) / jnp.where(after == 0, 1.0, after)
+        entry = jnp.where(begun, bar.price, jnp.where(grown, average, entry))
+        if rules.trailing_stop:
+            best = jnp.where(begun, bar.price, best)
+    turnover = jnp.where(held.alive & (value > 0), turnover, 0.0)
+    filled = {"value": value, "ordered": after, "order_cost": cost, "turnover": turnover}
+    held = held._replace(
+        cash=cash,
+        units=after,
+        wanted=None if held.wanted is None else wanted,
+        pending=pending,
+        entry=entry,
+        best=best,
+        stopped=stopped,
+    )
+    return held, filled
+
+
+def _within_gross(limit: Array, units: Array, change: Array, share: Array) -> Array:
+    """Scale what enlarges positions, so that all of them together stay within the limit."""
+    after = units + change
+    flipped = units * after < 0
+    smaller = jnp.where(jnp.abs(after) < jnp.abs(units), after, units)
+    rest = jnp.where(flipped, 0.0, smaller)
+    larger = after - rest
+    room = limit - jnp.abs(rest * share).sum(0)
+    asked = jnp.abs(larger * share).sum(0)
+    part = jnp.clip(room / jnp.where(asked > 0, asked, 1.0), 0.0, 1.0)
+    return jnp.where(part < 1, rest + part * larger - units, change)
+
+
+def _stop(rules: Rules, numbers: Numbers, bar: Bars, held: Held):
+    """Close what reaches its stop or its profit between high and low; both: the stop."""
+    units, entry = held.units, held.entry
+    long, side = units > 0, jnp.sign(units)
+    never = jnp.where(long, -jnp.inf, jnp.inf)
+    level, kind = never, jnp.full(units.shape, STOP_LOSS, jnp.int8)
+    if rules.stop_loss:
+        level = entry * (1 - side * numbers.stop_loss)
+    if rules.trailing_stop:
+        trailing = held.best * (1 - side * numbers.trailing_stop)
+        nearer = jnp.where(long, trailing > level, trailing < level)
+        level = jnp.where(nearer, trailing, level)
+        kind = jnp.where(nearer, jnp.int8(TRAILING_STOP), kind)
+    reached = jnp.where(long, bar.low <= level, bar.high >= level) & (units != 0)
+    price = jnp.where(long, jnp.fmin(bar.open, level), jnp.fmax(bar.open, level))
+    if rules.take_profit:
+        goal = entry * (1 + side * numbers.take_profit)
+        earned = jnp.where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached
+        profit = jnp.where(long, jnp.fmax(bar.open, goal), jnp.fmin(bar.open, goal))
+        price = jnp.where(reached, price, profit)
+        kind = jnp.where(earned, jnp.int8(TAKE_PROFIT), kind)
+        slippage = jnp.where(earned, 0.0, numbers.slippage * price + bar.spread)
+        reached |= earned
+    else:
+        slippage = numbers.slippage * price + bar.spread
+    size = jnp.abs(units)
+    # A seller gets no less than nothing.
+    slippage = jnp.where(long, jnp.minimum(slippage, price), slippage)
+    cost = size * (slippage + numbers.fee * (price - side * slippage))
+    cost = jnp.where(reached, cost, 0.0)
+    price = jnp.where(reached, price, 0.0)
+    held = held._replace(
+        cash=held.cash + (units * price - cost).sum(0),
+        units=jnp.where(reached, 0.0, units),
+        stopped=jnp.where(reached, side, held.stopped),
+    )
+    return held, {
+        "stop_kind": jnp.where(reached, kind, jnp.int8(0)),
+        "stop_price": price,
+        "stop_cost": cost,
+        "traded": size * price,
+    }
+
+
+def _watch(rules: Rules, bar: Bars, held: Held) -> Held:
+    """Take the bar's high or low into account, for the bars after it."""
+    if not rules.trailing_stop:
+        return held
+    best = jnp.where(held.units > 0, jnp.fmax(held.best, bar.high), jnp.fmin(held.best, bar.low))
+    return held._replace(best=best)
+
+
+def _borrow(numbers: Numbers, bar: Bars, held: Held) -> tuple[Held, Array]:
+    """Pay for shorts, and for cash that is lent to longs, as they were at the close before."""
+    value = held.units * bar.before
+    longs = jnp.maximum(value, 0.0)
+    lent = jnp.maximum(-held.cash, 0.0)
+    whole = longs.sum(0)
+    shares = longs / jnp.where(whole > 0, whole, 1.0)
+    cost = numbers.borrow * (jnp.maximum(-value, 0.0) + shares * lent)
+    return held._replace(cash=held.cash - cost.sum(0)), cost
+
+
+def _mark(bar: Bars, held: Held) -> tuple[Held, Array]:
+    """Mark at the close; an account that is worth nothing or less closes all and trades no more."""
+    equity = held.cash + (held.units * bar.mark).sum(0)
+    alive = held.alive & (equity > 0)
+    cost = jnp.maximum(-held.units * bar.mark_buy, held.units * bar.mark_sell)
+    cost = jnp.where(alive, 0.0, cost)
+    units = jnp.where(alive, held.units, 0.0)
+    equity -= cost.sum(0)
+    cash = jnp.where(alive, held.cash, equity)
+    return held._replace(cash=cash, units=units, equity=equity, alive=alive), cost

@@ -1,0 +1,133 @@
+"""Prices that orders are filled at, and the bars at which what was decided becomes an order."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest.positions import PATIENCE
+from maml_jax.errors import DataError, ShapeError
+from maml_jax.features.targets import Fill
+
+COLUMNS = ("open", "high", "low", "close")
+
+
+class Market(NamedTuple):
+    """Prices of many assets on one index, `[time, asset]`, float64.
+
+    An asset has a bar where its close is a finite number. All four tables have the same index and
+    the same columns, in the same order.
+
+    Attributes:
+        open: NaN where the asset has no bar or its bars have no opens.
+        high: NaN likewise; without highs and lows no stop can be looked for.
+        low: NaN likewise.
+        close: NaN where the asset has no bar.
+    """
+
+    open: pd.DataFrame
+    high: pd.DataFrame
+    low: pd.DataFrame
+    close: pd.DataFrame
+
+
+def make_market(bars: Mapping[str, pd.DataFrame], index: pd.DatetimeIndex | None = None) -> Market:
+    """Lay the bars of many assets out on one index.
+
+    Args:
+        bars: for each asset, bars in normal form; `close` alone is allowed.
+        index: bars that are wanted, ascending; those outside of it are left out. Default: all bars
+            of all assets.
+
+    Raises:
+        DataError: if there is no asset, an asset has no closes, or a time stands twice.
+    """
+    if not bars:
+        raise DataError("a market needs the bars of one asset at least, there are none")
+    for asset, table in bars.items():
+        if "close" not in table.columns:
+            raise DataError(f"{asset}: bars need column 'close', there are {list(table.columns)}")
+        if table.index.has_duplicates:
+            twice = table.index[table.index.duplicated()][0]
+            raise DataError(f"{asset}: two bars at {twice}; keep one of them")
+    if index is None:
+        index = pd.DatetimeIndex(sorted(set().union(*(table.index for table in bars.values()))))
+    if not index.is_unique or not index.is_monotonic_increasing:
+        raise DataError("the index of a market must be ascending, each time once")
+
+    def laid_out(column: str) -> pd.DataFrame:
+        missing = pd.Series(np.nan, index, dtype="float64")
+        return pd.DataFrame(
+            {
+                asset: table[column].astype("float64").reindex(index)
+                if column in table.columns
+                else missing
+                for asset, table in bars.items()
+            },
+            index=index,
+        )
+
+    return Market(*(laid_out(column) for column in COLUMNS))
+
+
+def has_ended(market: Market) -> pd.DataFrame:
+    """Tell where an asset is taken to have ended: no bar for 30 days, or 6 bars if that is longer.
+
+    It is told from the past alone: an asset that comes back has ended in between.
+
+    Returns:
+        Booleans, `[time, asset]`; False before an asset's first bar.
+    """
+    index = pd.DatetimeIndex(market.close.index)
+    step = index.to_series().diff().median() if len(index) > 1 else pd.Timedelta(0)
+    patience = max(PATIENCE, 6 * step)
+    times = index.to_series()
+    known = np.isfinite(market.close)
+    return pd.DataFrame(
+        {
+            asset: (index - times.where(known[asset]).ffill()) > patience
+            for asset in market.close.columns
+        },
+        index=market.close.index,
+    )
+
+
+def place_orders(decisions: pd.DataFrame, market: Market, fill: Fill) -> pd.DataFrame:
+    """Move wanted weights from the bars that decided them to the bars in which they are executed.
+
+    A decision taken at the close of an asset's bar is executed in the asset's next bar, or with
+    `fill="close"` at that close itself. Bars are the asset's own.
+
+        bar         1     2     -     4     5
+        decided    +1     0    (no   -1     0
+        next_*      0    +1     bar)  0    -1     order standing at the bar
+
+    Args:
+        decisions: wanted weights, `[time, asset]`; where an asset has a bar and no decision stands,
+            it is to be flat. Decisions where an asset has no bar are not executed.
+        market: the bars.
+        fill: `next_open`, `next_close` or `close`.
+
+    Returns:
+        Wanted weights at the index and columns of the market; NaN where an asset has no bar and
+        nothing can be done, 0 where it has ended (see `has_ended`).
+
+    Raises:
+        ShapeError: if an asset of the market has no column of decisions, or a weight is infinite.
+    """
+    close = market.close
+    missing = [asset for asset in close.columns if asset not in decisions.columns]
+    if missing:
+        raise ShapeError(f"no decisions for {missing}; give each asset of the market a column")
+    if np.isinf(decisions.to_numpy(float)).any():
+        raise ShapeError("decisions must not be infinite; use 0 where nothing is wanted")
+    delay = 0 if fill == "close" else 1
+    known = np.isfinite(close)
+    columns = {}
+    for asset in close.columns:
+        own = close.index[known[asset]]
+        wanted = decisions[asset].astype("float64").reindex(own).fillna(0.0)
+        columns[asset] = wanted.shift(delay, fill_value=0.0).reindex(close.index)
+    orders = pd.DataFrame(columns, index=close.index)
+    return orders.mask(has_ended(market), 0.0)

@@ -1,0 +1,196 @@
+"""The fills of an account, what each asset earned by them, and the trades that they make."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest.account_scan import STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, Bars, Told
+from maml_jax.backtest.orders import Market
+
+REASONS = ("order", "stop loss", "take profit", "trailing stop", "end", "ruin")
+"""Why a trade was closed: an order, one of the stops, the asset's or the bars' end, or nothing left
+in the account."""
+
+_END, _RUIN = REASONS.index("end"), REASONS.index("ruin")
+assert (STOP_LOSS, TAKE_PROFIT, TRAILING_STOP) == (1, 2, 3)
+
+COLUMNS = {
+    "asset": "object",
+    "side": "int64",
+    "entry": None,
+    "exit": None,
+    "bars": "int64",
+    "gross": "float64",
+    "net": "float64",
+    "result": "float64",
+    "cost": "float64",
+    "reason": "object",
+    "open": "bool",
+    "entry_price": "float64",
+    "exit_price": "float64",
+}
+
+
+class Fills(NamedTuple):
+    """What changed what is held, in the order in which it did within a bar; arrays `[time, asset]`.
+
+    Attributes:
+        before: units before.
+        after: units after.
+        price: of the fill, before slippage.
+        cost: money.
+        reason: place in `REASONS`.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    price: np.ndarray
+    cost: np.ndarray
+    reason: np.ndarray
+
+
+def fills_of(told: Told, bars: Bars, ended: np.ndarray, *, at_open: bool) -> list[Fills]:
+    """Return the fills of one strategy's bars: borrowing, orders, stops and ruin.
+
+    Args:
+        told: what the scan tells in detail, without the axis of strategies.
+        bars: what it was told.
+        ended: where an asset has ended, `[time, asset]`.
+        at_open: whether orders come before stops.
+    """
+    nothing = np.zeros_like(bars.mark)
+    start = np.vstack([nothing[:1], told.units[:-1]])
+    fills = []
+
+    def add(before, after, price, cost, reason) -> np.ndarray:
+        fills.append(Fills(before, after, price, cost, np.broadcast_to(reason, before.shape)))
+        return after
+
+    def order(before: np.ndarray) -> np.ndarray:
+        reason = np.where(ended, _END, 0)
+        return add(before, told.ordered, bars.price, told.order_cost, reason)
+
+    held = start
+    if told.borrow_cost is not None:
+        add(held, held, nothing, told.borrow_cost, 0)
+    if at_open:
+        held = order(held)
+    if told.stop_kind is not None:
+        stopped = told.stop_kind > 0
+        after = np.where(stopped, 0.0, held)
+        held = add(held, after, told.stop_price, told.stop_cost, told.stop_kind)
+    if not at_open:
+        held = order(held)
+    if told.ruin_cost is not None:
+        add(held, told.units, bars.mark, told.ruin_cost, _RUIN)
+    return fills
+
+
+def earned(told: Told, bars: Bars, fills: list[Fills]) -> np.ndarray:
+    """Return the money that each asset brought in each bar, after its costs, `[time, asset]`."""
+    value = told.units * bars.mark
+    start = np.vstack([np.zeros_like(value[:1]), told.units[:-1]]) * bars.before
+    paid = sum((each.after - each.before) * each.price + each.cost for each in fills)
+    return value - start - paid
+
+
+def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.DataFrame:
+    """List the trades: from flat to flat, or to the other side, in one asset.
+
+    Several fills of one trade enter by their average price.
+
+    Returns:
+        One row per trade, in order of entry: `asset`, `side` (+1 or -1), `entry` and `exit` (times
+        of the bars of the fills; where `open`, the asset's last bar), `bars` (of the asset, between
+        the two), `gross` and `net` (result before and after costs over the equity at entry),
+        `result` (money, before costs), `cost` (money: fees, slippage, borrowing), `reason` (see
+        `REASONS`), `open` (not closed at the end, told at the last price), `entry_price` and
+        `exit_price` (averages, before slippage).
+    """
+    index, assets = market.close.index, market.close.columns
+    event = _events(fills)
+    opens = (event.before == 0) & (event.after != 0)
+    if not opens.any():
+        empty = {name: pd.Series([], dtype=kind or index.dtype) for name, kind in COLUMNS.items()}
+        return pd.DataFrame(empty)
+    trade = np.cumsum(opens) - 1
+    count = int(trade[-1]) + 1
+    change = event.after - event.before
+    grows = np.abs(event.after) > np.abs(event.before)
+
+    def add_up(values: np.ndarray) -> np.ndarray:
+        return np.bincount(trade, values, count)
+
+    begin = np.flatnonzero(opens)
+    asset, entry = event.asset[begin], event.time[begin]
+    last = np.append(begin[1:], len(trade)) - 1
+    is_open = event.after[last] != 0
+    known = np.isfinite(market.close.to_numpy(float))
+    own = np.cumsum(known, axis=0)
+    final = len(index) - 1 - np.argmax(known[::-1], axis=0)
+    exit_ = np.where(is_open, final[asset], event.time[last])
+    left = np.where(is_open, event.after[last], 0.0)
+    mark = bars.mark[-1][asset]
+    result = left * mark - add_up(change * event.price)
+    cost = add_up(event.cost)
+    equity = told.value[entry]
+    bought = add_up(np.where(grows, np.abs(change), 0.0))
+    given = add_up(np.where(grows, 0.0, np.abs(change))) + np.abs(left)
+    entry_price = add_up(np.where(grows, np.abs(change) * event.price, 0.0)) / bought
+    sold = add_up(np.where(grows, 0.0, np.abs(change) * event.price)) + np.abs(left) * mark
+    table = pd.DataFrame(
+        {
+            "asset": assets.to_numpy()[asset],
+            "side": np.sign(event.after[begin]).astype(int),
+            "entry": index[entry],
+            "exit": index[exit_],
+            "bars": own[exit_, asset] - own[entry, asset],
+            "gross": result / equity,
+            "net": (result - cost) / equity,
+            "result": result,
+            "cost": cost,
+            "reason": np.array(REASONS, object)[np.where(is_open, _END, event.reason[last])],
+            "open": is_open,
+            "entry_price": entry_price,
+            "exit_price": sold / given,
+        }
+    )
+    order = np.lexsort([asset, entry])
+    return table.iloc[order].reset_index(drop=True)
+
+
+class _Events(NamedTuple):
+    """Fills one after another, asset by asset; those that flip a position are two."""
+
+    asset: np.ndarray
+    time: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    price: np.ndarray
+    cost: np.ndarray
+    reason: np.ndarray
+
+
+def _events(fills: list[Fills]) -> _Events:
+    tables = [np.stack(each) for each in zip(*fills, strict=True)]
+    # [slot, time, asset] -> asset by asset, bar by bar, slot by slot.
+    before, after, price, cost, reason = (table.transpose(2, 1, 0) for table in tables)
+    asset, time, slot = np.nonzero((before != after) | (cost != 0))
+    at = asset, time, slot
+    before, after, price, cost = before[at], after[at], price[at], cost[at]
+    flips = before * after < 0
+    twice = np.repeat(np.arange(len(flips)), 1 + flips)
+    second = np.append(False, twice[1:] == twice[:-1])
+    first = np.append(second[1:], False)
+    share = np.abs(before) / np.where(flips, np.abs(after - before), 1.0)
+    share = np.where(first, share[twice], np.where(second, 1 - share[twice], 1.0))
+    return _Events(
+        asset[twice],
+        time[twice],
+        np.where(second, 0.0, before[twice]),
+        np.where(first, 0.0, after[twice]),
+        price[twice],
+        cost[twice] * share,
+        reason[at][twice],
+    )
