@@ -146,6 +146,31 @@ def volatility_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("evidence")
+def evidence_command(
+    stocks: Annotated[
+        Path | None, typer.Option("--stocks", help="Daily bars of stocks, 1990 to 2022.")
+    ] = None,
+    crypto: Annotated[
+        Path | None, typer.Option("--crypto", help="Hourly bars of crypto pairs, 2024.")
+    ] = None,
+    method: Methods = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    quick: Quick = False,
+    out: Results = Path("runs/evidence"),
+) -> None:
+    """Real bars: every method, on rows of the asset and of all assets, against all baselines."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_evidence
+
+    bars = {"stocks": stocks, "crypto": crypto}
+    tables = reproduce_evidence(
+        **bars, methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 @reproduce_app.command("regimes")
 def regimes_command(
     method: Methods = None,

@@ -1,6 +1,7 @@
 """Known figures computed anew: on sinusoids, and on a market whose answer is known."""
 
 from .claims import reproduce_claims as reproduce_claims
+from .evidence import reproduce_evidence as reproduce_evidence
 from .hierarchy import reproduce_hierarchy as reproduce_hierarchy
 from .known_answer import reproduce_known_answer as reproduce_known_answer
 from .regimes import reproduce_regimes as reproduce_regimes
