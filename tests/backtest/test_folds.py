@@ -3,6 +3,8 @@
 The golden places are those of skfolio 1.12.2, `WalkForward` and `CombinatorialPurgedCV`.
 """
 
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
@@ -171,7 +173,8 @@ def test_growing_history_changes_no_earlier_fold():
 
 
 def test_bad_numbers_are_refused():
-    for size in (0, -3, True, 2.5, "-1D"):
+    sizes: list[Any] = [0, -3, True, 2.5, "-1D"]
+    for size in sizes:
         with pytest.raises(ValueError, match="train_size must be a positive number"):
             list(WalkForwardFolds(size, 5).split(50))
     with pytest.raises(ValueError, match="purge must not be negative, got -1"):
