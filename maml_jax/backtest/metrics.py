@@ -41,7 +41,7 @@ def annual_volatility(returns: Returns, bars_per_year: float) -> float:
 
 def total_return(returns: Returns) -> float:
     r"""Total return, $\prod (1 + r_t) - 1$; -1 once the equity is lost."""
-    return float(np.prod(_growth(returns)) - 1)
+    return float(np.prod(growth(returns)) - 1)
 
 
 def cagr(returns: Returns, bars_per_year: float) -> float:
@@ -50,12 +50,12 @@ def cagr(returns: Returns, bars_per_year: float) -> float:
     if not len(r):
         return np.nan
     with np.errstate(over="ignore"):
-        return float(np.prod(_growth(r)) ** (bars_per_year / len(r)) - 1)
+        return float(np.prod(growth(r)) ** (bars_per_year / len(r)) - 1)
 
 
 def equity_curve(returns: Returns) -> Float[np.ndarray, " bar"]:
     r"""Growth of 1, $E_t = \prod_{s \le t} (1 + r_s)$; 0 from the bar on that loses all of it."""
-    return np.cumprod(_growth(returns))
+    return np.cumprod(growth(returns))
 
 
 def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
@@ -204,7 +204,7 @@ def _values(returns: Returns) -> np.ndarray:
     return np.asarray(returns, float)
 
 
-def _growth(returns: Returns) -> np.ndarray:
+def growth(returns: Returns) -> np.ndarray:
     """Growth of the equity per bar; a loss of more than all of it leaves nothing, for good."""
     return np.maximum(1 + _values(returns), 0.0)
 
