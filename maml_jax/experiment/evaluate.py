@@ -1,32 +1,25 @@
 """Walk-forward of a method and its baselines, and what each would have earned."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest import (
-    Costs,
-    calibration,
-    held_weights,
-    list_trades,
-    of_variance,
-    qlike,
-    r_squared,
-    regime_results,
-    simulate,
-    skill,
-    summarise,
-)
+from maml_jax.backtest import calibration, of_variance, qlike, r_squared, regime_results, skill
+from maml_jax.backtest.summary import summarise
 from maml_jax.backtest.walk_forward import due_predictions
+from maml_jax.experiment.accounts import Traded, tested_market, trade_alone, trade_decisions
+from maml_jax.experiment.adaptation import adaptation_errors
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.forecast import Forecasts, Predicted, on_test_span, predict_all
+from maml_jax.experiment.judge import Judgement, judge
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.regimes import regimes_of_report
 from maml_jax.experiment.stages import stage
 from maml_jax.experiment.trade import decide
-from maml_jax.features import fill_returns, label_delay
+from maml_jax.features import fill_returns
 from maml_jax.meta.types import Params
 
 
@@ -38,11 +31,22 @@ class Evaluation(NamedTuple):
         predictions: one row per strategy, asset and bar that was predicted: `timestamp`, `asset`,
             `strategy`, `prediction` (in the target's own units), `std` (where the learner has one),
             `position`, `target` (NaN where it is not known yet).
-        returns: net return of the portfolio per bar, one column per strategy.
+        returns: net return of the account per bar, one column per strategy.
         gross: the same before costs.
+        turnover: value traded per bar as a share of equity, one column per strategy.
+        exposure: sizes of all positions at each close as a share of equity, likewise.
+        weights: one row per strategy, asset and bar: `timestamp`, `strategy`, `asset`, `order` (the
+            share of equity that was wanted where orders are executed; NaN where nothing could be
+            done) and `weight` (what is held at the close).
         trades: all trades of all strategies, with the column `strategy`.
         assets: one row per strategy and asset traded alone.
         regimes: one row per strategy and regime of the market, as `regime_results` returns them.
+        adaptation: errors before and after each step, as `adaptation_errors` returns them.
+        intervals: of figures of every strategy, as `intervals` returns them.
+        differences: of the first method's figures from those of all others, as `differences`.
+        significance: one row per strategy, as `significance` returns it, and `random_share`: by
+            how many of its own positions at random times the first method was not beaten.
+        overfitting: what choosing the best of the methods is worth; `probability` and others.
         notes: what a reader must know, such as predictions that are not finite.
     """
 
@@ -53,64 +57,133 @@ class Evaluation(NamedTuple):
     trades: pd.DataFrame
     assets: pd.DataFrame
     regimes: pd.DataFrame
+    turnover: pd.DataFrame = pd.DataFrame()
+    exposure: pd.DataFrame = pd.DataFrame()
+    weights: pd.DataFrame = pd.DataFrame()
+    adaptation: pd.DataFrame = pd.DataFrame()
+    intervals: pd.DataFrame = pd.DataFrame()
+    differences: pd.DataFrame = pd.DataFrame()
+    significance: pd.DataFrame = pd.DataFrame()
+    overfitting: Mapping[str, Any] = {}
     notes: tuple[str, ...] = ()
 
 
-def evaluate(prepared: Prepared, trained: Mapping[str, Params]) -> Evaluation:
-    """Walk forward and simulate every strategy.
+def evaluate(
+    prepared: Prepared, trained: Mapping[str, Params], *, ledger: Path | None = None
+) -> Evaluation:
+    """Walk forward and trade every strategy.
 
     Each asset has an equal share of the capital, long, short or idle. Every strategy is judged on
     every bar of the test span, the first of which nobody can have traded on yet.
+
+    Args:
+        prepared: settings and panel.
+        trained: meta-parameters of each method, the headline first.
+        ledger: folder in which trials are recorded; None counts those of this call alone.
     """
     forecasts = predict_all(prepared, trained)
-    with stage("simulation and figures"):
-        return _simulated(prepared, forecasts)
+    with stage("errors after each step"):
+        adaptation = adaptation_errors(prepared, trained)
+    found = evaluate_forecasts(prepared, forecasts, ledger=ledger)
+    return found._replace(adaptation=adaptation)
 
 
-def _simulated(prepared: Prepared, forecasts: Forecasts) -> Evaluation:
-    config, predicted = prepared.config, forecasts.predicted
-    assets = prepared.test_assets
-    span = slice(prepared.test_first, prepared.test_last + 1)
-    bars = {a: prepared.bars[a] for a in assets}
-    returns = fill_returns(bars, config.target.fill)
-    returns = returns.reindex(prepared.panel.timestamps[span]).dropna(how="all")
-    costs = Costs(config.backtest.fee, config.backtest.slippage)
-    delay = label_delay(config.target.fill, 1)
+def evaluate_forecasts(
+    prepared: Prepared, forecasts: Forecasts, *, ledger: Path | None = None
+) -> Evaluation:
+    """Trade what was predicted, and measure; arguments as for `evaluate`."""
+    with stage("trading"):
+        market = tested_market(prepared)
+        decisions = _decisions(prepared, forecasts, market.close.index)
+        traded = trade_decisions(prepared, market, decisions)
+    with stage("figures"):
+        found = _measured(prepared, forecasts, decisions, traded)
+    with stage("statistics"):
+        judgement = judge(prepared, found.returns, decisions, market, ledger=ledger)
+    return _judged(found, judgement)
+
+
+def net_returns(prepared: Prepared, forecasts: Forecasts) -> pd.DataFrame:
+    """Return net returns per bar of every strategy, `[time, strategy]`, and nothing else."""
+    market = tested_market(prepared)
+    decisions = _decisions(prepared, forecasts, market.close.index)
+    accounts = trade_decisions(prepared, market, decisions).accounts
+    return pd.DataFrame({name: account.net for name, account in accounts.items()})
+
+
+def _decisions(
+    prepared: Prepared, forecasts: Forecasts, index: pd.Index
+) -> dict[str, pd.DataFrame]:
+    bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
+    returns = fill_returns(bars, prepared.config.target.fill).reindex(index)
+    return decide(prepared, forecasts.predicted, returns)
+
+
+def _measured(
+    prepared: Prepared,
+    forecasts: Forecasts,
+    decisions: Mapping[str, pd.DataFrame],
+    traded: Traded,
+) -> Evaluation:
+    predicted = forecasts.predicted
+    accounts: Mapping[str, Any] = traded.accounts
+    terms: dict[str, Any] = {
+        "bars_per_year": prepared.bars_per_year,
+        "capital": prepared.config.backtest.capital,
+    }
     targets = _outcomes(prepared)
-    decisions = decide(prepared, predicted, returns)
-
-    stats, net, gross, trades, per_asset = {}, {}, {}, [], []
-    for name, decided in decisions.items():
-        full = held_weights(decided, returns, delay)
-        weights = full / len(assets)
-        simulation = simulate(weights, returns, costs)
-        made = list_trades(full, returns, costs)
-        made.insert(0, "strategy", name)
-        settings = {"bars_per_year": prepared.bars_per_year, "capital": config.backtest.capital}
-        figures = [summarise(simulation, weights, made, **settings)]
+    stats, trades, per_asset = {}, [], []
+    for name, account in accounts.items():
+        figures = [summarise(account, account.weights, account.trades, **terms)]
         if name in predicted:
             figures += _skills(prepared, predicted[name], targets)
-        for asset in assets:
-            alone = simulate(full[asset], returns[asset], costs)
-            row = summarise(alone, full[[asset]], made[made["asset"] == asset], **settings)
+        stats[name] = pd.concat(figures)
+        made = account.trades.copy()
+        made.insert(0, "strategy", name)
+        trades.append(made)
+        alone_by_asset: Mapping[str, Any] = trade_alone(
+            prepared, traded.market, traded.orders[name]
+        )
+        for asset, alone in alone_by_asset.items():
+            row = summarise(alone, alone.weights[[asset]], alone.trades, **terms)
             if name in predicted:
                 row = pd.concat([row, skill(predicted[name].mean[[asset]], targets[[asset]])])
             per_asset.append({"strategy": name, "asset": asset, **row.drop(["Start", "End"])})
-        stats[name] = pd.concat(figures)
-        net[name], gross[name] = simulation.net, simulation.gross
-        trades.append(made)
     rows = dict.fromkeys(row for figures in stats.values() for row in figures.index)
-    known = regimes_of_report(config, prepared.market).reindex(returns.index, fill_value=-1)
+    net = _wide({name: account.net for name, account in accounts.items()})
+    known = regimes_of_report(prepared.config, prepared.market).reindex(net.index, fill_value=-1)
+    exposure = {n: account.weights.abs().sum(axis="columns") for n, account in accounts.items()}
     return Evaluation(
-        pd.DataFrame(stats).reindex(list(rows)),
-        _long_predictions(predicted, decisions, targets),
-        pd.DataFrame(net).rename_axis("timestamp"),
-        pd.DataFrame(gross).rename_axis("timestamp"),
-        pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
-        pd.DataFrame(per_asset),
-        regime_results(pd.DataFrame(net), known, prepared.bars_per_year),
-        (*forecasts.notes, *_not_finite(prepared, predicted), *_ruined(net)),
+        stats=pd.DataFrame(stats).reindex(list(rows)),
+        predictions=_long_predictions(predicted, decisions, targets),
+        returns=net,
+        gross=_wide({name: account.gross for name, account in accounts.items()}),
+        trades=pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
+        assets=pd.DataFrame(per_asset),
+        regimes=regime_results(net, known, prepared.bars_per_year),
+        turnover=_wide({name: account.turnover for name, account in accounts.items()}),
+        exposure=_wide(exposure),
+        weights=_long_weights(traded),
+        notes=(
+            *forecasts.notes,
+            *_not_finite(prepared, predicted),
+            *_ruined({name: account.net for name, account in accounts.items()}),
+        ),
     )
+
+
+def _judged(found: Evaluation, judgement: Judgement) -> Evaluation:
+    return found._replace(
+        intervals=judgement.intervals,
+        differences=judgement.differences,
+        significance=judgement.significance,
+        overfitting=judgement.overfitting,
+        notes=(*found.notes, *judgement.notes),
+    )
+
+
+def _wide(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    return pd.DataFrame(columns).rename_axis("timestamp")
 
 
 def _outcomes(prepared: Prepared) -> pd.DataFrame:
@@ -196,4 +269,15 @@ def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:
         table["position"] = long(decisions[name])
         table["target"] = long(targets)
         tables.append(table[table["prediction"].notna()])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _long_weights(traded: Traded) -> pd.DataFrame:
+    tables = []
+    for name, account in traded.accounts.items():
+        table = account.weights.melt(ignore_index=False, var_name="asset", value_name="weight")
+        table = table.rename_axis("timestamp").reset_index()
+        table.insert(1, "strategy", name)
+        table.insert(3, "order", traded.orders[name].melt()["value"].to_numpy())
+        tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -29,6 +29,16 @@ from maml_jax.report import plot_equity, render
 from maml_jax.whole import unfinished, whole_file
 
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
+_FURTHER = (
+    "turnover",
+    "exposure",
+    "weights",
+    "adaptation",
+    "intervals",
+    "differences",
+    "significance",
+)
+"""Tables that directories written by earlier versions lack."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,10 +167,13 @@ def load(path: str | Path) -> Result:
         if (folder / "metrics.json").exists():
             tables: dict[str, Any] = {
                 name: pd.read_parquet(folder / f"{name}.parquet")
-                for name in _TABLES
-                if name != "regimes" or (folder / f"{name}.parquet").exists()
+                for name in (*_TABLES, *_FURTHER)
+                if name not in ("regimes", *_FURTHER) or (folder / f"{name}.parquet").exists()
             }
             tables.setdefault("regimes", pd.DataFrame())  # of a run that told none
+            chosen = folder / "overfitting.json"
+            if chosen.exists():
+                tables["overfitting"] = json.loads(chosen.read_text(encoding="utf-8"))
             stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
             evaluation = Evaluation(stats=stats, **tables)
             if not {*checkpoints} <= {*stats.columns}:
@@ -245,8 +258,10 @@ def _write_about(folder: Path, result: Result) -> None:
 
 def _write_evaluation(folder: Path, result: Result) -> None:
     evaluation = result._evaluated()
-    for name in _TABLES:
+    for name in (*_TABLES, *_FURTHER):
         getattr(evaluation, name).to_parquet(folder / f"{name}.parquet")
+    chosen = json.dumps(dict(evaluation.overfitting), indent=2)
+    (folder / "overfitting.json").write_text(chosen, encoding="utf-8")
     result.report(folder / "report.html")
     (folder / "metrics.json").write_text(_stats_to_json(evaluation.stats), encoding="utf-8")
 

@@ -1,0 +1,115 @@
+"""What the figures of a walk-forward are worth: intervals, differences, tests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest.orders import Market
+from maml_jax.backtest.statistics import (
+    differences,
+    intervals,
+    overfitting_probability,
+    significance,
+)
+from maml_jax.experiment.accounts import trade_totals
+from maml_jax.experiment.prepare import Prepared
+from maml_jax.experiment.trade import BUY_AND_HOLD, random_positions
+from maml_jax.features import fill_returns
+
+RANDOM_DRAWS = 200
+"""Sets of the headline's positions at random times that it is ranked among."""
+
+
+class Judgement(NamedTuple):
+    """What figures are worth; the attributes of `Evaluation` of the same names."""
+
+    intervals: pd.DataFrame
+    differences: pd.DataFrame
+    significance: pd.DataFrame
+    overfitting: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def judge(
+    prepared: Prepared,
+    net: pd.DataFrame,
+    decisions: Mapping[str, pd.DataFrame],
+    market: Market,
+    *,
+    ledger: Path | None,
+) -> Judgement:
+    """Judge the returns of all strategies.
+
+    Args:
+        prepared: settings and bars.
+        net: net returns per bar, `[time, strategy]`, the headline first.
+        decisions: of every strategy.
+        market: as `tested_market` returns it.
+        ledger: folder in which trials are recorded; None counts those of this call alone.
+    """
+    config, years = prepared.config, prepared.bars_per_year
+    headline = next(iter(net.columns))
+    methods = [name for name in config.learner.methods if name in net.columns]
+    baselines = [name for name in net.columns if name not in methods]
+    drawn: dict[str, Any] = {"seed": config.seed, "samples": config.backtest.samples}
+    table = significance(
+        net,
+        headline=headline,
+        methods=methods,
+        baselines=baselines,
+        benchmark=BUY_AND_HOLD,
+        trials=len(methods),
+        trial_variance=float(
+            np.var([r.mean() / r.std() for _, r in net[methods].items() if r.std() > 0])
+        ),
+        bars_per_year=years,
+        **drawn,
+    )
+    table["random_share"] = np.nan
+    table.loc[headline, "random_share"] = _random_share(
+        prepared, net[headline], decisions[headline], market
+    )
+    return Judgement(
+        intervals(net, years, **drawn),
+        differences(net, headline, [n for n in net.columns if n != headline], years, **drawn),
+        table,
+        _overfitting(net[methods]),
+        (),
+    )
+
+
+def _random_share(
+    prepared: Prepared, net: pd.Series, decided: pd.DataFrame, market: Market
+) -> float:
+    """Return the share of the same positions at random times that earned less in the mean."""
+    if not (decided != 0).any(axis=None):
+        return np.nan
+    bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
+    returns = fill_returns(bars, prepared.config.target.fill).reindex(net.index)
+    drawn = [
+        random_positions(prepared, decided, returns, draw=draw)
+        for draw in range(1, RANDOM_DRAWS + 1)
+    ]
+    totals = trade_totals(prepared, market, drawn)
+    others = totals.net.mean(axis=1)
+    own = float(net.mean())
+    return float((np.sum(others < own) + 0.5 * np.sum(others == own)) / len(others))
+
+
+def _overfitting(net: pd.DataFrame) -> dict[str, Any]:
+    """Return what choosing the best of the methods is worth; nothing where there is one."""
+    if net.shape[1] < 2:
+        return {}
+    found = overfitting_probability(net)
+    if np.isnan(found.probability):
+        return {}
+    return {
+        "probability": found.probability,
+        "loss_probability": found.loss_probability,
+        "slope": found.slope,
+        "splits": len(found.logits),
+        "methods": list(net.columns),
+    }
