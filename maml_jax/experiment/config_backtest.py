@@ -24,6 +24,9 @@ PositionRule: TypeAlias = Literal[
 BaselineName: TypeAlias = Literal["random", "momentum", "ridge", "trees"]
 """See `BacktestConfig.baselines`."""
 
+NEED_DEVIATION = ("confident", "kelly")
+"""Rules that need a predicted deviation."""
+
 STRONGER = 0.1
 """By how much the strong threshold exceeds the threshold where the settings do not say."""
 

@@ -1,55 +1,34 @@
 """What every strategy predicts: methods, variants that go on learning, and baselines."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
 
-from maml_jax.backtest import Updates, walk_forward, walk_online
-from maml_jax.backtest.volatility_baselines import (
-    HAR,
-    ewma_volatility,
-    on_timeline,
-    pooled_regression,
-    shifted,
-)
+from maml_jax.backtest import Updates, walk_online
+from maml_jax.experiment.baseline_forecasts import EWMA as EWMA
+from maml_jax.experiment.baseline_forecasts import POOLED_HAR as POOLED_HAR
+from maml_jax.experiment.baseline_forecasts import TRAILING as TRAILING
+from maml_jax.experiment.baseline_forecasts import baseline_forecasts
 from maml_jax.experiment.families import online_windows, supports
 from maml_jax.experiment.learn import initial_params, make_learner, outer_optimizer
 from maml_jax.experiment.methods import METHODS
-from maml_jax.experiment.needs import target_of
+from maml_jax.experiment.predicted import Predicted, restored, span_of, walked
+from maml_jax.experiment.predicted import on_test_span as on_test_span
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.stages import stage
-from maml_jax.features.ohlc import garman_klass
-from maml_jax.features.volatility import realised_volatility
-from maml_jax.meta import MetaState, Prediction
+from maml_jax.meta import MetaState
 from maml_jax.meta.types import Params
 
 NO_ADAPTATION = "no adaptation"
 FROM_SCRATCH = "from scratch"
 INCREMENTAL = "incremental"
-TRAILING = "trailing volatility"
-POOLED_HAR = "har"
-EWMA = "ewma"
 
 _SEED = 1
 """Folded into the seed of a run for the tasks of online updates."""
-
-
-class Predicted(NamedTuple):
-    """What one strategy predicts over the test span, `[time, asset]`.
-
-    Attributes:
-        mean: in the target's own units: volatilities over the horizon, a direction, or the log of
-            the volatility per bar; NaN where there is none.
-        std: likewise; None where the learner has none.
-    """
-
-    mean: pd.DataFrame
-    std: pd.DataFrame | None = None
 
 
 class Forecasts(NamedTuple):
@@ -80,20 +59,14 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
     growing = config.backtest.window == "growing"
 
     def predict(name, method, params, steps=config.backtest.inner_steps, growing=growing):
-        with stage(f"walk-forward {name}"):
-            result = walk_forward(
-                make_learner(config, method),
-                params,
-                panel,
-                **_span(prepared),
-                **({} if growing else supports(prepared)),
-                steps=steps if METHODS[method].takes_steps or growing else None,
-                length=config.model.length,
-                growing=growing,
-                chunk=config.backtest.chunk,
-                devices=config.backtest.devices,
-            )
-        return restored(prepared, result)
+        return walked(
+            prepared,
+            name,
+            make_learner(config, method),
+            params,
+            steps=steps if METHODS[method].takes_steps or growing else None,
+            growing=growing,
+        )
 
     learner = make_learner(config, headline)
     untrained = initial_params(config, learner, len(panel.feature_names))
@@ -106,37 +79,8 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
         )
     predicted[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
     online, notes = _online(prepared, trained, headline, untrained)
-    return Forecasts({**predicted, **online, **_volatility_baselines(prepared)}, notes)
-
-
-def restored(prepared: Prepared, result: Any) -> Predicted:
-    """Lay out predictions `[asset, time]` in the target's own units."""
-    scaler = prepared.scaler
-    if not isinstance(result, Prediction):
-        return Predicted(on_test_span(prepared, scaler.restore_target(result)))
-    return Predicted(
-        on_test_span(prepared, scaler.restore_target(result.mean)),
-        on_test_span(prepared, result.std * scaler.target_std),
-    )
-
-
-def on_test_span(prepared: Prepared, values: Any) -> pd.DataFrame:
-    """Turn `[asset, time]` into a table of the test assets over the test span."""
-    panel = prepared.panel
-    table = pd.DataFrame(
-        np.asarray(values, np.float64).T, index=panel.timestamps, columns=list(panel.assets)
-    )
-    span = slice(prepared.test_first, prepared.test_last + 1)
-    return table.iloc[span].loc[:, prepared.test_assets]
-
-
-def _span(prepared: Prepared) -> dict[str, Any]:
-    return {
-        "window": prepared.config.task.support,
-        "first": prepared.test_first,
-        "last": prepared.test_last,
-        "assets": prepared.test_assets,
-    }
+    others, left_out = baseline_forecasts(prepared)
+    return Forecasts({**predicted, **online, **others}, (*notes, *left_out))
 
 
 def _online(
@@ -194,7 +138,7 @@ def _online(
                 key=jax.random.fold_in(jax.random.key(config.seed), _SEED),
                 updates=updates,
                 steps=adapt_steps,
-                **_span(prepared),
+                **span_of(prepared),
                 **supports(prepared),
                 max_grad_norm=config.training.max_grad_norm,
                 chunk=config.backtest.chunk,
@@ -208,38 +152,3 @@ def _online(
                 f"not taken, the first of them at {first}."
             )
     return predicted, tuple(notes)
-
-
-def _volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
-    """Forecast volatility as others do, where it is what is predicted.
-
-    Trailing volatility and EWMA forecast the root of a mean of squares; where the bars of
-    meta-training are there, the distance to the mean of logarithms is taken away.
-    """
-    target, panel, scaler = target_of(prepared.config), prepared.panel, prepared.scaler
-    if target.kind != "volatility":
-        return {}
-    window, bars = target.volatility_window, prepared.bars
-    of_window = garman_klass if target.estimator == "garman_klass" else realised_volatility
-    trailing = {asset: of_window(frame, window) for asset, frame in bars.items()}
-    logs = {a: pd.Series(np.log(each.where(each > 0))) for a, each in trailing.items()}
-    found = {TRAILING: on_timeline(panel, logs)}
-    if target.estimator == "close":
-        found[EWMA] = on_timeline(panel, {a: ewma_volatility(b) for a, b in bars.items()})
-    train: dict[str, Any] = {
-        "train_assets": prepared.train_assets,
-        "train_first": prepared.train_first,
-        "train_last": prepared.train_last,
-    }
-    rows = [panel.assets.index(asset) for asset in prepared.train_assets]
-    ends = np.asarray(panel.label_end)[rows, max(prepared.train_first, 0) :]
-    if (ends <= prepared.train_last).any():
-        found = {
-            name: scaler.restore_target(shifted(scaler.transform_target(values), panel, **train))
-            for name, values in found.items()
-        }
-        if {*HAR} <= {*panel.feature_names}:
-            found[POOLED_HAR] = scaler.restore_target(
-                pooled_regression(panel, **train, features=HAR)
-            )
-    return {name: Predicted(on_test_span(prepared, values)) for name, values in found.items()}

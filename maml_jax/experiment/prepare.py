@@ -31,6 +31,7 @@ from maml_jax.experiment.regimes import (
 )
 from maml_jax.experiment.series import Series, make_series
 from maml_jax.experiment.spans import Spans, find_spans
+from maml_jax.experiment.tradable import require_tradable
 from maml_jax.features import (
     Feature,
     MarkovParameters,
@@ -152,6 +153,7 @@ def prepare(
     market = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
     fitted_on = slice(spans.train_first, spans.train_last)
     series = make_series(config, market, train_assets or company, test_assets, fitted_on, notes)
+    require_tradable(config, series.bars, series.test)
     features = choose_features(config, series.bars)
     tables = _tables(config, features, series, rest)
     if fitted is None:
@@ -285,7 +287,9 @@ def _company(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
     spanning = (
         config.task.support_from != "asset"
         or config.online.variants
-        or config.target.kind == "volatility"  # of which baselines are fitted on them
+        # Baselines that are fitted on them:
+        or config.target.kind == "volatility"
+        or "trees" in config.backtest.baselines
         or (needs_regimes(config) and config.regimes.market_wide())
     )
     return [a for a in config.data.train_assets or () if a in given] if spanning else []

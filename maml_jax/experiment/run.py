@@ -73,8 +73,10 @@ def run(
 
     >>> from maml_jax.experiment import run
     >>> result = run(training={"steps": 2, "meta_batch": 4}, learner={"methods": ["maml"]})
-    >>> list(result.stats)
-    ['maml', 'no adaptation', 'from scratch', 'buy and hold']
+    >>> list(result.stats)[:4]
+    ['maml', 'no adaptation', 'from scratch', 'ridge regression']
+    >>> list(result.stats)[4:]
+    ['momentum', 'random positions', 'buy and hold']
     """
     return _run(config, bars, out, overrides, backtested=True)
 

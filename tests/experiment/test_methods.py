@@ -15,6 +15,7 @@ from maml_jax.experiment.config_learning import LearnerConfig, MethodName, Model
 from maml_jax.experiment.methods import METHODS, learner_of
 
 MODEL = ModelConfig(hidden=(8,))
+BASELINES = ["ridge regression", "momentum", "random positions", "buy and hold"]
 
 
 def test_settings_know_the_methods_that_there_are():
@@ -64,7 +65,7 @@ def test_settings_of_the_inner_loop_reach_it():
 def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):
     settings = {**SMALL, "learner": {"methods": ["alpaca"], "features": 4}}
     result = run(settings, bars=MARKET, out=tmp_path / "run", backtest={"window": window})
-    assert list(result.stats) == ["alpaca", "no adaptation", "from scratch", "buy and hold"]
+    assert list(result.stats) == ["alpaca", "no adaptation", "from scratch", *BASELINES]
     own = result.predictions.query("strategy == 'alpaca' and asset == 'A3'")
     assert (own["std"] > 0).all()
     # What is known of a head without rows is the same at every bar; with rows it is not.
@@ -86,7 +87,7 @@ def test_methods_without_steps_stand_beside_those_that_take_them():
         bars=MARKET,
         backtest={"inner_steps": 1},
     )
-    assert list(result.stats) == [*methods, "from scratch", "buy and hold"]
+    assert list(result.stats) == [*methods, "from scratch", *BASELINES]
     sides = result.predictions.query("strategy == 'prototypes'")["prediction"]
     assert sides.abs().max() <= 1
     assert list(result.history["method"].unique()) == methods

@@ -12,7 +12,8 @@ from market import MARKET, SMALL
 from maml_jax.errors import ConfigError, DataError, RunError
 from maml_jax.experiment import backtest, load, run, train
 
-STRATEGIES = ["maml", "fomaml", "no adaptation", "from scratch", "buy and hold"]
+PREDICTING = ["maml", "fomaml", "no adaptation", "from scratch", "ridge regression", "momentum"]
+STRATEGIES = [*PREDICTING, "random positions", "buy and hold"]
 
 
 def test_the_result_holds_all_strategies_on_the_same_bars(saved):
@@ -22,7 +23,7 @@ def test_the_result_holds_all_strategies_on_the_same_bars(saved):
     assert result.returns.notna().all(axis=None)
     assert (result.stats.loc["Start"] == pd.Timestamp("2020-06-09", tz="UTC")).all()
     assert set(result.predictions["asset"]) == {"A2", "A3"}
-    assert set(result.predictions["strategy"]) == set(STRATEGIES[:4])
+    assert set(result.predictions["strategy"]) == set(PREDICTING)
     assert result.predictions["timestamp"].min() == pd.Timestamp("2020-06-09", tz="UTC")
     assert list(result.history["method"].unique()) == ["maml", "fomaml"]
     assert len(result.history) == 8
