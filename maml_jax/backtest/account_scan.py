@@ -11,6 +11,10 @@ STOP_LOSS, TAKE_PROFIT, TRAILING_STOP = 1, 2, 3
 """Why a stop was filled; 0 where none was."""
 
 
+_ROUNDING = 1e-12
+"""Share of a bound within which what is meant to lie on it counts as kept."""
+
+
 class Rules(NamedTuple):
     """What is compiled in; what is off costs nothing.
 
@@ -236,13 +240,15 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     change = jnp.where(send, wanted * value * bar.inverse - units, 0.0)
     share = bar.price / value
     if rules.band:
-        change = jnp.where((jnp.abs(change * share) >= numbers.band) | (wanted == 0), change, 0.0)
+        far = jnp.abs(change * share) >= numbers.band * (1 - _ROUNDING)
+        change = jnp.where(far | (wanted == 0), change, 0.0)
     if rules.max_gross:
         change = _within_gross(numbers.max_gross, units, change, share)
     turnover = jnp.abs(change * share).sum(0)
     pending = None
     if rules.max_turnover:
-        part = jnp.minimum(1.0, numbers.max_turnover / jnp.where(turnover > 0, turnover, 1.0))
+        over = turnover > numbers.max_turnover * (1 + _ROUNDING)
+        part = jnp.where(over, numbers.max_turnover / turnover, 1.0)
         pending = jnp.where(able, (change != 0) & (part < 1), held.pending)
         change, turnover = change * part, turnover * part
     cost = jnp.maximum(change * bar.buy, -change * bar.sell)
