@@ -135,7 +135,7 @@ def boosted_trees(
         Friedman (2001), Greedy function approximation: a gradient boosting machine; Ke et al.
         (2017), LightGBM, whose histograms scikit-learn uses.
     """
-    regressor = _trees()
+    regressor, one_thread = _trees()
     x, ends = np.asarray(panel.features, float), np.asarray(panel.label_end)
     rows = np.zeros(ends.shape, bool)
     if len(train_assets):
@@ -150,11 +150,14 @@ def boosted_trees(
         min_samples_leaf=max(int(rows.sum()) // TREE_SHARE, 1),
         early_stopping=False,
         random_state=seed,
-    ).fit(x[rows], np.asarray(panel.targets, float)[rows])
+    )
     valid = np.asarray(panel.valid)
     result = np.full(valid.shape, np.nan)
-    if valid.any():
-        result[valid] = model.predict(x[valid])
+    # Threads that wait for each other at every split cost more than they bring.
+    with one_thread(limits=1):
+        model.fit(x[rows], np.asarray(panel.targets, float)[rows])
+        if valid.any():
+            result[valid] = model.predict(x[valid])
     return result
 
 
@@ -167,14 +170,15 @@ def require_trees() -> None:
     _trees()
 
 
-def _trees() -> Any:
+def _trees() -> tuple[Any, Any]:
     try:
         from sklearn.ensemble import (  # pyright: ignore[reportMissingImports]
             HistGradientBoostingRegressor,
         )
+        from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConfigError(
             "key 'backtest.baselines': \"trees\" needs scikit-learn, which is not installed: "
             "pip install 'maml-jax[trees]', or leave \"trees\" out"
         ) from None
-    return HistGradientBoostingRegressor
+    return HistGradientBoostingRegressor, threadpool_limits

@@ -1,11 +1,17 @@
+import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
 from scipy.optimize import minimize_scalar
 
 from maml_jax.backtest.positions import (
+    LEVELS,
     confident_positions,
     kelly_positions,
+    level_positions,
+    level_signals,
+    proportional_positions,
     threshold_positions,
     volatility_target_positions,
 )
@@ -83,6 +89,12 @@ def test_sides_give_volatility_targets_their_sign():
     [
         (lambda: confident_positions(MEAN, STD, -1.0), "not negative"),
         (lambda: confident_positions(MEAN, STD, np.nan), "not negative"),
+        (lambda: threshold_positions(MEAN, np.nan), "threshold must not be negative"),
+        (lambda: level_positions(MEAN, 0.2, 0.2), "0 <= threshold < strong"),
+        (lambda: level_positions(MEAN, -0.1, 0.2), "0 <= threshold < strong"),
+        (lambda: level_signals(MEAN, 0.2, np.inf), "0 <= threshold < strong"),
+        (lambda: proportional_positions(MEAN, 0.0), "scale must be a positive"),
+        (lambda: proportional_positions(MEAN, 0.1, -1.0), "limit must be positive"),
         (lambda: kelly_positions(MEAN, STD, fraction=1.5), "fraction must lie above 0"),
         (lambda: kelly_positions(MEAN, STD, limit=0.0), "limit must be positive"),
         (lambda: volatility_target_positions(VOLATILITY, target=0.0), "target must be a positive"),
@@ -99,3 +111,50 @@ def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert isinstance(caught.value, DataError) == (" at " in message)
+
+
+def test_five_levels_are_whole_and_half_positions_on_both_sides():
+    found = level_positions(table([0.3, 0.1, 0.05, -0.05], [-0.1, -0.3, np.nan, 0.0]), 0.05, 0.1)
+    assert_weights(found, [1, 0.5, 0, 0], [-0.5, -1, 0, 0])
+
+
+@given(
+    st.lists(st.floats(-2, 2), min_size=1, max_size=20),
+    st.floats(0, 1),
+    st.floats(0.001, 1),
+)
+def test_levels_lie_between_the_sides_that_each_threshold_takes(values, threshold, more):
+    predictions = pd.DataFrame({"A": values})
+    strong = threshold + more
+    found = level_positions(predictions, threshold, strong)
+    parts = [threshold_positions(predictions, each) for each in (threshold, strong)]
+    pd.testing.assert_frame_equal(found, (parts[0] + parts[1]) / 2)
+    pd.testing.assert_frame_equal(found, -level_positions(-predictions, threshold, strong) + 0.0)
+    assert set(found["A"]) <= set(LEVELS)
+
+
+def test_signals_name_the_level_and_how_sure_it_is():
+    found = level_signals(table([0.3, np.nan, 0.0, np.inf], [-0.06, -0.3, 0.08, 0.02]), 0.05, 0.1)
+    assert list(found.columns) == [
+        "timestamp", "asset", "prediction", "level", "confidence", "position",
+    ]  # fmt: skip
+    assert list(zip(found["asset"], found["level"], strict=True)) == [
+        ("A", "strong buy"),
+        ("B", "sell"),
+        ("B", "strong sell"),
+        ("A", "hold"),
+        ("B", "buy"),
+        ("B", "hold"),
+    ]
+    np.testing.assert_allclose(found["confidence"], [1, 0.6, 1, 0, 0.8, 0.2])
+    assert list(found["position"]) == [1, -0.5, -1, 0, 0.5, 0]
+    assert list(found["timestamp"]) == [BARS[i] for i in (0, 0, 1, 2, 2, 3)]
+    nothing = level_signals(table([np.nan] * 4, [np.nan] * 4))
+    assert len(nothing) == 0 and list(nothing.columns) == list(found.columns)
+
+
+def test_proportional_positions_are_whole_at_the_scale_and_keep_the_limit():
+    found = proportional_positions(MEAN, scale=0.2)
+    assert_weights(found, [1, -1, 0.5, 0], [-0.25, 0, 1, 1])
+    wide = proportional_positions(MEAN, scale=0.2, limit=10.0)
+    assert_weights(wide, [1.5, -1.5, 0.5, 0], [-0.25, 0, 4.5, 1])
