@@ -123,11 +123,10 @@ def trade_all(
             )
     names = list(orders)
     bars = bars_of(market, fill, execution)
-    together = max(1, _ROOM // max(1, bars.mark.size)) if names else 1
-    together = len(names) if len(names) <= together else 1
+    # All at once or one by one: no third program is compiled for what is left over.
+    at_once = len(names) * bars.mark.size <= _ROOM
     accounts = {}
-    for first in range(0, len(names), together):
-        part = names[first : first + together]
+    for part in [names] if at_once and names else [[name] for name in names]:
         wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
         told = _scan(wanted, bars, market, fill, execution, capital, bars_per_year, detail=True)
         for place, name in enumerate(part):

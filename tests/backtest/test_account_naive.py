@@ -40,6 +40,8 @@ def market_and_orders(seed, *, wild, gaps, endings, sparse):
         absent[6:, 0] = True  # ends, and is given up on 31 days later
         absent[8:44, 1] = True  # comes back
     open_ = np.where(rng.random((BARS, ASSETS)) < (0.1 if gaps else 0), np.nan, open_)
+    absent[0] = False  # bars without any open are refused
+    open_[0] = close[0]
     tables = [np.where(absent, np.nan, each) for each in (open_, high, low, close)]
     market = Market(*(pd.DataFrame(each, index, names) for each in tables))
     orders = rng.choice([-1, -0.5, 0, 0.3, 0.5, 1], (BARS, ASSETS)) * (1.5 if wild else 0.7)
