@@ -1,41 +1,22 @@
 """What the tear sheet of a run shows, and in which order."""
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from maml_jax.report import TearSheet, plot_drawdown, plot_training
+from maml_jax.report import RunTables, TearSheet, parts, parts_forecasts
+from maml_jax.report.tear_sheet import format_value
 
 if TYPE_CHECKING:
     from maml_jax.experiment.result import Result
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
-
-
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
-
-
-def _by_regime(result: "Result") -> dict[str, pd.DataFrame]:
-    """Lay out figures by regime, a row for each, with the number of its bars."""
-    table = result.regimes
-    if table.empty:
-        return {}
-    order = list(dict.fromkeys(table["regime"]))
-    bars = table.drop_duplicates("regime").set_index("regime")["bars"]
-    where = "by regime of the market (trend and volatility of all test assets together)"
-
-    def wide(figure: str) -> pd.DataFrame:
-        found = table.pivot_table(figure, "regime", "strategy", dropna=False)
-        found = found.reindex(index=order, columns=list(result.stats.columns))
-        found.insert(0, "bars", bars.loc[order])
-        return found
-
-    return {
-        f"Mean net return a year (in per cent) {where}": wide("Mean Return (Ann.) [%]"),
-        f"Net Sharpe ratio {where}": wide("Sharpe Ratio"),
-    }
+_UNITS = {
+    "return": "trailing volatilities",
+    "direction": "-1 down, 1 up",
+    "volatility": "log of volatility",
+}
 
 
 def tear_sheet(result: "Result", verdict: str) -> TearSheet:
@@ -45,33 +26,65 @@ def tear_sheet(result: "Result", verdict: str) -> TearSheet:
         result: of a run that was backtested.
         verdict: what is to be said of it first.
     """
-    method = next(iter(result.checkpoints))
-    table = result.assets.set_index("asset")
-    own = table[table["strategy"] == method]
-    figures = ["Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
-               "Win Rate [%]", "Correlation"]  # fmt: skip
-    sharpe = table.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False)
-    sharpe = sharpe.loc[own.index, list(result.stats.columns)]
-    settings = result.config.model_dump(exclude_none=True)
-    sections = {"run": {"seed": settings.pop("seed")}, **settings}
+    tables = run_tables(result)
+    settings: dict[str, Any] = result.config.model_dump(exclude_none=True)
+    seed = settings.pop("seed")
+    run = {"seed": seed, "bars per year": f"{tables.bars_per_year:g}"}
     return TearSheet(
-        title=f"{method.upper()} walk-forward on {_list(result.config.data.test_assets or ())}",
+        title=f"{tables.headline.upper()} on {_list(result.config.data.test_assets or ())}",
+        facts=_facts(result, tables),
+        tiles=parts.tiles(tables),
         verdict=verdict,
         notes=result.notes,
-        figures={
-            "Equity": result.plot(),
-            "Drawdown": plot_drawdown(result.returns),
-            "Meta-training": plot_training(result.history),
-        },
-        stats=result.stats,
-        tables={
-            **_by_regime(result),
-            f"{method}, each asset traded alone with the whole capital": own[figures],
-            "Sharpe ratio of every strategy on each asset": sharpe,
-        },
-        settings={
-            name: {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in s.items()}
-            for name, s in sections.items()
-        },
+        parts=(
+            parts.earned(tables),
+            parts.luck(tables),
+            parts.strategies(tables),
+            parts.over_time(tables),
+            parts.traded(tables),
+            parts_forecasts.predicted(tables),
+            parts_forecasts.by_asset(tables),
+            parts_forecasts.by_regime(tables),
+        ),
+        settings={"run": run, **settings},
         versions={name: version(name) for name in _PACKAGES},
     )
+
+
+def run_tables(result: "Result") -> RunTables:
+    """Return the tables of a run; those that an old run directory lacks are empty."""
+    evaluation: Any = result.evaluation
+    names = ("predictions", "trades", "assets", "regimes", "gross", "turnover", "exposure",
+             "adaptation", "intervals", "differences", "significance")  # fmt: skip
+    given: dict[str, Any] = {name: getattr(evaluation, name, pd.DataFrame()) for name in names}
+    stats: Any = result.stats
+    config = result.config
+    settings = config.backtest
+    headline = next(iter(result.checkpoints))
+    return RunTables(
+        headline=headline,
+        methods=[name for name in result.checkpoints if name in stats],
+        bars_per_year=float(stats.loc["Bars per Year", headline]),
+        stats=stats,
+        returns=result.returns,
+        history=result.history,
+        overfitting=getattr(evaluation, "overfitting", {}),
+        cost=settings.fee + settings.slippage,
+        units=_UNITS.get(config.target.kind, ""),
+        overlap=config.target.horizon,
+        **given,
+    )
+
+
+def _facts(result: "Result", tables: RunTables) -> str:
+    returns, settings = tables.returns, result.config.backtest
+    start, end = (format_value(pd.Timestamp(returns.index[place])) for place in (0, -1))
+    cost = 1e4 * (settings.fee + settings.slippage)
+    return (
+        f"{start} to {end} · {len(returns):,} bars, {tables.bars_per_year:g} a year · "
+        f"{cost:g} bp of the value traded for fees and slippage · seed {result.config.seed}"
+    )
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"

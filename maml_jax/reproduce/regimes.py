@@ -23,7 +23,7 @@ from maml_jax.errors import TrainingError
 from maml_jax.learners import maml
 from maml_jax.meta import MetaState, fit, learned_rates, meta_init
 from maml_jax.models import mlp
-from maml_jax.report.figures import COLOURS
+from maml_jax.report.style import COLOURS
 from maml_jax.reproduce.progress import Advance, Progress
 from maml_jax.reproduce.regimes_rows import (
     BUCKETS,

@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from maml_jax.meta import MetaLearner, map_tasks
-from maml_jax.report.figures import plot_adaptation
+from maml_jax.report import plot_adaptation
 from maml_jax.reproduce.progress import Advance, Progress
 from maml_jax.reproduce.results import Job, number, perform, write, write_json
 from maml_jax.reproduce.sinusoid_rows import ROWS, SinusoidRow

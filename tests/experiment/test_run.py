@@ -64,7 +64,7 @@ def test_the_run_directory_holds_what_it_should(saved):
         pd.read_parquet(path / "returns.parquet"), result.returns, check_freq=False
     )
     page = (path / "report.html").read_text()
-    for text in (*STRATEGIES, "Sharpe Ratio", "data:image/png;base64,", "inner_steps"):
+    for text in (*STRATEGIES, "Sharpe Ratio", "data:image/svg+xml;base64,", "inner_steps"):
         assert text in page
     assert "http" not in page.replace("http-equiv", "")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from maml_jax import MetaLearner, Prediction, cli
 from maml_jax.errors import ConfigError, RunError
-from maml_jax.report.figures import plot_adaptation
+from maml_jax.report import plot_adaptation
 from maml_jax.reproduce import known_answer, reproduce_known_answer, reproduce_sinusoid, sinusoid
 from maml_jax.reproduce.known_answer_rows import ALL_PARTS, PARTS, KnownAnswerRow
 from maml_jax.reproduce.known_answer_rows import ROWS as KNOWN_ANSWER_ROWS

@@ -1,0 +1,255 @@
+"""Figures of what was predicted, and of what adapting and meta-training did to it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy.stats import norm
+
+from maml_jax.backtest.metrics import pooled_correlation
+from maml_jax.errors import DataError
+from maml_jax.report import style
+
+_MARKERS = ("o", "s", "^", "D")
+LEVELS = tuple(n / 20 for n in range(1, 20))
+
+
+@style.styled
+def plot_predictions(
+    predictions: pd.DataFrame,
+    *,
+    bins: int = 10,
+    overlap: int = 1,
+    units: str = "",
+    headline: str | None = None,
+    title: str = "Predictions and outcomes",
+    width: float = 9.0,
+    most: int = 3,
+) -> Figure:
+    """Plot the mean outcome of predictions of about the same size, with intervals of 95 %.
+
+    Args:
+        predictions: one row per prediction: `prediction`, `target` (NaN where it is not known),
+            and `strategy` where there are several.
+        bins: of about as many rows each.
+        overlap: bars over which one outcome reaches; outcomes of bars in a row then share prices,
+            and intervals are wider by its square root.
+        units: of predictions and outcomes.
+        headline: the strategy that stands out; default the first.
+        title: above the axes.
+        width: of the figure, in inches.
+        most: how many strategies are shown.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+    tables = _by_strategy(predictions, ("prediction", "target"))
+    binned = {name: binned_outcomes(table, bins, overlap) for name, table in tables.items()}
+    names = [n for n in style.shown(list(tables), headline, most) if len(binned[n])]
+    if not names:
+        return style.nothing(width, title, "no outcome of a prediction is known")
+    figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
+    looks = style.looks(list(tables), headline)
+    for place, name in enumerate(names):
+        table, look = binned[name], looks[name]
+        own = tables[name]
+        agreement = pooled_correlation(
+            own[["prediction"]], own[["target"]].set_axis(["prediction"], axis=1)
+        )
+        told = "" if np.isnan(agreement) else f", correlation {agreement:.3f}"
+        axes.errorbar(
+            table["prediction"],
+            table["target"],
+            yerr=1.96 * table["error"],
+            label=f"{name}{told}",
+            color=look["color"],
+            linewidth=look["linewidth"],
+            marker=_MARKERS[place % len(_MARKERS)],
+            markersize=4,
+            capsize=2,
+            elinewidth=0.9,
+            zorder=look["zorder"],
+        )
+    ends = np.array(axes.get_xlim())
+    low, high = axes.get_ylim()
+    axes.plot(
+        ends, ends, color="#666666", linewidth=1.0, linestyle="--", label="outcome = prediction"
+    )
+    axes.set_xlim(*ends)
+    axes.set_ylim(low, high)
+    if low < 0 < high:
+        axes.axhline(0.0, color="#bbbbbb", linewidth=0.8, zorder=1)
+    unit = f" ({units})" if units else ""
+    axes.set_xlabel(f"mean prediction of the bin{unit}")
+    axes.set_ylabel("mean outcome, same units")
+    style.legend_below(figure, axes, width)
+    return figure
+
+
+def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1) -> pd.DataFrame:
+    """Return the means of predictions and outcomes of each bin, lowest predictions first.
+
+    Args:
+        predictions: `prediction` and `target`, one row each.
+        bins: of about as many rows each; fewer where predictions are equal.
+        overlap: as for `plot_predictions`.
+
+    Returns:
+        One row per bin: `prediction`, `target`, `error` (standard error of the mean outcome, NaN
+        for a single row), `rows`.
+    """
+    known = style.columns_of(predictions[["prediction", "target"]]).dropna()
+    if known.empty:
+        return pd.DataFrame(columns=["prediction", "target", "error", "rows"], dtype="float64")
+    edges = np.unique(known["prediction"].quantile(np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, known["prediction"].to_numpy(), side="left")
+    groups = known.groupby(place)
+    table = groups.mean()
+    rows = groups.size()
+    table["error"] = groups["target"].std(ddof=1) * np.sqrt(overlap / rows)
+    return table.assign(rows=rows).reset_index(drop=True)
+
+
+@style.styled
+def plot_calibration(
+    predictions: pd.DataFrame,
+    *,
+    headline: str | None = None,
+    title: str = "Calibration",
+    width: float = 9.0,
+    most: int = 4,
+) -> Figure:
+    """Plot what share of outcomes lies within predicted intervals of each nominal coverage.
+
+    Args:
+        predictions: one row per prediction: `prediction`, `std` (predicted standard deviation, in
+            units of the target), `target`, and `strategy` where there are several.
+        headline: the strategy that stands out; default the first.
+        title: above the axes.
+        width: of the figure, in inches.
+        most: how many strategies are shown.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+    columns = ("prediction", "std", "target")
+    tables = {
+        name: table.dropna()
+        for name, table in _by_strategy(predictions, columns).items()
+        if len(table.dropna())
+    }
+    if not tables:
+        return style.nothing(width, title, "no outcome of a prediction with a deviation is known")
+    figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
+    looks = style.looks(list(tables), headline)
+    nominal = 100 * np.array([0.0, *LEVELS, 1.0])
+    for name in style.shown(list(tables), headline, most):
+        table = tables[name]
+        size = (table["target"] - table["prediction"]).abs() / table["std"].where(table["std"] > 0)
+        observed = [(size <= norm.ppf((1 + level) / 2)).mean() for level in LEVELS]
+        gap = np.mean([abs(o - level) for o, level in zip(observed, LEVELS, strict=True)])
+        label = f"{name}, mean gap {100 * gap:.1f} points"
+        axes.plot(nominal, [0.0, *(100 * np.array(observed)), 100.0], label=label, **looks[name])
+    axes.plot([0, 100], [0, 100], color="#666666", linewidth=1.0, linestyle="--", label="ideal")
+    axes.set_xlabel("nominal coverage of the predicted interval, %")
+    axes.set_ylabel("outcomes inside, %")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    style.legend_below(figure, axes, width)
+    return figure
+
+
+@style.styled
+def plot_training(
+    history: pd.DataFrame, *, title: str = "Meta-training", width: float = 9.0
+) -> Figure:
+    """Plot the query loss over meta-steps, smoothed.
+
+    Args:
+        history: columns `method`, `step`, `loss`.
+        title: above the axes.
+        width: of the figure, in inches.
+    """
+    methods = list(dict.fromkeys(history["method"]))
+    if not np.isfinite(history["loss"].to_numpy(float)).any():
+        return style.nothing(width, title, "no meta-step was taken")
+    figure, axes = style.canvas(width, 0.1 * width + 2.0, title)
+    looks = style.looks(methods)
+    smoothed = []
+    for method in methods[: style.MOST]:
+        loss = history.loc[history["method"] == method].set_index("step")["loss"].astype("float64")
+        smoothed.append(loss.rolling(max(1, len(loss) // 50), min_periods=1).mean())
+        style.line(axes, style.thinned(smoothed[-1]), label=str(method), **looks[method])
+    # The first steps are far off; the later ones are what one looks at.
+    late = np.concatenate(
+        [curve.iloc[len(curve) // 20 :].dropna().to_numpy() for curve in smoothed]
+    )
+    if len(late) and np.isfinite(late).all() and late.max() > late.min():
+        room = 0.15 * (late.max() - late.min())
+        axes.set_ylim(late.min() - room, late.max() + room)
+    axes.set_xlabel("meta-step")
+    axes.set_ylabel("query loss")
+    axes.margins(x=0.01)
+    style.legend_below(figure, axes, width)
+    return figure
+
+
+@style.styled
+def plot_adaptation(
+    errors: pd.DataFrame,
+    levels: Mapping[str, float] | None = None,
+    *,
+    title: str = "Error after adaptation",
+    width: float = 9.0,
+    height: float = 4.8,
+) -> Figure:
+    """Plot errors against the number of adaptation steps, on a log axis.
+
+    Args:
+        errors: mean squared errors, `[number of steps, learner]`; NaN where a number was not
+            tried. The row of 0 steps is before adapting.
+        levels: errors of learners that take no steps, drawn as level lines.
+        title: above the axes.
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+    """
+    levels = levels or {}
+    table = style.columns_of(errors)
+    table = table.where(table > 0)
+    heights = [*table.to_numpy()[table.notna()], *(level for level in levels.values() if level > 0)]
+    if not heights:
+        return style.nothing(width, title, "no error is known")
+    figure, axes = style.canvas(width, height, title)
+    for place, name in enumerate(table.columns):
+        curve = table[name].dropna()
+        turn, colour = divmod(place, len(style.COLOURS))
+        (line,) = axes.plot(curve.index, curve.to_numpy(), markersize=4, linewidth=1.2, label=name)
+        line.set(color=style.COLOURS[colour], marker=_MARKERS[turn % len(_MARKERS)])
+    for place, (name, level) in enumerate(levels.items()):
+        colour = style.COLOURS[place % len(style.COLOURS)]
+        axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=name)
+    style.growth_axis(axes, min(heights), max(heights))
+    if len(table) > 1 and table.index.max() > 20:
+        axes.set_xscale("symlog", linthresh=1)  # the first steps matter most, and there may be none
+    ticks = list(table.index)
+    axes.set_xticks(ticks, [f"{steps:g}" for steps in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("adaptation steps (0: before adapting)")
+    axes.set_ylabel("mean squared error (log axis)")
+    if width < 7:
+        style.legend_below(figure, axes, width)
+    else:
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+def _by_strategy(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise DataError(f"the table of predictions lacks {missing}; it has {list(table.columns)}")
+    if "strategy" not in table:
+        return {"predictions": style.columns_of(table[list(columns)])}
+    groups = table.groupby("strategy", sort=False, observed=True)
+    return {str(name): style.columns_of(part[list(columns)]) for name, part in groups}

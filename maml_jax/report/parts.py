@@ -1,0 +1,319 @@
+"""The parts of a tear sheet that tell what was earned: growth, luck, time, trading."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from maml_jax.report import comparisons, growth, history, trading
+from maml_jax.report.run_tables import HALF, PHONE, WIDE, RunTables
+from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, Tile, format_value
+
+_TABLES = {
+    "Return and risk": (
+        "Return [%]", "CAGR [%]", "Volatility (Ann.) [%]", "Sharpe Ratio", "Gross Sharpe Ratio",
+        "Sortino Ratio", "Calmar Ratio", "Max. Drawdown [%]",
+    ),
+    "Trading": (
+        "Exposure Time [%]", "Turnover (Ann.)", "# Trades", "Win Rate [%]", "Profit Factor",
+        "Best Trade [%]", "Worst Trade [%]", "Avg. Trade [%]",
+    ),
+    "Forecasts": (
+        "Correlation", "IC", "Rank IC", "ICIR", "Hit Rate [%]", "R2", "QLIKE", "NLL", "CRPS",
+        "Coverage 50 % [%]", "Coverage 90 % [%]", "Calibration Error [%]",
+    ),
+}  # fmt: skip
+
+
+def tiles(tables: RunTables) -> tuple[Tile, ...]:
+    """Return the strip of the headline's figures."""
+    own = tables.headline
+
+    def with_interval(figure: str) -> str:
+        found = tables.intervals
+        if found.empty:
+            return ""
+        row = found[(found["strategy"] == own) & (found["figure"] == figure)]
+        if row.empty or not np.isfinite(row["low"].iloc[0]):
+            return ""
+        low, high = (history.number(row[end].iloc[0]) for end in ("low", "high"))
+        return f"95 % of luck: {low} to {high}"
+
+    def against(figure: str) -> str:
+        other = tables.told(tables.benchmark, figure)
+        known = other == other and own != tables.benchmark
+        return f"{tables.benchmark} {history.number(other)}" if known else ""
+
+    found = [
+        Tile(label, history.number(value), with_interval(figure) or against(figure))
+        for label, figure in (
+            ("Sharpe ratio, net", "Sharpe Ratio"),
+            ("CAGR, net, %", "CAGR [%]"),
+            ("Max. drawdown, %", "Max. Drawdown [%]"),
+            ("Turnover a year, × equity", "Turnover (Ann.)"),
+        )
+        if (value := float(tables.told(own, figure))) == value
+    ]
+    if (explained := float(tables.told(own, "R2"))) == explained:
+        found.insert(0, Tile("R2 of forecasts", f"{explained:.3f}"))
+    if own in tables.significance.index:
+        row: dict = tables.significance.loc[own].to_dict()
+        alpha, low, high = (
+            row.get(key, np.nan) for key in ("alpha [%]", "alpha low", "alpha high")
+        )
+        if alpha == alpha:
+            interval = f"{history.number(low)} to {history.number(high)}"
+            label = f"Alpha to {tables.benchmark}, % a year"
+            found.append(Tile(label, history.number(alpha), interval))
+        p, trials = row.get("p_adjusted", np.nan), row.get("trials", np.nan)
+        if p == p:
+            tried = f"adjusted for {int(trials)} trials" if trials > 1 else "one trial"
+            found.append(Tile("p-value of alpha ≤ 0", f"{p:.3f}", tried))
+    return tuple(found)
+
+
+def earned(tables: RunTables) -> Part:
+    """Return the part of growth and falls."""
+    order = tables.order
+    net, gross = tables.returns[order], _like(tables.gross, order)
+    most = tables.headline
+    return Part(
+        "Equity",
+        (
+            _wide(
+                "Growth of 1, net and before costs",
+                "What lies between the solid and the dotted blue line went to costs." + tables.rest,
+                lambda width: growth.plot_equity(net, gross, title="", width=width),
+            ),
+            _wide(
+                "Drawdown",
+                f"How far the equity lies below its maximum. {most}: the filled line.",
+                lambda width: growth.plot_drawdown(net, title="", width=width),
+            ),
+        ),
+    )
+
+
+def luck(tables: RunTables) -> Part:
+    """Return the part that tells what luck alone would show."""
+    blocks: list[Block] = []
+    if not tables.intervals.empty:
+        ordered = _in_order(tables.intervals, "strategy", tables.order)
+        blocks.append(
+            Plot(
+                "Sharpe ratio",
+                "Intervals that hold the true Sharpe ratio 95 times in 100; those that reach 0 "
+                "tell of no edge.",
+                comparisons.plot_intervals(ordered, headline=tables.headline, title="", width=HALF),
+            )
+        )
+        table = history.with_intervals(ordered)
+        own = tables.headline
+    if not tables.differences.empty:
+        told = tables.differences[tables.differences["figure"] == "Sharpe Ratio"]
+        told = _in_order(told, "other", tables.order)
+        if len(told):
+            blocks.append(
+                Plot(
+                    f"Difference of Sharpe ratios, {tables.headline} less each",
+                    "Right of 0 the headline is better; an interval across 0 is no difference.",
+                    comparisons.plot_intervals(told, headline="", title="", width=HALF),
+                )
+            )
+    if not tables.significance.empty:
+        table = tables.significance.reindex(
+            [n for n in tables.order if n in tables.significance.index]
+        )
+        table = table.dropna(axis="columns", how="all").rename(columns=_plain)
+        blocks.append(
+            Grid(
+                "Tests",
+                table,
+                f"Alpha: what was earned a year beyond beta times {tables.benchmark}. p-value: how "
+                "often luck does as well; adjusted for trials on the same bars. Probabilistic and "
+                "deflated Sharpe: how likely the true Sharpe ratio is above 0, and above the best "
+                "of as many trials without an edge. SPA: whether any method beats that baseline.",
+                tables.headline,
+            )
+        )
+    if not tables.intervals.empty:
+        caption = (
+            "In brackets what holds the true figure 95 times in 100, by a stationary bootstrap."
+        )
+        blocks.append(Grid("Figures with intervals", table, caption, own))
+    if not tables.differences.empty:
+        ordered = _in_order(tables.differences, "other", tables.order)
+        caption = "Positive: the headline is better."
+        table = history.with_intervals(ordered, "other")
+        blocks.append(Grid(f"{tables.headline} less each other strategy", table, caption))
+    if tables.overfitting:
+        blocks.append(_overfitting(tables))
+    return Part("Skill or luck", tuple(blocks))
+
+
+def strategies(tables: RunTables) -> Part:
+    """Return the part with every figure of every strategy."""
+    table = tables.stats[[n for n in tables.order if n in tables.stats.columns]].T
+    table = table.drop(columns=["Start", "End", "Duration", "Bars per Year"], errors="ignore")
+    table = table.dropna(axis="columns", how="all").rename_axis("strategy")
+    named = [name for names in _TABLES.values() for name in names]
+    others = [name for name in table.columns if name not in named]
+    blocks = [
+        Grid(title, table[found], strong=tables.headline)
+        for title, names in {**_TABLES, "Further figures": others}.items()
+        if (found := [name for name in names if name in table.columns])
+    ]
+    text = "Same bars, same costs. Everything is of net returns unless the name says gross."
+    return Part("Strategies and baselines", tuple(blocks), text)
+
+
+def over_time(tables: RunTables) -> Part:
+    """Return the part of months, years and falls."""
+    order, own = tables.order, tables.returns[tables.headline]
+    net, years = tables.returns[order], tables.bars_per_year
+    window = growth.rolling_window(len(net), years)
+    few = tables.few[:8]
+    falls = history.worst_drawdowns(own)
+    falls.index = falls.index + 1
+    blocks: list[Block] = [
+        _wide(
+            f"Net return by month, {tables.headline}",
+            "Blue gained, orange lost; an edge that lasts is not a few dark squares.",
+            lambda width: growth.plot_monthly_returns(own, title="", width=width),
+        ),
+        Plot(
+            "Rolling Sharpe ratio",
+            f"Of the last {window:,} bars. An edge that lasts stays above 0.",
+            growth.plot_rolling_sharpe(net, years, title="", width=HALF, most=3),
+        ),
+        Plot(
+            f"Returns per bar, {tables.headline}",
+            "Bars above the curve at its ends are the heavy tails; the outermost hold all beyond.",
+            growth.plot_return_distribution(own, title="", width=HALF),
+        ),
+        Grid("Net return by year, %", history.yearly_returns(net[few]), tables.rest.strip()),
+    ]
+    if len(falls):
+        caption = "From the last maximum to the bottom and back; – where it has not come back."
+        blocks.append(Grid(f"Worst drawdowns, {tables.headline}", falls.rename_axis("#"), caption))
+    return Part("Over time", tuple(blocks))
+
+
+def traded(tables: RunTables) -> Part:
+    """Return the part of positions, costs and trades."""
+    blocks: list[Block] = []
+    order = tables.order
+    exposure, turnover = _like(tables.exposure, order), _like(tables.turnover, order)
+    if exposure is not None:
+        blocks.append(
+            Plot(
+                "Exposure and turnover",
+                "Share of the equity invested, and traded a bar. What is traded costs.",
+                trading.plot_exposure(exposure, turnover, title="", width=HALF),
+            )
+        )
+    gross = _like(tables.gross, order)
+    if gross is not None and turnover is not None:
+        cost = None if tables.cost is None else 1e4 * tables.cost
+        even = trading.break_even(gross, turnover)
+        at = even[tables.headline]
+        told = "" if at != at else f" {tables.headline} breaks even at {history.number(at)} bp."
+        terms = {"cost": cost, "title": "", "width": HALF, "most": 5}
+        blocks.append(
+            Plot(
+                "What costs do",
+                f"Sharpe ratio of the same trades at other costs; below 0 they lose.{told}",
+                trading.plot_cost_sensitivity(gross, turnover, tables.bars_per_year, **terms),
+            )
+        )
+        table = trading.cost_sensitivity(gross, turnover, tables.bars_per_year).T
+        table = table.rename(columns=lambda bp: f"{bp:g} bp").rename_axis("strategy")
+        table = table[[name for name in table if name in _SHOWN_COSTS]]
+        table["break-even, bp"] = even
+        blocks.append(
+            Grid(
+                "Sharpe ratio at other costs",
+                table,
+                "Basis points (hundredths of a per cent) of the value traded. Break-even: where "
+                "the mean return is 0; negative where it is lost before costs.",
+                tables.headline,
+            )
+        )
+    blocks += _trades(tables)
+    return Part("Trading", tuple(blocks))
+
+
+_SHOWN_COSTS = tuple(f"{bp:g} bp" for bp in (0, 5, 10, 15, 20, 30, 50))
+
+_NAMES = {
+    "p_value": "p-value", "p_adjusted": "p, adjusted", "spa_p": "SPA p", "trials": "trials",
+    "probabilistic_sharpe": "probabilistic Sharpe", "deflated_sharpe": "deflated Sharpe",
+    "random_share": "share of random times beaten", "alpha low": "alpha, low",
+    "alpha high": "alpha, high",
+}  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return _NAMES.get(name, name)
+
+
+def _overfitting(tables: RunTables) -> Grid:
+    told = {str(key).replace("_", " "): value for key, value in tables.overfitting.items()}
+    told = {
+        k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in told.items()
+    }
+    return Grid(
+        "Choosing among the methods",
+        pd.DataFrame({"value": told}, dtype=object),
+        "Probability: how often the method that is best on half of the bars is below the median "
+        "on the other half; 0.5 where choosing is worth nothing.",
+    )
+
+
+def _trades(tables: RunTables) -> list[Block]:
+    """Return the tables of the headline's trades: first and last, best and worst."""
+    if tables.trades.empty or "strategy" not in tables.trades:
+        return []
+    own = tables.trades[tables.trades["strategy"] == tables.headline].drop(columns="strategy")
+    if own.empty:
+        return []
+    own = own.reset_index(drop=True)
+    closed = own[~own["open"].astype(bool)] if "open" in own else own
+    few = 4
+    picked = {
+        "first": own.head(few),
+        "last": own.iloc[few:].tail(few),
+        "best": closed.nlargest(few, "net"),
+        "worst": closed.nsmallest(few, "net"),
+    }
+    parts = [part.assign(which=which) for which, part in picked.items() if len(part)]
+    table = pd.concat(parts).set_index("which")
+    table["side"] = np.where(table["side"] > 0, "long", "short")
+    for name in ("gross", "net"):
+        table[name] = 100 * table[name]
+    table = table.rename(columns={"gross": "gross, %", "net": "net, %"})
+    if "open" in table:
+        table["exit"] = [
+            "open" if is_open else format_value(time)
+            for is_open, time in zip(table["open"], table["exit"], strict=True)
+        ]
+    keep = [c for c in table if c not in ("open", "result", "cost")]
+    title = f"Trades of {tables.headline}: {len(own):,} in all"
+    caption = "Entry and exit are the bars that filled them; returns are on the equity at entry."
+    return [Grid(title, table[keep], caption)]
+
+
+def _wide(title: str, caption: str, draw: Callable[[float], Figure]) -> Plot:
+    return Plot(title, caption, draw(WIDE), draw(PHONE), wide=True)
+
+
+def _like(table: pd.DataFrame, order: list[str]) -> pd.DataFrame | None:
+    """Return the strategies of a table in order; None where it lacks one."""
+    return table[order] if len(table) and {*order} <= {*table.columns} else None
+
+
+def _in_order(table: pd.DataFrame, column: str, order: list[str]) -> pd.DataFrame:
+    place = {name: number for number, name in enumerate(order)}
+    known = table[table[column].isin(order)]
+    return known.sort_values(column, key=lambda names: names.map(place), kind="stable")

@@ -1,0 +1,140 @@
+"""The parts of a tear sheet that tell of forecasts, assets and regimes."""
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.report import comparisons, forecasts
+from maml_jax.report.run_tables import HALF, RunTables
+from maml_jax.report.tear_sheet import Block, Grid, Part, Plot
+
+_ALONE = (
+    "Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
+    "Win Rate [%]", "Correlation",
+)  # fmt: skip
+
+
+def predicted(tables: RunTables) -> Part:
+    """Return the part of predictions, their deviations, adapting and meta-training."""
+    blocks: list[Block] = []
+    given, own = tables.predictions, tables.headline
+    if len(given) and {"prediction", "target", "strategy"} <= {*given.columns}:
+        names = [name for name in tables.order if name in given["strategy"].unique()][:3]
+        given = _of(given, names)
+        blocks.append(
+            Plot(
+                "Predictions and outcomes",
+                "Predictions in ten bins of the same size. A slope along the dashed line is skill; "
+                "a level line is none.",
+                forecasts.plot_predictions(
+                    given, overlap=tables.overlap, units=tables.units, title="", width=HALF
+                ),
+            )
+        )
+        if "std" in given and given["std"].notna().any():
+            known = _of(given[given["std"].notna()], names)
+            blocks.append(
+                Plot(
+                    "Calibration of predicted intervals",
+                    "On the dashed line, intervals hold as much as they promise; below it they are "
+                    "too narrow.",
+                    forecasts.plot_calibration(known, title="", width=HALF),
+                )
+            )
+    if len(tables.adaptation) and tables.adaptation.notna().any(axis=None):
+        blocks.append(_adaptation(tables))
+    if len(tables.history):
+        blocks.append(
+            Plot(
+                "Meta-training",
+                "Query loss of the tasks of each meta-step, smoothed. A curve that still falls "
+                "asks for more steps.",
+                forecasts.plot_training(tables.history, title="", width=HALF),
+            )
+        )
+    if len(tables.adaptation):
+        table = tables.adaptation.T.rename(columns=lambda steps: f"{steps} steps")
+        blocks.append(Grid("Mean squared error after each step", table, strong=own))
+    return Part("Forecasts and adaptation", tuple(blocks))
+
+
+def by_asset(tables: RunTables) -> Part:
+    """Return the part of assets traded alone; empty of a single one."""
+    table = tables.assets
+    if table.empty or table["asset"].nunique() < 2:
+        return Part("Assets", ())
+    names = [name for name in tables.order if name in table["strategy"].unique()]
+    ordered = _of(table, names)
+    alone = ordered[ordered["strategy"] == tables.headline].set_index("asset")
+    blocks: list[Block] = []
+    if "Sharpe Ratio" in table:
+        blocks.append(
+            Plot(
+                "Sharpe ratio of each asset",
+                "A blue dot right of the others: it was the best there. Few dots prove little.",
+                comparisons.plot_assets(ordered, headline=tables.headline, title="", width=HALF),
+            )
+        )
+    figures = [name for name in _ALONE if name in alone and alone[name].notna().any()]
+    blocks.append(Grid(f"{tables.headline}, each asset traded alone", alone[figures]))
+    if "Sharpe Ratio" in table:
+        wide = ordered.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False, sort=False)
+        wide = wide.reindex(index=alone.index, columns=names).rename_axis(columns=None)
+        blocks.append(Grid("Net Sharpe ratio of every strategy on each asset", wide))
+    return Part("Assets", tuple(blocks), "Each asset traded alone with the whole capital.")
+
+
+def by_regime(tables: RunTables) -> Part:
+    """Return the part of regimes of the market."""
+    table = tables.regimes
+    if table.empty:
+        return Part("Regimes", ())
+    names = [name for name in tables.order if name in table["strategy"].unique()]
+    ordered = _of(table, names)
+    order = list(dict.fromkeys(table["regime"]))
+    bars = table.drop_duplicates("regime").set_index("regime")["bars"]
+
+    def wide(figure: str) -> pd.DataFrame:
+        found = ordered.pivot_table(figure, "regime", "strategy", dropna=False, sort=False)
+        found = found.reindex(index=order, columns=names).rename_axis(columns=None)
+        found.insert(0, "bars", bars.loc[order].astype(int))
+        return found.rename(index=lambda name: str(name).replace("_", " "))
+
+    years, own = tables.bars_per_year, tables.headline
+    return Part(
+        "Regimes",
+        (
+            Plot(
+                "Mean net return a year in each regime",
+                "Thin lines: what 95 % of luck leaves open. Few bars, long lines, little known.",
+                comparisons.plot_regimes(
+                    ordered, years, headline=own, title="", width=HALF, most=3
+                ),
+            ),
+            Grid("Mean net return a year, %", wide("Mean Return (Ann.) [%]")),
+            Grid("Net Sharpe ratio", wide("Sharpe Ratio")),
+        ),
+        "Trend and volatility of all test assets together, known when positions are decided.",
+    )
+
+
+def _adaptation(tables: RunTables) -> Plot:
+    table = tables.adaptation
+    own = tables.headline if tables.headline in table else table.columns[0]
+    errors = table[own].dropna()
+    told = ""
+    if len(errors) > 1 and errors.iloc[0] > 0 and np.isfinite(errors.iloc[-1]):
+        change = 100 * (errors.iloc[-1] / errors.iloc[0] - 1)
+        word = "more" if change > 0 else "less"
+        told = f" {own}: {abs(change):.1f} % {word} after {errors.index[-1]} steps than before."
+    return Plot(
+        "Error before and after each adaptation step",
+        f"On tasks cut from the test span. Falling: adapting helps; rising: it overfits.{told}",
+        forecasts.plot_adaptation(table, title="", width=HALF, height=3.1),
+    )
+
+
+def _of(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Return the rows of some strategies, in their order."""
+    place = {name: number for number, name in enumerate(names)}
+    known = table[table["strategy"].isin(names)]
+    return known.sort_values("strategy", key=lambda column: column.map(place), kind="stable")

@@ -1,0 +1,89 @@
+"""What the parts of a tear sheet are made of: plain tables, any of which may be missing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from maml_jax.report.style import shown
+
+WIDE, HALF, PHONE = 9.6, 4.7, 4.3
+"""Widths of figures in inches: of the page, of half of it, of a phone."""
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """Tables of a run, as its result holds them; a part whose tables are empty is left out.
+
+    Attributes:
+        headline: the strategy that the page is about.
+        methods: the run's own methods, the headline first; all other strategies are baselines.
+        bars_per_year: for everything annualised.
+        stats: one column per strategy, one row per figure.
+        returns: net simple returns per bar, `[time, strategy]`.
+        gross: the same before costs.
+        turnover: value traded per bar as a share of the equity, `[time, strategy]`.
+        exposure: sizes of all positions as a share of the equity, `[time, strategy]`.
+        predictions: one row per strategy, asset and bar: `prediction`, `target`, maybe `std`.
+        trades: one row per trade, with `strategy`.
+        assets: one row per strategy and asset traded alone.
+        regimes: one row per strategy and regime.
+        history: of meta-training, `method`, `step`, `loss`.
+        adaptation: mean squared errors, `[number of steps, method]`.
+        intervals: one row per strategy and figure: `value`, `low`, `high`.
+        differences: of the headline's figures from those of others, likewise, with `other`.
+        significance: one row per strategy.
+        overfitting: what choosing among the methods is worth.
+        cost: of trading, as a share of the value traded; None where it is not the same for all.
+        units: of predictions and outcomes.
+        overlap: bars over which one outcome reaches.
+        benchmark: the strategy that alpha and beta are measured against.
+    """
+
+    headline: str
+    methods: Sequence[str]
+    bars_per_year: float
+    stats: pd.DataFrame
+    returns: pd.DataFrame
+    gross: pd.DataFrame = field(default_factory=pd.DataFrame)
+    turnover: pd.DataFrame = field(default_factory=pd.DataFrame)
+    exposure: pd.DataFrame = field(default_factory=pd.DataFrame)
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trades: pd.DataFrame = field(default_factory=pd.DataFrame)
+    assets: pd.DataFrame = field(default_factory=pd.DataFrame)
+    regimes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    adaptation: pd.DataFrame = field(default_factory=pd.DataFrame)
+    intervals: pd.DataFrame = field(default_factory=pd.DataFrame)
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    significance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    overfitting: Mapping[str, Any] = field(default_factory=dict)
+    cost: float | None = None
+    units: str = ""
+    overlap: int = 1
+    benchmark: str = "buy and hold"
+
+    @property
+    def order(self) -> list[str]:
+        """Strategies in the order of figures: the headline, what it must beat, its like, others."""
+        first = [self.headline, self.benchmark, "no adaptation", *self.methods[1:3], "from scratch"]
+        names = list(self.returns.columns)
+        return [*dict.fromkeys(name for name in [*first, *names] if name in names)]
+
+    @property
+    def few(self) -> list[str]:
+        """The strategies that figures show where not all can be told apart."""
+        return shown(self.order, self.headline)
+
+    @property
+    def rest(self) -> str:
+        """What to say of strategies that figures leave out."""
+        left = len(self.order) - len(self.few)
+        return f" {left} more strategies stand in the tables." if left else ""
+
+    def told(self, strategy: str, figure: str) -> Any:
+        """Return one figure of a strategy; NaN where it is not known."""
+        if figure in self.stats.index and strategy in self.stats.columns:
+            return self.stats.loc[figure, strategy]
+        return float("nan")

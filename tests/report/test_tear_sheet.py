@@ -1,0 +1,237 @@
+"""The tear sheet: what stands in it, and what is left out where it is not known."""
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import made_up_run
+import numpy as np
+import pandas as pd
+import pytest
+
+from maml_jax.report import TearSheet, parts, parts_forecasts, render
+from maml_jax.report.history import number, with_intervals, worst_drawdowns, yearly_returns
+from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Tile, format_value
+
+PARTS = (
+    parts.earned, parts.luck, parts.strategies, parts.over_time, parts.traded,
+    parts_forecasts.predicted, parts_forecasts.by_asset, parts_forecasts.by_regime,
+)  # fmt: skip
+VOID = {"meta", "img", "source", "br"}
+
+
+def sheet_of(tables, notes=(), **options):
+    return TearSheet(
+        title="a <title>",
+        verdict="One stretch of history proves little.",
+        notes=notes,
+        parts=[part(tables) for part in PARTS],
+        settings={"run": {"seed": 3, "assets": ("A", "B"), "modules": ()}},
+        versions={"maml-jax": "0"},
+        tiles=parts.tiles(tables),
+        **options,
+    )
+
+
+class _Checker(HTMLParser):
+    """Whether tags close, ids are unique, images tell what they show and know their size."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.images, self.headers, self.links = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "img":
+            self.images.append(found)
+        if tag == "th":
+            self.headers.append(found)
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def checked(page):
+    checker = _Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert len(set(checker.ids)) == len(checker.ids)
+    assert {link.lstrip("#") for link in checker.links} <= {*checker.ids}
+    for image in checker.images:
+        assert len(image["alt"]) > 20 and int(image["width"]) > 0 and int(image["height"]) > 0
+    assert all(header["scope"] in ("row", "col") for header in checker.headers)
+    assert 'lang="en"' in page
+    return checker
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return made_up_run.run_tables()
+
+
+@pytest.fixture(scope="module")
+def page(tables):
+    return render(sheet_of(tables, ("mind <this>",), facts="from then to now"))
+
+
+def test_the_page_is_whole_and_needs_nothing_else(page):
+    checker = checked(page)
+    assert len(checker.images) >= 13
+    assert "a &lt;title&gt;" in page and "mind &lt;this&gt;" in page
+    assert not re.search(r"https?://|<script|<link|url\(", page)
+    assert len(page) < 3_000_000
+    assert page == page.strip() + "\n" or page.endswith("</html>")
+
+
+def test_headline_and_verdict_come_first(page):
+    places = [
+        page.index(text)
+        for text in ('class="tiles"', 'class="verdict"', 'class="notes"', "<h2>Equity", "<h2>Skill",
+                     "<h2>Strategies", "<h2>Over time", "<h2>Trading", "<h2>Forecasts",
+                     "<h2>Assets", "<h2>Regimes", "<h2>Settings", "maml-jax 0")
+    ]  # fmt: skip
+    assert places == sorted(places)
+
+
+def test_every_strategy_stands_in_a_table_and_the_same_run_makes_the_same_page(tables, page):
+    for name in made_up_run.STRATEGIES:
+        assert f'<th scope="row">{name}</th>' in page
+    assert render(sheet_of(tables, ("mind <this>",), facts="from then to now")) == page
+
+
+def test_figures_are_drawings_with_text(page):
+    drawings = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    text = base64.b64decode(drawings[0]).decode()
+    assert ">buy and hold</text>" in text and "growth of 1" in text
+    narrow = re.findall(r'srcset="data:image/svg\+xml;base64,[^" ]+"', page)
+    assert len(narrow) == 3
+
+
+def test_the_strip_tells_figures_with_intervals(tables):
+    tiles = {tile.label: tile for tile in parts.tiles(tables)}
+    sharpe = tiles["Sharpe ratio, net"]
+    assert sharpe.value == number(tables.stats.loc["Sharpe Ratio", "maml"])
+    assert sharpe.detail == "95 % of luck: -1.00 to 0.30"
+    assert tiles["Alpha to buy and hold, % a year"] == Tile(
+        "Alpha to buy and hold, % a year", "1.00", "-3.00 to 5.00"
+    )
+    assert tiles["p-value of alpha ≤ 0"].value == "0.760"
+    assert tiles["p-value of alpha ≤ 0"].detail == "adjusted for 4 trials"
+    bare = replace(tables, intervals=pd.DataFrame(), significance=pd.DataFrame())
+    tiles = {tile.label: tile for tile in parts.tiles(bare)}
+    other = number(tables.stats.loc["Sharpe Ratio", "buy and hold"])
+    assert tiles["Sharpe ratio, net"].detail == f"buy and hold {other}"
+    assert not any("p-value" in label for label in tiles)
+
+
+EMPTY = ("gross", "turnover", "exposure", "predictions", "trades", "assets", "regimes", "history",
+         "adaptation", "intervals", "differences", "significance")  # fmt: skip
+
+
+def test_what_is_not_known_is_left_out(tables):
+    bare = replace(tables, **{name: pd.DataFrame() for name in EMPTY}, overfitting={}, cost=None)
+    page = render(sheet_of(bare))
+    checked(page)
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == ["Equity", "Strategies and baselines", "Over time", "Settings"]
+    assert "Skill or luck" not in page
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_any_one_table_may_be_missing(tables, name):
+    bare = replace(tables, **{name: pd.DataFrame()})
+    assert all(block.title for part in PARTS for block in part(bare).blocks)
+
+
+def test_one_asset_has_no_part_of_its_own_and_no_deviation_no_calibration(tables):
+    assert parts_forecasts.by_asset(made_up_run.run_tables(60, assets=1)).blocks == ()
+    plain = replace(tables, predictions=tables.predictions.drop(columns="std"))
+    titles = [block.title for block in parts_forecasts.predicted(plain).blocks]
+    assert "Predictions and outcomes" in titles
+    assert "Calibration of predicted intervals" not in titles
+
+
+@pytest.mark.parametrize("bars", [1, 2, 30])
+def test_a_few_bars_make_a_page(bars):
+    strategies = ("maml", "no adaptation", "buy and hold")
+    tables = made_up_run.run_tables(bars, 1, strategies, step="h")
+    checked(render(sheet_of(tables)))
+
+
+def test_no_trades_and_no_returns_make_a_page():
+    tables = made_up_run.run_tables(60, 2, ("maml", "buy and hold"))
+    nothing = replace(
+        tables,
+        trades=tables.trades.iloc[:0],
+        returns=0 * tables.returns,
+        gross=0 * tables.gross,
+        turnover=0 * tables.turnover,
+        exposure=0 * tables.exposure,
+        stats=tables.stats.map(lambda value: np.nan if isinstance(value, float) else value),
+        predictions=tables.predictions.assign(target=np.nan),
+    )
+    page = render(sheet_of(nothing))
+    checked(page)
+    assert "no outcome of a prediction is known" in base64_text(page)
+
+
+def base64_text(page):
+    drawings = re.findall(r"data:image/svg\+xml;base64,([^\" ]+)", page)
+    return "\n".join(base64.b64decode(each).decode() for each in drawings)
+
+
+def test_wide_tables_are_cut_and_keep_every_column():
+    table = pd.DataFrame(np.arange(40.0).reshape(2, 20), columns=[f"c{i}" for i in range(20)])
+    sheet = TearSheet("t", "v", (), [Part("p", (Grid("g", table),))], {}, {})
+    page = render(sheet)
+    checked(page)
+    cut = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)
+    assert [row.count('scope="col"') for row in cut] == [7, 7, 6]
+    assert max(row.count("<th") for row in cut) <= COLUMNS
+    assert all(f">c{i}</th>" in page for i in range(20))
+
+
+def test_trades_shown_are_first_last_best_and_worst(tables):
+    (grid,) = [b for b in parts.traded(tables).blocks if b.title.startswith("Trades")]
+    own = tables.trades.query("strategy == 'maml'")
+    assert f"{len(own)} in all" in grid.title
+    table = grid.table
+    assert list(dict.fromkeys(table.index)) == ["first", "last", "best", "worst"]
+    closed = own[~own["open"]]
+    assert table.loc["best", "net, %"].max() == pytest.approx(100 * closed["net"].max())
+    assert table.loc["worst", "net, %"].min() == pytest.approx(100 * closed["net"].min())
+    assert "open" in list(table["exit"])
+
+
+def test_years_and_worst_drawdowns():
+    index = pd.to_datetime(["2020-06-01", "2020-12-30", "2021-03-01", "2021-06-01", "2022-01-01",
+                            "2022-02-01", "2022-03-01"], utc=True)  # fmt: skip
+    returns = pd.Series([0.1, -0.5, 0.5, 0.5, -0.1, 0.2, -0.3], index)
+    years = yearly_returns(returns.to_frame("a"))
+    np.testing.assert_allclose(years["a"], [-45.0, 125.0, 100 * (0.9 * 1.2 * 0.7 - 1)])
+    falls = worst_drawdowns(returns)
+    np.testing.assert_allclose(falls["depth [%]"], [-50.0, -30.0, -10.0])
+    assert list(falls["start"]) == [index[0], index[5], index[3]]
+    assert list(falls["bottom"]) == [index[1], index[6], index[4]]
+    assert list(falls["recovery"])[::2] == [index[3], index[5]] and pd.isna(falls["recovery"][1])
+    assert falls["to recovery"][0] == index[3] - index[0]
+    assert worst_drawdowns(returns.abs()).empty
+    from_the_start = worst_drawdowns(pd.Series([-0.2, 0.1], index[:2]))
+    assert from_the_start["start"][0] == index[0]
+
+
+def test_values_are_written_as_people_read_them():
+    table = with_intervals(
+        pd.DataFrame({"strategy": "a", "figure": ["x", "y"], "value": [1.0, np.nan],
+                      "low": [-0.001, np.nan], "high": [1234.0, np.nan]})
+    )  # fmt: skip
+    assert table.loc["a", "x"] == "1.00 [0.00, 1,234]" and table.loc["a", "y"] == "–"
+    assert format_value(True) == "yes" and format_value(pd.NaT) == "–"
+    assert format_value(np.float64(2.0)) == "2.00"
