@@ -9,6 +9,7 @@ from maml_jax.experiment.evaluate import Evaluation, evaluate
 from maml_jax.experiment.learn import meta_train
 from maml_jax.experiment.prepare import Prepared, prepare
 from maml_jax.experiment.trade import RANDOM
+from maml_jax.experiment.trade import RANDOM
 
 COUNT, TRAIN_LAST, TEST_FIRST = 165, 104, 105
 MARKET = random_market(count=COUNT, assets=3)
@@ -30,7 +31,7 @@ def config_for(fill="close", **changes) -> Config:
         "model": {"hidden": [8]},
         "learner": {"methods": ["maml"], "inner_steps": 2},
         "training": {"steps": 3, "meta_batch": 4},
-        "backtest": {"threshold": 0.0, "bars_per_year": 365},
+        "backtest": {"threshold": 0.0, "bars_per_year": 365, "samples": 20},
         "regimes": {"trend_window": 10, "volatility_window": 5, "history": 20},
     }
     return load_config(settings, changes)

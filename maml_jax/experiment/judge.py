@@ -20,7 +20,8 @@ from maml_jax.experiment.trade import BUY_AND_HOLD, random_positions
 from maml_jax.features import fill_returns
 
 RANDOM_DRAWS = 200
-"""Sets of the headline's positions at random times that it is ranked among."""
+"""Sets of the headline's positions at random times that it is ranked among, no more than samples
+of the bootstrap."""
 
 
 class Judgement(NamedTuple):
@@ -89,9 +90,9 @@ def _random_share(
         return np.nan
     bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
     returns = fill_returns(bars, prepared.config.target.fill).reindex(net.index)
+    draws = min(RANDOM_DRAWS, prepared.config.backtest.samples)
     drawn = [
-        random_positions(prepared, decided, returns, draw=draw)
-        for draw in range(1, RANDOM_DRAWS + 1)
+        random_positions(prepared, decided, returns, draw=draw) for draw in range(1, draws + 1)
     ]
     totals = trade_totals(prepared, market, drawn)
     others = totals.net.mean(axis=1)
