@@ -16,4 +16,5 @@ SMALL = {
     "model": {"hidden": [8]},
     "learner": {"inner_steps": 2},
     "training": {"steps": 4, "meta_batch": 4},
+    "backtest": {"samples": 50},
 }
