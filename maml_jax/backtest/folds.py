@@ -48,6 +48,8 @@ class WalkForwardFolds(NamedTuple):
         embargo: further ones.
         expand_train: train on all earlier bars, not on the last `train_size`.
         reduce_test: whether what is left at the end makes a shorter last test span.
+        first_test: place of the first bar tested; default: as soon as `train_size` and what is left
+            out lie before it.
 
     Reference:
         Pardo (2008), The Evaluation and Optimization of Trading Strategies, ch. 11.
@@ -63,6 +65,7 @@ class WalkForwardFolds(NamedTuple):
     embargo: int = 0
     expand_train: bool = False
     reduce_test: bool = True
+    first_test: int | None = None
 
     def split(self, bars: Bars) -> Iterator[tuple[Places, Places]]:
         """Yield the places trained on and tested of each fold, in the order of time.
@@ -72,12 +75,18 @@ class WalkForwardFolds(NamedTuple):
         """
         _require_not_negative(purge=self.purge, embargo=self.embargo)
         axis = _Axis(bars)
-        train_size, test_size = (
-            _size("train_size", self.train_size),
-            _size("test_size", self.test_size),
-        )
+        train_size = _size("train_size", self.train_size)
+        test_size = _size("test_size", self.test_size)
         gap = self.purge + self.embargo
         begin = axis.after(0, train_size) + gap
+        if self.first_test is not None:
+            if self.first_test < begin:
+                raise ValueError(
+                    f"the first bar tested, {self.first_test}{axis.at(self.first_test)}, has less "
+                    f"before it than train_size {self.train_size} + purge {self.purge} + embargo "
+                    f"{self.embargo}: that ends with bar {begin}"
+                )
+            begin = self.first_test
         found = False
         for first, stop, whole in axis.spans(begin, test_size):
             if not (whole or self.reduce_test):
@@ -235,7 +244,9 @@ class _Axis:
 
     def at(self, place: int) -> str:
         """Tell the time of a bar, where it is known."""
-        return "" if self.times is None else f" ({self.times[place]})"
+        if self.times is None or not 0 <= place < self.count:
+            return ""
+        return f" ({self.times[place]})"
 
     def _time(self, place: int) -> pd.Timestamp:
         if self.times is None:

@@ -1,6 +1,7 @@
 """What each adaptation step does to the errors of the test span."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,14 +76,15 @@ def _counts(prepared: Prepared, method: str) -> tuple[int, ...]:
 def _errors(
     learner: MetaLearner, params: Params, tasks: Task, counts: tuple[int, ...]
 ) -> list[float]:
-    @jax.jit
-    def measure(params, tasks):
-        def of_one(task: Task):
-            return jnp.stack([_error(learner, params, task, steps) for steps in counts])
+    return _measured(learner, counts, params, tasks).tolist()
 
-        return jax.lax.map(of_one, tasks, batch_size=8).mean(axis=0)
 
-    return measure(params, tasks).tolist()
+@partial(jax.jit, static_argnums=(0, 1))
+def _measured(learner: MetaLearner, counts: tuple[int, ...], params: Params, tasks: Task):
+    def of_one(task: Task):
+        return jnp.stack([_error(learner, params, task, steps) for steps in counts])
+
+    return jax.lax.map(of_one, tasks, batch_size=8).mean(axis=0)
 
 
 def _error(learner: MetaLearner, params: Params, task: Task, steps: int):

@@ -18,12 +18,14 @@ from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.learn import initial_params, make_learner
 from maml_jax.experiment.prepare import Fitted
 from maml_jax.experiment.runtime import is_first_process, together
+from maml_jax.experiment.spans import Spans
 from maml_jax.features import MarkovParameters, Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
 from maml_jax.meta.placement import everywhere
 from maml_jax.meta.types import Params
 
 FOLDER = "checkpoints"
+FOLDS = "folds"
 _FORMAT = 1
 
 
@@ -37,6 +39,7 @@ class Checkpoint(NamedTuple):
         params: the meta-parameters.
         interval: time between the bars that it was trained on.
         chain: the Markov chain of its regimes; None without one.
+        spans: the spans of its fold, where it is one of several.
     """
 
     method: str
@@ -45,6 +48,7 @@ class Checkpoint(NamedTuple):
     params: Params
     interval: pd.Timedelta
     chain: MarkovParameters | None = None
+    spans: Spans | None = None
 
     @property
     def fitted(self) -> Fitted:
@@ -70,6 +74,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
         "scaler": scaler_to_dict(checkpoint.scaler),
         "interval": checkpoint.interval.isoformat(),
         "chain": None if checkpoint.chain is None else checkpoint.chain.to_dict(),
+        "spans": None if checkpoint.spans is None else checkpoint.spans.to_dict(),
     }
     (folder / "about.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
 
@@ -80,6 +85,9 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     Raises:
         RunError: if the folder is no run, or holds no readable checkpoint; naming the file.
     """
+    folds = load_folds(run)
+    if folds:  # the last one's are those at the usual place, unless writing them was cut off
+        return folds[-1]
     folder = Path(run).absolute() / FOLDER
     if not folder.is_dir():
         raise RunError(f"{run}: no run directory with checkpoints")
@@ -92,6 +100,25 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     if missing:
         raise RunError(f"{folder}: the checkpoints of {missing} are missing")
     return {method: by_method[method] for method in methods}
+
+
+def fold_folder(run: Path, number: int) -> Path:
+    """Return the folder of a fold, in which its checkpoints lie as in a run directory."""
+    return Path(run) / FOLDS / f"{number:02d}"
+
+
+def load_folds(run: Path) -> tuple[dict[str, Checkpoint], ...]:
+    """Read the checkpoints of every fold of a run that has several; none of one that has not.
+
+    Raises:
+        RunError: if one cannot be read, naming the file, or a fold is missing among others.
+    """
+    folders = sorted((Path(run) / FOLDS).glob("[0-9]*"))
+    wanted = [fold_folder(run, number) for number in range(len(folders))]
+    missing = [each for each in wanted if not each.is_dir()]
+    if missing:
+        raise RunError(f"{missing[0]}: the checkpoints of this fold are missing")
+    return tuple(load_checkpoints(folder) for folder in wanted)
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -116,12 +143,14 @@ def _load(folder: Path) -> Checkpoint:
         interval = pd.Timedelta(record["interval"])
         chain = record.get("chain")
         chain = None if chain is None else MarkovParameters.from_dict(chain)
+        spans = record.get("spans")
+        spans = None if spans is None else Spans.from_dict(spans)
     except RunError:
         raise
     except Exception as error:  # orbax and its storage raise types of their own
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"{folder}: not a readable checkpoint: {reason}") from error
-    return Checkpoint(method, config, scaler, params, interval, chain)
+    return Checkpoint(method, config, scaler, params, interval, chain, spans)
 
 
 def _quiet() -> None:

@@ -31,6 +31,12 @@ def load_config(
         # The assets and dates of the built-in example mean nothing for other bars.
         source = {} if any(key == "data.path" for key, _ in changes) else DEFAULT_CONFIG
     name, values = _read(source)
+    if source == DEFAULT_CONFIG:  # its dates are those of one fold
+        kind = dict(changes).get("folds.kind", "single")
+        for date in {"single": (), "combinatorial": ("train_end", "test_start")}.get(
+            kind, ("train_end",)
+        ):
+            del values["data"][date]
     for key, value in changes:
         _assign(values, key, value)
     try:

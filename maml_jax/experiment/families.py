@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.series import rule_of
@@ -17,6 +17,7 @@ from maml_jax.tasks import (
     regime_family,
     strategy_family,
 )
+from maml_jax.tasks.stretches import within_stretches
 
 
 def training_windows(prepared: Prepared) -> Windows:
@@ -25,8 +26,9 @@ def training_windows(prepared: Prepared) -> Windows:
     Raises:
         DataError: if a family has no room for a window.
     """
-    span = {"first": prepared.train_first, "last": prepared.train_last}
-    return _windows(prepared, assets=prepared.train_assets, **span)
+    span: Any = {"first": prepared.train_first, "last": prepared.train_last}
+    bars = prepared.spans.train_bars(prepared.panel.timestamps) if prepared.spans.trained else None
+    return _windows(prepared, bars, assets=prepared.train_assets, **span)
 
 
 def online_windows(prepared: Prepared) -> Windows:
@@ -44,7 +46,7 @@ def tested_windows(prepared: Prepared) -> Windows:
     Raises:
         DataError: if a family has no room for a window.
     """
-    span = {"first": prepared.test_first, "last": prepared.test_last}
+    span: Any = {"first": prepared.test_first, "last": prepared.test_last}
     return _windows(prepared, assets=prepared.test_assets, **span)
 
 
@@ -69,7 +71,8 @@ def classes(prepared: Prepared) -> Int[np.ndarray, " asset"] | None:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _windows(prepared: Prepared, **span) -> Windows:
+def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, **span) -> Windows:
+    """List windows of the families; only those that lie in stretches of `bars`, where given."""
     config, panel = prepared.config, prepared.panel
     sizes = {
         "support": config.task.support,
@@ -91,4 +94,6 @@ def _windows(prepared: Prepared, **span) -> Windows:
         (makers[name](panel, **sizes, **span), weight)
         for name, weight in config.task.families().items()
     ]
+    if bars is not None:
+        families = [(within_stretches(windows, bars), weight) for windows, weight in families]
     return families[0][0] if len(families) == 1 else mix_families(families)

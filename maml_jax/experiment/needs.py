@@ -87,8 +87,10 @@ def test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) 
     return Needs("walk-forward", before.bars + support + delay, f"up to {last}", terms)
 
 
-def span_needs(config: Config, last: pd.Timestamp) -> Needs:
-    """Return what one decision needs within the test span."""
+def span_needs(config: Config, last: pd.Timestamp, fold: bool = False) -> Needs:
+    """Return what one decision needs within the test span; of a fold, the next one may fill it."""
+    if fold:
+        return Needs("walk-forward", 1, f"in the test span, to {last}", "a decision")
     delay = label_delay(config.target.fill, 1)
     terms = f"a decision + {delay} to its first return"
     return Needs("walk-forward", delay + 1, f"in the test span, to {last}", terms)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from maml_jax.backtest import bars_per_year
-from maml_jax.data import clean_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.needs import (
@@ -20,7 +21,6 @@ from maml_jax.experiment.needs import (
     train_needs,
     with_room,
 )
-from maml_jax.experiment.reading import chosen
 from maml_jax.experiment.regimes import (
     fit_chain,
     market_of_chain,
@@ -32,6 +32,7 @@ from maml_jax.experiment.regimes import (
 from maml_jax.experiment.series import Series, make_series
 from maml_jax.experiment.spans import Spans, find_spans
 from maml_jax.experiment.tradable import require_tradable
+from maml_jax.experiment.usable import usable_bars
 from maml_jax.features import (
     Feature,
     MarkovParameters,
@@ -43,7 +44,7 @@ from maml_jax.features import (
     reads_cross_section,
     refuse_look_ahead,
 )
-from maml_jax.features.targets import fit_target, require_moving_price
+from maml_jax.features.targets import fit_target
 from maml_jax.tasks import Panel, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
@@ -79,6 +80,7 @@ class Prepared(NamedTuple):
         market: bars of the test assets themselves, where series follow rules too.
         bars_per_year: bars of the portfolio in a year, set or inferred.
         notes: what a reader of the results must know, such as assets left out.
+        spans: the same spans as times, with the stretches that they are made of.
     """
 
     config: Config
@@ -96,6 +98,7 @@ class Prepared(NamedTuple):
     market: dict[str, pd.DataFrame]
     bars_per_year: float
     notes: tuple[str, ...]
+    spans: Spans
 
 
 class Fitted(NamedTuple):
@@ -111,7 +114,10 @@ class Fitted(NamedTuple):
 
 
 def prepare(
-    config: Config, bars: Mapping[str, pd.DataFrame], fitted: Fitted | None = None
+    config: Config,
+    bars: Mapping[str, pd.DataFrame],
+    fitted: Fitted | None = None,
+    spans: Spans | None = None,
 ) -> Prepared:
     """Make the Panel and check that settings and bars go together.
 
@@ -120,36 +126,33 @@ def prepare(
         bars: in normal form.
         fitted: what was fitted before, to walk forward with a trained learner; None fits it on the
             meta-training span.
+        spans: of one of several folds, whatever dates the settings name. Assets without room in
+            them are left out even where the settings name them; None finds the spans and refuses
+            such assets.
 
     Raises:
         ConfigError: naming the key of a setting that these bars make impossible.
         DataError: naming the asset whose bars will not do.
     """
     data, trained, given = config.data, fitted is not None, bars
-    train_assets = [] if trained else chosen("data.train_assets", data.train_assets, bars)
-    test_assets = chosen("data.test_assets", data.test_assets, bars)
-    company = _company(config, given) if trained else []
-    bars = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
-    rest = _rest_of_market(config, bars, given)
-    require_same_interval({**bars, **rest})
-    cleaned = clean_bars({**bars, **rest}, data.policies)
-    bars, rest = ({name: cleaned.bars[name] for name in part} for part in (bars, rest))
-    for asset, frame in bars.items():
-        require_moving_price(frame, asset=asset)
-    timeline = assets_timeline(bars)
-    spans = find_spans(data, timeline, trained)
+    bars, rest, train_assets, test_assets, company, told = usable_bars(config, given, trained)
+    timeline, fold = assets_timeline(bars), spans is not None
+    spans = find_spans(data, timeline, trained) if spans is None else spans
     features = choose_features(config, bars)
-    notes = [*cleaned.notes]
+    notes = [*told]
     if not trained:
-        have = bars_in(bars, config, features, spans.train_first, spans.train_last)
+        rooms = [bars_in(bars, config, features, *stretch) for stretch in spans.training()]
+        have = {asset: max(room[asset] for room in rooms) for asset in bars}
         needs = train_needs(config, features, spans.train_last)
-        train_assets = with_room(train_assets, data.train_assets is not None, have, needs, notes)
+        named = data.train_assets is not None and not fold
+        train_assets = with_room(train_assets, named, have, needs, notes)
+    named = data.test_assets is not None and not fold
     have = bars_in(bars, config, features, timeline[0], spans.test_last)
     needs = test_needs(config, features, spans.test_last)
-    test_assets = with_room(test_assets, data.test_assets is not None, have, needs, notes)
+    test_assets = with_room(test_assets, named, have, needs, notes)
     have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
-    needs = span_needs(config, spans.test_last)
-    test_assets = with_room(test_assets, data.test_assets is not None, have, needs, notes)
+    needs = span_needs(config, spans.test_last, fold)
+    test_assets = with_room(test_assets, named, have, needs, notes)
     market = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
     fitted_on = slice(spans.train_first, spans.train_last)
     series = make_series(config, market, train_assets or company, test_assets, fitted_on, notes)
@@ -157,7 +160,7 @@ def prepare(
     features = choose_features(config, series.bars)
     tables = _tables(config, features, series, rest)
     if fitted is None:
-        series = _with_rows(config, series, tables, fitted_on, notes)
+        series = _with_rows(config, series, tables, spans, notes)
         fitted = _fit(config, series, tables, {a: market[a] for a in train_assets}, spans)
     scaled = {name: fitted.scaler.transform(tables[name]) for name in series.bars}
     panel = make_panel(series.bars, scaled, target_of(config), fitted.scaler)
@@ -189,7 +192,31 @@ def prepare(
         market={asset: market[asset] for asset in test_assets},
         bars_per_year=_bars_per_year(config, series.bars, series.test, spans),
         notes=tuple(notes),
+        spans=spans,
     )
+
+
+def training_rows(prepared: Prepared) -> Bool[np.ndarray, "asset time"]:
+    """Say which rows what is fitted on the meta-training span may be taught by.
+
+    Those of its assets and bars whose labels are complete within one of its stretches.
+    """
+    panel, inside = prepared.panel, prepared.spans.train_bars(prepared.panel.timestamps)
+    ends, times = np.asarray(panel.label_end), np.arange(len(inside))
+    barred = np.append(0, np.cumsum(~inside))  # before each bar
+    labelled = np.asarray(panel.valid) & (ends < len(inside))
+    clear = barred[np.minimum(ends, len(inside) - 1) + 1] == barred[times]
+    rows = np.zeros(ends.shape, bool)
+    rows[[panel.assets.index(name) for name in prepared.train_assets]] = True
+    return rows & labelled & clear
+
+
+def fitting_panel(prepared: Prepared) -> Panel:
+    """Return the panel with the labels that may be trained on, and no others."""
+    panel = prepared.panel
+    stop = np.int32(len(panel.timestamps))
+    ends = np.where(training_rows(prepared), np.asarray(panel.label_end), stop)
+    return panel._replace(label_end=jnp.asarray(ends))
 
 
 def _unknown_classes(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -221,14 +248,15 @@ def _with_rows(
     config: Config,
     series: Series,
     tables: Mapping[str, pd.DataFrame],
-    span: slice,
+    spans: Spans,
     notes: list[str],
 ) -> Series:
     """Refuse assets that give too few rows; leave out series whose rules trade too seldom."""
     kept = []
     for name in series.train:
         try:
-            require_rows(name, tables[name].loc[span], series.bars[name].loc[span], config)
+            table, frame = tables[name], series.bars[name]
+            require_rows(name, spans.of_training(table), spans.of_training(frame), config)
             kept.append(name)
         except DataError as error:
             if name not in series.sides:
@@ -247,11 +275,26 @@ def _fit(
     spans: Spans,
 ) -> Fitted:
     """Fit the scaling, and the chain of regimes, on the meta-training span."""
-    span = slice(spans.train_first, spans.train_last)
-    scaler = fit_scaler([tables[a].loc[span] for a in series.train], clip=config.features.clip)
+    own = [spans.of_training(tables[name]) for name in series.train]
+    scaler = fit_scaler(own, clip=config.features.clip)
+    target = target_of(config)
     frames = {name: series.bars[name] for name in series.train}
-    scaler = fit_target(scaler, frames, target_of(config), spans.train_first, spans.train_last)
-    return Fitted(scaler, fit_chain(config, market, span))
+    if spans.trained:  # each stretch alone: labels are complete within it, volatility looks back
+        frames = {
+            f"{name} from {first}": _warmed(frame, first, last, target.volatility_window)
+            for name, frame in frames.items()
+            for first, last in spans.trained
+        }
+    scaler = fit_target(scaler, frames, target, spans.train_first, spans.train_last)
+    return Fitted(scaler, fit_chain(config, market, slice(spans.train_first, spans.train_last)))
+
+
+def _warmed(
+    bars: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp, before: int
+) -> pd.DataFrame:
+    """Cut bars to a stretch and so many before it."""
+    begin = max(0, int(bars.index.searchsorted(first)) - before)
+    return bars.iloc[begin : int(bars.index.searchsorted(last, side="right"))]
 
 
 def _seen_from_its_side(panel: Panel, sides: Mapping[str, pd.Series]) -> Panel:
@@ -262,37 +305,6 @@ def _seen_from_its_side(panel: Panel, sides: Mapping[str, pd.Series]) -> Panel:
     for row, name in enumerate(panel.assets):
         factor[row] = sides[name].reindex(panel.timestamps, fill_value=0).to_numpy()
     return panel._replace(targets=panel.targets * factor)
-
-
-def _rest_of_market(
-    config: Config, bars: Mapping[str, pd.DataFrame], given: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return the bars of assets that are only looked at, by features of the cross-section.
-
-    The market is made of the assets that are trained or tested on; in the backtest of a trained
-    learner also of those it was trained on, where they are given, for it was their market too.
-    """
-    if not reads_cross_section(config.features.named()):
-        return {}
-    names = config.data.train_assets or ()
-    return {name: given[name] for name in names if name in given and name not in bars}
-
-
-def _company(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
-    """List the assets of meta-training that stand beside those that are tested in a backtest.
-
-    Where support sets, regimes or updates are of several assets, what was there when the run was
-    made must be there again, as far as its bars are given.
-    """
-    spanning = (
-        config.task.support_from != "asset"
-        or config.online.variants
-        # Baselines that are fitted on them:
-        or config.target.kind == "volatility"
-        or "trees" in config.backtest.baselines
-        or (needs_regimes(config) and config.regimes.market_wide())
-    )
-    return [a for a in config.data.train_assets or () if a in given] if spanning else []
 
 
 def _market(
@@ -324,9 +336,11 @@ def _refuse_peeking(features: Sequence[Feature], bars: Mapping[str, pd.DataFrame
 def _resolve(config, spans: Spans, features, train_assets, test_assets, trained: bool) -> Config:
     """Fill in what the settings left open."""
     data: dict = {"test_assets": tuple(test_assets)}
-    data["test_start"] = config.data.test_start or spans.test_first.isoformat()
+    if not spans.tested:
+        data["test_start"] = config.data.test_start or spans.test_first.isoformat()
     if not trained:
         data["train_assets"] = tuple(train_assets)
+    if not (trained or spans.trained):
         data["train_end"] = config.data.train_end or spans.train_last.isoformat()
     names = {"names": tuple(feature.name for feature in features)}
     backtest = {

@@ -4,29 +4,33 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import pandas as pd
 from matplotlib.figure import Figure
 
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment.adapt import Adapted, Bars, adapt
-from maml_jax.experiment.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
+from maml_jax.experiment.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    fold_folder,
+    load_checkpoints,
+    load_folds,
+    save_checkpoint,
+)
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import Evaluation
 from maml_jax.experiment.forecast import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
 from maml_jax.experiment.methods import METHODS
-from maml_jax.experiment.runtime import is_first_process, together
+from maml_jax.experiment.runtime import is_first_process, together, whole_folder
 from maml_jax.experiment.sheet import tear_sheet
 from maml_jax.experiment.trade import BUY_AND_HOLD, FOLLOW
 from maml_jax.report import plot_equity, render
-from maml_jax.whole import unfinished, whole_file
+from maml_jax.whole import whole_file
 
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
 _FURTHER = (
@@ -47,10 +51,11 @@ class Result:
 
     Attributes:
         config: the settings, with what was left open filled in.
-        checkpoints: what each method learned.
-        history: one row per method and meta-step.
+        checkpoints: what each method learned; in the last fold, where there are several.
+        history: one row per fold, method and meta-step.
         notes: what a reader must know, such as assets left out.
         evaluation: tables of the walk-forward; None where only training was done.
+        folds: what each method learned in each fold; none where there is but one.
     """
 
     config: Config
@@ -58,6 +63,7 @@ class Result:
     history: pd.DataFrame
     notes: tuple[str, ...]
     evaluation: Evaluation | None = None
+    folds: tuple[dict[str, Checkpoint], ...] = ()
 
     def __repr__(self) -> str:
         state = "trained" if self.evaluation is None else "walked forward"
@@ -136,9 +142,12 @@ class Result:
             RunError: if the path exists already or cannot be written.
         """
         path = require_new(path)
-        with together(f"saving {path}"), _written_whole(path) as folder:
+        with together(f"saving {path}"), whole_folder(path) as folder:
             for checkpoint in self.checkpoints.values():
                 save_checkpoint(folder, checkpoint)
+            for number, fold in enumerate(self.folds):
+                for checkpoint in fold.values():
+                    save_checkpoint(fold_folder(folder, number), checkpoint)
             if is_first_process():
                 _write_about(folder, self)
                 self.history.to_parquet(folder / "history.parquet")
@@ -159,7 +168,8 @@ def load(path: str | Path) -> Result:
         RunError: if it is none, or a file in it cannot be read.
     """
     folder = Path(path)
-    checkpoints = load_checkpoints(folder)
+    folds = load_folds(folder)
+    checkpoints = folds[-1] if folds else load_checkpoints(folder)
     try:
         history = pd.read_parquet(folder / "history.parquet")
         notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
@@ -181,7 +191,28 @@ def load(path: str | Path) -> Result:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise RunError(f"{folder}: cannot be read as a run directory: {error}") from error
     config = load_config(folder / "config.toml")
-    return Result(config, checkpoints, history, notes, evaluation)
+    return Result(config, checkpoints, history, notes, evaluation, folds)
+
+
+def add_fold(result: Result, path: str | Path) -> None:
+    """Add what the last of a result's folds learned to the run directory of those before.
+
+    Whatever ends the process meanwhile, the directory holds what was trained before.
+    """
+    folder, number = Path(path), len(result.folds) - 1
+    with together(f"adding fold {number} to {path}"):
+        with whole_folder(fold_folder(folder, number)) as partial:
+            for checkpoint in result.folds[-1].values():
+                save_checkpoint(partial, checkpoint)
+        with whole_folder(folder / FOLDER, within=FOLDER, replace=True) as partial:
+            for checkpoint in result.checkpoints.values():
+                save_checkpoint(partial, checkpoint)
+        if is_first_process():
+            with whole_file(folder / "history.parquet") as file:
+                result.history.to_parquet(file)
+            for name, text in _about(result).items():
+                with whole_file(folder / name) as file:
+                    file.write_text(text, encoding="utf-8")
 
 
 def add_evaluation(result: Result, path: str | Path) -> None:
@@ -199,7 +230,7 @@ def _add_evaluation(result: Result, folder: Path) -> None:
     require_no_evaluation(folder)
     staging = folder / ".backtest"
     shutil.rmtree(staging, ignore_errors=True)  # of a call that was cut off
-    with _written_whole(staging) as partial:
+    with whole_folder(staging) as partial:
         _write_about(partial, result)
         _write_evaluation(partial, result)
     for file in sorted(staging.iterdir(), key=lambda file: file.name == "metrics.json"):
@@ -232,28 +263,14 @@ def require_new(path: str | Path) -> Path:
     return path
 
 
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a folder to write in, which takes its name only when all went well."""
-    # Several processes write into one folder, which the first of them makes and names.
-    writer = os.getpid() if jax.process_count() == 1 else "shared"
-    partial = path.with_name(f".{path.name}.partial-{writer}")
-    if not is_first_process():
-        yield partial
-        return
-    with unfinished(partial):
-        try:
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
-            partial.mkdir(parents=True)
-            yield partial
-            os.rename(partial, path)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written: {error}") from error
+def _about(result: Result) -> dict[str, str]:
+    notes = json.dumps(result.notes, indent=2)
+    return {"config.toml": result.config.to_toml(), "notes.json": notes}
 
 
 def _write_about(folder: Path, result: Result) -> None:
-    (folder / "config.toml").write_text(result.config.to_toml(), encoding="utf-8")
-    (folder / "notes.json").write_text(json.dumps(result.notes, indent=2), encoding="utf-8")
+    for name, text in _about(result).items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_evaluation(folder: Path, result: Result) -> None:

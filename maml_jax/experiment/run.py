@@ -1,6 +1,7 @@
 """The main job: bars to meta-training to walk-forward to results, in one call."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +9,19 @@ import jax
 import pandas as pd
 
 from maml_jax.data import Store, bar_interval, require_same_interval
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, TrainingError
 from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
-from maml_jax.experiment.evaluate import evaluate
+from maml_jax.experiment.folds import Folds, prepare_again, prepare_folds
+from maml_jax.experiment.folds_evaluate import evaluate_folds
 from maml_jax.experiment.learn import make_learner, meta_train, predicts_deviation
-from maml_jax.experiment.prepare import Prepared, prepare
+from maml_jax.experiment.prepare import prepare
 from maml_jax.experiment.reading import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
+    add_fold,
     load,
     require_new,
     require_no_evaluation,
@@ -128,9 +131,14 @@ def backtest(
         data = config.data.model_copy(update={"test_assets": None})
         config = config.model_copy(update={"data": data})
     checkpoint = next(iter(result.checkpoints.values()))
-    prepared = prepare(config, frames, checkpoint.fitted)
-    require_same_interval(prepared.bars, checkpoint.interval)
-    result = _evaluated(result, prepared)
+    if result.folds:
+        _require_same_paths(result.config, config)
+        folds = prepare_again(config, frames, result.folds)
+    else:
+        prepared = prepare(config, frames, checkpoint.fitted)
+        folds = Folds(prepared.config, [prepared], [0], prepared, prepared.notes)
+    require_same_interval(folds.joined.bars, checkpoint.interval)
+    result = _evaluated(result, folds, out if isinstance(trained, Result) else out or trained)
     if out is not None:
         result.save(out)
     elif not isinstance(trained, Result):
@@ -147,44 +155,83 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
     _require_devices(settings)
     _require_methods(settings)
     with stage("reading and preparing bars"):
-        prepared = prepare(settings, load_bars(settings, bars))
-    interval = bar_interval(next(iter(prepared.bars.values())))
-    trained = {}
-    for method in settings.learner.methods:
-        with stage(f"meta-training {method}"):
-            trained[method] = meta_train(prepared, method)
-    result = Result(
-        config=prepared.config,
-        checkpoints={
-            method: Checkpoint(
-                method, prepared.config, prepared.scaler, params, interval, prepared.chain
-            )
-            for method, (params, _) in trained.items()
-        },
-        history=_history(trained),
-        notes=prepared.notes,
-    )
-    if out is not None:
-        with stage("writing checkpoints"):
-            result.save(out)
+        folds = prepare_folds(settings, load_bars(settings, bars))
+    result = _trained(folds, out)
     if backtested:
-        result = _evaluated(result, prepared)
+        result = _evaluated(result, folds, out)
         if out is not None:
             with stage("writing tables and report"):
                 add_evaluation(result, out)
     return result
 
 
-def _evaluated(result: Result, prepared: Prepared) -> Result:
-    params = {name: checkpoint.params for name, checkpoint in result.checkpoints.items()}
-    evaluation = evaluate(prepared, params)
-    notes = (*prepared.notes, *evaluation.notes)
-    return replace(result, config=prepared.config, notes=notes, evaluation=evaluation)
+def _trained(folds: Folds, out: str | Path | None) -> Result:
+    """Meta-train every method in every fold, and keep what is trained as soon as it is."""
+    several = folds.config.folds.several()
+    done: tuple[dict[str, Checkpoint], ...] = ()
+    histories, result = [], None
+    for number, part in enumerate(folds.parts):
+        told = f", fold {number} of {len(folds.parts)}" if several else ""
+        interval = bar_interval(next(iter(part.bars.values())))
+        checkpoints = {}
+        for method in folds.config.learner.methods:
+            with stage(f"meta-training {method}{told}"), _naming_fold(told, result, out):
+                params, history = meta_train(part, method)
+            checkpoints[method] = Checkpoint(
+                *(method, part.config, part.scaler, params, interval, part.chain),
+                spans=part.spans if several else None,
+            )
+            history = history.reset_index()
+            history.insert(0, "method", method)
+            histories.append(history.assign(fold=number))
+        done = (*done, checkpoints)
+        left = len(folds.parts) - len(done)
+        result = Result(
+            config=folds.config,
+            checkpoints=checkpoints,
+            history=pd.concat(histories, ignore_index=True),
+            notes=(*folds.notes, _CUT_OFF.format(len(done), len(folds.parts)))
+            if left
+            else folds.notes,
+            folds=done if several else (),
+        )
+        if out is not None:
+            with stage("writing checkpoints"):
+                result.save(out) if len(done) == 1 else add_fold(result, out)
+    assert result is not None
+    return result
 
 
-def _history(trained) -> pd.DataFrame:
-    tables = {method: history.reset_index() for method, (_, history) in trained.items()}
-    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)
+_CUT_OFF = "Meta-training was cut off after {} of {} folds; the last one serves to the end."
+
+
+@contextmanager
+def _naming_fold(told: str, before: Result | None, out: str | Path | None) -> Iterator[None]:
+    """Say of which fold a failure of training is, and where what was trained before is."""
+    try:
+        yield
+    except TrainingError as error:
+        if not told:
+            raise
+        kept = f"; the folds before are in {out}" if before is not None and out else ""
+        raise TrainingError(
+            f"{told.removeprefix(', ')}: {error}{kept}", step=error.step, tasks=error.tasks
+        ) from error
+
+
+def _evaluated(result: Result, folds: Folds, path: str | Path | None) -> Result:
+    trained = [
+        {name: checkpoint.params for name, checkpoint in fold.items()}
+        for fold in result.folds or (result.checkpoints,)
+    ]
+    evaluation = evaluate_folds(
+        folds,
+        [trained[number] for number in folds.numbers],
+        ledger=None if path is None else Path(path).absolute().parent,
+    )
+    cut_off = [note for note in result.notes if note.startswith(_CUT_OFF[:24])]
+    notes = (*folds.notes, *cut_off, *evaluation.notes)
+    return replace(result, config=folds.config, notes=notes, evaluation=evaluation)
 
 
 def _named(config: Config, bars: Bars | None) -> Config:
@@ -218,6 +265,15 @@ def _require_untouched(before: Config, after: Config) -> None:
                 f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
                 f"may set what begins with {', '.join(CHANGEABLE)}"
             )
+
+
+def _require_same_paths(before: Config, after: Config) -> None:
+    """Refuse another end of the test of combinatorial folds, whose groups are what they were."""
+    if before.folds.kind == "combinatorial" and before.data.test_end != after.data.test_end:
+        raise ConfigError(
+            "key 'data.test_end': combinatorial folds are tested on the groups that the bars were "
+            "parted into; train anew to change it"
+        )
 
 
 def _require_methods(config: Config) -> None:

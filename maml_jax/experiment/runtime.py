@@ -1,6 +1,7 @@
 """The process that a run lives in: its devices, its compilation cache, its companions."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.meta.machine import cores
+from maml_jax.whole import unfinished
 
 _SHORTEST_COMPILATION = 0.2
 """Seconds; what compiles faster is not worth a file."""
@@ -76,6 +78,38 @@ def together(what: str) -> Iterator[None]:
         raise failure
     if failed.any():
         raise RunError(f"{what}: process {int(failed.argmax())} failed; its output says why")
+
+
+@contextmanager
+def whole_folder(path: Path, *, within: str | None = None, replace: bool = False) -> Iterator[Path]:
+    """Give a folder to write in, which takes its name only when all went well.
+
+    Args:
+        path: its name.
+        replace: take the place of a folder of this name.
+        within: take what was written there under this name, and leave the rest; None takes all.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    # Several processes write into one folder, which the first of them makes and names.
+    writer = os.getpid() if jax.process_count() == 1 else "shared"
+    partial = path.with_name(f".{path.name}.partial-{writer}")
+    if not is_first_process():
+        yield partial
+        return
+    before = path.with_name(f".{path.name}.partial-{writer}-before")
+    with unfinished(partial), unfinished(before):
+        try:
+            for each in (partial, before):  # of a process that was cut off
+                shutil.rmtree(each, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            if replace and path.exists():
+                os.rename(path, before)
+            os.rename(partial / within if within else partial, path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error}") from error
 
 
 def _join() -> None:

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from maml_jax.data import parse_moment
 from maml_jax.errors import ConfigError
@@ -12,13 +14,69 @@ TRAIN_SHARE = 0.6
 """Share of the bars that is for meta-training where the settings name no date."""
 
 
+Stretch = tuple[pd.Timestamp, pd.Timestamp]
+"""First and last bar of neighbouring bars."""
+
+
 class Spans(NamedTuple):
-    """First and last bar of the meta-training and of the test span."""
+    """The spans of meta-training and of test.
+
+    Attributes:
+        train_first: first bar of the meta-training span.
+        train_last: its last bar.
+        test_first: first bar of the test span.
+        test_last: its last bar.
+        trained: the stretches that the meta-training span is made of, where it has holes, as that
+            of a combinatorial fold does.
+        tested: the stretches that are tested, where they are several.
+    """
 
     train_first: pd.Timestamp
     train_last: pd.Timestamp
     test_first: pd.Timestamp
     test_last: pd.Timestamp
+    trained: tuple[Stretch, ...] = ()
+    tested: tuple[Stretch, ...] = ()
+
+    def training(self) -> tuple[Stretch, ...]:
+        """Return the stretches of the meta-training span: one, where it has no holes."""
+        return self.trained or ((self.train_first, self.train_last),)
+
+    def testing(self) -> tuple[Stretch, ...]:
+        """Return the stretches of the test span: one, where they are not several."""
+        return self.tested or ((self.test_first, self.test_last),)
+
+    def train_bars(self, times: pd.DatetimeIndex) -> Bool[np.ndarray, " time"]:
+        """Say which bars may be trained on."""
+        inside = np.zeros(len(times), bool)
+        for first, last in self.training():
+            inside[times.searchsorted(first) : times.searchsorted(last, side="right")] = True
+        return inside
+
+    def of_training(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Cut a table to the bars of the meta-training span."""
+        parts = [table.loc[first:last] for first, last in self.training()]
+        return parts[0] if len(parts) == 1 else pd.concat(parts)
+
+    def to_dict(self) -> dict:
+        """Return the spans as texts."""
+        record: dict = {name: getattr(self, name).isoformat() for name in _MOMENTS}
+        for name in ("trained", "tested"):
+            record[name] = [[a.isoformat(), b.isoformat()] for a, b in getattr(self, name)]
+        return record
+
+    @classmethod
+    def from_dict(cls, record: dict) -> "Spans":
+        """Return the spans that `to_dict` wrote."""
+
+        def stretches(name: str) -> tuple[Stretch, ...]:
+            return tuple((pd.Timestamp(a), pd.Timestamp(b)) for a, b in record[name])
+
+        moments = {name: pd.Timestamp(record[name]) for name in _MOMENTS}
+        return cls(**moments, trained=stretches("trained"), tested=stretches("tested"))
+
+
+_MOMENTS = ("train_first", "train_last", "test_first", "test_last")
 
 
 def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> Spans:
@@ -28,17 +86,10 @@ def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> S
     """
 
     def first_from(key: str, text: str) -> int:
-        place = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
-        if place == len(timeline):
-            raise ConfigError(f"key {key!r}: {text} is after the last bar, {timeline[-1]}")
-        return place
+        return first_bar_from(data, timeline, key, text)
 
     def last_to(key: str, text: str) -> int:
-        moment = parse_moment(text, timezone=data.timezone, end=True)
-        place = int(timeline.searchsorted(moment, side="right")) - 1
-        if place < 0 and not (trained and key == "data.train_end"):
-            raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")
-        return place
+        return last_bar_to(data, timeline, key, text, early=trained and key == "data.train_end")
 
     train_first, test_last = 0, len(timeline) - 1
     if data.train_start:
@@ -82,3 +133,30 @@ def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> S
         timeline[test_first],
         timeline[test_last],
     )
+
+
+def first_bar_from(data: DataConfig, timeline: pd.DatetimeIndex, key: str, text: str) -> int:
+    """Return the place of the first bar from a moment on.
+
+    Raises:
+        ConfigError: naming the key, if there is none.
+    """
+    place = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
+    if place == len(timeline):
+        raise ConfigError(f"key {key!r}: {text} is after the last bar, {timeline[-1]}")
+    return place
+
+
+def last_bar_to(
+    data: DataConfig, timeline: pd.DatetimeIndex, key: str, text: str, early: bool = False
+) -> int:
+    """Return the place of the last bar up to a moment; -1 if there is none, where `early` may be.
+
+    Raises:
+        ConfigError: naming the key, if there is none.
+    """
+    moment = parse_moment(text, timezone=data.timezone, end=True)
+    place = int(timeline.searchsorted(moment, side="right")) - 1
+    if place < 0 and not early:
+        raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")
+    return place

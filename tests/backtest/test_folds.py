@@ -164,6 +164,17 @@ def test_sizes_may_be_times():
         list(WalkForwardFolds("2D", "1D").split(open_))
 
 
+def test_the_first_bar_tested_may_be_named():
+    assert ends(WalkForwardFolds(5, 4, purge=1, first_test=8).split(16)) == [
+        (2, 7, 8, 12),
+        (6, 11, 12, 16),
+    ]
+    anchored = WalkForwardFolds(5, 4, purge=1, expand_train=True, first_test=8)
+    assert ends(anchored.split(16)) == [(0, 7, 8, 12), (0, 11, 12, 16)]
+    with pytest.raises(ValueError, match=r"first bar tested, 5, has less .* ends with bar 6"):
+        list(WalkForwardFolds(5, 4, purge=1, first_test=5).split(16))
+
+
 def test_growing_history_changes_no_earlier_fold():
     folds = WalkForwardFolds(20, 7, purge=1)
     shorter, longer = list(folds.split(50)), list(folds.split(64))
