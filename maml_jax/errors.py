@@ -11,6 +11,24 @@ class DataError(MamlJaxError, ValueError):
     """Bars that cannot be used as they are; the message names file or asset, and line or date."""
 
 
+class LookAheadError(DataError):
+    """A feature whose values change with later bars.
+
+    Attributes:
+        feature: its name.
+        asset: on whose bars.
+        bar: the first bar that changes.
+        cut: the first of the later bars.
+    """
+
+    def __init__(self, message: str, *, feature: str, asset: str, bar: Any, cut: Any):
+        super().__init__(message)
+        self.feature = feature
+        self.asset = asset
+        self.bar = bar
+        self.cut = cut
+
+
 class SourceError(MamlJaxError, OSError):
     """A source of bars that refuses, cannot be reached, or answers what cannot be right."""
 

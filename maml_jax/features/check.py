@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from maml_jax.errors import DataError
+from maml_jax.errors import DataError, LookAheadError
 from maml_jax.features.feature import Feature, feature_values, require_columns
 
 _PLACES = 12
@@ -64,7 +64,8 @@ def refuse_look_ahead(
         tolerance: as for `check_feature`.
 
     Raises:
-        DataError: naming the feature and the bar; or if there are too few bars to tell.
+        LookAheadError: naming the feature and the bar.
+        DataError: if there are too few bars to tell.
     """
     values = _values(feature, bars, asset)
     for end in np.unique(np.linspace(feature.warm_up + 1, len(bars) - 1, _PLACES, dtype=int)):
@@ -72,9 +73,13 @@ def refuse_look_ahead(
             seen = feature_values(later, feature, asset=asset)[:end]
             place = _first_difference(seen, values[:end], _usual(values), tolerance)
             if place is not None:
-                raise DataError(
+                raise LookAheadError(
                     f"{asset}: feature {feature.name!r} looks ahead: its value at "
-                    f"{bars.index[place]} changes with the bars from {bars.index[end]} on"
+                    f"{bars.index[place]} changes with the bars from {bars.index[end]} on",
+                    feature=feature.name,
+                    asset=asset,
+                    bar=bars.index[place],
+                    cut=bars.index[end],
                 )
 
 
