@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from maml_jax.cli_adapt import adapt_command
+from maml_jax.cli_check import check_lookahead_command
 from maml_jax.cli_data import data_app, fetch_app
 from maml_jax.cli_report import print_notes, print_result, report_command
 from maml_jax.cli_reproduce import reproduce_app
@@ -33,6 +34,7 @@ app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
 app.command("report")(report_command)
 app.command("adapt")(adapt_command)
+app.command("check-lookahead")(check_lookahead_command)
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")

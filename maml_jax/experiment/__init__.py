@@ -5,6 +5,8 @@ from .adapt import adaptation_table as adaptation_table
 from .adapt import load_adapted as load_adapted
 from .config import Config as Config
 from .config_file import load_config as load_config
+from .lookahead import LookAheadReport as LookAheadReport
+from .lookahead import check_lookahead as check_lookahead
 from .result import Result as Result
 from .result import load as load
 from .run import backtest as backtest
