@@ -16,7 +16,9 @@ from maml_jax.backtest.statistics import (
 )
 from maml_jax.experiment.accounts import trade_totals
 from maml_jax.experiment.prepare import Prepared
+from maml_jax.experiment.runtime import is_first_process
 from maml_jax.experiment.trade import BUY_AND_HOLD, random_positions
+from maml_jax.experiment.trials import LEDGER, Trials, count, count_alone, record, trials_of
 from maml_jax.features import fill_returns
 
 RANDOM_DRAWS = 200
@@ -56,16 +58,15 @@ def judge(
     methods = [name for name in config.learner.methods if name in net.columns]
     baselines = [name for name in net.columns if name not in methods]
     drawn: dict[str, Any] = {"seed": config.seed, "samples": config.backtest.samples}
+    trials, notes = _trials(prepared, net, methods, market, ledger)
     table = significance(
         net,
         headline=headline,
         methods=methods,
         baselines=baselines,
         benchmark=BUY_AND_HOLD,
-        trials=len(methods),
-        trial_variance=float(
-            np.var([r.mean() / r.std() for _, r in net[methods].items() if r.std() > 0])
-        ),
+        trials=trials.number,
+        trial_variance=trials.variance,
         bars_per_year=years,
         **drawn,
     )
@@ -78,7 +79,29 @@ def judge(
         differences(net, headline, [n for n in net.columns if n != headline], years, **drawn),
         table,
         _overfitting(net[methods]),
-        (),
+        notes,
+    )
+
+
+def _trials(
+    prepared: Prepared,
+    net: pd.DataFrame,
+    methods: list[str],
+    market: Market,
+    ledger: Path | None,
+) -> tuple[Trials, tuple[str, ...]]:
+    """Record what is tried here, and count what was tried on the same bars before."""
+    own = trials_of(prepared.config, net, methods, market.close)
+    # One process records; what the others judge is not kept.
+    if ledger is None or not is_first_process():
+        return count_alone(own), ()
+    record(ledger, own)
+    counted = count(ledger, own[0].data)
+    if not counted.damaged:
+        return counted, ()
+    return counted, (
+        f"{ledger / LEDGER}: {counted.damaged} lines cannot be read; trials that stood there are "
+        "not counted, so that probabilities are too kind.",
     )
 
 
