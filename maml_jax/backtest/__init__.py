@@ -1,10 +1,10 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
 from .account import Account as Account
-from .account import Totals as Totals
 from .account import trade as trade
 from .account import trade_all as trade_all
-from .account import trade_many as trade_many
+from .account_many import Totals as Totals
+from .account_many import trade_many as trade_many
 from .calibration import calibration as calibration
 from .execution import Execution as Execution
 from .forecasts import diebold_mariano as diebold_mariano

@@ -7,17 +7,20 @@ import jax
 import numpy as np
 import pandas as pd
 
+from maml_jax.backtest.account_many import Totals as Totals
+from maml_jax.backtest.account_many import trade_many as trade_many
 from maml_jax.backtest.account_scan import Bars, Told, scan_account
+from maml_jax.backtest.execution import Execution as Execution
 from maml_jax.backtest.execution import (
-    Execution,
     bars_of,
     numbers_of,
+    returns_of,
     rules_of,
     validate_execution,
 )
-from maml_jax.backtest.orders import Market, has_ended
+from maml_jax.backtest.orders import Market
 from maml_jax.backtest.trades import earned, fills_of, trades_of
-from maml_jax.errors import ConfigError, ShapeError
+from maml_jax.errors import ShapeError
 from maml_jax.features.targets import Fill
 
 _ROOM = 2**26
@@ -47,19 +50,6 @@ class Account(NamedTuple):
     weights: pd.DataFrame
     asset_net: pd.DataFrame
     trades: pd.DataFrame
-
-
-class Totals(NamedTuple):
-    """What became of many accounts, arrays `[strategy, time]`; `exposure` is gross, at the close.
-
-    The others are as in `Account`.
-    """
-
-    net: np.ndarray
-    gross: np.ndarray
-    costs: np.ndarray
-    turnover: np.ndarray
-    exposure: np.ndarray
 
 
 def trade(
@@ -112,7 +102,7 @@ def trade_all(
 
     One compiled scan takes them side by side.
     """
-    _validate(execution, capital, bars_per_year)
+    validate_execution(execution, capital, bars_per_year)
     for name, table in orders.items():
         if not (
             table.index.equals(market.close.index) and table.columns.equals(market.close.columns)
@@ -128,59 +118,18 @@ def trade_all(
     accounts = {}
     for part in [names] if at_once and names else [[name] for name in names]:
         wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
-        told = _scan(wanted, bars, market, fill, execution, capital, bars_per_year, detail=True)
+        told = _scan(wanted, bars, fill, execution, capital, bars_per_year)
         for place, name in enumerate(part):
             one = Told(*(None if v is None else v[..., place] for v in told))
             accounts[name] = _account(one, bars, market, fill, capital)
     return accounts
 
 
-def trade_many(
-    orders: np.ndarray,
-    market: Market,
-    *,
-    fill: Fill,
-    execution: Execution = Execution(),  # noqa: B008 - immutable
-    capital: float = 10_000.0,
-    bars_per_year: float,
-) -> Totals:
-    """Trade many strategies' orders and tell their totals alone.
-
-    Args:
-        orders: as for `trade`, `[strategy, time, asset]`.
-        market: as for `trade`; likewise the others.
-        fill: -
-        execution: -
-        capital: -
-        bars_per_year: -
-    """
-    _validate(execution, capital, bars_per_year)
-    orders = np.asarray(orders, np.float64)
-    if orders.ndim != 3 or orders.shape[1:] != market.close.shape:
-        raise ShapeError(
-            f"orders {orders.shape} must be [strategy, time, asset] with time and asset of the "
-            f"market, {market.close.shape}"
-        )
-    bars = bars_of(market, fill, execution)
-    wanted = np.moveaxis(orders, 0, -1)
-    told = _scan(wanted, bars, market, fill, execution, capital, bars_per_year, detail=False)
-    net, costs, turnover = _returns(told, capital)
-    return Totals(net.T, (net + costs).T, costs.T, turnover.T, told.exposure.T)
-
-
-def _validate(execution: Execution, capital: float, bars_per_year: float) -> None:
-    validate_execution(execution)
-    for name, value in {"capital": capital, "bars_per_year": bars_per_year}.items():
-        if not 0 < value < np.inf:
-            raise ConfigError(f"{name} must be a positive number, got {value}")
-
-
-def _scan(orders, bars, market, fill, execution, capital, bars_per_year, *, detail) -> Told:
+def _scan(orders, bars, fill, execution, capital, bars_per_year) -> Told:
     """Run the scan in double precision; orders are `[time, asset, strategy]`."""
     if np.isinf(orders).any():
         raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
-    orders = _waiting(orders, bars, market)
-    rules = rules_of(execution, fill, detail=detail)
+    rules = rules_of(execution, fill, bars, detail=True)
     numbers = numbers_of(execution, bars_per_year)
     room = _rounded(len(orders)) - len(orders)
     with jax.enable_x64(True):
@@ -192,24 +141,6 @@ def _scan(orders, bars, market, fill, execution, capital, bars_per_year, *, deta
             np.float64(capital),
         )
     return Told(*(None if v is None else np.asarray(v)[: len(orders)] for v in told))
-
-
-def _waiting(orders: np.ndarray, bars: Bars, market: Market) -> np.ndarray:
-    """Let orders wait where they cannot be filled, and close what has ended."""
-    able = bars.inverse > 0
-    gone = has_ended(market).to_numpy()
-    if gone.any():
-        orders = np.where(gone[:, :, None], 0.0, orders)
-    early = ~able[:, :, None] & ~np.isnan(orders)
-    if not early.any():
-        return orders
-    orders = orders.copy()
-    waiting = np.full(orders.shape[1:], np.nan)
-    for row, can in zip(orders, able, strict=True):
-        row[:] = np.where(np.isnan(row), waiting, row)
-        waiting = np.where(can[:, None], np.nan, row)
-        row[~can] = np.nan
-    return orders
 
 
 def _rounded(count: int) -> int:
@@ -225,21 +156,10 @@ def _lengthened(name: str, values: np.ndarray, room: int) -> np.ndarray:
     return np.pad(values, ((0, room), (0, 0)), mode="edge")
 
 
-def _returns(told: Told, capital: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return net returns, costs and turnover; 0 once nothing is left, and -1 at worst."""
-    start = np.full_like(told.equity[:1], capital)
-    before = np.concatenate([start, told.equity[:-1]])
-    alive = before > 0
-    safe = np.where(alive, before, 1.0)
-    net = np.where(alive, np.maximum(told.equity / safe - 1, -1.0), 0.0)
-    return net, np.where(alive, told.costs / safe, 0.0), told.turnover
-
-
 def _account(told: Told, bars: Bars, market: Market, fill: Fill, capital: float) -> Account:
     index, assets = market.close.index, market.close.columns
-    net, costs, turnover = _returns(told, capital)
-    ended = has_ended(market).to_numpy()
-    fills = fills_of(told, bars, ended, at_open=fill == "next_open")
+    net, costs = returns_of(told.equity, told.costs, capital)
+    fills = fills_of(told, bars, at_open=fill == "next_open")
     before = np.concatenate([[capital], told.equity[:-1]])
     shares = earned(told, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
     # At the bar that takes all, assets share the loss that there is.
@@ -256,7 +176,7 @@ def _account(told: Told, bars: Bars, market: Market, fill: Fill, capital: float)
         net=series(net, "net"),
         gross=series(net + costs, "gross"),
         costs=series(costs, "costs"),
-        turnover=series(turnover, "turnover"),
+        turnover=series(told.turnover, "turnover"),
         weights=pd.DataFrame(told.units * bars.mark / left[:, None], index, assets),
         asset_net=pd.DataFrame(shares, index, assets),
         trades=trades_of(told, bars, fills, market),

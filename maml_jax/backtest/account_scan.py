@@ -28,6 +28,8 @@ class Rules(NamedTuple):
         max_turnover: -
         max_gross: -
         borrow: -
+        gaps: there are bars in which no order can be filled; orders wait there, and what has ended
+            is closed.
         detail: tell what happened to each asset; else the account's totals alone.
     """
 
@@ -40,6 +42,7 @@ class Rules(NamedTuple):
     max_turnover: bool
     max_gross: bool
     borrow: bool
+    gaps: bool
     detail: bool
 
     @property
@@ -78,6 +81,7 @@ class Bars(NamedTuple):
         high: -
         low: -
         spread: slippage of a stop that goes by the bar's range, in money for each unit.
+        gone: whether the asset has ended.
     """
 
     price: Any
@@ -92,6 +96,7 @@ class Bars(NamedTuple):
     high: Any
     low: Any
     spread: Any
+    gone: Any
 
 
 class Held(NamedTuple):
@@ -107,6 +112,7 @@ class Held(NamedTuple):
         entry: average price at which what is held was bought or sold, before slippage.
         best: highest price since entry for longs, lowest for shorts.
         stopped: side of the last position that a stop has closed, 0 once another is wanted.
+        waiting: an order for which there was no price yet, NaN for none.
     """
 
     cash: Any
@@ -118,6 +124,7 @@ class Held(NamedTuple):
     entry: Any
     best: Any
     stopped: Any
+    waiting: Any
 
 
 class Told(NamedTuple):
@@ -185,6 +192,7 @@ def begin(rules: Rules, shape: tuple[int, ...], capital: Array) -> Held:
         entry=stops,
         best=nothing if rules.trailing_stop else None,
         stopped=stops,
+        waiting=jnp.full(shape, jnp.nan) if rules.gaps else None,
     )
 
 
@@ -224,7 +232,13 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     """Fill the orders of a bar at its price."""
     units = held.units
     value = held.cash + (units * bar.price).sum(0)
-    able = (bar.inverse > 0) & held.alive & (value > 0)
+    able = held.alive & (value > 0)
+    waiting = None
+    if rules.gaps:
+        there = bar.inverse > 0
+        order = jnp.where(bar.gone, 0.0, jnp.where(jnp.isnan(order), held.waiting, order))
+        waiting = jnp.where(there, jnp.nan, order)
+        able = able & there
     asked = able & ~jnp.isnan(order)
     send, wanted = asked, order
     if held.wanted is not None:
@@ -272,6 +286,7 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
         entry=entry,
         best=best,
         stopped=stopped,
+        waiting=waiting,
     )
     return held, filled
 

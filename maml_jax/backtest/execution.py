@@ -9,6 +9,8 @@ from maml_jax.backtest.orders import Market, has_ended
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.features.targets import Fill
 
+_STOPS = ("stop_loss", "take_profit", "trailing_stop")
+
 Rebalance = Literal["changes", "always"]
 
 
@@ -46,7 +48,7 @@ class Execution(NamedTuple):
     rebalance: Rebalance = "changes"
 
 
-def validate_execution(execution: Execution) -> None:
+def validate_execution(execution: Execution, capital: float, bars_per_year: float) -> None:
     """Refuse numbers that cannot be.
 
     Raises:
@@ -66,13 +68,16 @@ def validate_execution(execution: Execution) -> None:
             raise ConfigError(
                 f"{name} must lie above 0 and below {most:g}, or be None for none, got {value}"
             )
+    for name, value in {"capital": capital, "bars_per_year": bars_per_year}.items():
+        if not 0 < value < np.inf:
+            raise ConfigError(f"{name} must be a positive number, got {value}")
     if execution.rebalance not in get_args(Rebalance):
         raise ConfigError(
             f"rebalance must be one of {get_args(Rebalance)}, got {execution.rebalance!r}"
         )
 
 
-def rules_of(execution: Execution, fill: Fill, *, detail: bool) -> Rules:
+def rules_of(execution: Execution, fill: Fill, bars: Bars, *, detail: bool) -> Rules:
     """Return what is compiled into the scan."""
     return Rules(
         at_open=fill == "next_open",
@@ -84,6 +89,7 @@ def rules_of(execution: Execution, fill: Fill, *, detail: bool) -> Rules:
         max_turnover=execution.max_turnover is not None,
         max_gross=execution.max_gross is not None,
         borrow=execution.borrow > 0,
+        gaps=not (bars.inverse > 0).all(),
         detail=detail,
     )
 
@@ -127,29 +133,28 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
             which stops are looked for.
     """
     prices = known_prices(market)
-    rules = rules_of(execution, fill, detail=True)
-    needed = {"open": rules.at_open, "high": rules.stops, "low": rules.stops}
-    needed["high"] |= execution.range_slippage > 0
-    needed["low"] |= execution.range_slippage > 0
-    why = {"open": "fill 'next_open'", "high": "stops and range slippage"}
-    why["low"] = why["high"]
-    for name, is_needed in needed.items():
+    at_open = fill == "next_open"
+    needed = {"open": "fill 'next_open'"} if at_open else {}
+    if execution.range_slippage > 0 or any(getattr(execution, name) for name in _STOPS):
+        needed |= dict.fromkeys(("high", "low"), "stops and range slippage")
+    for name, by_what in needed.items():
         absent = np.isnan(prices[name]).all(axis=0) & ~np.isnan(prices["close"]).all(axis=0)
-        if is_needed and absent.any():
+        if absent.any():
             asset = market.close.columns[int(absent.argmax())]
             raise DataError(
-                f"{asset}: {why[name]} need column {name!r}, which its bars do not have; "
+                f"{asset}: {by_what} need column {name!r}, which its bars do not have; "
                 "use fill 'next_close' without them"
             )
     mark = _carried(prices["close"])
     before = np.vstack([np.zeros_like(mark[:1]), mark[:-1]])
     spread = np.nan_to_num(execution.range_slippage * (prices["high"] - prices["low"]))
     spread = np.maximum(spread, 0.0)
-    price = prices["open"] if rules.at_open else prices["close"]
-    price = np.where(_gone(market, prices), before, price)
+    price = prices["open"] if at_open else prices["close"]
+    gone = has_ended(market).to_numpy(bool)
+    price = np.where(gone, before, price)
     able = price > 0
     inverse = np.divide(1.0, price, out=np.zeros_like(price), where=able)
-    price = np.where(np.isnan(price), before if rules.at_open else mark, price)
+    price = np.where(np.isnan(price), before if at_open else mark, price)
     buy, sell = _unit_costs(price, spread, execution)
     mark_buy, mark_sell = _unit_costs(mark, spread, execution)
     return Bars(
@@ -165,11 +170,27 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
         prices["high"],
         prices["low"],
         spread,
+        gone,
     )
 
 
-def _gone(market: Market, prices: dict[str, np.ndarray]) -> np.ndarray:
-    return has_ended(market).to_numpy() & np.isnan(prices["close"])
+def returns_of(
+    equity: np.ndarray, costs: np.ndarray, capital: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return net returns and costs as shares of the equity one bar before.
+
+    Once nothing is left both are 0; a return is -1 at worst.
+
+    Args:
+        equity: money at each close, `[..., time]`.
+        costs: money, likewise.
+        capital: money before the first bar.
+    """
+    before = np.concatenate([np.full_like(equity[..., :1], capital), equity[..., :-1]], axis=-1)
+    alive = before > 0
+    safe = np.where(alive, before, 1.0)
+    net = np.where(alive, np.maximum(equity / safe - 1, -1.0), 0.0)
+    return net, np.where(alive, costs / safe, 0.0)
 
 
 def _carried(values: np.ndarray) -> np.ndarray:

@@ -50,13 +50,12 @@ class Fills(NamedTuple):
     reason: np.ndarray
 
 
-def fills_of(told: Told, bars: Bars, ended: np.ndarray, *, at_open: bool) -> list[Fills]:
+def fills_of(told: Told, bars: Bars, *, at_open: bool) -> list[Fills]:
     """Return the fills of one strategy's bars: borrowing, orders, stops and ruin.
 
     Args:
         told: what the scan tells in detail, without the axis of strategies.
         bars: what it was told.
-        ended: where an asset has ended, `[time, asset]`.
         at_open: whether orders come before stops.
     """
     nothing = np.zeros_like(bars.mark)
@@ -68,7 +67,7 @@ def fills_of(told: Told, bars: Bars, ended: np.ndarray, *, at_open: bool) -> lis
         return after
 
     def order(before: np.ndarray) -> np.ndarray:
-        reason = np.where(ended, _END, 0)
+        reason = np.where(bars.gone, _END, 0)
         return add(before, told.ordered, bars.price, told.order_cost, reason)
 
     held = start

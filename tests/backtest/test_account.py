@@ -277,6 +277,25 @@ def test_many_strategies_are_as_each_alone():
     assert trade_all({}, market, **options) == {}
 
 
+def test_more_strategies_than_go_at_once_are_spread_and_none_is_lost():
+    rng = np.random.default_rng(0)
+    bars = {name: bars.iloc[rng.random(30) < 0.8] for name, bars in random_market(30, 2).items()}
+    market = make_market(bars)
+    orders = rng.choice([-0.6, 0, 0.5, np.nan], (75, len(market.close), 2))
+    execution = Execution(stop_loss=0.01, max_gross=0.8, borrow=0.1)
+    options = {"fill": "next_open", "execution": execution, "bars_per_year": 365.0}
+    totals = trade_many(orders, market, **options)
+    tables = {str(n): orders_of(each, market) for n, each in enumerate(orders)}
+    for name, each in trade_all(tables, market, **options).items():
+        np.testing.assert_allclose(totals.net[int(name)], each.net, atol=1e-14)
+        np.testing.assert_allclose(totals.costs[int(name)], each.costs, atol=1e-14)
+        np.testing.assert_allclose(totals.turnover[int(name)], each.turnover, atol=1e-14)
+    assert len(np.unique(totals.net.sum(axis=1))) == 75
+    orders[70, 3, 1] = -np.inf
+    with pytest.raises(ShapeError, match="infinite"):
+        trade_many(orders, market, **options)
+
+
 def test_nothing_is_compiled_twice_for_the_same_rules(monkeypatch):
     traced = []
     step = account_scan.step
