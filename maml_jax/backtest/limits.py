@@ -76,7 +76,7 @@ def cap_weights(weights: pd.DataFrame, most: float, *, neutral: bool = False) ->
         return capped
     long, short = capped.clip(lower=0.0), -capped.clip(upper=0.0)
     longs, shorts = long.sum(axis="columns"), short.sum(axis="columns")
-    size = pd.concat([longs, shorts], axis="columns").min(axis="columns")
+    size = longs.where(longs < shorts, shorts)
 
     def scaled(side: pd.DataFrame, total: pd.Series) -> pd.DataFrame:
         return side.mul((size / total).where(total > 0, 0.0), axis="index")

@@ -58,6 +58,13 @@ VARIANTS = {
     "volatility from whole bars": {"target.kind": "volatility", "target.estimator": "garman_klass"},
     "direction": {"target.kind": "direction", "target.flat": 0.2},
     "sized by volatility": {"backtest.positions": "volatility_target"},
+    "trees, neutral": {
+        "backtest.baselines": ["ridge", "momentum", "trees"],
+        "backtest.positions": "proportional",
+        "backtest.sides": "market_neutral",
+        "backtest.max_weight": 0.4,
+    },
+    "growing": {"backtest.window": "growing", "learner": {"methods": ["alpaca"], "features": 4}},
 }
 
 
@@ -74,6 +81,8 @@ QUICK = ("regimes of the market", "online", "strategies", "volatility")
 )
 @pytest.mark.parametrize("t", [pytest.param(113, marks=pytest.mark.slow), 137])
 def test_every_variant_knows_nothing_of_what_comes(changes, t):
+    if "trees" in changes.get("backtest.baselines", ()):
+        pytest.importorskip("sklearn")
     config = config_for("next_close", **changes)
     assert_same_up_to(t, config, altered_after(t, seed=t))
     assert_same_up_to(t, config, cut_off_after(t))
