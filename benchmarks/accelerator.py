@@ -76,8 +76,7 @@ def _accounts(strategies: int, bars: int, assets: int) -> dict[str, Callable]:
     import numpy as np
     import pandas as pd
 
-    from maml_jax.backtest.account import trade_many
-    from maml_jax.backtest.orders import Market
+    from maml_jax.backtest import Market, trade_many
 
     rng = np.random.default_rng(0)
     index = pd.bdate_range("2000-01-01", periods=bars, tz="UTC")

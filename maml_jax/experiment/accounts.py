@@ -6,9 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest.account import Account, Totals, trade_all, trade_many
+from maml_jax.backtest import (
+    Account,
+    Market,
+    Totals,
+    make_market,
+    place_orders,
+    trade_all,
+    trade_many,
+)
 from maml_jax.backtest.execution import Execution
-from maml_jax.backtest.orders import Market, make_market, place_orders
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.prepare import Prepared
 
