@@ -221,9 +221,8 @@ def _trades_pairs(config: Config) -> bool:
 
 
 def _told(spans: Spans) -> str:
-    trained = ", ".join(f"{first} to {last}" for first, last in spans.training())
-    tested = ", ".join(f"{first} to {last}" for first, last in spans.testing())
-    return f"trained on {trained} and tested on {tested}"
+    trained = " and ".join(f"{first} to {last}" for first, last in spans.training())
+    return f"trained on {trained}, tested on bars from {spans.test_first} to {spans.test_last}"
 
 
 @contextmanager

@@ -127,7 +127,8 @@ def _joined_adaptation(folds: Folds, trained: Sequence[Mapping[str, Params]]) ->
 def _with_paths(found: Evaluation, net: Sequence[pd.DataFrame], bars_per_year: float) -> Evaluation:
     """Add how results differ from path to path."""
     sharpe = {
-        name: [sharpe_ratio(each[name], bars_per_year) for each in net] for name in net[0].columns
+        name: [float(sharpe_ratio(each[name], bars_per_year)) for each in net]
+        for name in net[0].columns
     }
     headline = next(iter(sharpe))
     ratios = np.array(sharpe[headline])
