@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import random_bars, random_market
-from market import SMALL
+from folded import COUNT, DATES, GROUPS, MARKET, OPEN, ROLLING
+from helpers import random_bars
 
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import load_config
@@ -17,20 +17,6 @@ from maml_jax.experiment.learn import meta_train
 from maml_jax.experiment.predicted import Predicted
 from maml_jax.experiment.prepare import prepare, training_rows
 from maml_jax.tasks.stretches import within_stretches
-
-COUNT = 200
-MARKET = random_market(count=COUNT, assets=3)
-DATES = pd.DatetimeIndex(next(iter(MARKET.values())).index)
-OPEN = {
-    **SMALL,
-    "data": {"train_assets": ["A0", "A1"], "test_assets": ["A0", "A2"]},
-    "learner": {"methods": ["maml"], "inner_steps": 2},
-    "training": {"steps": 2, "meta_batch": 4},
-    "backtest": {"baselines": [], "bars_per_year": 365},
-    "regimes": {"trend_window": 10, "volatility_window": 5, "history": 20},
-}
-ROLLING = {"kind": "rolling", "train_size": 90, "test_size": 40}
-GROUPS = {"kind": "combinatorial", "groups": 4, "test_groups": 2}
 
 
 def config_of(folds, **changes):
