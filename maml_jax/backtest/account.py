@@ -1,11 +1,12 @@
 """An account that trades: money, units that drift with their prices, stops, limits and costs."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
+from jax import Array
 
 from maml_jax.backtest.account_many import Totals as Totals
 from maml_jax.backtest.account_many import trade_many as trade_many
@@ -23,8 +24,8 @@ from maml_jax.backtest.trades import earned, fills_of, trades_of
 from maml_jax.errors import ShapeError
 from maml_jax.features.targets import Fill
 
-_ROOM = 2**26
-"""Numbers of each kind that are kept of one scan; more strategies go one after another."""
+_ROOM = 2**22
+"""Numbers of each kind that are kept of one scan; more strategies go in parts."""
 
 
 class Account(NamedTuple):
@@ -90,14 +91,14 @@ def trade(
 
 
 def trade_all(
-    orders: Mapping[str, pd.DataFrame],
+    orders: Mapping[Any, pd.DataFrame],
     market: Market,
     *,
     fill: Fill,
     execution: Execution = Execution(),  # noqa: B008 - immutable
     capital: float = 10_000.0,
     bars_per_year: float,
-) -> dict[str, Account]:
+) -> dict[Any, Account]:
     """Trade several strategies' orders, each in an account of its own, as `trade` does one.
 
     One compiled scan takes them side by side.
@@ -113,34 +114,54 @@ def trade_all(
             )
     names = list(orders)
     bars = bars_of(market, fill, execution)
-    # All at once or one by one: no third program is compiled for what is left over.
-    at_once = len(names) * bars.mark.size <= _ROOM
+    # A power of two, as `_scan` rounds up to.
+    together = 1 << max(0, (_ROOM // max(1, bars.mark.size)).bit_length() - 1)
     accounts = {}
-    for part in [names] if at_once and names else [[name] for name in names]:
+    for first in range(0, len(names), together):
+        part = names[first : first + together]
         wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
         told = _scan(wanted, bars, fill, execution, capital, bars_per_year)
         for place, name in enumerate(part):
-            one = Told(*(None if v is None else v[..., place] for v in told))
+            one = Told(*(None if v is None else v[place] for v in told))
             accounts[name] = _account(one, bars, market, fill, capital)
     return accounts
 
 
 def _scan(orders, bars, fill, execution, capital, bars_per_year) -> Told:
-    """Run the scan in double precision; orders are `[time, asset, strategy]`."""
+    """Run the scan in double precision.
+
+    Args:
+        orders: `[time, asset, strategy]`.
+        bars: the market.
+        fill: as for `trade`; likewise the others.
+        execution: -
+        capital: -
+        bars_per_year: -
+
+    Returns:
+        Arrays with a leading axis of strategies.
+    """
     if np.isinf(orders).any():
         raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
     rules = rules_of(execution, fill, bars, detail=True)
     numbers = numbers_of(execution, bars_per_year)
-    room = _rounded(len(orders)) - len(orders)
+    length, _, count = orders.shape
+    room = _rounded(length) - length
+    # Few numbers of strategies are compiled as well: powers of two.
+    more = 2 ** (count - 1).bit_length() - count
     with jax.enable_x64(True):
         told = scan_account(
             rules,
             numbers,
             Bars(*(_lengthened(name, values, room) for name, values in bars._asdict().items())),
-            np.pad(orders, ((0, room), (0, 0), (0, 0)), constant_values=np.nan),
+            np.pad(orders, ((0, room), (0, 0), (0, more)), constant_values=np.nan),
             np.float64(capital),
         )
-    return Told(*(None if v is None else np.asarray(v)[: len(orders)] for v in told))
+
+    def laid_out(values: Array) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(np.asarray(values)[:length, ..., :count], -1, 0))
+
+    return Told(*(None if values is None else laid_out(values) for values in told))
 
 
 def _rounded(count: int) -> int:

@@ -93,7 +93,9 @@ def has_ended(market: Market) -> pd.DataFrame:
     )
 
 
-def place_orders(decisions: pd.DataFrame, market: Market, fill: Fill) -> pd.DataFrame:
+def place_orders(
+    decisions: pd.DataFrame, market: Market, fill: Fill, *, ended: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Move wanted weights from the bars that decided them to the bars in which they are executed.
 
     A decision taken at the close of an asset's bar is executed in the asset's next bar, or with
@@ -108,6 +110,7 @@ def place_orders(decisions: pd.DataFrame, market: Market, fill: Fill) -> pd.Data
             it is to be flat. Decisions where an asset has no bar are not executed.
         market: the bars.
         fill: `next_open`, `next_close` or `close`.
+        ended: as `has_ended` tells of the market, where it is known already.
 
     Returns:
         Wanted weights at the index and columns of the market; NaN where an asset has no bar and
@@ -130,4 +133,4 @@ def place_orders(decisions: pd.DataFrame, market: Market, fill: Fill) -> pd.Data
         wanted = decisions[asset].astype("float64").reindex(own).fillna(0.0)
         columns[asset] = wanted.shift(delay, fill_value=0.0).reindex(close.index)
     orders = pd.DataFrame(columns, index=close.index)
-    return orders.mask(has_ended(market), 0.0)
+    return orders.mask(has_ended(market) if ended is None else ended, 0.0)

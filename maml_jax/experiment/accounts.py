@@ -1,7 +1,7 @@
 """From decisions to accounts: every strategy traded on the same bars at the same costs."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from maml_jax.backtest import (
     Account,
     Market,
     Totals,
+    has_ended,
     make_market,
     place_orders,
     trade_all,
@@ -27,11 +28,14 @@ class Traded(NamedTuple):
         market: prices of the test span.
         orders: of each strategy, as shares of the whole capital, `[time, asset]`.
         accounts: of each strategy.
+        alone: of each strategy, by asset: accounts that trade this asset alone, with the whole
+            capital.
     """
 
     market: Market
     orders: dict[str, pd.DataFrame]
     accounts: dict[str, Account]
+    alone: dict[str, dict[str, Account]]
 
 
 def execution_of(config: Config) -> Execution:
@@ -50,7 +54,7 @@ def tested_market(prepared: Prepared) -> Market:
 
 
 def trade_decisions(
-    prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame]
+    prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame], *, alone: bool = True
 ) -> Traded:
     """Trade all strategies, each asset having an equal part of the capital.
 
@@ -58,34 +62,40 @@ def trade_decisions(
         prepared: settings and bars.
         market: as `tested_market` returns it.
         decisions: of each strategy, shares of each asset's part, as `decide` returns them.
+        alone: whether each asset is traded alone, too.
     """
-    fill, count = prepared.config.target.fill, len(prepared.test_assets)
-    orders = {
-        name: place_orders(decided, market, fill) / count for name, decided in decisions.items()
-    }
-    accounts = trade_all(orders, market, **_terms(prepared))
-    return Traded(market, orders, accounts)
-
-
-def trade_alone(prepared: Prepared, market: Market, orders: pd.DataFrame) -> dict[str, Account]:
-    """Trade each asset of one strategy alone, with the whole capital.
-
-    Args:
-        prepared: settings and bars.
-        market: as `tested_market` returns it.
-        orders: of the strategy, as shares of the whole capital among all assets.
-    """
-    whole = orders * len(orders.columns)
-    # What is not there stays NaN: 0 would be an order to be flat.
-    alone = {asset: whole * (whole.columns == asset) for asset in orders.columns}
-    return trade_all(alone, market, **_terms(prepared))
+    assets = list(market.close.columns)
+    wanted = _placed(prepared, market, decisions)
+    orders = {name: table / len(assets) for name, table in wanted.items()}
+    together: dict[tuple[str, str | None], pd.DataFrame] = {(n, None): orders[n] for n in orders}
+    if alone:
+        # What is not there stays NaN: 0 would be an order to be flat.
+        together |= {
+            (n, a): wanted[n] * (market.close.columns == a) for n in orders for a in assets
+        }
+    made = trade_all(together, market, **_terms(prepared))
+    return Traded(
+        market,
+        orders,
+        {name: made[name, None] for name in orders},
+        {name: {a: made[name, a] for a in assets} for name in orders} if alone else {},
+    )
 
 
 def trade_totals(prepared: Prepared, market: Market, decisions: list[pd.DataFrame]) -> Totals:
     """Trade many sets of decisions and tell their totals alone."""
-    fill, count = prepared.config.target.fill, len(prepared.test_assets)
-    orders = [place_orders(decided, market, fill).to_numpy(float) / count for decided in decisions]
-    return trade_many(np.stack(orders), market, **_terms(prepared))
+    wanted = _placed(prepared, market, dict(enumerate(decisions)))
+    shares = np.stack([table.to_numpy(float) for table in wanted.values()])
+    return trade_many(shares / market.close.shape[1], market, **_terms(prepared))
+
+
+def _placed(prepared: Prepared, market: Market, decisions: Mapping) -> dict[Any, pd.DataFrame]:
+    """Return orders as shares of each asset's part."""
+    fill, ended = prepared.config.target.fill, has_ended(market)
+    return {
+        name: place_orders(decided, market, fill, ended=ended)
+        for name, decided in decisions.items()
+    }
 
 
 def _terms(prepared: Prepared) -> dict:

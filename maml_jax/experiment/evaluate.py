@@ -10,7 +10,7 @@ import pandas as pd
 from maml_jax.backtest import calibration, of_variance, qlike, r_squared, regime_results, skill
 from maml_jax.backtest.summary import summarise
 from maml_jax.backtest.walk_forward import due_predictions
-from maml_jax.experiment.accounts import Traded, tested_market, trade_alone, trade_decisions
+from maml_jax.experiment.accounts import Traded, tested_market, trade_decisions
 from maml_jax.experiment.adaptation import adaptation_errors
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.forecast import Forecasts, Predicted, on_test_span, predict_all
@@ -107,7 +107,7 @@ def net_returns(prepared: Prepared, forecasts: Forecasts) -> pd.DataFrame:
     """Return net returns per bar of every strategy, `[time, strategy]`, and nothing else."""
     market = tested_market(prepared)
     decisions = _decisions(prepared, forecasts, market.close.index)
-    accounts = trade_decisions(prepared, market, decisions).accounts
+    accounts = trade_decisions(prepared, market, decisions, alone=False).accounts
     return pd.DataFrame({name: account.net for name, account in accounts.items()})
 
 
@@ -126,7 +126,7 @@ def _measured(
     traded: Traded,
 ) -> Evaluation:
     predicted = forecasts.predicted
-    accounts: Mapping[str, Any] = traded.accounts
+    accounts = traded.accounts
     terms: dict[str, Any] = {
         "bars_per_year": prepared.bars_per_year,
         "capital": prepared.config.backtest.capital,
@@ -141,10 +141,7 @@ def _measured(
         made = account.trades.copy()
         made.insert(0, "strategy", name)
         trades.append(made)
-        alone_by_asset: Mapping[str, Any] = trade_alone(
-            prepared, traded.market, traded.orders[name]
-        )
-        for asset, alone in alone_by_asset.items():
+        for asset, alone in traded.alone[name].items():
             row = summarise(alone, alone.weights[[asset]], alone.trades, **terms)
             if name in predicted:
                 row = pd.concat([row, skill(predicted[name].mean[[asset]], targets[[asset]])])
