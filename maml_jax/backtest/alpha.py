@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from maml_jax.backtest.bootstrap import SAMPLES, block_length, draws
+from maml_jax.backtest.bootstrap import SAMPLES, block_length
 
 SIZE = 0.05
 """The test's size: a strategy without alpha is called significant so often."""
 
+FEWEST_BARS = 20
 MOST_SAMPLES = 50_000
-FEW = 10
+
+_TOGETHER = 2_000_000
+"""Signs drawn together."""
 
 _NIL = 1e-18
 """A variance smaller than this share of another comes of rounding."""
@@ -54,14 +57,14 @@ def alpha_tests(
     $$r_t = \alpha + \beta b_t + e_t, \qquad H_0: \alpha \le 0, \qquad
       T = \hat\alpha / \widehat{se}(\hat\alpha)$$
 
-    by least squares, against $T^* = (\hat\alpha^* - \hat\alpha) / \widehat{se}{}^*$ of samples of a
-    stationary bootstrap of the pairs $(r_t, b_t)$, in each of which the standard error is
-    estimated anew. That is what makes the test hold its size where returns have heavy tails and
-    volatility clusters.
+    by least squares, against $T^*$ of samples in which the residuals under $\alpha = 0$ keep their
+    places and sizes while each block of neighbouring bars has all of its signs flipped or none (a
+    wild bootstrap of blocks, studentised, with the null imposed). Standard errors are those of
+    sums over blocks.
 
-    The standard error is of Newey and West with weights that fall linearly over a block, on a
-    circle: the mean square of sums over as many neighbours. A sample of which no statistic can be
-    computed counts as one beyond $T$.
+    Volatility that clusters, tails and rare trades stay where they were in every sample, which is
+    why the test holds its size on short series where resampled blocks do not. It cannot know of
+    losses that have not happened: returns that are steady but for rare disasters pass too often.
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
@@ -69,8 +72,7 @@ def alpha_tests(
         seed: decides the samples.
         samples: how many.
         trials: how often each strategy was tried. A probability must be told more finely the more
-            trials it has to answer for: where fewer than ten samples lie beyond $T$, up to 50,000
-            are drawn.
+            trials it has to answer for: at least forty samples a trial are drawn, up to 50,000.
 
     Returns:
         For each strategy but the benchmark. NaN where the data do not determine it: fewer than 20
@@ -81,84 +83,87 @@ def alpha_tests(
         ValueError: if there is no sample to draw.
 
     Reference:
-        Politis, Romano (1994), JASA 89; Goncalves, Vogelsang (2011), Block Bootstrap HAC Robust
-        Tests, Econometric Theory 27; Newey, West (1987), Econometrica 55, equation 5.
+        Cameron, Gelbach, Miller (2008), Bootstrap-Based Improvements for Inference with Clustered
+        Errors, Review of Economics and Statistics 90, section III; Shao (2010), The Dependent Wild
+        Bootstrap, JASA 105.
     """
     if samples < 1:
         raise ValueError(f"a bootstrap needs at least one sample, got {samples}")
     names = [name for name in net.columns if name != benchmark]
     found = dict.fromkeys(names, _UNKNOWN)
-    if benchmark not in net.columns:
+    if benchmark not in net.columns or len(net) < FEWEST_BARS:
         return found
     x = net[benchmark].to_numpy(float)
-    block = block_length(net[names].to_numpy(float)) if names else 1.0
-    own: dict[str, tuple] = {}
+    if not np.isfinite(x).all() or np.var(x) <= _NIL * np.mean(x) ** 2:
+        return found
     for name in names:
         y = net[name].to_numpy(float)
-        if len(y) < 20 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0:
-            continue
-        value, beta, error = (each[0] for each in _regress(y[None], x[None], block))
-        found[name] = Alpha(float(value), np.nan, np.nan, float(beta), np.nan)
-        if error > 0:
-            own[name] = (y, value, beta, error)
-    drawn = _statistics(own, x, block, samples, seed)
-    for name, (y, value, beta, error) in own.items():
-        tried = (trials or {}).get(name, 1)
-        wanted = min(40 * tried, MOST_SAMPLES) if tried > 1 else samples
-        statistics = drawn[name]
-        if wanted > samples and (statistics >= value / error).sum() < FEW:
-            only = {name: (y, value, beta, error)}
-            statistics = _statistics(only, x, block, wanted, seed)[name]
-        found[name] = _judged(value, beta, error, statistics)
+        if np.isfinite(y).all():
+            tried = (trials or {}).get(name, 1)
+            wanted = max(samples, min(40 * tried, MOST_SAMPLES)) if tried > 1 else samples
+            found[name] = _tested(y, x, wanted, np.random.default_rng(seed))
     return found
 
 
-def _judged(value: float, beta: float, error: float, statistics: np.ndarray) -> Alpha:
-    number = len(statistics)
-    p_value = (1 + (statistics >= value / error).sum()) / (number + 1)
+def _tested(y: Float[np.ndarray, " bar"], x: Float[np.ndarray, " bar"], samples: int, rng) -> Alpha:
+    value, beta = regress(y, x)
+    rest = y - value - beta * x
+    if np.mean(rest**2) <= _NIL * np.mean(y**2):  # nothing but a multiple, or nothing at all
+        return _UNKNOWN._replace(value=value, beta=beta)
+    error, statistics = _under_the_null(y, x, rest, samples, rng)
+    statistic = value / error
+    # Where no sign is flipped the statistic itself comes out, but for rounding.
+    beyond = np.sum(statistics >= statistic - 1e-9 * abs(statistic))
+    p_value = (1 + beyond) / (samples + 1)
     # The interval holds 0 exactly where the probability is at least the size; few samples bound
     # nothing.
-    beyond = int(np.ceil(SIZE * (number + 1))) - 2
+    place = int(np.ceil(SIZE * (samples + 1))) - 2
+    if place < 0:
+        return Alpha(value, np.nan, np.nan, beta, float(p_value))
     ordered = np.sort(statistics)
-    ends = (ordered[-1 - beyond], ordered[beyond]) if beyond >= 0 else (np.inf, np.inf)
-    low, high = (value - each * error if np.isfinite(each) else np.nan for each in ends)
-    return Alpha(*(float(each) for each in (value, low, high, beta, p_value)))
+    # As far beyond the other end for `high`; ends at the statistic itself count as beyond it.
+    low = value - (ordered[-1 - place] + 1e-9 * abs(statistic)) * error
+    high = value - ordered[place] * error
+    return Alpha(value, float(low), float(high), beta, float(p_value))
 
 
-def _statistics(own, x, block, samples, seed) -> dict[str, Float[np.ndarray, " sample"]]:
-    parts: dict[str, list] = {name: [] for name in own}
-    if own:
-        for bars in draws(len(x), samples, block, np.random.default_rng(seed)):
-            drawn_x = np.take(x, bars)
-            for name, (y, value, _, _) in own.items():
-                drawn, _, errors = _regress(np.take(y, bars), drawn_x, block)
-                with np.errstate(all="ignore"):
-                    statistic = np.where(errors > 0, (drawn - value) / errors, np.inf)
-                parts[name].append(np.where(np.isnan(statistic), np.inf, statistic))
-    return {name: np.concatenate(each) for name, each in parts.items()}
+def regress(y: Float[np.ndarray, " bar"], x: Float[np.ndarray, " bar"]) -> tuple[float, float]:
+    """Return intercept and slope of the line through y by x; NaN where x does not move."""
+    if len(x) < 2 or not np.var(x) > _NIL * np.mean(x) ** 2:
+        return np.nan, np.nan
+    moved = x - x.mean()
+    beta = float(moved @ y / (moved @ moved))
+    return float(y.mean() - beta * x.mean()), beta
 
 
-def _regress(
-    y: Float[np.ndarray, "sample bar"], x: Float[np.ndarray, "sample bar"], block: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Regress each row of y on that of x: intercept, slope, and the intercept's standard error."""
-    number = y.shape[1]
-    mean_x, mean_y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
-    x, y = x - mean_x, y - mean_y
-    square_x, square_y = np.mean(x * x, axis=1, keepdims=True), np.mean(y * y, axis=1)
-    with np.errstate(all="ignore"):
-        slope = np.mean(x * y, axis=1, keepdims=True) / square_x
-        rest = y - slope * x
-        moves = rest * (1 - x * (mean_x / square_x))
-        error = np.sqrt(_long_run_variance(moves, block) / number)
-        nil = np.mean(rest * rest, axis=1) <= _NIL * (square_y + mean_y[:, 0] ** 2)
-        nil |= square_x[:, 0] <= _NIL * mean_x[:, 0] ** 2
-    return (mean_y - slope * mean_x)[:, 0], slope[:, 0], np.where(nil, 0.0, error)
+def _under_the_null(y, x, rest, samples, rng) -> tuple[float, Float[np.ndarray, " sample"]]:
+    r"""Return the standard error of alpha, and studentised alphas of samples that have none.
 
+    With $h_t$ the weight of bar t in $n \hat\alpha$, the score of a block is the sum of
+    $h_t e_t$ over its bars. Flipping a block's residuals flips what it adds to $\hat\alpha$ and
+    $\hat\beta$, by which the scores of the sample are found without computing its bars.
+    """
+    number = len(y)
+    blocks = max(round(number / block_length(y[:, None])), 2)
+    first = np.linspace(0, number, blocks + 1).round().astype(int)[:-1]
+    moved = x - x.mean()
+    square = np.mean(moved**2)
+    weight = 1 - moved * (x.mean() / square)
 
-def _long_run_variance(values: Float[np.ndarray, "sample bar"], block: float) -> np.ndarray:
-    """Return the mean square of sums over neighbours on a circle, by neighbour."""
-    width = int(min(max(round(block), 1), values.shape[1]))
-    sums = np.cumsum(np.concatenate([values, values[:, :width]], axis=1), axis=1)
-    sums = sums[:, width:] - sums[:, :-width]
-    return np.mean(sums * sums, axis=1) / width
+    def sums(values):
+        return np.add.reduceat(values, first)
+
+    null = y - x * (x @ y / (x @ x))
+    scores, slopes = sums(weight * null), sums(moved * null) / (number * square)
+    weights, products = sums(weight), sums(weight * x)
+    error = np.sqrt(np.sum(sums(weight * rest) ** 2)) / number
+    together, found = max(1, _TOGETHER // blocks), []
+    for start in range(0, samples, together):
+        signs = rng.choice([-1.0, 1.0], (min(together, samples - start), blocks))
+        alphas, betas = signs @ scores / number, signs @ slopes
+        drawn = signs * scores - alphas[:, None] * weights - betas[:, None] * products
+        with np.errstate(all="ignore"):
+            statistic = alphas / (np.sqrt(np.sum(drawn**2, axis=1)) / number)
+        # A sample of which no statistic can be computed speaks against significance.
+        found.append(np.where(np.isnan(statistic), np.inf, statistic))
+    return float(error), np.concatenate(found)

@@ -134,7 +134,8 @@ def significance(
         row["probabilistic_sharpe"] = probabilistic_sharpe(net[name])
         if name in tried:
             row["trials"] = trials
-            row["p_adjusted"] = -np.expm1(trials * np.log1p(-row["p_value"]))
+            with np.errstate(divide="ignore"):  # a probability of 1
+                row["p_adjusted"] = -np.expm1(trials * np.log1p(-row["p_value"]))
             row["deflated_sharpe"] = deflated_sharpe(
                 net[name], trials=trials, trial_variance=np.nan_to_num(trial_variance)
             )
