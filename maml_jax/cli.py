@@ -16,7 +16,7 @@ import typer
 from maml_jax.cli_adapt import adapt_command
 from maml_jax.cli_check import check_lookahead_command
 from maml_jax.cli_data import data_app, fetch_app
-from maml_jax.cli_report import print_notes, print_result, report_command
+from maml_jax.cli_report import compare_command, print_notes, print_result, report_command
 from maml_jax.cli_reproduce import reproduce_app
 from maml_jax.errors import ConfigError, MamlJaxError
 from maml_jax.whole import remove_unfinished
@@ -33,6 +33,7 @@ app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
 app.command("report")(report_command)
+app.command("compare")(compare_command)
 app.command("adapt")(adapt_command)
 app.command("check-lookahead")(check_lookahead_command)
 

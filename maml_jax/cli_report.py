@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HEADLINES = (
     "Return [%]",
@@ -44,6 +47,30 @@ def report_command(
     typer.echo(f"report: {path}")
 
 
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, two or more.")],
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="Default: the first method of each run.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("compare.html"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    samples: Annotated[int, typer.Option("--samples", min=20, help="Of the bootstrap.")] = 1000,
+) -> None:
+    """Set runs beside each other: on the bars they share, with what differs between them."""
+    from maml_jax.experiment.compare import compare
+    from maml_jax.experiment.comparison_page import verdict
+    from maml_jax.report.tear_sheet import format_table
+
+    comparison = compare(runs, strategy=strategy, seed=seed, samples=samples)
+    for warning in comparison.warnings:
+        typer.echo(f"note: {warning}")
+    _print_table(format_table(comparison.stats), "net of costs, on the bars that all runs share")
+    if len(comparison.settings):
+        _print_table(comparison.settings, "settings that differ")
+    typer.echo(verdict(comparison))
+    typer.echo(f"report: {comparison.report(out)}")
+
+
 def print_notes(result) -> None:
     """Print what a reader must know."""
     for note in result.notes:
@@ -56,14 +83,16 @@ def print_result(result) -> None:
     from maml_jax.report.tear_sheet import format_table
 
     print_notes(result)
-    table = Table(title="net of costs unless the name says gross", title_justify="left")
+    shown = result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
+    _print_table(format_table(shown), "net of costs unless the name says gross")
+    typer.echo(verdict(result))
+
+
+def _print_table(shown: "pd.DataFrame", title: str) -> None:
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for name in result.stats.columns:
-        table.add_column(name, justify="right")
-    shown = format_table(
-        result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
-    )
+    for name in shown.columns:
+        table.add_column(str(name), justify="right")
     for name, row in shown.iterrows():
         table.add_row(str(name), *row)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    typer.echo(verdict(result))

@@ -56,7 +56,8 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
         intervals=intervals(net, "strategy"),
         differences=intervals(net.drop(columns=strategies[0]), "other"),
         significance=pd.DataFrame(
-            {"alpha [%]": 1.0, "alpha low": -3.0, "alpha high": 5.0, "beta": 0.2, "p_value": 0.3,
+            {"alpha [%]": 1.0, "alpha low [%]": -3.0, "alpha high [%]": 5.0, "beta": 0.2,
+             "p_value": 0.3,
              "trials": 4, "p_adjusted": 0.76, "deflated_sharpe": 0.4, "spa_p": np.nan},
             index=list(strategies),
         ),

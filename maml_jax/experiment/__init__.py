@@ -3,6 +3,8 @@
 from .adapt import Adapted as Adapted
 from .adapt import adaptation_table as adaptation_table
 from .adapt import load_adapted as load_adapted
+from .compare import Comparison as Comparison
+from .compare import compare as compare
 from .config import Config as Config
 from .config_file import load_config as load_config
 from .lookahead import LookAheadReport as LookAheadReport

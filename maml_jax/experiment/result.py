@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maml_jax.errors import ConfigError, RunError
+from maml_jax.experiment import export
 from maml_jax.experiment.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.checkpoint import (
     FOLDER,
@@ -24,12 +25,11 @@ from maml_jax.experiment.checkpoint import (
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import Evaluation
-from maml_jax.experiment.forecast import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together, whole_folder
 from maml_jax.experiment.sheet import tear_sheet
-from maml_jax.experiment.trade import BUY_AND_HOLD, FOLLOW
-from maml_jax.report import plot_equity, render
+from maml_jax.experiment.verdict import verdict as verdict
+from maml_jax.report import plot_equity, render, write_page
 from maml_jax.whole import whole_file
 
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
@@ -111,14 +111,19 @@ class Result:
 
     def report(self, path: str | Path) -> Path:
         """Write the tear sheet as one HTML file, and return its path."""
-        page = render(tear_sheet(self, verdict(self)))
-        path = Path(path)
-        try:
-            with whole_file(path) as partial:
-                partial.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-        return path
+        return write_page(path, render(tear_sheet(self, verdict(self))))
+
+    def orders(self, strategy: str | None = None) -> pd.DataFrame:
+        """Return what a strategy orders, `[time, asset]`; see `maml_jax.experiment.export`."""
+        return export.orders(self, strategy)
+
+    def weights(self, strategy: str | None = None) -> pd.DataFrame:
+        """Return what a strategy holds at each close, `[time, asset]`, as shares of the equity."""
+        return export.weights(self, strategy)
+
+    def to_stats(self, strategy: str | None = None) -> pd.Series:
+        """Return figures under backtesting.py's names; see `maml_jax.experiment.export`."""
+        return export.to_stats(self, strategy)
 
     def adapt(self, bars: Bars, *, method: str | None = None, steps: int | None = None) -> Adapted:
         """Adapt to a few bars of an asset; see `maml_jax.experiment.adapt`.
@@ -308,33 +313,3 @@ def _stats_from_json(text: str) -> pd.DataFrame:
         for name, figures in record.items()
     }
     return pd.DataFrame(columns)
-
-
-def verdict(result: Result) -> str:
-    """Say in a few words what the headline method did, against what it must beat."""
-    stats: Any = result.stats
-    method = next(iter(result.checkpoints))
-    start, end = stats.loc["Start", method], stats.loc["End", method]
-    span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
-    if result.config.target.kind == "volatility":
-        explained = _against(stats.loc["R2"], method, (NO_ADAPTATION, POOLED_HAR, EWMA))
-        return f"{span}, the forecasts of log volatility by {method} had an R2 of {explained}."
-    if math.isnan(stats.loc["Sharpe Ratio", method]):
-        return f"{span}, {method} took no position."
-    rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
-    sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
-    return (
-        f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. One stretch of history "
-        "proves little by itself."
-    )
-
-
-def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
-    """Set a figure against those of rivals, greater being better."""
-    own = figures[method]
-    told = [
-        f"{figures[name]:.2f} for {name} ({'beaten' if own > figures[name] else 'not beaten'})"
-        for name in rivals
-        if name in figures.index and not math.isnan(figures[name])
-    ]
-    return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"

@@ -17,6 +17,7 @@ from .growth import plot_rolling_sharpe as plot_rolling_sharpe
 from .run_tables import RunTables as RunTables
 from .tear_sheet import TearSheet as TearSheet
 from .tear_sheet import render as render
+from .tear_sheet import write_page as write_page
 from .trading import break_even as break_even
 from .trading import cost_sensitivity as cost_sensitivity
 from .trading import plot_cost_sensitivity as plot_cost_sensitivity

@@ -24,7 +24,7 @@ def plot_intervals(
         intervals: one row per strategy and figure: `strategy` (or `other`), `figure`, `value`,
             `low`, `high`.
         figure: which figure is drawn, with its units.
-        headline: the strategy that stands out; default the first.
+        headline: the strategy that stands out; default the first; "" for none.
         label: what the intervals are.
         title: above the axes; default the name of the figure.
         width: of the figure, in inches.
@@ -43,7 +43,7 @@ def plot_intervals(
     if rows.empty:
         return style.nothing(width, title, f"{figure} is not known")
     drawn, axes = style.canvas(width, 0.27 * len(rows) + 1.15, title)
-    first = headline if headline in rows.index else rows.index[0]
+    first = rows.index[0] if headline is None else headline
     for place, (strategy, row) in enumerate(rows.iterrows()):
         own = strategy == first
         colour = style.COLOURS[0] if own else "#6f6f6f"

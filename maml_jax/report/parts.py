@@ -38,7 +38,7 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
         if row.empty or not np.isfinite(row["low"].iloc[0]):
             return ""
         low, high = (history.number(row[end].iloc[0]) for end in ("low", "high"))
-        return f"95 % of luck: {low} to {high}"
+        return f"95 %: {low} to {high}"
 
     def against(figure: str) -> str:
         other = tables.told(tables.benchmark, figure)
@@ -60,10 +60,12 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
     if own in tables.significance.index:
         row: dict = tables.significance.loc[own].to_dict()
         alpha, low, high = (
-            row.get(key, np.nan) for key in ("alpha [%]", "alpha low", "alpha high")
+            row.get(key, np.nan) for key in ("alpha [%]", "alpha low [%]", "alpha high [%]")
         )
         if alpha == alpha:
-            interval = f"{history.number(low)} to {history.number(high)}"
+            interval = (
+                f"90 %: {history.number(low)} to {history.number(high)}" if low == low else ""
+            )
             label = f"Alpha to {tables.benchmark}, % a year"
             found.append(Tile(label, history.number(alpha), interval))
         p, trials = row.get("p_adjusted", np.nan), row.get("trials", np.nan)
@@ -103,13 +105,11 @@ def luck(tables: RunTables) -> Part:
         blocks.append(
             Plot(
                 "Sharpe ratio",
-                "Intervals that hold the true Sharpe ratio 95 times in 100; those that reach 0 "
-                "tell of no edge.",
+                "Such intervals hold the true ratio 95 times in 100; one that reaches 0 shows no "
+                "edge.",
                 comparisons.plot_intervals(ordered, headline=tables.headline, title="", width=HALF),
             )
         )
-        table = history.with_intervals(ordered)
-        own = tables.headline
     if not tables.differences.empty:
         told = tables.differences[tables.differences["figure"] == "Sharpe Ratio"]
         told = _in_order(told, "other", tables.order)
@@ -126,22 +126,29 @@ def luck(tables: RunTables) -> Part:
             [n for n in tables.order if n in tables.significance.index]
         )
         table = table.dropna(axis="columns", how="all").rename(columns=_plain)
+        if "trials" in table:
+            table["trials"] = table["trials"].astype("Int64")
         blocks.append(
             Grid(
                 "Tests",
                 table,
-                f"Alpha: what was earned a year beyond beta times {tables.benchmark}. p-value: how "
-                "often luck does as well; adjusted for trials on the same bars. Probabilistic and "
-                "deflated Sharpe: how likely the true Sharpe ratio is above 0, and above the best "
-                "of as many trials without an edge. SPA: whether any method beats that baseline.",
+                f"Alpha: what was earned a year beyond beta times {tables.benchmark}, and its "
+                "interval of 90 %. p-value: how often luck without alpha does as well; adjusted: "
+                "as the best of all trials on these bars. Probabilistic and deflated Sharpe: how "
+                "likely the true Sharpe ratio is above 0, and above the best of as many trials "
+                "without an edge. SPA p: how often luck makes some method beat that baseline as "
+                "clearly. Random times beaten: share of the same positions at other times that "
+                "earned less.",
                 tables.headline,
             )
         )
     if not tables.intervals.empty:
+        laid_out = history.with_intervals(_in_order(tables.intervals, "strategy", tables.order))
         caption = (
-            "In brackets what holds the true figure 95 times in 100, by a stationary bootstrap."
+            "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far luck alone "
+            "moves a figure in as many bars."
         )
-        blocks.append(Grid("Figures with intervals", table, caption, own))
+        blocks.append(Grid("Figures with intervals", laid_out, caption, tables.headline, columns=5))
     if not tables.differences.empty:
         ordered = _in_order(tables.differences, "other", tables.order)
         caption = "Positive: the headline is better."
@@ -249,9 +256,11 @@ _SHOWN_COSTS = tuple(f"{bp:g} bp" for bp in (0, 5, 10, 15, 20, 30, 50))
 _NAMES = {
     "p_value": "p-value", "p_adjusted": "p, adjusted", "spa_p": "SPA p", "trials": "trials",
     "probabilistic_sharpe": "probabilistic Sharpe", "deflated_sharpe": "deflated Sharpe",
-    "random_share": "share of random times beaten", "alpha low": "alpha, low",
-    "alpha high": "alpha, high",
+    "random_share": "random times beaten",
 }  # fmt: skip
+
+
+_UNTOLD = ("open", "result", "cost", "entry_price", "exit_price")
 
 
 def _plain(name: str) -> str:
@@ -298,7 +307,7 @@ def _trades(tables: RunTables) -> list[Block]:
             "open" if is_open else format_value(time)
             for is_open, time in zip(table["open"], table["exit"], strict=True)
         ]
-    keep = [c for c in table if c not in ("open", "result", "cost")]
+    keep = [c for c in table if c not in _UNTOLD]
     title = f"Trades of {tables.headline}: {len(own):,} in all"
     caption = "Entry and exit are the bars that filled them; returns are on the equity at entry."
     return [Grid(title, table[keep], caption)]

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
@@ -11,6 +12,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+
+from maml_jax.errors import RunError
+from maml_jax.whole import whole_file
 
 NONE = "–"
 
@@ -61,12 +65,14 @@ class Grid(NamedTuple):
         table: values are written as a person reads them; text stays as it is.
         caption: how it is to be read.
         strong: the row that stands out.
+        columns: how many fit beside each other.
     """
 
     title: str
     table: pd.DataFrame
     caption: str = ""
     strong: object = None
+    columns: int = COLUMNS
 
 
 Block: TypeAlias = Plot | Grid
@@ -132,6 +138,21 @@ def render(sheet: TearSheet) -> str:
     )
 
 
+def write_page(path: str | Path, page: str) -> Path:
+    """Write a page whole or not at all, and return its path.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    path = Path(path)
+    try:
+        with whole_file(path) as partial:
+            partial.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    return path
+
+
 def format_table(table: pd.DataFrame) -> pd.DataFrame:
     """Write every value of a table as a person reads it."""
     return table.astype(object).map(format_value)
@@ -150,8 +171,13 @@ def format_value(value: object) -> str:
         return value.strftime("%Y-%m-%d" if at_midnight else "%Y-%m-%d %H:%M")
     if isinstance(value, pd.Timedelta):
         hours = value / pd.Timedelta(hours=1)
-        return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.4g} h"
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+        return f"{hours / 24:,.0f} days" if hours >= 36 else f"{hours:,.4g} h"
+    if (
+        value is None
+        or value is pd.NaT
+        or value is pd.NA
+        or (isinstance(value, float) and value != value)
+    ):
         return NONE
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -179,7 +205,7 @@ def _as_shown(block: Block) -> dict[str, Any]:
     """Return what the template needs of a block."""
     if isinstance(block, Grid):
         table = format_table(block.table)
-        parts = -(-table.shape[1] // COLUMNS) or 1
+        parts = -(-table.shape[1] // block.columns) or 1
         cuts = [
             table.iloc[:, list(places)] for places in np.array_split(range(table.shape[1]), parts)
         ]

@@ -118,9 +118,9 @@ def test_the_strip_tells_figures_with_intervals(tables):
     tiles = {tile.label: tile for tile in parts.tiles(tables)}
     sharpe = tiles["Sharpe ratio, net"]
     assert sharpe.value == number(tables.stats.loc["Sharpe Ratio", "maml"])
-    assert sharpe.detail == "95 % of luck: -1.00 to 0.30"
+    assert sharpe.detail == "95 %: -1.00 to 0.30"
     assert tiles["Alpha to buy and hold, % a year"] == Tile(
-        "Alpha to buy and hold, % a year", "1.00", "-3.00 to 5.00"
+        "Alpha to buy and hold, % a year", "1.00", "90 %: -3.00 to 5.00"
     )
     assert tiles["p-value of alpha ≤ 0"].value == "0.760"
     assert tiles["p-value of alpha ≤ 0"].detail == "adjusted for 4 trials"
@@ -208,6 +208,18 @@ def test_trades_shown_are_first_last_best_and_worst(tables):
     assert table.loc["best", "net, %"].max() == pytest.approx(100 * closed["net"].max())
     assert table.loc["worst", "net, %"].min() == pytest.approx(100 * closed["net"].min())
     assert "open" in list(table["exit"])
+
+
+def test_tests_and_intervals_stand_in_tables_of_their_own(tables):
+    grids = {
+        block.title: block.table for block in parts.luck(tables).blocks if isinstance(block, Grid)
+    }
+    assert list(grids["Figures with intervals"]) == ["Sharpe Ratio", "CAGR [%]"]
+    assert grids["Figures with intervals"].loc["maml", "CAGR [%]"] == "0.00 [-0.60, 0.70]"
+    assert grids["Tests"].loc["maml", "p, adjusted"] == 0.76
+    assert "spa_p" not in grids["Tests"]  # not known of any
+    assert grids["maml less each other strategy"].index[0] == "buy and hold"
+    assert set(grids["Figures with intervals"].index) == {*made_up_run.STRATEGIES}
 
 
 def test_years_and_worst_drawdowns():
