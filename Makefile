@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## run the main job on the built-in data and write a re
 test: $(VENV)/.test ## the tests that are run before each commit
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.test ## the heavy checks: minutes to hours
+test-slow: $(VENV)/.slow ## the heavy checks: minutes to hours
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.bench ## time everything against its peers; writes benchmarks/RESULTS.md
@@ -46,6 +46,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.slow: $(VENV)/.test
+	$(PIP) backtesting==0.6.6 vectorbt==1.2.0
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

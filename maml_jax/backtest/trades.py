@@ -138,25 +138,25 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
     given = add_up(np.where(grows, 0.0, np.abs(change))) + np.abs(left)
     entry_price = add_up(np.where(grows, np.abs(change) * event.price, 0.0)) / bought
     sold = add_up(np.where(grows, 0.0, np.abs(change) * event.price)) + np.abs(left) * mark
-    table = pd.DataFrame(
-        {
-            "asset": assets.to_numpy()[asset],
-            "side": np.sign(event.after[begin]).astype(int),
-            "entry": index[entry],
-            "exit": index[exit_],
-            "bars": own[exit_, asset] - own[entry, asset],
-            "gross": result / equity,
-            "net": (result - cost) / equity,
-            "result": result,
-            "cost": cost,
-            "reason": np.array(REASONS, object)[np.where(is_open, _END, event.reason[last])],
-            "open": is_open,
-            "entry_price": entry_price,
-            "exit_price": sold / given,
-        }
-    )
+    reasons = np.where(is_open, _END, event.reason[last])
     order = np.lexsort([asset, entry])
-    return table.iloc[order].reset_index(drop=True)
+    # Index.take keeps the type of names; from objects it would be inferred anew.
+    table = {
+        "asset": assets.take(asset),
+        "side": np.sign(event.after[begin]).astype("int64"),
+        "entry": index[entry],
+        "exit": index[exit_],
+        "bars": own[exit_, asset] - own[entry, asset],
+        "gross": result / equity,
+        "net": (result - cost) / equity,
+        "result": result,
+        "cost": cost,
+        "reason": pd.Index(REASONS).take(reasons),
+        "open": is_open,
+        "entry_price": entry_price,
+        "exit_price": sold / given,
+    }
+    return pd.DataFrame({name: values[order] for name, values in table.items()})
 
 
 class _Events(NamedTuple):
@@ -172,12 +172,14 @@ class _Events(NamedTuple):
 
 
 def _events(fills: list[Fills]) -> _Events:
-    tables = [np.stack(each) for each in zip(*fills, strict=True)]
-    # [slot, time, asset] -> asset by asset, bar by bar, slot by slot.
-    before, after, price, cost, reason = (table.transpose(2, 1, 0) for table in tables)
-    asset, time, slot = np.nonzero((before != after) | (cost != 0))
-    at = asset, time, slot
-    before, after, price, cost = before[at], after[at], price[at], cost[at]
+    parts = []
+    for slot, each in enumerate(fills):
+        time, asset = at = np.nonzero((each.before != each.after) | (each.cost != 0))
+        parts.append((asset, time, np.full(len(time), slot), *(values[at] for values in each)))
+    asset, time, slot, *values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort([slot, time, asset])
+    asset, time = asset[order], time[order]
+    before, after, price, cost, reason = (each[order] for each in values)
     flips = before * after < 0
     twice = np.repeat(np.arange(len(flips)), 1 + flips)
     second = np.append(False, twice[1:] == twice[:-1])
@@ -191,5 +193,5 @@ def _events(fills: list[Fills]) -> _Events:
         np.where(first, 0.0, after[twice]),
         price[twice],
         cost[twice] * share,
-        reason[at][twice],
+        reason[twice],
     )

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pandas as pd
@@ -364,3 +367,12 @@ def test_what_does_not_fit_is_refused():
         account(orders, market, execution=Execution(stop_loss=0.1))
     with pytest.raises(ShapeError, match="strategy, time, asset"):
         trade_many(orders.to_numpy(), market, fill="close", bars_per_year=365)
+
+
+def test_what_the_documentation_shows():
+    text = (Path(__file__).parents[2] / "docs" / "backtest.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    (block,) = [each for each in blocks if "make_market" in each]
+    names = {}
+    exec(compile(block, "docs/backtest.md", "exec"), names)
+    assert names["account"].trades["exit_price"].tolist() == [9.0]
