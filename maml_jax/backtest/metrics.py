@@ -125,6 +125,65 @@ def annual_turnover(turnover: Returns, bars_per_year: float) -> float:
     return float(values.mean() * bars_per_year) if len(values) else np.nan
 
 
+def alpha(returns: Returns, benchmark: Returns, bars_per_year: float) -> float:
+    r"""Annual return beyond a share of a benchmark's, $A\,(\bar r - \beta\,\bar b)$ (Jensen, 1968).
+
+    NaN where the benchmark does not move.
+    """
+    r, b = _values(returns), _values(benchmark)
+    return bars_per_year * float(r.mean() - beta(r, b) * b.mean()) if len(r) else np.nan
+
+
+def beta(returns: Returns, benchmark: Returns) -> float:
+    r"""Slope of returns on a benchmark's, $\mathrm{Cov}(r, b) / \mathrm{Var}(b)$.
+
+    NaN where the benchmark does not move.
+    """
+    r, b = _values(returns), _values(benchmark)
+    moved = b - b.mean() if len(b) > 1 and not (b == b[0]).all() else np.zeros_like(b)
+    return _ratio(float(moved @ r), float(moved @ moved))
+
+
+def break_even_cost(gross: Returns, turnover: Returns) -> float:
+    """Cost in basis points of the value traded that would have eaten the mean gross return.
+
+    Below 0 where nothing was earned before costs; NaN where nothing was traded.
+    """
+    earned, traded = _values(gross), _values(turnover)
+    return 1e4 * _ratio(earned.mean(), traded.mean()) if len(traded) else np.nan
+
+
+def geometric_mean(returns: Returns) -> float:
+    r"""Mean by which each return grew the capital, $(\prod (1 + r))^{1/n} - 1$."""
+    r = _values(returns)
+    return float(np.prod(growth(r)) ** (1 / len(r)) - 1) if len(r) else np.nan
+
+
+def system_quality(trades: Returns) -> float:
+    r"""System quality number of the returns of trades, $\sqrt{n}\,\bar r / s$ (Tharp, 2008)."""
+    r = _values(trades)
+    return _ratio(r.mean(), _deviation(r)) * np.sqrt(len(r)) if len(r) > 1 else np.nan
+
+
+def kelly_criterion(trades: Returns) -> float:
+    """Share of capital that grows fastest, by the win rate and the mean gain over the mean loss.
+
+    NaN where no trade won or none lost (Kelly, 1956).
+    """
+    r = _values(trades)
+    won, lost = r[r > 0], r[r < 0]
+    if not len(won) or not len(lost):
+        return np.nan
+    return float(np.mean(r > 0) - (1 - np.mean(r > 0)) * -lost.mean() / won.mean())
+
+
+def hit_rate(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> float:
+    """Share of predictions whose sign came true, of those that have one and whose outcome has."""
+    p, y = predictions.to_numpy(float).ravel(), outcomes.to_numpy(float).ravel()
+    sided = np.isfinite(p) & np.isfinite(y) & (p != 0) & (y != 0)
+    return float(np.mean(np.sign(p[sided]) == np.sign(y[sided]))) if sided.any() else np.nan
+
+
 def information_coefficient(
     predictions: pd.DataFrame, outcomes: pd.DataFrame, *, rank: bool = False
 ) -> pd.Series:

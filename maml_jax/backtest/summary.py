@@ -1,48 +1,77 @@
 """The table that people paste: one column of named figures per strategy."""
 
+from typing import Protocol
+
 import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import metrics
-from maml_jax.backtest.simulate import Simulation
 from maml_jax.backtest.statistics import probabilistic_sharpe
+from maml_jax.backtest.tables import drawdowns
+
+
+class Earned(Protocol):
+    """What a strategy earned: a `Simulation` or an `Account`."""
+
+    @property
+    def net(self) -> pd.Series:
+        """Return per bar after costs."""
+        ...
+
+    @property
+    def gross(self) -> pd.Series:
+        """Return per bar before costs."""
+        ...
+
+    @property
+    def turnover(self) -> pd.Series:
+        """Value traded per bar, as share of the equity."""
+        ...
 
 
 def summarise(
-    simulation: Simulation,
+    simulation: Earned,
     weights: pd.DataFrame,
     trades: pd.DataFrame,
     *,
     bars_per_year: float,
     capital: float = 10_000.0,
+    benchmark: pd.Series | None = None,
 ) -> pd.Series:
     """Return the figures of one strategy, all of net returns unless the name says otherwise.
 
     Names follow the `stats` Series of backtesting.py where it has them. Shares and rates are in per
-    cent where the name ends in [%].
+    cent where the name ends in [%]. What the data do not determine is NaN or NaT.
 
     Args:
         simulation: what the strategy earned.
         weights: what it held, `[time, asset]`.
-        trades: as `list_trades` returns them.
+        trades: as `list_trades` returns them, or those of an account.
         bars_per_year: for everything annualised.
         capital: starting equity, in the money of the account.
+        benchmark: net returns of buying and holding at the same bars, to which alpha (per year) and
+            beta refer; without it they are NaN.
     """
-    net, gross = simulation.net, simulation.gross
+    net, gross, turnover = simulation.net, simulation.gross, simulation.turnover
     equity = capital * pd.Series(metrics.equity_curve(net), index=net.index)
-    falls = pd.Series(metrics.drawdown(net), index=net.index)
+    spells = drawdowns(net)
     closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
+    lasted = pd.to_timedelta(trades["exit"] - trades["entry"]) if len(trades) else None
+    held = weights.abs().sum(axis=1)
+    market = pd.Series(np.nan, net.index) if benchmark is None else benchmark.reindex(net.index)
     return pd.Series(
         {
             "Start": net.index[0],
             "End": net.index[-1],
             "Duration": net.index[-1] - net.index[0],
             "Bars per Year": bars_per_year,
-            "Exposure Time [%]": 100 * (weights.abs().sum(axis=1) > 0).mean(),
+            "Exposure Time [%]": 100 * (held > 0).mean(),
+            "Avg. Exposure [%]": 100 * held.mean(),
             "Equity Final [$]": equity.iloc[-1],
             "Equity Peak [$]": max(equity.max(), capital),
             "Return [%]": 100 * metrics.total_return(net),
             "Gross Return [%]": 100 * metrics.total_return(gross),
+            "Buy & Hold Return [%]": 100 * metrics.total_return(market),
             "CAGR [%]": 100 * metrics.cagr(net, bars_per_year),
             "Volatility (Ann.) [%]": 100 * metrics.annual_volatility(net, bars_per_year),
             "Sharpe Ratio": metrics.sharpe_ratio(net, bars_per_year),
@@ -52,11 +81,17 @@ def summarise(
             "Calmar Ratio": metrics.calmar_ratio(net, bars_per_year),
             "Omega Ratio": metrics.omega_ratio(net),
             "Tail Ratio": metrics.tail_ratio(net),
+            "Alpha [%]": 100 * metrics.alpha(net, market, bars_per_year),
+            "Beta": metrics.beta(net, market),
             "Max. Drawdown [%]": 100 * metrics.max_drawdown(net),
-            "Max. Drawdown Duration": _longest_drawdown(falls),
+            "Avg. Drawdown [%]": spells["depth [%]"].mean(),
+            "Max. Drawdown Duration": spells["duration"].max() if len(spells) else pd.Timedelta(0),
+            "Avg. Drawdown Duration": spells["duration"].mean(),
             "VaR 5 % [%]": 100 * metrics.value_at_risk(net),
             "CVaR 5 % [%]": 100 * metrics.conditional_value_at_risk(net),
-            "Turnover (Ann.)": metrics.annual_turnover(simulation.turnover, bars_per_year),
+            "Turnover (Ann.)": metrics.annual_turnover(turnover, bars_per_year),
+            "Costs (Ann.) [%]": 100 * (gross - net).mean() * bars_per_year,
+            "Break-Even Cost [bp]": metrics.break_even_cost(gross, turnover),
             "Win Rate (Bars) [%]": 100 * metrics.win_rate(net),
             "Profit Factor (Bars)": metrics.profit_factor(net),
             "# Trades": len(trades),
@@ -64,13 +99,18 @@ def summarise(
             "Profit Factor": metrics.profit_factor(closed),
             "Best Trade [%]": 100 * closed.max() if len(closed) else np.nan,
             "Worst Trade [%]": 100 * closed.min() if len(closed) else np.nan,
-            "Avg. Trade [%]": 100 * closed.mean() if len(closed) else np.nan,
+            "Avg. Trade [%]": 100 * metrics.geometric_mean(closed),
+            "Max. Trade Duration": pd.NaT if lasted is None else lasted.max(),
+            "Avg. Trade Duration": pd.NaT if lasted is None else lasted.mean(),
+            "Expectancy [%]": 100 * closed.mean() if len(closed) else np.nan,
+            "SQN": metrics.system_quality(closed),
+            "Kelly Criterion": metrics.kelly_criterion(closed),
         }
     )
 
 
 def skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.Series:
-    """Return how predictions agree with what came: correlations over all rows and by date.
+    """Return how predictions agree with what came: over all rows, and by date across assets.
 
     Args:
         predictions: `[time, asset]`, NaN where there is none.
@@ -85,12 +125,6 @@ def skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.Series:
             "IC": ic.mean() if len(ic) else np.nan,
             "Rank IC": rank_ic.mean() if len(rank_ic) else np.nan,
             "ICIR": ic.mean() / spread if spread > 0 else np.nan,
+            "Hit Rate [%]": 100 * metrics.hit_rate(predictions, outcomes),
         }
     )
-
-
-def _longest_drawdown(falls: pd.Series) -> pd.Timedelta:
-    """Longest time from a maximum of the equity to its recovery, or to the end."""
-    time = falls.index.to_series()
-    since = time.where(falls >= 0).ffill().fillna(time.iloc[0])
-    return (time - since).max()
