@@ -19,6 +19,7 @@ from maml_jax.backtest import (
 from maml_jax.backtest.execution import Execution
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.prepare import Prepared
+from maml_jax.experiment.trade import BUY_AND_HOLD
 
 
 class Traded(NamedTuple):
@@ -44,6 +45,20 @@ def execution_of(config: Config) -> Execution:
     return Execution(**{name: getattr(settings, name) for name in Execution._fields})
 
 
+def holding(execution: Execution) -> Execution:
+    """Return the costs alone, by which buying and holding is judged: nothing sells what is held."""
+    most = execution.max_gross
+    return execution._replace(
+        stop_loss=None,
+        take_profit=None,
+        trailing_stop=None,
+        band=0.0,
+        max_turnover=None,
+        max_gross=None if most is not None and most < 1 else most,
+        rebalance="changes",
+    )
+
+
 def tested_market(prepared: Prepared) -> Market:
     """Return the prices of the tested series at all bars of the test span that one of them has."""
     bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
@@ -57,6 +72,8 @@ def trade_decisions(
     prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame], *, alone: bool = True
 ) -> Traded:
     """Trade all strategies, each asset having an equal part of the capital.
+
+    Stops and limits of the settings are of all but buying and holding.
 
     Args:
         prepared: settings and bars.
@@ -73,7 +90,15 @@ def trade_decisions(
         together |= {
             (n, a): wanted[n] * (market.close.columns == a) for n in orders for a in assets
         }
-    made = trade_all(together, market, **_terms(prepared))
+    terms = _terms(prepared)
+    held = holding(terms["execution"])
+    still: set = (
+        set() if held == terms["execution"] else {k for k in together if k[0] == BUY_AND_HOLD}
+    )
+    made = trade_all({k: v for k, v in together.items() if k not in still}, market, **terms)
+    if still:
+        kept = {k: together[k] for k in together if k in still}
+        made |= trade_all(kept, market, **{**terms, "execution": held})
     return Traded(
         market,
         orders,

@@ -10,6 +10,7 @@ from market import MARKET, SMALL
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
+from maml_jax.experiment.accounts import tested_market, trade_decisions
 from maml_jax.experiment.baseline_forecasts import baseline_forecasts
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.predicted import Predicted, on_test_span, span_of
@@ -248,3 +249,29 @@ def test_trees_are_left_out_where_their_bars_are_not_given():
     pd.testing.assert_frame_equal(whole, again)
     found, notes = baseline_forecasts(alone)
     assert found == {} and "no bars of meta-training" in notes[0]
+
+
+def test_buying_and_holding_knows_no_stops_and_no_limits():
+    plain = prepared_with()
+    bound = prepared_with(
+        **{
+            "backtest.stop_loss": 0.01,
+            "backtest.take_profit": 0.01,
+            "backtest.max_gross": 0.5,
+            "backtest.max_turnover": 0.1,
+            "backtest.rebalance": "always",
+        }
+    )
+    accounts = []
+    for prepared in (plain, bound):
+        market = tested_market(prepared)
+        decided = decide(prepared, {"maml": predicted_for(prepared)}, returns_of(prepared))
+        traded = trade_decisions(prepared, market, decided)
+        assert list(traded.accounts) == list(traded.alone) == list(decided)
+        accounts.append(traded)
+    free, kept = (each.accounts for each in accounts)
+    pd.testing.assert_series_equal(free[BUY_AND_HOLD].net, kept[BUY_AND_HOLD].net)
+    pd.testing.assert_series_equal(*(each.alone[BUY_AND_HOLD]["A2"].equity for each in accounts))
+    sizes = [each["maml"].weights.abs().sum(axis=1) for each in (free, kept)]
+    assert sizes[0].max() > 0.9 and sizes[1].max() < 0.55
+    assert {"stop loss", "take profit"} <= {*kept["maml"].trades["reason"]}
