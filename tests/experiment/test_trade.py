@@ -111,16 +111,16 @@ def test_random_positions_are_those_of_the_first_method_at_another_time():
     first, second = (predicted_for(prepared, seed) for seed in (1, 2))
     returns = returns_of(prepared)
     decided = decide(prepared, {"maml": first, "fomaml": second}, returns)
-    for asset in prepared.test_assets:
-        own, moved = (decided[name][asset].to_numpy() for name in ("maml", RANDOM))
-        lags = [k for k in range(len(own)) if np.array_equal(np.roll(own, k), moved)]
-        # Features look back 5 bars and more, the target ahead 4: so much is kept away from.
-        assert len(lags) == 1 and 9 <= lags[0] <= len(own) - 9
     again = decide(prepared, {"maml": first}, returns)
     pd.testing.assert_frame_equal(again[RANDOM], decided[RANDOM])
     drawn = [random_positions(prepared, decided["maml"], returns, draw=d) for d in range(30)]
     pd.testing.assert_frame_equal(drawn[0], decided[RANDOM])
     assert len({tuple(table.to_numpy().ravel()) for table in drawn}) > 15
+    own = decided["maml"].to_numpy()
+    for table in drawn:
+        (lag,) = [k for k in range(len(own)) if np.array_equal(np.roll(own, k, axis=0), table)]
+        # Features look back 10 bars, the target ahead 4: so much is kept away from.
+        assert 14 <= lag <= len(own) - 14
     other = prepared_with(seed=5)
     assert not decide(other, {"maml": first}, returns)[RANDOM].equals(decided[RANDOM])
 
