@@ -70,7 +70,28 @@ FAULTS = {
     "text for a list": ({"learner.methods": "maml"}, r"valid list"),
     "no date": ({"data.train_end": "yesterdayish"}, r"key 'data.train_end'.*not a date"),
     "section as value": ({"training": 5}, r"key 'training'"),
+    "stop beyond the price": ({"backtest.stop_loss": 1.0}, r"'backtest.stop_loss': .*less than 1"),
+    "trailing beyond": ({"backtest.trailing_stop": 2.0}, r"'backtest.trailing_stop': .*less than"),
+    "no gross": ({"backtest.max_gross": 0}, r"'backtest.max_gross': .*greater than 0"),
+    "bound in words": ({"backtest.max_turnover": "off"}, r"'backtest.max_turnover': .*number"),
+    "unknown sides": ({"backtest.sides": "short"}, r"'backtest.sides': .*'market_neutral'"),
+    "unknown baseline": ({"backtest.baselines": ["rigde"]}, r"'backtest.baselines.0': .*'ridge'"),
+    "baseline twice": ({"backtest.baselines": ["ridge", "ridge"]}, r"each once"),
+    "levels in no order": (
+        {"backtest.threshold": 0.2, "backtest.strong_threshold": 0.2},
+        r"strong_threshold \(0.2\) must exceed threshold \(0.2\)",
+    ),
+    "few samples": ({"backtest.samples": 5}, r"'backtest.samples': .*20"),
 }
+
+
+def test_bounds_of_the_backtest_can_be_switched_off_and_stay_off(tmp_path):
+    assert load_config({}).backtest.max_gross == 1.0
+    off = {"backtest.max_gross": "none", "backtest.stop_loss": "none", "backtest.max_weight": 0.1}
+    config = load_config({}, off)
+    assert (config.backtest.max_gross, config.backtest.stop_loss) == (None, None)
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert load_config(tmp_path / "config.toml") == config
 
 
 @pytest.mark.parametrize("fault", FAULTS)
