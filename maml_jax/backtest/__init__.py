@@ -7,6 +7,8 @@ from .account_many import Totals as Totals
 from .account_many import trade_many as trade_many
 from .calibration import calibration as calibration
 from .execution import Execution as Execution
+from .folds import CombinatorialFolds as CombinatorialFolds
+from .folds import WalkForwardFolds as WalkForwardFolds
 from .forecasts import diebold_mariano as diebold_mariano
 from .forecasts import of_variance as of_variance
 from .forecasts import qlike as qlike

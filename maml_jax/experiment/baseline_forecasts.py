@@ -21,7 +21,7 @@ from maml_jax.experiment.config_backtest import NEED_DEVIATION
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.needs import target_of
 from maml_jax.experiment.predicted import Predicted, on_test_span, span_of, walked
-from maml_jax.experiment.prepare import Prepared
+from maml_jax.experiment.prepare import Prepared, fitting_panel
 from maml_jax.experiment.stages import stage
 from maml_jax.features import compute_target
 from maml_jax.features.ohlc import garman_klass
@@ -102,7 +102,7 @@ def _momentum(prepared: Prepared) -> Predicted:
 def _trees(prepared: Prepared) -> Predicted | None:
     with stage(f"fitting {TREES}"):
         values = boosted_trees(
-            prepared.panel,
+            fitting_panel(prepared),
             train_assets=prepared.train_assets,
             train_first=prepared.train_first,
             train_last=prepared.train_last,
@@ -148,15 +148,16 @@ def volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
         "train_first": prepared.train_first,
         "train_last": prepared.train_last,
     }
+    taught = fitting_panel(prepared)
     rows = [panel.assets.index(asset) for asset in prepared.train_assets]
-    ends = np.asarray(panel.label_end)[rows, max(prepared.train_first, 0) :]
+    ends = np.asarray(taught.label_end)[rows, max(prepared.train_first, 0) :]
     if (ends <= prepared.train_last).any():
         found = {
-            name: scaler.restore_target(shifted(scaler.transform_target(values), panel, **train))
+            name: scaler.restore_target(shifted(scaler.transform_target(values), taught, **train))
             for name, values in found.items()
         }
         if {*HAR} <= {*panel.feature_names}:
             found[POOLED_HAR] = scaler.restore_target(
-                pooled_regression(panel, **train, features=HAR)
+                pooled_regression(taught, **train, features=HAR)
             )
     return {name: Predicted(on_test_span(prepared, values)) for name, values in found.items()}

@@ -147,8 +147,10 @@ def prepare(
         named = data.train_assets is not None and not fold
         train_assets = with_room(train_assets, named, have, needs, notes)
     named = data.test_assets is not None and not fold
-    have = bars_in(bars, config, features, timeline[0], spans.test_last)
-    needs = test_needs(config, features, spans.test_last)
+    # Of a fold that tests several groups, the first may lie within the warm-up.
+    last = timeline[-1] if spans.tested else spans.test_last
+    have = bars_in(bars, config, features, timeline[0], last)
+    needs = test_needs(config, features, last)
     test_assets = with_room(test_assets, named, have, needs, notes)
     have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
     needs = span_needs(config, spans.test_last, fold)
@@ -212,8 +214,10 @@ def training_rows(prepared: Prepared) -> Bool[np.ndarray, "asset time"]:
 
 
 def fitting_panel(prepared: Prepared) -> Panel:
-    """Return the panel with the labels that may be trained on, and no others."""
+    """Return the panel with no labels that must not be trained on, where the span has holes."""
     panel = prepared.panel
+    if not prepared.spans.trained:
+        return panel
     stop = np.int32(len(panel.timestamps))
     ends = np.where(training_rows(prepared), np.asarray(panel.label_end), stop)
     return panel._replace(label_end=jnp.asarray(ends))

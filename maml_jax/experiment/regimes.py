@@ -138,7 +138,7 @@ def unknown_regimes(
     config: Config, panel: Panel, labels: np.ndarray, test: list[str], spans: Spans
 ) -> list[str]:
     """Say where the walk-forward cannot adapt within regimes for want of a label."""
-    inside = (panel.timestamps >= spans.test_first) & (panel.timestamps <= spans.test_last)
+    inside = spans.test_bars(panel.timestamps)
     rows = [panel.assets.index(name) for name in test]
     unknown = (labels[rows] < 0) & np.asarray(panel.valid)[rows] & inside
     bars = int((np.asarray(panel.valid)[rows] & inside).sum())

@@ -48,10 +48,11 @@ class Spans(NamedTuple):
 
     def train_bars(self, times: pd.DatetimeIndex) -> Bool[np.ndarray, " time"]:
         """Say which bars may be trained on."""
-        inside = np.zeros(len(times), bool)
-        for first, last in self.training():
-            inside[times.searchsorted(first) : times.searchsorted(last, side="right")] = True
-        return inside
+        return _inside(times, self.training())
+
+    def test_bars(self, times: pd.DatetimeIndex) -> Bool[np.ndarray, " time"]:
+        """Say which bars are tested."""
+        return _inside(times, self.testing())
 
     def of_training(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut a table to the bars of the meta-training span."""
@@ -74,6 +75,13 @@ class Spans(NamedTuple):
 
         moments = {name: pd.Timestamp(record[name]) for name in _MOMENTS}
         return cls(**moments, trained=stretches("trained"), tested=stretches("tested"))
+
+
+def _inside(times: pd.DatetimeIndex, stretches: tuple[Stretch, ...]) -> Bool[np.ndarray, " time"]:
+    inside = np.zeros(len(times), bool)
+    for first, last in stretches:
+        inside[times.searchsorted(first) : times.searchsorted(last, side="right")] = True
+    return inside
 
 
 _MOMENTS = ("train_first", "train_last", "test_first", "test_last")

@@ -6,8 +6,10 @@ import pytest
 from folded import COUNT, DATES, GROUPS, MARKET, OPEN, ROLLING
 from helpers import random_bars
 
+from maml_jax.backtest.volatility_baselines import HAR
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import load_config
+from maml_jax.experiment.baseline_forecasts import volatility_baselines
 from maml_jax.experiment.families import training_windows
 from maml_jax.experiment.fold_spans import fold_seed, plan_folds
 from maml_jax.experiment.folds import prepare_folds
@@ -308,3 +310,42 @@ def test_what_a_combinatorial_fold_learns_depends_on_no_bar_that_it_tests(kind, 
     assert first.scaler[3:] == second.scaler[3:]
     a, b = (meta_train(part, "maml")[0]["layers"][0]["kernel"] for part in (first, second))
     assert np.array_equal(a, b) == same
+
+
+def test_baselines_of_combinatorial_folds_are_fitted_on_nothing_that_they_test():
+    """What they predict at bars before the tested group depends on no bar of it."""
+    changes = {"target.kind": "volatility", "features.names": [*HAR]}
+    config = config_of({**GROUPS, "test_groups": 1, "embargo": 30}, **changes)
+    factors = np.exp(0.3 * np.random.default_rng(3).standard_normal((50, 1)))
+    changed = {name: bars.copy() for name, bars in MARKET.items()}
+    for bars in changed.values():
+        bars.iloc[50:100] *= factors
+
+    def predicted(bars, holes=True):
+        part = prepare_folds(config, bars).parts[1]
+        assert part.spans.test_first == DATES[50]
+        part = part._replace(test_first=0, test_last=49)
+        if not holes:
+            part = part._replace(spans=part.spans._replace(trained=()))
+        return {name: each.mean for name, each in volatility_baselines(part).items()}
+
+    first, second, blind = predicted(MARKET), predicted(changed), predicted(changed, holes=False)
+    assert {"har", "ewma", "trailing volatility"} == {*first}
+    for name in ("har", "trailing volatility"):  # an EWMA looks back further than the embargo
+        mean = first[name]
+        assert mean.notna().any(axis=None)
+        pd.testing.assert_frame_equal(mean, second[name])
+        assert not np.allclose(mean.to_numpy(), blind[name].to_numpy(), equal_nan=True)
+
+
+def test_groups_that_lie_within_the_warm_up_are_tested_without_predictions():
+    """The first of four groups has 50 bars, and a prediction needs 14 + 40 + 4 before it."""
+    config = config_of({**GROUPS, "test_groups": 1}, **{"task.support": 40, "task.query": 5})
+    folds = prepare_folds(config, MARKET)
+    joined = join_forecasts(
+        folds, [predict_all(part, {"maml": meta_train(part, "maml")[0]}) for part in folds.parts]
+    )
+    mean = joined.predicted["maml"].mean
+    assert mean.index.equals(DATES)
+    assert mean.iloc[: 14 + 39 + 4].isna().all(axis=None)
+    assert mean.iloc[14 + 39 + 4 :].notna().all(axis=None)
