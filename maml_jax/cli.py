@@ -178,5 +178,8 @@ def _timed() -> Iterator[None]:
     with collect_stages() as stages:
         yield
     total, compiling = (sum(getattr(each, f) for each in stages) for f in ("seconds", "compiling"))
-    parts = ", ".join(f"{each.name} {each.seconds:.1f}" for each in stages)
+    by_name: dict[str, float] = {}
+    for each in stages:
+        by_name[each.name] = by_name.get(each.name, 0.0) + each.seconds
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in by_name.items())
     typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")
