@@ -24,9 +24,10 @@ BENCHMARKS = {
     "scaling": "Scaling",
     "end_to_end": "End to end",
     "online": "Online walk-forward",
+    "simulate": "Accounts of many strategies",
     "bars": "Bars: fetching, storing, reading, checking",
 }
-WITH_PEERS = ("meta_step", "rolling_backtest")
+WITH_PEERS = ("meta_step", "rolling_backtest", "simulate")
 SEPARATE = {"rolling_backtest_large": "Five million windows (`rolling_backtest --large`)"}
 PAGE = Path(__file__).parent / "RESULTS.md"
 

@@ -22,7 +22,18 @@ import numpy as np
 from maml_jax.meta.machine import cores
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "torch", "higher", "torchopt")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "optax",
+    "flax",
+    "numpy",
+    "torch",
+    "higher",
+    "torchopt",
+    "vectorbt",
+    "numba",
+)
 
 
 def arguments(description: str, **switches: str) -> argparse.Namespace:
