@@ -284,9 +284,8 @@ def _rivals(market: EvidenceMarket, outcomes: list[Outcome]) -> Table | None:
     trials = [each.strategies[each.headline].net for group in methods.values() for each in group]
     per_bar = [r.mean() / r.std(ddof=1) for r in trials if r.std() > 0]
     best = max(mean, key=lambda row: metrics.sharpe_ratio(mean[row], years))
-    deflated = deflated_sharpe(
-        mean[best], trials=len(trials), trial_variance=float(np.var(per_bar, ddof=1))
-    )
+    variance = float(np.var(per_bar, ddof=1)) if len(per_bar) > 1 else 0.0
+    deflated = deflated_sharpe(mean[best], trials=len(trials), trial_variance=variance)
     note = RIVALS_NOTE.format(
         count=len(mean),
         best=f"{best.method} on {best.support.name}",
