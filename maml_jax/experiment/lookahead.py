@@ -5,6 +5,7 @@ is compared: every feature, the scaling, regimes, labels, the rows of tasks, pre
 and orders.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from maml_jax.errors import ConfigError, LookAheadError
 from maml_jax.experiment.lookahead_features import check_columns, study_columns
 from maml_jax.experiment.lookahead_findings import Finding, findings_table
 from maml_jax.experiment.lookahead_job import columns_of, job_of, quantities_of
-from maml_jax.experiment.lookahead_pipeline import check_training, check_walk
+from maml_jax.experiment.lookahead_pipeline import check_training, check_walk, parts_of
 from maml_jax.experiment.lookahead_recursive import check_beginnings
 from maml_jax.experiment.result import Result, load
 from maml_jax.experiment.run import Bars
@@ -104,16 +105,18 @@ def check_lookahead(
         begun, recursive = check_beginnings(study)
         findings += found + begun
         checked += [*told, "bars begun later at 5 places: the same, from their warm-up on"]
-    for part, name in ((check_training, "meta-training"), (check_walk, "the walk-forward")):
-        try:
-            found, told, left = part(job)
-        except LookAheadError as error:
-            where = (error.feature, error.asset, error.bar, error.cut)
-            how = "refused when a panel is made"
-            findings.append(Finding("feature", *where, np.nan, "deviations", how))
-            notes.append(f"Not looked at: all else of {name}. {error}.")
-            continue
-        findings += found
-        checked += told
-        notes += left
+    try:
+        parts, told = parts_of(job)
+        findings += told.findings
+        notes += told.notes
+        for part, step in itertools.product(parts, (check_training, check_walk)):
+            found, told, left = step(job, part)
+            findings += found
+            checked += told
+            notes += left
+    except LookAheadError as error:
+        where = (error.feature, error.asset, error.bar, error.cut)
+        how = "refused when a panel is made"
+        findings.append(Finding("feature", *where, np.nan, "deviations", how))
+        notes.append(f"Not looked at: all that is made of features. {error}.")
     return LookAheadReport(findings_table(findings), recursive, tuple(checked), tuple(notes))

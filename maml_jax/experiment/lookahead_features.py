@@ -39,6 +39,9 @@ _WORK, _OWN_WORK = 4e6, 6e7
 _PER_COLUMN = 5000
 """Values that could be computed in the time that a column costs however short it is."""
 
+_MARKET = 3
+"""Columns that could be computed in the time that one of all assets together costs."""
+
 _MOST_CUTS = 8
 _FEWEST_PHASES = 4
 
@@ -204,11 +207,12 @@ def _in_stretches(study: Study, timeline: pd.DatetimeIndex, seed: int) -> tuple[
         for number, (name, frame) in enumerate(study.frames.items())
     }
     findings, shares = [], {False: [1.0], True: [1.0]}
-    for group, numbers in _groups(study).items():
+    groups = _groups(study)
+    for group, numbers in groups.items():
         names = {n: study.quantities[n].of(study.frames) for n in numbers}
         warm_up = max(study.quantities[n].feature.warm_up for n in numbers)
         _, period, whole = stretches(timeline, warm_up, 0)
-        work = _OWN_WORK if group[0] else _WORK
+        work = (_OWN_WORK if group[0] else _WORK) / len(groups)
         phases = int(np.clip(work / _cost(study, names), _FEWEST_PHASES, period))
         steps = np.unique(np.linspace(0, period, phases, endpoint=False, dtype=int))
         shares[group[0]].append(len(steps) / period)
@@ -237,7 +241,10 @@ def _in_stretches(study: Study, timeline: pd.DatetimeIndex, seed: int) -> tuple[
 def _cost(study: Study, wanted: Mapping[int, Sequence[str]]) -> int:
     """Count the values that computing quantities of assets once costs, 1 at least."""
     columns = [len(study.values[n][name]) for n, names in wanted.items() for name in names]
-    return sum(columns) + _PER_COLUMN * len(columns) + 1
+    added = sum(
+        len(study.whole[name].columns) - len(frame.columns) for name, frame in study.frames.items()
+    )
+    return sum(columns) + _PER_COLUMN * (len(columns) + _MARKET * added) + 1
 
 
 def _groups(study: Study) -> dict[tuple[bool, int], list[int]]:

@@ -17,6 +17,7 @@ KINDS = (
     "target",
     "row",
     "task",
+    "fold",
     "prediction",
     "position",
     "order",

@@ -29,6 +29,9 @@ from maml_jax.features import (
 )
 from maml_jax.features.strategies import spread_market
 
+CUT_OFF = "bars cut off"
+"""What findings say of a future that there is not."""
+
 _LOOKED = 5
 """Bars of each kind of fault of which it is asked whether later ones gave them away."""
 
@@ -57,10 +60,6 @@ class Job(NamedTuple):
     seed: int
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        return next(iter(self.result.checkpoints.values()))
-
-    @property
     def pairs(self) -> list[tuple[str, str]]:
         """The pairs that are traded; numbers of pairs were resolved when the run was made."""
         task = self.config.task
@@ -77,12 +76,17 @@ class Job(NamedTuple):
 
     def futures(self, cut: pd.Timestamp) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
         """Give other futures of all bars after a cut."""
-        yield "bars cut off", cut_off(self.frames, cut)
+        yield CUT_OFF, cut_off(self.frames, cut)
         # What pairs return may not exceed the capital; only altered a little they stay below.
         first = 2 * self.seed + 1 if self.pairs else 2 * self.seed
         yield "later bars altered", altered_after(self.frames, cut, first)
         other = "later bars altered a little, some missing"
         yield other, altered_after(self.frames, cut, 2 * self.seed + 3)
+
+
+def folds_of(result: Result) -> tuple[dict[str, Checkpoint], ...]:
+    """Return the checkpoints of each fold, by method; those of the one fold of most runs."""
+    return result.folds or (result.checkpoints,)
 
 
 def job_of(result: Result, bars: Bars | None, cuts: int, seed: int) -> Job:
@@ -92,9 +96,10 @@ def job_of(result: Result, bars: Bars | None, cuts: int, seed: int) -> Job:
         DataError: if bars are missing or will not do.
     """
     config = result.config
-    trained = next(iter(result.checkpoints.values())).config
     frames = load_bars(config, bars)
-    wanted = [*(trained.data.train_assets or ()), *(config.data.test_assets or frames)]
+    trained = [next(iter(fold.values())).config.data for fold in folds_of(result)]
+    wanted = [name for each in trained for name in each.train_assets or ()]
+    wanted += config.data.test_assets or frames
     frames = {name: frames[name] for name in dict.fromkeys(wanted) if name in frames}
     missing = [name for name in config.data.test_assets or () if name not in frames]
     if missing:

@@ -1,16 +1,19 @@
 """The check for looking ahead on the pipeline: meta-training and walk-forward on other futures."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from maml_jax.errors import DataError
+from maml_jax.errors import ConfigError, DataError, LookAheadError
+from maml_jax.experiment.checkpoint import Checkpoint
 from maml_jax.experiment.config import Config
+from maml_jax.experiment.folds import prepare_again
 from maml_jax.experiment.forecast import INCREMENTAL
 from maml_jax.experiment.lookahead_bars import Frames, cut_off, middle_cuts
 from maml_jax.experiment.lookahead_findings import Finding
-from maml_jax.experiment.lookahead_job import Job, kept_bars
+from maml_jax.experiment.lookahead_job import CUT_OFF, Job, folds_of, kept_bars
 from maml_jax.experiment.lookahead_panel import (
     check_labels,
     check_tasks,
@@ -21,40 +24,110 @@ from maml_jax.experiment.lookahead_panel import (
 from maml_jax.experiment.lookahead_walk import (
     check_fills,
     compare_record,
+    compare_recorded_orders,
     compare_walks,
     walk_around,
 )
 from maml_jax.experiment.needs import span_needs, test_needs
-from maml_jax.experiment.prepare import Prepared, prepare
+from maml_jax.experiment.prepare import Fitted, Prepared, prepare
+from maml_jax.experiment.spans import Spans
 from maml_jax.experiment.stages import stage
 
 _FUTURES = 4
 """Walk-forwards at each cut: on the bars as they are, cut off, and altered twice."""
 
+_FOLDS = 3
+"""Folds at most that are looked at: the first, the last, and those between."""
+
 _SHORTEST = 12
 """Bars at least that are walked through up to a cut."""
 
 
-Part = tuple[list[Finding], list[str], list[str]]
+class Part(NamedTuple):
+    """One fold of a run.
+
+    Attributes:
+        told: which one, for reports; empty where there is but one.
+        checkpoints: what each method learned in it.
+        config: its settings for the walk-forward.
+        trained: its settings and
+        spans: its spans for meta-training, where it is one of several folds.
+        tested: and for the walk-forward.
+        cuts: after how many bars of its test span the future is changed.
+    """
+
+    told: str
+    checkpoints: dict[str, Checkpoint]
+    config: Config
+    trained: Config
+    spans: Spans | None
+    tested: Spans | None
+    cuts: int
+
+    @property
+    def fitted(self) -> Fitted:
+        """What was fitted in it."""
+        return next(iter(self.checkpoints.values())).fitted
 
 
-def check_training(job: Job) -> Part:
+class Checked(NamedTuple):
+    """What came of a part of the check: findings, what was looked at, and what was not."""
+
+    findings: list[Finding]
+    checked: list[str]
+    notes: list[str]
+
+
+def parts_of(job: Job) -> tuple[list[Part], Checked]:
+    """List the folds of a run that are looked at, and tell of those that are not."""
+    folds, nothing = folds_of(job.result), Checked([], [], [])
+    first = next(iter(folds[0].values()))
+    if not job.result.folds:
+        trained = kept_bars(first.config)
+        return [Part("", folds[0], job.config, trained, None, None, job.cuts)], nothing
+    if first.spans is not None and first.spans.tested:
+        how = (
+            'folds.kind = "combinatorial": what is tested is predicted by what was trained on '
+            "later bars as well"
+        )
+        when = first.spans.test_first
+        finding = Finding("fold", "every fold", "", when, None, float(len(folds)), "folds", how)
+        left = "Not looked at: scaling, tasks and predictions of combinatorial folds."
+        return [], nothing._replace(findings=[finding], notes=[left])
+    with stage("folds"):
+        again = prepare_again(job.config, job.frames, folds)
+    chosen = np.unique(np.linspace(0, len(again.parts) - 1, _FOLDS, dtype=int))
+    parts = []
+    for each in chosen:
+        number, part = again.numbers[each], again.parts[each]
+        checkpoint = next(iter(folds[number].values()))
+        told = f"fold {number} of {len(folds)}: "
+        cuts = -(-job.cuts // len(chosen))
+        trained = kept_bars(checkpoint.config)
+        spans = (checkpoint.spans, part.spans)
+        parts.append(Part(told, folds[number], part.config, trained, *spans, cuts))
+    others = len(again.parts) - len(parts)
+    notes = [f"Not looked at: {others} of {len(folds)} folds."] if others else []
+    return parts, nothing._replace(notes=notes)
+
+
+def check_training(job: Job, part: Part) -> Checked:
     """Fit scaling and chain anew, and cut tasks, on bars with another future than training had."""
-    trained = kept_bars(job.checkpoint.config)
+    trained, saved = part.trained, part.fitted
+    left = f"Not looked at: {part.told}scaling and tasks of meta-training"
     missing = [a for a in trained.data.train_assets or () if a not in job.frames]
     if missing:
-        note = (
-            "Not looked at: scaling and tasks of meta-training, for want of the bars of "
-            f"{', '.join(missing)}."
-        )
-        return [], [], [note]
-    findings: list[Finding] = []
+        return Checked([], [], [f"{left}, for want of the bars of {', '.join(missing)}."])
+    findings, notes = [], []
     with stage("meta-training on other futures"):
-        base = prepare(trained, _of(trained, job.frames))
+        try:
+            base = prepare(trained, _of(trained, job.frames), None, part.spans)
+        except ConfigError as error:  # a backtest on bars that begin later
+            return Checked([], [], [f"{left}: {error}."])
         last = base.panel.timestamps[base.train_last]
         how = "the run's own, against one fitted anew on its meta-training span"
-        findings += compare_fits(base.scaler, job.checkpoint.scaler, last, how)
-        if base.chain != job.checkpoint.chain:
+        findings += compare_fits(base.scaler, saved.scaler, last, how)
+        if base.chain != saved.chain:
             findings.append(Finding("chain", "of regimes", "", None, last, 1.0, "chains", how))
         findings += check_labels(base)
         found, told = check_tasks(base)
@@ -62,14 +135,15 @@ def check_training(job: Job) -> Part:
         # Bars of the test span must remain for it to be a test span.
         first = base.panel.timestamps[base.test_first]
         for how, frames in job.futures(last):
-            if how == "bars cut off":
+            if how == CUT_OFF:
                 frames = cut_off(job.frames, _later(base, base.test_first))
             try:
-                other = prepare(trained, _of(trained, frames))
-            except DataError:
-                if how == "bars cut off":  # an asset that begins later cannot be tested
-                    continue
+                other = prepare(trained, _of(trained, frames), None, part.spans)
+            except LookAheadError:
                 raise
+            except DataError as error:  # an asset that begins later cannot be tested
+                notes.append(f"{left}, {how}: {error}.")
+                continue
             fits = compare_fits(base.scaler, other.scaler, last, how)
             findings += fits
             if base.chain != other.chain:
@@ -77,12 +151,11 @@ def check_training(job: Job) -> Part:
             scaled = {each.name for each in fits}
             findings += compare_rows(base, other, last, how, without=scaled)
             findings += compare_tasks(base, other, how)
-    told = [
-        f"scaling, chain of regimes, labels and tasks of the meta-training span, to {last}, with "
-        f"bars after it cut off and altered; test span from {first}",
-        told,
-    ]
-    return findings, told, []
+    looked = (
+        f"{part.told}scaling, chain of regimes, labels and tasks of the meta-training span, to "
+        f"{last}, with bars after it cut off and altered; test span from {first}"
+    )
+    return Checked(findings, [looked, f"{part.told}{told}"], notes)
 
 
 def _later(prepared: Prepared, place: int) -> pd.Timestamp:
@@ -101,51 +174,60 @@ def _of(config: Config, frames: Frames) -> dict[str, pd.DataFrame]:
     return {name: frame for name, frame in frames.items() if name in names}
 
 
-def check_walk(job: Job) -> Part:
+def check_walk(job: Job, part: Part) -> Checked:
     """Predict, decide and order around a few cuts, on other futures after them."""
-    findings: list[Finding] = []
-    params = {name: each.params for name, each in job.result.checkpoints.items()}
-    fitted = job.checkpoint.fitted
+    findings, notes = [], []
+    params = {name: each.params for name, each in part.checkpoints.items()}
     with stage("walk-forward on other futures"):
-        whole = prepare(job.config, job.frames, fitted)
+        whole = prepare(part.config, job.frames, part.fitted, part.tested)
         findings += check_labels(whole)
         found, rows = check_tasks(whole)
         findings += found
+        evaluation = job.result.evaluation
+        if evaluation is not None and not part.told:
+            findings += compare_recorded_orders(whole, evaluation)
         times = whole.panel.timestamps
-        cuts = _cuts(job, whole)
+        cuts = _cuts(job, part, whole)
         length = _length(job, whole, len(cuts))
         strategies: dict[str, None] = {}
         for cut in cuts:
-            config, frames = _with_room(job, whole, cut)
-            narrowed = job._replace(config=config, frames=frames)
-            same = config is job.config
-            base = whole if same else prepare(config, frames, fitted)
+            config, frames = _with_room(job, part, whole, cut)
+            narrowed = job._replace(frames=frames)
+            same = config is part.config
+            base = whole if same else prepare(config, frames, part.fitted, part.tested)
             first = times[max(whole.test_first, int(times.searchsorted(cut)) - length + 1)]
             walked = walk_around(base, params, first, cut)
             strategies |= dict.fromkeys(walked.predicted)
             findings += check_fills(walked, cut, job.seed)
-            evaluation = job.result.evaluation
             if evaluation is not None and same:
-                methods = _restarting(job.config, walked.predicted)
+                methods = _restarting(part.config, walked.predicted)
                 findings += compare_record(walked, evaluation.predictions, cut, methods)
             for how, future in narrowed.futures(cut):
-                other = prepare(config, future, fitted)
+                try:
+                    other = prepare(config, future, part.fitted, part.tested)
+                except LookAheadError:
+                    raise
+                except DataError as error:  # bars that no market knows may not do
+                    notes.append(f"Not looked at: {part.told}{how} after {cut}: {error}.")
+                    continue
                 findings += compare_rows(base, other, cut, how)
                 findings += compare_walks(walked, walk_around(other, params, first, cut), cut, how)
     if not cuts:
-        return findings, [rows], ["Not looked at: predictions, for the test span has too few bars."]
+        notes.append(f"Not looked at: {part.told}predictions; the test span has too few bars.")
+        return Checked(findings, [f"{part.told}{rows}"], notes)
     told = (
-        f"predictions, positions and orders of {', '.join(strategies)} over the last {length} bars "
-        f"up to {', '.join(str(cut) for cut in cuts)}, with later bars cut off and altered"
+        f"{part.told}predictions, positions and orders of {', '.join(strategies)} over the last "
+        f"{length} bars up to {', '.join(str(cut) for cut in cuts)}, with later bars cut off and "
+        "altered"
     )
-    return findings, [rows, told], []
+    return Checked(findings, [f"{part.told}{rows}", told], notes)
 
 
-def _cuts(job: Job, prepared: Prepared) -> list[pd.Timestamp]:
+def _cuts(job: Job, part: Part, prepared: Prepared) -> list[pd.Timestamp]:
     times = prepared.panel.timestamps
-    first = prepared.test_first + span_needs(job.config, times[-1]).bars + 1
+    first = prepared.test_first + span_needs(part.config, times[-1]).bars + 1
     last = min(prepared.test_last, len(times) - 2)
-    places = middle_cuts(times, first, last, job.cuts, job.seed)
+    places = middle_cuts(times, first, last, part.cuts, job.seed)
     return [times[place] for place in places]
 
 
@@ -157,9 +239,11 @@ def _length(job: Job, prepared: Prepared, cuts: int) -> int:
     return max(length, 2 * online.every + 2) if online.variants else length
 
 
-def _with_room(job: Job, prepared: Prepared, cut: pd.Timestamp) -> tuple[Config, Mapping[str, Any]]:
+def _with_room(
+    job: Job, part: Part, prepared: Prepared, cut: pd.Timestamp
+) -> tuple[Config, dict[str, pd.DataFrame]]:
     """Leave out assets that have too few bars up to a cut to be tested, as nobody could have."""
-    config, frames = job.config, job.frames
+    config, frames = part.config, job.frames
     start = prepared.panel.timestamps[prepared.test_first]
     names = config.data.test_assets or tuple(frames)
     before = test_needs(config, job.features, cut).bars

@@ -9,6 +9,7 @@ import pandas as pd
 from maml_jax.backtest.orders import Market
 from maml_jax.experiment.accounts import Traded, tested_market, trade_decisions
 from maml_jax.experiment.config import Config
+from maml_jax.experiment.evaluate import Evaluation
 from maml_jax.experiment.forecast import predict_all
 from maml_jax.experiment.lookahead_findings import Finding, deviation, differing, largest
 from maml_jax.experiment.predicted import Predicted
@@ -48,7 +49,7 @@ class Walked(NamedTuple):
 
     def traded(self, decisions: Mapping[str, pd.DataFrame]) -> Traded:
         """Place orders and trade them."""
-        return trade_decisions(self.prepared, self.market, decisions)
+        return trade_decisions(self.prepared, self.market, decisions, alone=False)
 
 
 def walk_around(
@@ -170,6 +171,38 @@ def compare_record(
         findings += _compare_tables(
             "record", name, a, mean.loc[both], cut, how, _RECORDED, "deviations"
         )
+    return findings
+
+
+def compare_recorded_orders(prepared: Prepared, evaluation: Evaluation) -> list[Finding]:
+    """Place the positions that a run wrote down once more, and compare with its orders.
+
+    Args:
+        prepared: of the bars and the test span of the run.
+        evaluation: tables of the run.
+    """
+    weights, positions = evaluation.weights, evaluation.predictions
+    if weights.empty or "order" not in weights or "position" not in positions:
+        return []
+    market, findings = tested_market(prepared), []
+    times, assets = market.close.index, list(market.close.columns)
+
+    def laid_out(table: pd.DataFrame, name: str, column: str) -> pd.DataFrame:
+        own = table[table["strategy"] == name].set_index(["timestamp", "asset"])[column]
+        return own.unstack("asset").reindex(index=times, columns=assets)  # noqa: PD010
+
+    # Bars may have come since.
+    recorded = times.intersection(pd.DatetimeIndex(weights["timestamp"].unique()))
+    names = dict.fromkeys(positions["strategy"])
+    wanted = {name: laid_out(positions, name, "position").fillna(0.0) for name in names}
+    placed = trade_decisions(prepared, market, wanted, alone=False).orders
+    for name, orders in placed.items():
+        written = laid_out(weights, name, "order").loc[recorded]
+        how = "written down by the run, and not what its positions make of these bars"
+        if written.notna().any(axis=None):
+            findings += _compare_tables(
+                "order", name, orders.loc[recorded], written, times[-1], how, _WEIGHTS, "weight"
+            )
     return findings
 
 
