@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from maml_jax.backtest.account_scan import Bars, Numbers, Rules
-from maml_jax.backtest.orders import Market, has_ended
-from maml_jax.errors import ConfigError, DataError
+from maml_jax.backtest.orders import Market, has_ended, require_fill
+from maml_jax.errors import ConfigError, DataError, ShapeError
 from maml_jax.features.targets import Fill
 
 _STOPS = ("stop_loss", "take_profit", "trailing_stop")
@@ -131,7 +131,14 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
     Raises:
         DataError: if bars lack the opens that orders are filled at, or the highs and lows between
             which stops are looked for.
+        ShapeError: if the prices do not stand at the same bars and assets.
+        ConfigError: if there is no such fill.
     """
+    require_fill(fill)
+    for name, table in market._asdict().items():
+        alike = table.index.equals(market.close.index)
+        if not alike or not table.columns.equals(market.close.columns):
+            raise ShapeError(f"{name} stands at other bars or assets than close; see make_market")
     prices = known_prices(market)
     at_open = fill == "next_open"
     needed = {"open": "fill 'next_open'"} if at_open else {}

@@ -1,13 +1,13 @@
 """Prices that orders are filled at, and the bars at which what was decided becomes an order."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.positions import PATIENCE
-from maml_jax.errors import DataError, ShapeError
+from maml_jax.errors import ConfigError, DataError, ShapeError
 from maml_jax.features.targets import Fill
 
 COLUMNS = ("open", "high", "low", "close")
@@ -71,6 +71,16 @@ def make_market(bars: Mapping[str, pd.DataFrame], index: pd.DatetimeIndex | None
     return Market(*(laid_out(column) for column in COLUMNS))
 
 
+def require_fill(fill: str) -> None:
+    """Refuse a fill that there is not.
+
+    Raises:
+        ConfigError: naming those that there are.
+    """
+    if fill not in get_args(Fill):
+        raise ConfigError(f"fill must be one of {get_args(Fill)}, got {fill!r}")
+
+
 def has_ended(market: Market) -> pd.DataFrame:
     """Tell where an asset is taken to have ended: no bar for 30 days, or 6 bars if that is longer.
 
@@ -79,18 +89,16 @@ def has_ended(market: Market) -> pd.DataFrame:
     Returns:
         Booleans, `[time, asset]`; False before an asset's first bar.
     """
-    index = pd.DatetimeIndex(market.close.index)
-    step = index.to_series().diff().median() if len(index) > 1 else pd.Timedelta(0)
-    patience = max(PATIENCE, 6 * step)
-    times = index.to_series()
+    times = pd.DatetimeIndex(market.close.index).to_series()
+    # Of the steps until then: a longer history ends no asset earlier or later.
+    step = times.diff().dt.total_seconds().expanding().median()
+    patience = (6 * step).clip(lower=PATIENCE.total_seconds())
     known = np.isfinite(market.close)
-    return pd.DataFrame(
-        {
-            asset: (index - times.where(known[asset]).ffill()) > patience
-            for asset in market.close.columns
-        },
-        index=market.close.index,
-    )
+    silent = {
+        asset: (times - times.where(known[asset]).ffill()).dt.total_seconds() > patience
+        for asset in market.close.columns
+    }
+    return pd.DataFrame(silent, index=market.close.index)
 
 
 def place_orders(
@@ -118,7 +126,9 @@ def place_orders(
 
     Raises:
         ShapeError: if an asset of the market has no column of decisions, or a weight is infinite.
+        ConfigError: if there is no such fill.
     """
+    require_fill(fill)
     close = market.close
     missing = [asset for asset in close.columns if asset not in decisions.columns]
     if missing:

@@ -4,7 +4,7 @@ import pytest
 from helpers import random_bars
 
 from maml_jax.backtest import has_ended, make_market, place_orders
-from maml_jax.errors import DataError, ShapeError
+from maml_jax.errors import ConfigError, DataError, ShapeError
 
 INDEX = pd.date_range("2024-01-01", periods=6, tz="UTC", name="timestamp")
 GAP = np.nan
@@ -76,9 +76,12 @@ def test_decisions_may_stand_at_other_bars_and_in_another_order():
     assert orders["A"].tolist() == [0, 0, 0.2, 0, 0.2, 0]
 
 
-def test_later_decisions_and_bars_move_no_order():
+@pytest.mark.parametrize("step", [1, 10])
+def test_later_decisions_and_bars_move_no_order(step):
     rng = np.random.default_rng(0)
-    index = pd.date_range("2024-01-01", periods=80, tz="UTC")
+    # The steps between bars grow as time goes on.
+    days = np.cumsum(step * np.repeat([1, 2, 3, 4], 20))
+    index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(days, unit="D")
     closes = pd.DataFrame(np.where(rng.random((80, 2)) < 0.3, np.nan, 1.0), index, ["A", "B"])
     closes.iloc[20:60, 1] = np.nan
     decisions = pd.DataFrame(rng.standard_normal((80, 2)), index, ["A", "B"])
@@ -122,5 +125,7 @@ def test_decisions_that_do_not_fit_are_refused():
     market = market_of(A=[1] * 6, B=[1] * 6)
     with pytest.raises(ShapeError, match="no decisions for .'B'."):
         place_orders(table(A=[1] * 6), market, "close")
+    with pytest.raises(ConfigError, match="fill must be one of"):
+        place_orders(table(A=[1] * 6, B=[1] * 6), market, "open")
     with pytest.raises(ShapeError, match="infinite"):
         place_orders(table(A=[np.inf] * 6, B=[1] * 6), market, "close")
