@@ -18,7 +18,7 @@ from maml_jax.experiment.judge import Judgement, judge
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.regimes import regimes_of_report
 from maml_jax.experiment.stages import stage
-from maml_jax.experiment.trade import decide
+from maml_jax.experiment.trade import BUY_AND_HOLD, decide
 from maml_jax.features import fill_returns
 from maml_jax.meta.types import Params
 
@@ -131,10 +131,12 @@ def _measured(
         "bars_per_year": prepared.bars_per_year,
         "capital": prepared.config.backtest.capital,
     }
+    held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
+    held_alone = {a: each.net for a, each in traded.alone.get(BUY_AND_HOLD, {}).items()}
     targets = _outcomes(prepared)
     stats, trades, per_asset = {}, [], []
     for name, account in accounts.items():
-        figures = [summarise(account, account.weights, account.trades, **terms)]
+        figures = [summarise(account, account.weights, account.trades, benchmark=held, **terms)]
         if name in predicted:
             figures += _skills(prepared, predicted[name], targets)
         stats[name] = pd.concat(figures)
@@ -142,7 +144,8 @@ def _measured(
         made.insert(0, "strategy", name)
         trades.append(made)
         for asset, alone in traded.alone[name].items():
-            row = summarise(alone, alone.weights[[asset]], alone.trades, **terms)
+            against = held_alone.get(asset)
+            row = summarise(alone, alone.weights[[asset]], alone.trades, benchmark=against, **terms)
             if name in predicted:
                 row = pd.concat([row, skill(predicted[name].mean[[asset]], targets[[asset]])])
             per_asset.append({"strategy": name, "asset": asset, **row.drop(["Start", "End"])})
