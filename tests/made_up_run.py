@@ -5,11 +5,16 @@ import pandas as pd
 
 from maml_jax.backtest.regime_results import regime_results
 from maml_jax.backtest.summary import summarise
-from maml_jax.report import RunTables
+from maml_jax.report import RunTables, TearSheet, parts, parts_forecasts
 
 STRATEGIES = (
     "maml", "fomaml", "no adaptation", "from scratch", "random", "momentum", "ridge", "trees",
     "incremental", "retrained", "reptile", "meta_sgd", "buy and hold",
+)  # fmt: skip
+
+PARTS = (
+    parts.earned, parts.luck, parts.strategies, parts.over_time, parts.traded,
+    parts_forecasts.predicted, parts_forecasts.by_asset, parts_forecasts.by_regime,
 )  # fmt: skip
 
 
@@ -66,6 +71,19 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
         units="trailing volatilities",
         overlap=5,
     )  # fmt: skip
+
+
+def sheet_of(tables, notes=(), **options):
+    return TearSheet(
+        title="a <title>",
+        verdict="One stretch of history proves little.",
+        notes=notes,
+        parts=[part(tables) for part in PARTS],
+        settings={"run": {"seed": 3, "assets": ("A", "B"), "modules": ()}},
+        versions={"maml-jax": "0"},
+        tiles=parts.tiles(tables),
+        **options,
+    )
 
 
 class _Account:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from maml_jax.backtest.tables import by_year
 from maml_jax.report import (
     TearSheet,
     plot_drawdown,
@@ -13,9 +14,9 @@ from maml_jax.report import (
     plot_rolling_sharpe,
 )
 from maml_jax.report.growth import rolling_window
-from maml_jax.report.history import number, with_intervals, yearly_returns
 from maml_jax.report.run_tables import HALF, PHONE, WIDE
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, format_value
+from maml_jax.report.text import number, with_intervals
 
 if TYPE_CHECKING:
     from maml_jax.experiment.compare import Comparison
@@ -106,10 +107,10 @@ def _figures(comparison: "Comparison") -> tuple[Block, ...]:
         laid_out = with_intervals(comparison.intervals).rename_axis("run")
         caption = "In brackets where 95 of 100 samples of a stationary bootstrap lie."
         blocks.append(Grid("Figures with intervals", laid_out, caption, first, columns=5))
-    years = yearly_returns(comparison.returns.iloc[:, :_SHOWN])
+    years = by_year(comparison.returns.iloc[:, :_SHOWN])
     blocks.append(Grid("Net return by year, %", years))
     whole = comparison.told.dropna(how="all").T.rename_axis("run")
-    whole = whole[[name for name in whole if name in _TOLD]]
+    whole = whole[[name for name in _TOLD if name in whole]]
     caption = "As each run told them: of its own test span, with its own bars per year."
     return (*blocks, Grid("Each run by itself", whole, caption, first))
 

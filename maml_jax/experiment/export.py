@@ -88,10 +88,14 @@ def to_stats(result: "Result", strategy: str | None = None) -> pd.Series:
     if "cost" in made:
         stats.setdefault("Commissions [$]", float(made["cost"].sum()))
     found: dict[str, Any] = {key: stats.get(key, np.nan) for key in _NAMES}
-    found["_strategy"] = name
+    found["_strategy"] = _Strategy(name)
     found["_equity_curve"] = _equity_curve(result.returns[name], result.config.backtest.capital)
     found["_trades"] = _trades(made, pd.DatetimeIndex(result.returns.index))
     return pd.Series(found, dtype=object)
+
+
+class _Strategy(str):
+    """The name of a strategy; backtesting.py looks for indicators among its attributes."""
 
 
 def _named(result: "Result", strategy: str | None) -> str:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from maml_jax.backtest.metrics import drawdown, equity_curve
+from maml_jax.backtest.tables import by_month, by_year
 from maml_jax.report import style
 
 FLOOR = 1e-4
@@ -203,14 +204,9 @@ def monthly_returns(returns: pd.Series) -> pd.DataFrame:
     Args:
         returns: simple returns per bar, on an index of times; NaN counts as 0 within the span.
     """
-    index = pd.DatetimeIndex(returns.index)
-    growth = (1.0 + returns.astype("float64").fillna(0.0)).clip(lower=0.0)
-    growth = growth.where(_within(returns))
-    table = pd.DataFrame({"growth": growth.to_numpy(), "year": index.year, "month": index.month})
-    table = table.dropna().groupby(["year", "month"])["growth"].prod().reset_index()
-    months = table.pivot_table("growth", "year", "month") - 1
-    months = months.reindex(columns=range(1, 13))
-    months["year"] = table.groupby("year")["growth"].prod() - 1
+    known = style.columns_of(returns).iloc[:, 0].loc[_within(returns)]
+    months = by_month(known) / 100
+    months["year"] = by_year(known.to_frame("year"))["year"] / 100
     return months.rename_axis(index="year", columns=None)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from maml_jax.report import comparisons, growth, history, trading
+from maml_jax.backtest.tables import by_year, drawdowns
+from maml_jax.report import comparisons, growth, text, trading
 from maml_jax.report.run_tables import HALF, PHONE, WIDE, RunTables
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, Tile, format_value
 
@@ -16,8 +17,12 @@ _TABLES = {
         "Sortino Ratio", "Calmar Ratio", "Max. Drawdown [%]",
     ),
     "Trading": (
-        "Exposure Time [%]", "Turnover (Ann.)", "# Trades", "Win Rate [%]", "Profit Factor",
-        "Best Trade [%]", "Worst Trade [%]", "Avg. Trade [%]",
+        "Exposure Time [%]", "Avg. Exposure [%]", "Turnover (Ann.)", "Costs (Ann.) [%]",
+        "Break-Even Cost [bp]",
+    ),
+    "Trades": (
+        "# Trades", "Win Rate [%]", "Profit Factor", "Best Trade [%]", "Worst Trade [%]",
+        "Avg. Trade [%]", "Max. Trade Duration", "Avg. Trade Duration",
     ),
     "Forecasts": (
         "Correlation", "IC", "Rank IC", "ICIR", "Hit Rate [%]", "R2", "QLIKE", "NLL", "CRPS",
@@ -37,16 +42,16 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
         row = found[(found["strategy"] == own) & (found["figure"] == figure)]
         if row.empty or not np.isfinite(row["low"].iloc[0]):
             return ""
-        low, high = (history.number(row[end].iloc[0]) for end in ("low", "high"))
+        low, high = (text.number(row[end].iloc[0]) for end in ("low", "high"))
         return f"95 %: {low} to {high}"
 
     def against(figure: str) -> str:
         other = tables.told(tables.benchmark, figure)
         known = other == other and own != tables.benchmark
-        return f"{tables.benchmark} {history.number(other)}" if known else ""
+        return f"{tables.benchmark} {text.number(other)}" if known else ""
 
     found = [
-        Tile(label, history.number(value), with_interval(figure) or against(figure))
+        Tile(label, text.number(value), with_interval(figure) or against(figure))
         for label, figure in (
             ("Sharpe ratio, net", "Sharpe Ratio"),
             ("CAGR, net, %", "CAGR [%]"),
@@ -63,11 +68,9 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
             row.get(key, np.nan) for key in ("alpha [%]", "alpha low [%]", "alpha high [%]")
         )
         if alpha == alpha:
-            interval = (
-                f"90 %: {history.number(low)} to {history.number(high)}" if low == low else ""
-            )
+            interval = f"90 %: {text.number(low)} to {text.number(high)}" if low == low else ""
             label = f"Alpha to {tables.benchmark}, % a year"
-            found.append(Tile(label, history.number(alpha), interval))
+            found.append(Tile(label, text.number(alpha), interval))
         p, trials = row.get("p_adjusted", np.nan), row.get("trials", np.nan)
         if p == p:
             tried = f"adjusted for {int(trials)} trials" if trials > 1 else "one trial"
@@ -143,7 +146,7 @@ def luck(tables: RunTables) -> Part:
             )
         )
     if not tables.intervals.empty:
-        laid_out = history.with_intervals(_in_order(tables.intervals, "strategy", tables.order))
+        laid_out = text.with_intervals(_in_order(tables.intervals, "strategy", tables.order))
         caption = (
             "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far luck alone "
             "moves a figure in as many bars."
@@ -152,7 +155,7 @@ def luck(tables: RunTables) -> Part:
     if not tables.differences.empty:
         ordered = _in_order(tables.differences, "other", tables.order)
         caption = "Positive: the headline is better."
-        table = history.with_intervals(ordered, "other")
+        table = text.with_intervals(ordered, "other")
         blocks.append(Grid(f"{tables.headline} less each other strategy", table, caption))
     if tables.overfitting:
         blocks.append(_overfitting(tables))
@@ -181,8 +184,8 @@ def over_time(tables: RunTables) -> Part:
     net, years = tables.returns[order], tables.bars_per_year
     window = growth.rolling_window(len(net), years)
     few = tables.few[:8]
-    falls = history.worst_drawdowns(own)
-    falls.index = falls.index + 1
+    falls = drawdowns(own.fillna(0.0)).sort_values("depth [%]").head(5)
+    falls = falls.set_index(pd.RangeIndex(1, 1 + len(falls), name="#"))
     blocks: list[Block] = [
         _wide(
             f"Net return by month, {tables.headline}",
@@ -199,11 +202,11 @@ def over_time(tables: RunTables) -> Part:
             "Bars above the curve at its ends are the heavy tails; the outermost hold all beyond.",
             growth.plot_return_distribution(own, title="", width=HALF),
         ),
-        Grid("Net return by year, %", history.yearly_returns(net[few]), tables.rest.strip()),
+        Grid("Net return by year, %", by_year(net[few]), tables.rest.strip()),
     ]
     if len(falls):
-        caption = "From the last maximum to the bottom and back; – where it has not come back."
-        blocks.append(Grid(f"Worst drawdowns, {tables.headline}", falls.rename_axis("#"), caption))
+        caption = "From the last maximum to the bottom and back; – where it is not back yet."
+        blocks.append(Grid(f"Worst drawdowns, {tables.headline}", falls, caption))
     return Part("Over time", tuple(blocks))
 
 
@@ -225,7 +228,7 @@ def traded(tables: RunTables) -> Part:
         cost = None if tables.cost is None else 1e4 * tables.cost
         even = trading.break_even(gross, turnover)
         at = even[tables.headline]
-        told = "" if at != at else f" {tables.headline} breaks even at {history.number(at)} bp."
+        told = "" if at != at else f" {tables.headline} breaks even at {text.number(at)} bp."
         terms = {"cost": cost, "title": "", "width": HALF, "most": 5}
         blocks.append(
             Plot(

@@ -80,7 +80,11 @@ class RunTables:
     def rest(self) -> str:
         """What to say of strategies that figures leave out."""
         left = len(self.order) - len(self.few)
-        return f" {left} more strategies stand in the tables." if left else ""
+        if not left:
+            return ""
+        return (
+            f" {left} more {'strategy stands' if left == 1 else 'strategies stand'} in the tables."
+        )
 
     def told(self, strategy: str, figure: str) -> Any:
         """Return one figure of a strategy; NaN where it is not known."""

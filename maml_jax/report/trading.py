@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from maml_jax.backtest.metrics import sharpe_ratio
+from maml_jax.backtest.metrics import break_even_cost, sharpe_ratio
 from maml_jax.errors import DataError
 from maml_jax.report import style
 
@@ -97,8 +97,8 @@ def break_even(gross: pd.Series | pd.DataFrame, turnover: pd.Series | pd.DataFra
 
     Negative where it loses before costs; NaN where it does not trade.
     """
-    g, traded = style.columns_of(gross).mean(), style.columns_of(turnover).mean()
-    return (1e4 * g / traded.where(traded > 0)).rename("break-even cost [bp]")
+    g, traded = style.columns_of(gross).fillna(0.0), style.columns_of(turnover).fillna(0.0)
+    return pd.Series({name: break_even_cost(g[name], traded[name]) for name in g.columns})
 
 
 @style.styled

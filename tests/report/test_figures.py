@@ -82,7 +82,7 @@ def _world(kind):
     return gross - 0.001 * turnover, gross, turnover
 
 
-WORLDS = ("usual", "one bar", "nothing known", "constant", "ruined", "gaps", "extreme")
+WORLDS = ("one bar", "nothing known", "constant", "ruined", "gaps", "extreme")
 
 
 @pytest.mark.parametrize("world", WORLDS)
