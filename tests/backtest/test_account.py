@@ -152,6 +152,9 @@ def test_what_ended_is_closed_at_its_last_price_and_may_come_back():
     assert trades["bars"].iloc[0] == 9
     assert trades["entry"].iloc[1] == market.close.index[60]
     assert (result.weights["B"].iloc[40:60] == 0).all()
+    # It is closed whether or not an order says so.
+    silent = account(orders.where(market.close.notna()), market, execution=COSTS)
+    pd.testing.assert_series_equal(silent.equity, result.equity)
 
 
 def test_shorts_and_borrowed_cash_pay_for_their_time():
