@@ -238,6 +238,16 @@ def test_slippage_goes_by_the_range_of_the_bar_that_is_filled():
     assert result.costs.iloc[5] == pytest.approx(slip / bar["open"])
 
 
+def test_a_seller_gets_no_less_than_nothing():
+    close = market_of([10.0, 10.0, 10.0]).close
+    high, low = close + [[0], [10], [0]], close - [[0], [9], [0]]
+    market = Market(close, high, low, close)
+    execution = Execution(fee=0.1, slippage=0.0, range_slippage=1.0)
+    result = account(orders_of([0.5, 0.0, 0.0], market), market, execution=execution)
+    # Half of the money went into units, with a fee; of a slippage of 19 each, 10 can be lost.
+    assert result.equity.tolist() == pytest.approx([0.95 * CAPITAL, 0.45 * CAPITAL, 0.45 * CAPITAL])
+
+
 @pytest.mark.parametrize("fill", ["next_open", "close"])
 def test_later_bars_change_nothing_before_them(fill):
     bars = random_market(count=60, assets=2)
