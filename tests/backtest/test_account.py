@@ -240,7 +240,7 @@ def test_slippage_goes_by_the_range_of_the_bar_that_is_filled():
 
 def test_a_seller_gets_no_less_than_nothing():
     close = market_of([10.0, 10.0, 10.0]).close
-    high, low = close + [[0], [10], [0]], close - [[0], [9], [0]]
+    high, low = close.add([0, 10, 0], axis=0), close.sub([0, 9, 0], axis=0)
     market = Market(close, high, low, close)
     execution = Execution(fee=0.1, slippage=0.0, range_slippage=1.0)
     result = account(orders_of([0.5, 0.0, 0.0], market), market, execution=execution)
