@@ -189,6 +189,28 @@ def regimes_command(
     _print_tables(tables, out)
 
 
+@reproduce_app.command("null-world")
+def null_world_command(
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="test or pipeline; may be repeated.")
+    ] = None,
+    worlds: Annotated[int | None, typer.Option("--worlds", help="Worlds of each kind.")] = None,
+    steps: Steps = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few worlds, two meta-steps each.")
+    ] = False,
+    out: Results = Path("runs/null-world"),
+) -> None:
+    """Random walks: how often the verdict calls luck significant, and planted edges."""
+    _set_up()
+    from maml_jax.reproduce import reproduce_null_world
+
+    tables = reproduce_null_world(
+        parts=part or (), worlds=worlds, steps=steps, quick=quick, out=out, **_told()
+    )
+    _print_tables(tables, out)
+
+
 def _set_up() -> None:
     from maml_jax.experiment.runtime import set_up
 

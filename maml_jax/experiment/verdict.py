@@ -31,8 +31,12 @@ def is_significant(evaluation: Evaluation) -> bool:
     Args:
         evaluation: with the table `significance`, whose headline is the first column of `stats`.
     """
-    table = evaluation.significance
-    headline = next(iter(evaluation.stats.columns), None)
+    headline = next(iter(evaluation.stats.columns), "")
+    return called_significant(evaluation.significance, headline)
+
+
+def called_significant(table: pd.DataFrame, headline: str) -> bool:
+    """Say whether a table of `significance` calls the headline significant; see there."""
     if table.empty or headline not in table.index:
         return False
     return bool(table.loc[[headline], "p_adjusted"].astype(float).iloc[0] < SIZE)
