@@ -210,7 +210,9 @@ class NaiveAccount:
             level, reason = (max if long else min)(levels, key=lambda pair: pair[0])
             if (bar["low"] <= level) if long else (bar["high"] >= level):
                 beyond = bar["open"] < level if long else bar["open"] > level
-                reached = (bar["open"] if beyond else level), reason, True
+                price = bar["open"] if beyond else level
+                price = np.fmin(price, bar["high"]) if long else np.fmax(price, bar["low"])
+                reached = price, reason, True
         if reached is None and rules.take_profit is not None:
             share = rules.take_profit if long else -rules.take_profit
             level = position.entry * (1 + share)

@@ -319,6 +319,8 @@ def _stop(rules: Rules, numbers: Numbers, bar: Bars, held: Held):
         kind = jnp.where(nearer, jnp.int8(TRAILING_STOP), kind)
     reached = jnp.where(long, bar.low <= level, bar.high >= level) & (units != 0)
     price = jnp.where(long, jnp.fmin(bar.open, level), jnp.fmax(bar.open, level))
+    # Without an open the bar may lie beyond the level as a whole.
+    price = jnp.where(long, jnp.fmin(price, bar.high), jnp.fmax(price, bar.low))
     if rules.take_profit:
         goal = entry * (1 + side * numbers.take_profit)
         earned = jnp.where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached

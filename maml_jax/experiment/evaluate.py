@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import calibration, of_variance, qlike, r_squared, regime_results, skill
+from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import summarise
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.accounts import Traded, tested_market, trade_decisions
 from maml_jax.experiment.adaptation import adaptation_errors
+from maml_jax.experiment.config import Config
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.forecast import Forecasts, Predicted, on_test_span, predict_all
 from maml_jax.experiment.judge import Judgement, judge
@@ -30,7 +32,8 @@ class Evaluation(NamedTuple):
         stats: one column per strategy, one row per figure.
         predictions: one row per strategy, asset and bar that was predicted: `timestamp`, `asset`,
             `strategy`, `prediction` (in the target's own units), `std` (where the learner has one),
-            `position`, `target` (NaN where it is not known yet).
+            `position`, `target` (NaN where it is not known yet), and `level` and `confidence` where
+            positions are made by levels.
         returns: net return of the account per bar, one column per strategy.
         gross: the same before costs.
         turnover: value traded per bar as a share of equity, one column per strategy.
@@ -155,7 +158,7 @@ def _measured(
     exposure = {n: account.weights.abs().sum(axis="columns") for n, account in accounts.items()}
     return Evaluation(
         stats=pd.DataFrame(stats).reindex(list(rows)),
-        predictions=_long_predictions(predicted, decisions, targets),
+        predictions=_signalled(prepared.config, _long_predictions(predicted, decisions, targets)),
         returns=net,
         gross=_wide({name: account.gross for name, account in accounts.items()}),
         trades=pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
@@ -270,6 +273,17 @@ def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:
         table["target"] = long(targets)
         tables.append(table[table["prediction"].notna()])
     return pd.concat(tables, ignore_index=True)
+
+
+def _signalled(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Say each prediction as a level with the confidence in it, where positions are made so."""
+    if config.position_rule() != "levels":
+        return predictions
+    settings = config.backtest
+    values = predictions[["prediction"]].reset_index(drop=True)
+    signals = level_signals(values, settings.threshold, settings.strong())
+    told = signals.set_index("timestamp")[["level", "confidence"]]  # places of rows
+    return predictions.join(told)
 
 
 def _long_weights(traded: Traded) -> pd.DataFrame:

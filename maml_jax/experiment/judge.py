@@ -16,7 +16,7 @@ from maml_jax.backtest.statistics import (
 )
 from maml_jax.experiment.accounts import trade_totals
 from maml_jax.experiment.prepare import Prepared
-from maml_jax.experiment.runtime import is_first_process
+from maml_jax.experiment.runtime import is_first_process, together
 from maml_jax.experiment.trade import BUY_AND_HOLD, random_positions
 from maml_jax.experiment.trials import LEDGER, Trials, count, count_alone, record, trials_of
 from maml_jax.features import fill_returns
@@ -92,11 +92,14 @@ def _trials(
 ) -> tuple[Trials, tuple[str, ...]]:
     """Record what is tried here, and count what was tried on the same bars before."""
     own = trials_of(prepared.config, net, methods, market.close)
-    # One process records; what the others judge is not kept.
-    if ledger is None or not is_first_process():
+    if ledger is None:
         return count_alone(own), ()
-    record(ledger, own)
-    counted = count(ledger, own[0].data)
+    # One process records; what the others judge is not kept.
+    counted = count_alone(own)
+    with together(f"recording trials in {ledger}"):
+        if is_first_process():
+            record(ledger, own)
+            counted = count(ledger, own[0].data)
     if not counted.damaged:
         return counted, ()
     return counted, (

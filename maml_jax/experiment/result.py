@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -282,10 +283,19 @@ def _write_evaluation(folder: Path, result: Result) -> None:
     evaluation = result._evaluated()
     for name in (*_TABLES, *_FURTHER):
         getattr(evaluation, name).to_parquet(folder / f"{name}.parquet")
-    chosen = json.dumps(dict(evaluation.overfitting), indent=2)
+    chosen = json.dumps(_without_nan(dict(evaluation.overfitting)), indent=2, allow_nan=False)
     (folder / "overfitting.json").write_text(chosen, encoding="utf-8")
     result.report(folder / "report.html")
     (folder / "metrics.json").write_text(_stats_to_json(evaluation.stats), encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    """Return what JSON can hold: None where a number is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _stats_to_json(stats: pd.DataFrame) -> str:

@@ -33,6 +33,8 @@ _MEANT = 50.0
 """Logarithms of a volatility beyond this size come of divergence."""
 
 _YEAR = 250
+_MONTH = 20
+"""Bars of an asset, at least, from which its bars per year are inferred."""
 
 _SEED = 2
 """Beside the seed of a run, of the random times of positions."""
@@ -187,10 +189,13 @@ def _scales(prepared: Prepared, like: pd.DataFrame) -> pd.DataFrame:
 
 
 def _root_bars_per_year(prepared: Prepared) -> pd.Series:
-    """Return what annualises the volatility per bar of each asset."""
+    """Return what annualises the volatility per bar of each asset, by the bars before the test."""
     known = prepared.config.backtest.bars_per_year
-    years = {
-        asset: known or bars_per_year(pd.DatetimeIndex(prepared.bars[asset].index))
-        for asset in prepared.test_assets
-    }
+    start = prepared.panel.timestamps[prepared.test_first]
+    years = {}
+    for asset in prepared.test_assets:
+        index = pd.DatetimeIndex(prepared.bars[asset].index)
+        before = index[index < start]
+        usual = bars_per_year(before if len(before) >= _MONTH else index)
+        years[asset] = usual if known is None else known
     return pd.Series(years) ** 0.5

@@ -24,7 +24,7 @@ _INDIFFERENT = {
     "data": ("path", "store"),
     "learner": ("methods",),
     "training": ("chunk", "devices"),
-    "backtest": ("chunk", "devices", "samples", "baselines", "capital", "bars_per_year"),
+    "backtest": ("chunk", "devices", "samples", "baselines", "capital"),
 }
 """Settings that do not decide what a method earns per bar."""
 

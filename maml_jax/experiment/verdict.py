@@ -58,7 +58,23 @@ def verdict(result: Result) -> str:
         rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
         sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
         return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
-    return " ".join(_of_returns(evaluation, method, span))
+    return " ".join([*_of_returns(evaluation, method, span), *_not_to_be_had(result)])
+
+
+def _not_to_be_had(result: Result) -> list[str]:
+    """Say why nobody could have earned this, where the settings make it so."""
+    said = []
+    if result.config.folds.kind == "combinatorial":
+        said.append(
+            "Combinatorial folds are trained on what came later too: this is no walk-forward, and "
+            "nobody could have traded it."
+        )
+    if result.config.target.fill == "close":
+        said.append(
+            "Orders are filled at the very close that decided them, which is optimistic: choose "
+            "next_open or next_close for what can be had."
+        )
+    return said
 
 
 def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
@@ -143,7 +159,12 @@ def _of_volatility(result: Result, method: str, span: str) -> str:
         if difference is not None:
             value, low, high = (f"{each:.3f}" for each in difference)
             said.append(f"Its R2 less that of {rival} is {value} (95 % interval {low} to {high}).")
-    return " ".join(said)
+    evaluation = result.evaluation
+    if evaluation is not None and not evaluation.significance.empty:
+        row: Any = evaluation.significance.loc[method].astype(float)
+        said.append("Of positions sized by these forecasts:")
+        said += _alpha(row, is_significant(evaluation))
+    return " ".join([*said, *_not_to_be_had(result)])
 
 
 def _r_squared_less(result: Result, method: str, rival: str) -> Difference | None:

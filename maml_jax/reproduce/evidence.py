@@ -154,19 +154,30 @@ def _job(row: EvidenceRow, bars: Bars, told: dict[str, str], seed: int, steps: i
 
 def kept(result: Result) -> dict[str, Any]:
     """Return what is kept of a run: of each strategy its figures, returns and errors by date."""
-    table = result.predictions.dropna(subset=["prediction", "target"])
-    table = table.assign(
-        error=(table["prediction"] - table["target"]) ** 2, zero=table["target"] ** 2
+    table = result.predictions.dropna(subset=["target"])
+    names = list(dict.fromkeys(table["strategy"]))
+    # Where one strategy predicts and another does not, the other is taken to have predicted 0.
+    told = table.drop_duplicates(["timestamp", "asset"])[["timestamp", "asset", "target"]]
+    table = pd.concat([told.assign(strategy=name) for name in names]).merge(
+        table[["timestamp", "asset", "strategy", "prediction"]],
+        how="left",
+        on=["timestamp", "asset", "strategy"],
     )
+    error = (table["prediction"].fillna(0.0) - table["target"]) ** 2
+    table = table.assign(error=error, zero=table["target"] ** 2)
     by_date = table.groupby(["strategy", "timestamp"])[["error", "zero"]].sum()
-    told = {}
+    kept_of = {}
     for name in result.stats.columns:
         figures = {key: result.stats.loc[key, name] for key in FIGURES if key in result.stats.index}
-        told[name] = {"figures": figures, "net": _short(result.returns[name])}
+        kept_of[name] = {"figures": figures, "net": _short(result.returns[name])}
         if name in by_date.index.get_level_values("strategy"):
             errors = by_date.loc[name].reindex(result.returns.index)
-            told[name] |= {key: _short(errors[key]) for key in ("error", "zero")}
-    return {"headline": next(iter(result.checkpoints)), "strategies": told, "where": surroundings()}
+            kept_of[name] |= {key: _short(errors[key]) for key in ("error", "zero")}
+    return {
+        "headline": next(iter(result.checkpoints)),
+        "strategies": kept_of,
+        "where": surroundings(),
+    }
 
 
 def _short(values: pd.Series) -> list[float]:

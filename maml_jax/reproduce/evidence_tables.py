@@ -26,7 +26,8 @@ MISSING = "–"
 INTERVALS = (
     "± is half the 95 % interval: the spread over seeds by Student's t, with that over histories"
     " like the one there is (stationary bootstrap, blocks of about {block} {unit}s) added in"
-    " quadrature. Yes: the whole interval of a gain lies above 0; no: below; else not shown."
+    " quadrature. Yes: the whole interval of a gain lies above 0; no: below; else not shown. Of"
+    " forty rows in which adapting does nothing, one would say yes and one no by chance."
 )
 FOUND_NOTE = INTERVALS + (
     " Correlation, rank IC and R2 are of predictions and outcomes, in per cent. Gains are over the"
@@ -39,8 +40,8 @@ RIVALS_NOTE = (
     "Hansen's test of superior predictive ability: the p value of the best of all {count} rows of"
     " methods (their mean over seeds) having a higher mean net return than the baseline by chance"
     " alone. The best of them by net Sharpe ratio, {best} ({sharpe:.2f}), has a deflated Sharpe"
-    " ratio of {deflated:.3f}: the probability that its true ratio is above 0, {trials} trials"
-    " allowed for."
+    " ratio of {deflated:.3f}: the probability that its true ratio is above what luck shows as the"
+    " best of {count} rows."
 )
 
 
@@ -281,17 +282,15 @@ def _rivals(market: EvidenceMarket, outcomes: list[Outcome]) -> Table | None:
                 f"{float(test.pvalues['consistent']):.3f}",
             )
         )
-    trials = [each.strategies[each.headline].net for group in methods.values() for each in group]
-    per_bar = [r.mean() / r.std(ddof=1) for r in trials if r.std() > 0]
+    per_bar = [r.mean() / r.std(ddof=1) for r in mean.values() if r.std() > 0]
     best = max(mean, key=lambda row: metrics.sharpe_ratio(mean[row], years))
     variance = float(np.var(per_bar, ddof=1)) if len(per_bar) > 1 else 0.0
-    deflated = deflated_sharpe(mean[best], trials=len(trials), trial_variance=variance)
+    deflated = deflated_sharpe(mean[best], trials=len(mean), trial_variance=variance)
     note = RIVALS_NOTE.format(
         count=len(mean),
         best=f"{best.method} on {best.support.name}",
         sharpe=metrics.sharpe_ratio(mean[best], years),
         deflated=deflated,
-        trials=len(trials),
     )
     columns = ("baseline", "net Sharpe (of the mean over seeds)", "p of any method beating it")
     return Table(f"{market.name}: against the baselines", columns, rows, note)

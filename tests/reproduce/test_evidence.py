@@ -91,7 +91,7 @@ def test_a_method_that_earns_beats_the_baselines_and_one_that_does_not_does_not(
         column = "p of any method beating it"
         assert float(cell(rich, name, column)) < 0.01
         assert float(cell(poor, name, column)) > 0.05
-    assert "3 trials" in rich.note
+    assert "of all 1 rows" in rich.note
 
 
 def test_rows_are_all_methods_on_all_supports_and_the_baselines():
