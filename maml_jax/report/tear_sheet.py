@@ -3,7 +3,8 @@
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -231,7 +232,8 @@ def _image(figure: Figure) -> tuple[str, tuple[int, int]]:
     # Text stays text: sharp at any size, a fifth of the bytes. Ids depend on what is drawn alone.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "maml_jax"}):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        with _laid_out(figure):
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     drawing = re.sub(r"(\d\.\d\d)\d+", r"\1", buffer.getvalue())
     drawing = re.sub(r">\s+<", "><", drawing[drawing.index("<svg") :])
     if len(drawing) <= _HEAVY:
@@ -239,6 +241,18 @@ def _image(figure: Figure) -> tuple[str, tuple[int, int]]:
     dots = io.BytesIO()
     figure.savefig(dots, format="png", dpi=170)
     return _address("png", dots.getvalue()), (width, height)
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lay a figure out once; matplotlib would do so, and draw it, twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)
+    yield
+    figure.set_layout_engine(engine)
 
 
 def _address(kind: str, content: bytes) -> str:
