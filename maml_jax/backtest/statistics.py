@@ -108,7 +108,8 @@ def significance(
         test at 5 % rejects; `beta`, `p_value`; for methods `trials`, `p_adjusted` and
         `deflated_sharpe`; `probabilistic_sharpe`; `spa_p`: for a baseline, the probability of
         Hansen's test that no method earns more than it; for the headline, the largest of them.
-        NaN where something is not defined.
+        NaN where something is not defined. A strategy that lost all of its capital is never
+        significant: its probabilities are 1, its Sharpe ratios' are 0.
 
     Raises:
         KeyError: if the headline is not in `net`.
@@ -140,6 +141,12 @@ def significance(
                 net[name], trials=trials, trial_variance=np.nan_to_num(trial_variance)
             )
         row["spa_p"] = superior.max() if name == headline else superior.get(name, np.nan)
+        if (net[name] <= -1).any():  # the mean of what nobody lived to earn is no skill
+            row |= dict.fromkeys(("alpha low [%]", "alpha high [%]", "spa_p"), np.nan)
+            row["p_value"] = 1.0
+            row["probabilistic_sharpe"] = 0.0
+            if name in tried:
+                row["p_adjusted"], row["deflated_sharpe"] = 1.0, 0.0
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(_COLUMNS)).astype(float)
     return table.rename_axis("strategy")

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest import calibration, of_variance, qlike, r_squared, regime_results, skill
+from maml_jax.backtest import (
+    Market,
+    calibration,
+    has_ended,
+    of_variance,
+    qlike,
+    r_squared,
+    regime_results,
+    skill,
+)
 from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import summarise
 from maml_jax.backtest.walk_forward import due_predictions
@@ -171,6 +180,7 @@ def _measured(
             *forecasts.notes,
             *_not_finite(prepared, predicted),
             *_ruined({name: account.net for name, account in accounts.items()}),
+            *_ended(traded.market),
         ),
     )
 
@@ -244,6 +254,20 @@ def _ruined(net: Mapping[str, pd.Series]) -> tuple[str, ...]:
         for name, times in lost.items()
         if len(times)
     )
+
+
+def _ended(market: Market) -> tuple[str, ...]:
+    """Say which assets ended within the test span: nobody may have had their last price."""
+    ended = has_ended(market)
+    notes = []
+    for asset in ended.columns[ended.any()]:
+        close = market.close[asset]
+        first = ended.index[ended[asset]][0]
+        notes.append(
+            f"{asset}: no bar after {close.loc[:first].last_valid_index()}; what was held of it is "
+            f"closed at its last price on {first}, which may not have been to be had."
+        )
+    return tuple(notes)
 
 
 def _due(prepared: Prepared) -> np.ndarray:

@@ -85,6 +85,9 @@ def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
     interval = _interval(evaluation.intervals, "Sharpe Ratio", method)
     said = [f"{span} ({bars:,d} bars), after costs, {method} had a Sharpe ratio of {sharpe}"]
     said[0] += f" (95 % interval {interval})." if interval else "."
+    lost = evaluation.returns.index[evaluation.returns[method] <= -1]
+    if len(lost):
+        said.insert(0, f"{method} lost the whole capital at {lost[0]}; nothing else counts.")
     said += _alpha(row, is_significant(evaluation))
     said += _luck(row)
     said += _to_no_adaptation(evaluation, method)

@@ -208,3 +208,19 @@ def test_superior_ability_finds_what_beats_a_baseline_and_nothing_else():
     assert superior_ability(net, ["s0"], ["s0", "absent"], **settings).empty
     again = superior_ability(net, ["s0", "better"], ["s1", "s2", HELD], **settings)
     assert again.equals(found)
+
+
+def test_who_lost_everything_is_never_significant():
+    rng = np.random.default_rng(0)
+    net = pd.DataFrame(
+        {"bold": 0.02 + 0.05 * rng.standard_normal(400), "buy and hold": 0.0},
+        index=pd.bdate_range("2020-01-01", periods=400, tz="UTC"),
+    )
+    net["buy and hold"] = 0.01 * rng.standard_normal(400)
+    terms = {"headline": "bold", "methods": ["bold"], "baselines": ["buy and hold"]}
+    terms |= {"bars_per_year": 252, "seed": 0, "samples": 50}
+    assert significance(net, **terms).loc["bold", "p_adjusted"] < 0.05
+    net.iloc[200, 0] = -1.0
+    found = significance(net, **terms).loc["bold"]
+    assert found["p_adjusted"] == found["p_value"] == 1.0
+    assert found["deflated_sharpe"] == found["probabilistic_sharpe"] == 0.0
