@@ -158,16 +158,17 @@ def evidence_command(
     seeds: Seeds = None,
     steps: Steps = None,
     quick: Quick = False,
+    present: Annotated[
+        bool, typer.Option("--present", help="Train nothing; tell what is there.")
+    ] = False,
     out: Results = Path("runs/evidence"),
 ) -> None:
     """Real bars: every method, on rows of the asset and of all assets, against all baselines."""
     _set_up()
     from maml_jax.reproduce import reproduce_evidence
 
-    bars = {"stocks": stocks, "crypto": crypto}
-    tables = reproduce_evidence(
-        **bars, methods=method or (), seeds=seeds, steps=steps, quick=quick, out=out, **_told()
-    )
+    wanted = {"stocks": stocks, "crypto": crypto, "methods": method or (), "present": present}
+    tables = reproduce_evidence(**wanted, seeds=seeds, steps=steps, quick=quick, out=out, **_told())
     _print_tables(tables, out)
 
 

@@ -15,7 +15,7 @@ from maml_jax.experiment import Result, run
 from maml_jax.reproduce.evidence_rows import MARKETS, EvidenceRow, require_market, rows_of
 from maml_jax.reproduce.evidence_tables import Outcome, tables
 from maml_jax.reproduce.progress import Advance, Progress
-from maml_jax.reproduce.results import Job, perform, write, write_json
+from maml_jax.reproduce.results import Job, is_there, perform, write, write_json
 from maml_jax.reproduce.table import (
     QUICK_MARK,
     QUICK_SHARE,
@@ -60,6 +60,7 @@ def reproduce_evidence(
     seeds: int | None = None,
     steps: int | None = None,
     quick: bool = False,
+    present: bool = False,
     out: str | Path = "runs/evidence",
     console: Console | None = None,
     command: str = "",
@@ -77,6 +78,7 @@ def reproduce_evidence(
         seeds: trainings of each row; default 3.
         steps: meta-steps of each; default 1,000.
         quick: one seed, a fiftieth of the meta-steps.
+        present: train nothing, and tell what the folder holds; the note says how many are missing.
         out: the folder to write to.
         console: where to tell progress; None tells nothing.
         command: the command line, to be noted in the JSON file.
@@ -102,6 +104,11 @@ def reproduce_evidence(
         for seed in range(seeds)
         for row in rows
     ]
+    planned = len(plan)
+    if present:
+        plan = [each for each in plan if is_there(each[2], out / "results")]
+        if not plan:
+            raise ConfigError(f"--present: {out / 'results'} holds none of these runs yet")
     results = perform((job for _, _, job in plan), out / "results", Progress(console))
     outcomes, failed = [], []
     for (row, seed, job), result in zip(plan, results, strict=True):
@@ -111,7 +118,9 @@ def reproduce_evidence(
             outcomes.append(Outcome.of(row, seed, result))
     made = tables(outcomes)
     mark = QUICK_MARK if quick else ""
-    told = " ".join([f"{len(plan)} runs: {seeds} seeds, {steps:,} meta-steps each.", *failed])
+    missing = f" ({planned - len(plan)} more are not there yet)" if planned > len(plan) else ""
+    told = f"{len(plan)} runs{missing}: {seeds} seeds, {steps:,} meta-steps each."
+    told = " ".join([told, *failed])
     made = [t._replace(title=mark + t.title) for t in made]
     made[0] = made[0]._replace(note=f"{told} {made[0].note}")
     record = {
@@ -120,6 +129,7 @@ def reproduce_evidence(
         "where": surroundings(),
         "seeds": seeds,
         "meta_steps": steps,
+        "missing": planned - len(plan),
         "failed": failed,
         "tables": {
             t.title: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in made

@@ -52,8 +52,7 @@ def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[
     """
     results = []
     for job in jobs:
-        settings = json.loads(_dumps(job.settings))  # as they come back from a file
-        path = folder / f"{job.name}.{_digest(settings)}.json"
+        path, settings = _place(job, folder)
         result = _found(path, settings)
         if result is not None:
             progress.tell(f"{job.name}: found in {path}")
@@ -68,6 +67,15 @@ def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[
             progress.tell(f"{job.name}: {said}")
         results.append(result)
     return results
+
+
+def is_there(job: Job, folder: Path) -> bool:
+    """Say whether the folder holds the result of a job.
+
+    Raises:
+        RunError: if a file in it cannot be read.
+    """
+    return _found(*_place(job, folder)) is not None
 
 
 def write(path: Path, text: str) -> None:
@@ -96,6 +104,12 @@ def write_json(path: Path, content: Any) -> None:
 def number(value: float | None) -> float:
     """Return a number read from JSON, NaN for null."""
     return math.nan if value is None else value
+
+
+def _place(job: Job, folder: Path) -> tuple[Path, dict]:
+    """Return a job's file, and its settings as they come back from one."""
+    settings = json.loads(_dumps(job.settings))
+    return folder / f"{job.name}.{_digest(settings)}.json", settings
 
 
 def _found(path: Path, settings: dict) -> dict[str, Any] | None:

@@ -147,7 +147,11 @@ def test_runs_that_are_there_are_not_made_again(tmp_path):
     wide.to_csv(tmp_path / "bars.csv")
     options = {"stocks": tmp_path / "bars.csv", "quick": True, "out": tmp_path / "out"}
     options["methods"] = ["stocks-own20-ridge"]
+    with pytest.raises(ConfigError, match="--present: .* holds none of these runs"):
+        reproduce_evidence(**options, present=True)
     first = reproduce_evidence(**options)
+    more = {**options, "methods": ["stocks-own20"], "present": True}
+    assert "1 runs (7 more are not there yet)" in reproduce_evidence(**more)[0].note
     (file,) = (tmp_path / "out" / "results").iterdir()
     written = file.stat().st_mtime_ns
     assert reproduce_evidence(**options) == first
