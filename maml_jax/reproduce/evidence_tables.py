@@ -263,6 +263,7 @@ def _rivals(market: EvidenceMarket, outcomes: list[Outcome]) -> Table | None:
     rivals = {
         name: np.mean([each.strategies[name].net for each in baselines], axis=0)
         for name in baselines[0].strategies
+        if name != baselines[0].headline  # it stands among the methods
     }
     rivals |= {
         name: np.mean([e.strategies[name].net for g in methods.values() for e in g], axis=0)
