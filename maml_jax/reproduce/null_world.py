@@ -173,7 +173,7 @@ def _pipeline(worlds, steps, quick, out: Path, progress: Progress) -> tuple[Tabl
         "edge",
         "worlds",
         "called significant [%]",
-        "feature's sign [%]",
+        "signal known [%]",
         "IC of predictions",
     )
     note = PIPELINE_NOTE.format(assets=len(ASSETS), bars=BARS, steps=steps)
