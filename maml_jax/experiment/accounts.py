@@ -59,7 +59,7 @@ def holding(execution: Execution) -> Execution:
     )
 
 
-def tested_market(prepared: Prepared) -> Market:
+def market_of_test_span(prepared: Prepared) -> Market:
     """Return the prices of the tested series at all bars of the test span that one of them has."""
     bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}
     index = prepared.panel.timestamps[prepared.test_first : prepared.test_last + 1]
@@ -77,7 +77,7 @@ def trade_decisions(
 
     Args:
         prepared: settings and bars.
-        market: as `tested_market` returns it.
+        market: as `market_of_test_span` returns it.
         decisions: of each strategy, shares of each asset's part, as `decide` returns them.
         alone: whether each asset is traded alone, too.
     """

@@ -20,7 +20,7 @@ from maml_jax.backtest import (
 from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import summarise
 from maml_jax.backtest.walk_forward import due_predictions
-from maml_jax.experiment.accounts import Traded, tested_market, trade_decisions
+from maml_jax.experiment.accounts import Traded, market_of_test_span, trade_decisions
 from maml_jax.experiment.adaptation import adaptation_errors
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.families import supports
@@ -105,7 +105,7 @@ def evaluate_forecasts(
 ) -> Evaluation:
     """Trade what was predicted, and measure; arguments as for `evaluate`."""
     with stage("trading"):
-        market = tested_market(prepared)
+        market = market_of_test_span(prepared)
         decisions = _decisions(prepared, forecasts, market.close.index)
         traded = trade_decisions(prepared, market, decisions)
     with stage("figures"):
@@ -117,7 +117,7 @@ def evaluate_forecasts(
 
 def net_returns(prepared: Prepared, forecasts: Forecasts) -> pd.DataFrame:
     """Return net returns per bar of every strategy, `[time, strategy]`, and nothing else."""
-    market = tested_market(prepared)
+    market = market_of_test_span(prepared)
     decisions = _decisions(prepared, forecasts, market.close.index)
     accounts = trade_decisions(prepared, market, decisions, alone=False).accounts
     return pd.DataFrame({name: account.net for name, account in accounts.items()})

@@ -50,7 +50,7 @@ def judge(
         prepared: settings and bars.
         net: net returns per bar, `[time, strategy]`, the headline first.
         decisions: of every strategy.
-        market: as `tested_market` returns it.
+        market: as `market_of_test_span` returns it.
         ledger: folder in which trials are recorded; None counts those of this call alone.
     """
     config, years = prepared.config, prepared.bars_per_year

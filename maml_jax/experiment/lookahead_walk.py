@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.orders import Market
-from maml_jax.experiment.accounts import Traded, tested_market, trade_decisions
+from maml_jax.experiment.accounts import Traded, market_of_test_span, trade_decisions
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.evaluate import Evaluation
 from maml_jax.experiment.forecast import predict_all
@@ -71,7 +71,7 @@ def walk_around(
         test_last=stop,
     )
     predicted = predict_all(around, trained).predicted
-    market = tested_market(around)
+    market = market_of_test_span(around)
     bars = {asset: around.bars[asset] for asset in around.test_assets}
     returns = fill_returns(bars, around.config.target.fill).reindex(market.close.index)
     return Walked(around, predicted, market, returns)
@@ -184,7 +184,7 @@ def compare_recorded_orders(prepared: Prepared, evaluation: Evaluation) -> list[
     weights, positions = evaluation.weights, evaluation.predictions
     if weights.empty or "order" not in weights or "position" not in positions:
         return []
-    market, findings = tested_market(prepared), []
+    market, findings = market_of_test_span(prepared), []
     times, assets = market.close.index, list(market.close.columns)
 
     def laid_out(table: pd.DataFrame, name: str, column: str) -> pd.DataFrame:

@@ -280,7 +280,7 @@ def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
 
 def test_figures_and_report_are_made_on_request(saved, tmp_path):
     result, _ = saved
-    assert result.plot().axes[0].get_title(loc="left") == "Equity, net of costs"
+    assert result.plot().axes[0].get_title(loc="left") == "Equity"
     path = result.report(tmp_path / "again.html")
     assert path.read_text().startswith("<!doctype html>")
     assert [p.name for p in tmp_path.iterdir()] == ["again.html"]

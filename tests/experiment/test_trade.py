@@ -10,7 +10,7 @@ from market import MARKET, SMALL
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
-from maml_jax.experiment.accounts import tested_market, trade_decisions
+from maml_jax.experiment.accounts import market_of_test_span, trade_decisions
 from maml_jax.experiment.baseline_forecasts import baseline_forecasts
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.predicted import Predicted, on_test_span, span_of
@@ -264,7 +264,7 @@ def test_buying_and_holding_knows_no_stops_and_no_limits():
     )
     accounts = []
     for prepared in (plain, bound):
-        market = tested_market(prepared)
+        market = market_of_test_span(prepared)
         decided = decide(prepared, {"maml": predicted_for(prepared)}, returns_of(prepared))
         traded = trade_decisions(prepared, market, decided)
         assert list(traded.accounts) == list(traded.alone) == list(decided)
