@@ -109,8 +109,11 @@ def train_command(
         result = train(config, out=out, **_overrides(set_))
     print_notes(result)
     last = result.history.groupby("method", sort=False).last()
+    count = len(result.folds)
+    told = f", the last of {count} folds" if count > 1 else ""
     for method, row in last.iterrows():
-        typer.echo(f"{method}: query loss {row['loss']:.4f} after {int(row['step']) + 1} steps")
+        steps = int(row["step"]) + 1
+        typer.echo(f"{method}{told}: query loss {row['loss']:.4f} after {steps} steps")
     typer.echo(f"run directory: {out}")
 
 

@@ -56,7 +56,10 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
         trades=trades,
         assets=pd.DataFrame(alone),
         regimes=regime_results(net, regimes, 252.0),
-        history=pd.DataFrame({"method": "maml", "step": range(30), "loss": rng.random(30)}),
+        history=pd.DataFrame(
+            {"method": "maml", "fold": np.repeat([0, 1], 30), "step": [*range(30), *range(30)],
+             "loss": rng.random(60)}
+        ),
         adaptation=pd.DataFrame({"maml": [1.1, 1.0, 0.95], "fomaml": [1.2, 1.1, 1.3]}, [0, 2, 5]),
         intervals=intervals(net, "strategy"),
         differences=intervals(net.drop(columns=strategies[0]), "other"),
@@ -66,7 +69,8 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
              "trials": 4, "p_adjusted": 0.76, "deflated_sharpe": 0.4, "spa_p": np.nan},
             index=list(strategies),
         ),
-        overfitting={"probability": 0.4, "splits": 12870, "methods": ["maml", "fomaml"]},
+        overfitting={"probability": 0.4, "splits": 12870, "methods": ["maml", "fomaml"],
+                     "paths": {name: [0.5, None, -0.25, 1.5] for name in strategies}},
         cost=0.0015,
         units="trailing volatilities",
         overlap=5,

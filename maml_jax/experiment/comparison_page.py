@@ -98,14 +98,18 @@ def _figures(comparison: "Comparison") -> tuple[Block, ...]:
         blocks.append(
             Plot(
                 "Sharpe ratio",
-                "Such intervals hold the true ratio 95 times in 100.",
+                "Intervals of 95 %: how far chance alone moves the ratio of as many bars. Whether "
+                "a run has an edge is what its own test of alpha says.",
                 plot_intervals(comparison.intervals, headline=first, title="", width=HALF),
             )
         )
     blocks.append(Grid("Runs side by side", table, strong=first))
     if len(comparison.intervals):
         laid_out = with_intervals(comparison.intervals).rename_axis("run")
-        caption = "In brackets where 95 of 100 samples of a stationary bootstrap lie."
+        caption = (
+            "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far chance "
+            "alone moves a figure in as many bars."
+        )
         blocks.append(Grid("Figures with intervals", laid_out, caption, first, columns=5))
     years = by_year(comparison.returns.iloc[:, :_SHOWN])
     blocks.append(Grid("Net return by year, %", years))

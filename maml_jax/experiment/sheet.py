@@ -80,9 +80,18 @@ def _facts(result: "Result", tables: RunTables) -> str:
     returns, settings = tables.returns, result.config.backtest
     start, end = (format_value(pd.Timestamp(returns.index[place])) for place in (0, -1))
     cost = 1e4 * (settings.fee + settings.slippage)
+    more = [
+        f", {100 * share:g} % {what}"
+        for share, what in (
+            (settings.range_slippage, "of the bar's range"),
+            (settings.borrow, "a year for borrowing"),
+        )
+        if share
+    ]
     return (
         f"{start} to {end} · {len(returns):,} bars, {tables.bars_per_year:g} a year · "
-        f"{cost:g} bp of the value traded for fees and slippage · seed {result.config.seed}"
+        f"{cost:g} bp of the value traded for fees and slippage{''.join(more)} · "
+        f"seed {result.config.seed}"
     )
 
 

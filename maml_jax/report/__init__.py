@@ -20,5 +20,6 @@ from .tear_sheet import render as render
 from .tear_sheet import write_page as write_page
 from .trading import break_even as break_even
 from .trading import cost_sensitivity as cost_sensitivity
+from .trading import paid as paid
 from .trading import plot_cost_sensitivity as plot_cost_sensitivity
 from .trading import plot_exposure as plot_exposure

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from maml_jax.backtest.metrics import pooled_correlation
 from maml_jax.errors import DataError
@@ -32,7 +32,7 @@ def plot_predictions(
 
     Args:
         predictions: one row per prediction: `prediction`, `target` (NaN where it is not known),
-            and `strategy` where there are several.
+            `strategy` where there are several, and `timestamp`: as `binned_outcomes` takes it.
         bins: of about as many rows each.
         overlap: bars over which one outcome reaches; outcomes of bars in a row then share prices,
             and intervals are wider by its square root.
@@ -62,7 +62,7 @@ def plot_predictions(
         axes.errorbar(
             table["prediction"],
             table["target"],
-            yerr=1.96 * table["error"],
+            yerr=table["high"] - table["target"],
             label=f"{name}{told}",
             color=look["color"],
             linewidth=look["linewidth"],
@@ -89,27 +89,55 @@ def plot_predictions(
 
 
 def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1) -> pd.DataFrame:
-    """Return the means of predictions and outcomes of each bin, lowest predictions first.
+    r"""Return the means of predictions and outcomes of each bin, lowest predictions first.
+
+    Outcomes of one date share its shocks, so rows of a date count together: with $G$ dates and $n$
+    rows in a bin and deviations $e$ from its mean, the variance of the mean is
+
+    $$\hat V = \frac{h G}{G - 1} \sum_{d=1}^{G} \Big( \frac1n \sum_{i \in d} e_i \Big)^2$$
+
+    with $h$ the overlap: sums over $h$ bars of independent terms have at most that much more.
 
     Args:
-        predictions: `prediction` and `target`, one row each.
+        predictions: `prediction` and `target`, one row each, and `timestamp`; without it every row
+            counts as a date of its own.
         bins: of about as many rows each; fewer where predictions are equal.
         overlap: as for `plot_predictions`.
 
     Returns:
         One row per bin: `prediction`, `target`, `error` (standard error of the mean outcome, NaN
-        for a single row), `rows`.
+        for a single date), `rows`, `dates`: how many independent dates would count as much, which
+        is less than there are where some hold most of the rows; `low` and `high`: the interval
+            of 95 % by a t-distribution with one degree of freedom less than those, at least one.
+
+    Reference:
+        Liang, Zeger (1986), Longitudinal data analysis using generalized linear models, Biometrika
+        73; of dates that count less, Carter, Schnepel, Steigerwald (2017), Asymptotic behavior of a
+        t-test robust to cluster heterogeneity, Review of Economics and Statistics 99.
     """
-    known = style.columns_of(predictions[["prediction", "target"]]).dropna()
+    known = style.columns_of(predictions[["prediction", "target"]])
+    there = known.notna().all(axis="columns").to_numpy()
+    known = known[there]
     if known.empty:
-        return pd.DataFrame(columns=["prediction", "target", "error", "rows"], dtype="float64")
+        columns = ["prediction", "target", "error", "rows", "dates", "low", "high"]
+        return pd.DataFrame(columns=columns, dtype="float64")
     edges = np.unique(known["prediction"].quantile(np.linspace(0, 1, bins + 1)[1:-1]))
     place = np.searchsorted(edges, known["prediction"].to_numpy(), side="left")
+    date = np.arange(len(known))
+    if "timestamp" in predictions:
+        date = predictions["timestamp"].to_numpy()[there]
     groups = known.groupby(place)
-    table = groups.mean()
-    rows = groups.size()
-    table["error"] = groups["target"].std(ddof=1) * np.sqrt(overlap / rows)
-    return table.assign(rows=rows).reset_index(drop=True)
+    table, rows = groups.mean(), groups.size()
+    off = known["target"] - groups["target"].transform("mean")
+    by_date = off.groupby([place, date], dropna=False).agg(["sum", "size"]).groupby(level=0)
+    count = by_date.size()
+    squares = by_date["sum"].agg(lambda sums: np.square(sums).sum())
+    widened = overlap * count / (count - 1).where(count > 1)
+    table["error"] = np.sqrt(widened * squares) / rows
+    dates = rows**2 / by_date["size"].agg(lambda sizes: np.square(sizes).sum())
+    half = t.ppf(0.975, np.maximum(dates - 1, 1)) * table["error"]
+    ends = {"low": table["target"] - half, "high": table["target"] + half}
+    return table.assign(rows=rows, dates=dates, **ends).reset_index(drop=True)
 
 
 @style.styled
@@ -165,10 +193,10 @@ def plot_calibration(
 def plot_training(
     history: pd.DataFrame, *, title: str = "Meta-training", width: float = 9.0
 ) -> Figure:
-    """Plot the query loss over meta-steps, smoothed.
+    """Plot the query loss over meta-steps, smoothed; of several folds one thin line each.
 
     Args:
-        history: columns `method`, `step`, `loss`.
+        history: columns `method`, `step`, `loss`, and `fold` where there are several.
         title: above the axes.
         width: of the figure, in inches.
     """
@@ -177,23 +205,38 @@ def plot_training(
         return style.nothing(width, title, "no meta-step was taken")
     figure, axes = style.canvas(width, 0.1 * width + 2.0, title)
     looks = style.looks(methods)
-    smoothed = []
+    late = []
     for method in methods[: style.MOST]:
-        loss = history.loc[history["method"] == method].set_index("step")["loss"].astype("float64")
-        smoothed.append(loss.rolling(max(1, len(loss) // 50), min_periods=1).mean())
-        style.line(axes, style.thinned(smoothed[-1]), label=str(method), **looks[method])
-    # The first steps are far off; the later ones are what one looks at.
-    late = np.concatenate(
-        [curve.iloc[len(curve) // 20 :].dropna().to_numpy() for curve in smoothed]
-    )
-    if len(late) and np.isfinite(late).all() and late.max() > late.min():
-        room = 0.15 * (late.max() - late.min())
-        axes.set_ylim(late.min() - room, late.max() + room)
+        curves = _smoothed(history[history["method"] == method])
+        look, label = looks[method], str(method)
+        if len(curves) > 1:
+            look, label = {**look, "linewidth": 0.7}, f"{method}, each of {len(curves)} folds"
+        for place, curve in enumerate(curves):
+            # Of lines that share a label, the legend names one.
+            style.line(axes, style.thinned(curve), label=None if place else label, **look)
+            # The first steps are far off; the later ones are what one looks at.
+            late.append(curve.iloc[len(curve) // 20 :].to_numpy())
+    heights = np.concatenate(late)
+    heights = heights[np.isfinite(heights)]
+    if len(heights) and heights.max() > heights.min():
+        room = 0.15 * (heights.max() - heights.min())
+        axes.set_ylim(heights.min() - room, heights.max() + room)
     axes.set_xlabel("meta-step")
     axes.set_ylabel("query loss")
     axes.margins(x=0.01)
     style.legend_below(figure, axes, width)
     return figure
+
+
+def _smoothed(history: pd.DataFrame) -> list[pd.Series]:
+    """Return a method's losses by step, one series per fold, each the mean of its last fiftieth."""
+    folds = (
+        [part for _, part in history.groupby("fold", dropna=False)]
+        if "fold" in history
+        else [history]
+    )
+    losses = [part.set_index("step")["loss"].astype("float64").sort_index() for part in folds]
+    return [loss.rolling(max(1, len(loss) // 50), min_periods=1).mean() for loss in losses]
 
 
 @style.styled
@@ -249,7 +292,14 @@ def _by_strategy(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.Da
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"the table of predictions lacks {missing}; it has {list(table.columns)}")
-    if "strategy" not in table:
-        return {"predictions": style.columns_of(table[list(columns)])}
-    groups = table.groupby("strategy", sort=False, observed=True)
-    return {str(name): style.columns_of(part[list(columns)]) for name, part in groups}
+    groups = {"predictions": table}
+    if "strategy" in table:
+        named = table.groupby("strategy", sort=False, observed=True)
+        groups = {str(name): part for name, part in named}
+    return {name: _floats(part, columns) for name, part in groups.items()}
+
+
+def _floats(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return some columns as floats, and the times of rows as they are."""
+    found = style.columns_of(table[list(columns)])
+    return found.assign(timestamp=table["timestamp"]) if "timestamp" in table else found

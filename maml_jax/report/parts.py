@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maml_jax.backtest.tables import by_year, drawdowns
-from maml_jax.report import comparisons, growth, text, trading
+from maml_jax.report import choosing, comparisons, growth, text, trading
 from maml_jax.report.run_tables import HALF, PHONE, WIDE, RunTables
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, Tile, format_value
 
@@ -74,7 +74,7 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
         p, trials = row.get("p_adjusted", np.nan), row.get("trials", np.nan)
         if p == p:
             tried = f"adjusted for {int(trials)} trials" if trials > 1 else "one trial"
-            found.append(Tile("p-value of alpha ≤ 0", f"{p:.3f}", tried))
+            found.append(Tile("p-value (no alpha)", text.probability(p), tried))
     return tuple(found)
 
 
@@ -108,8 +108,8 @@ def luck(tables: RunTables) -> Part:
         blocks.append(
             Plot(
                 "Sharpe ratio",
-                "Such intervals hold the true ratio 95 times in 100; one that reaches 0 shows no "
-                "edge.",
+                "Intervals of 95 %: how far chance alone moves the ratio in as many bars. Whether "
+                "there is an edge is what the test of alpha says.",
                 comparisons.plot_intervals(ordered, headline=tables.headline, title="", width=HALF),
             )
         )
@@ -158,7 +158,7 @@ def luck(tables: RunTables) -> Part:
         table = text.with_intervals(ordered, "other")
         blocks.append(Grid(f"{tables.headline} less each other strategy", table, caption))
     if tables.overfitting:
-        blocks.append(_overfitting(tables))
+        blocks += choosing.overfitting(tables)
     return Part("Skill or luck", tuple(blocks))
 
 
@@ -225,10 +225,10 @@ def traded(tables: RunTables) -> Part:
         )
     gross = _like(tables.gross, order)
     if gross is not None and turnover is not None:
-        cost = None if tables.cost is None else 1e4 * tables.cost
+        cost, told = _paid(tables, gross, turnover)
         even = trading.break_even(gross, turnover)
         at = even[tables.headline]
-        told = "" if at != at else f" {tables.headline} breaks even at {text.number(at)} bp."
+        told += "" if at != at else f" {tables.headline} breaks even at {text.number(at)} bp."
         terms = {"cost": cost, "title": "", "width": HALF, "most": 5}
         blocks.append(
             Plot(
@@ -270,16 +270,22 @@ def _plain(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _overfitting(tables: RunTables) -> Grid:
-    told = {str(key).replace("_", " "): value for key, value in tables.overfitting.items()}
-    told = {
-        k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in told.items()
-    }
-    return Grid(
-        "Choosing among the methods",
-        pd.DataFrame({"value": told}, dtype=object),
-        "Probability: how often the method that is best on half of the bars is below the median "
-        "on the other half; 0.5 where choosing is worth nothing.",
+def _paid(
+    tables: RunTables, gross: pd.DataFrame, turnover: pd.DataFrame
+) -> tuple[float | None, str]:
+    """Return what the headline paid, in basis points of the value traded, and a sentence on it."""
+    own = tables.headline
+    cost = trading.paid(gross[[own]], tables.returns[[own]], turnover[[own]])[own]
+    if not np.isfinite(cost):
+        return None, ""
+    told = f" {own} paid {cost:.3g} bp"
+    told += " (the dashed line)" if cost <= trading.COSTS[-1] else " (beyond the figure)"
+    charged = None if tables.cost is None else 1e4 * tables.cost
+    if charged is None or abs(cost - charged) <= max(0.05, 0.03 * charged):
+        return cost, f"{told}."
+    return cost, (
+        f"{told} in all, with what the settings charge or spare besides the {charged:g} bp of fee "
+        "and slippage: borrowing, a share of the bar's range, take-profits without slippage."
     )
 
 

@@ -23,8 +23,9 @@ def predicted(tables: RunTables) -> Part:
         blocks.append(
             Plot(
                 "Predictions and outcomes",
-                "Predictions in ten bins of the same size. A slope along the dashed line is skill; "
-                "a level line is none.",
+                "Predictions in ten bins of the same size, with intervals of 95 % that count the "
+                "assets of a date together. A slope along the dashed line is skill; a level line "
+                "is none.",
                 forecasts.plot_predictions(
                     given, overlap=tables.overlap, units=tables.units, title="", width=HALF
                 ),
@@ -43,11 +44,13 @@ def predicted(tables: RunTables) -> Part:
     if len(tables.adaptation) and tables.adaptation.notna().any(axis=None):
         blocks.append(_adaptation(tables))
     if len(tables.history):
+        several = "fold" in tables.history and len({*tables.history["fold"]}) > 1
+        folds = "; one thin line per fold" if several else ""
         blocks.append(
             Plot(
                 "Meta-training",
-                "Query loss of the tasks of each meta-step, smoothed. A curve that still falls "
-                "asks for more steps.",
+                f"Query loss of the tasks of each meta-step, smoothed{folds}. A curve that still "
+                "falls asks for more steps.",
                 forecasts.plot_training(tables.history, title="", width=HALF),
             )
         )

@@ -29,13 +29,14 @@ class RunTables:
         trades: one row per trade, with `strategy`.
         assets: one row per strategy and asset traded alone.
         regimes: one row per strategy and regime.
-        history: of meta-training, `method`, `step`, `loss`.
+        history: of meta-training, `method`, `step`, `loss`, and `fold` where there are several.
         adaptation: mean squared errors, `[number of steps, method]`.
         intervals: one row per strategy and figure: `value`, `low`, `high`.
         differences: of the headline's figures from those of others, likewise, with `other`.
         significance: one row per strategy.
         overfitting: what choosing among the methods is worth.
-        cost: of trading, as a share of the value traded; None where it is not the same for all.
+        cost: fee and slippage of the settings, as a share of the value traded; what was paid in
+            all lies between `gross` and `returns`. None where it is not the same for all.
         units: of predictions and outcomes.
         overlap: bars over which one outcome reaches.
         benchmark: the strategy that alpha and beta are measured against.

@@ -33,3 +33,16 @@ def number(value: float) -> str:
         return f"{value:.3g}"
     text = f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
     return text.lstrip("-") if not text.strip("-0.") else text
+
+
+def probability(value: float) -> str:
+    """Write a probability with the figures that matter.
+
+    >>> [probability(v) for v in (0.76, 0.0341, 0.0999, 0.0001, float("nan"))]
+    ['0.76', '0.034', '0.100', '< 0.001', '–']
+    """
+    if value != value:
+        return "–"
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

@@ -27,7 +27,7 @@ def plot_exposure(
     Args:
         exposure: sum of the sizes of all positions as a share of the equity, `[time, strategy]`.
         turnover: value traded per bar as a share of the equity, likewise; drawn as the mean of
-            the last fiftieth of all bars.
+            the last fiftieth of all bars, whose number the axis tells.
         headline: the strategy that stands out; default the first.
         title: above the axes.
         width: of the figure, in inches.
@@ -50,7 +50,8 @@ def plot_exposure(
     axes[0].set_ylabel("invested, %\nof equity")
     axes[0].set_ylim(bottom=0.0)
     if traded is not None:
-        axes[1].set_ylabel("traded a bar, %\nof equity")
+        over = f", mean\nof {window:,} bars" if window > 1 else ""
+        axes[1].set_ylabel(f"traded a bar, %\nof equity{over}")
         axes[1].set_ylim(bottom=0.0)
     style.time_axis(axes[-1], held.index, width)
     style.legend_below(figure, axes, width)
@@ -101,6 +102,20 @@ def break_even(gross: pd.Series | pd.DataFrame, turnover: pd.Series | pd.DataFra
     return pd.Series({name: break_even_cost(g[name], traded[name]) for name in g.columns})
 
 
+def paid(
+    gross: pd.Series | pd.DataFrame,
+    net: pd.Series | pd.DataFrame,
+    turnover: pd.Series | pd.DataFrame,
+) -> pd.Series:
+    """Return what each strategy paid, in basis points of the value traded, whatever it paid for.
+
+    All that lies between gross and net returns over all that was traded; NaN where nothing was.
+    """
+    g, traded = style.columns_of(gross), style.columns_of(turnover)
+    costs = (g - style.columns_of(net)).sum()
+    return 1e4 * costs / traded.sum().where(lambda total: total > 0)
+
+
 @style.styled
 def plot_cost_sensitivity(
     gross: pd.Series | pd.DataFrame,
@@ -119,7 +134,7 @@ def plot_cost_sensitivity(
         gross: simple returns per bar before costs, `[time, strategy]`.
         turnover: value traded per bar as a share of the equity, likewise.
         bars_per_year: for annualising.
-        cost: what the run was charged, in basis points of the value traded; marked.
+        cost: what was paid, in basis points of the value traded; marked.
         headline: the strategy that stands out; default the first.
         title: above the axes.
         width: of the figure, in inches.
@@ -135,7 +150,7 @@ def plot_cost_sensitivity(
     axes.axhline(0.0, color="#999999", linewidth=0.8, zorder=1)
     if cost is not None and np.isfinite(cost) and cost <= COSTS[-1]:
         style_of = {"color": "#555555", "linewidth": 1.1, "linestyle": "--", "zorder": 2}
-        axes.axvline(cost, label=f"cost of this run, {cost:g} bp", **style_of)
+        axes.axvline(cost, label=f"paid, {cost:.3g} bp", **style_of)
     axes.set_xlabel("cost of trading, basis points of the value traded")
     axes.set_ylabel("Sharpe ratio (ann.)")
     axes.margins(x=0.01)

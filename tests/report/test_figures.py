@@ -198,6 +198,46 @@ def test_binned_outcomes_have_the_size_and_slope_of_the_rows():
     assert weighted == pytest.approx(rows["target"].mean())
 
 
+@pytest.mark.parametrize(
+    ("dates", "assets", "shared", "own"), [(150, 20, 0.7, 0.3), (150, 20, 0.7, 0.9), (300, 1, 0, 0)]
+)
+def test_intervals_of_bins_hold_the_truth_where_assets_share_their_shocks(
+    dates, assets, shared, own
+):
+    """Intervals that count 20 assets of a date as independent hold it about half of the times."""
+    rng = np.random.default_rng(5)
+
+    def drawn_of(share):
+        common, each = rng.standard_normal((dates, 1)), rng.standard_normal((dates, assets))
+        return (np.sqrt(share) * common + np.sqrt(1 - share) * each).ravel()
+
+    inside = []
+    for _ in range(60):
+        rows = pd.DataFrame(
+            {"timestamp": np.repeat(pd.date_range("2020-01-01", periods=dates), assets)}
+        )
+        rows["prediction"] = drawn_of(own)
+        rows["target"] = 0.3 * rows["prediction"] + drawn_of(shared)
+        table = report.binned_outcomes(rows)
+        inside.append((0.3 * table["prediction"]).between(table["low"], table["high"]))
+    assert 0.9 <= np.mean(inside) <= 0.98
+    axes = report.plot_predictions(rows).axes[0]
+    spans = np.array([span[:, 1] for span in axes.collections[0].get_segments()])
+    np.testing.assert_allclose(spans, table[["low", "high"]])
+
+
+def test_a_bin_of_one_date_has_no_interval_and_order_does_not_matter():
+    index = pd.date_range("2020-01-01", periods=40, tz="UTC")
+    rows = made_up_run.predictions(index, ["A", "B", "C"], ["maml"])
+    table = report.binned_outcomes(rows, bins=4)
+    shuffled = rows.sample(frac=1.0, random_state=0).set_axis(np.zeros(len(rows)))
+    pd.testing.assert_frame_equal(report.binned_outcomes(shuffled, bins=4), table)
+    assert (table["dates"] < 40).all() and (table["dates"] > 1).all()
+    one = report.binned_outcomes(rows[rows["timestamp"] == index[0]], bins=1)
+    assert one["rows"].iloc[0] == 3 and one["dates"].iloc[0] == 1 and one["error"].isna().all()
+    drawn(report.plot_predictions(rows[rows["timestamp"] == index[0]]))
+
+
 def test_equal_predictions_are_one_bin():
     rows = pd.DataFrame({"prediction": 0.1, "target": [1.0, 2.0, np.nan, 3.0]})
     table = report.binned_outcomes(rows)
@@ -254,6 +294,41 @@ def test_training_is_drawn_and_may_be_empty():
     drawn(report.plot_training(history))
     drawn(report.plot_training(history.iloc[:1]))
     drawn(report.plot_training(history.iloc[:0]))
+
+
+def test_every_fold_is_a_line_of_its_own_that_never_runs_back():
+    history = pd.concat(
+        pd.DataFrame({"method": name, "fold": fold, "step": range(400), "loss": 1.0 + fold})
+        for fold in range(3)
+        for name in ("maml", "reptile")
+    )
+    history.loc[(history["fold"] == 1) & (history["step"] > 350), "loss"] = np.inf
+    figure = drawn(report.plot_training(history))
+    lines = figure.axes[0].lines
+    assert len(lines) == 6 and len({line.get_color() for line in lines}) == 2
+    assert all((np.diff(line.get_xdata()) > 0).all() for line in lines)
+    assert {*np.unique(lines[0].get_ydata())} == {1.0} and lines[2].get_ydata()[-1] == 3.0
+    told = [each.get_text() for each in figure.legends[0].get_texts()]
+    assert told == ["maml, each of 3 folds", "reptile, each of 3 folds"]
+    alone = report.plot_training(history[history["fold"] == 0])
+    assert [each.get_text() for each in alone.legends[0].get_texts()] == ["maml", "reptile"]
+    assert alone.axes[0].lines[0].get_linewidth() > lines[0].get_linewidth()
+
+
+def test_turnover_tells_over_how_many_bars_it_is_averaged():
+    turnover = _world("usual")[2]
+    label = report.plot_exposure(turnover, turnover).axes[1].get_ylabel()
+    assert label.endswith("mean\nof 2 bars")
+    few = turnover.iloc[:60]
+    assert "mean" not in report.plot_exposure(few, few).axes[1].get_ylabel()
+
+
+def test_what_was_paid_is_all_that_lies_between_gross_and_net():
+    net, gross, turnover = _world("usual")
+    np.testing.assert_allclose(report.paid(gross, net, turnover), 10.0)
+    assert report.paid(gross, net, 0 * turnover).isna().all()
+    even = report.break_even(gross, turnover) - report.paid(gross, net, turnover)
+    assert (np.sign(even) == np.sign(net.mean())).all()
 
 
 def test_thinning_keeps_ends_extremes_and_gaps():

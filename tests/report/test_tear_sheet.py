@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up_run import PARTS, sheet_of
 
-from maml_jax.report import TearSheet, parts, parts_forecasts, render
+from maml_jax.report import TearSheet, choosing, parts, parts_forecasts, render
 from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Tile, format_value
 from maml_jax.report.text import number, with_intervals
 
@@ -112,8 +112,8 @@ def test_the_strip_tells_figures_with_intervals(tables):
     assert tiles["Alpha to buy and hold, % a year"] == Tile(
         "Alpha to buy and hold, % a year", "1.00", "90 %: -3.00 to 5.00"
     )
-    assert tiles["p-value of alpha ≤ 0"].value == "0.760"
-    assert tiles["p-value of alpha ≤ 0"].detail == "adjusted for 4 trials"
+    assert tiles["p-value (no alpha)"].value == "0.76"
+    assert tiles["p-value (no alpha)"].detail == "adjusted for 4 trials"
     bare = replace(tables, intervals=pd.DataFrame(), significance=pd.DataFrame())
     tiles = {tile.label: tile for tile in parts.tiles(bare)}
     other = number(tables.stats.loc["Sharpe Ratio", "buy and hold"])
@@ -211,6 +211,50 @@ def test_tests_and_intervals_stand_in_tables_of_their_own(tables):
     assert "spa_p" not in grids["Tests"]  # not known of any
     assert grids["maml less each other strategy"].index[0] == "buy and hold"
     assert set(grids["Figures with intervals"].index) == {*made_up_run.STRATEGIES}
+
+
+def test_paths_have_a_table_and_only_what_is_there_is_explained(tables):
+    grids = {block.title: block for block in parts.luck(tables).blocks if isinstance(block, Grid)}
+    figures, paths = grids["Choosing among the methods"], grids["Sharpe ratio from path to path"]
+    told = figures.table["value"]
+    assert list(told.index) == ["probability of overfitting", "splits", "methods"]
+    assert told["methods"] == "maml, fomaml"
+    assert "lower half" in figures.caption and "slope" not in figures.caption.lower()
+    assert list(paths.table.index) == tables.order and paths.strong == "maml"
+    assert dict(paths.table.loc["maml"]) == {
+        "lowest": -0.25, "median": 0.5, "highest": 1.5, "paths": 4
+    }  # fmt: skip
+    more = {"slope": -0.5, "loss_probability": 0.3, "something_else": 1}
+    (grid,) = choosing.overfitting(replace(tables, overfitting=more))
+    assert list(grid.table.index) == ["slope", "probability of loss", "something else"]
+    assert "rises with" in grid.caption and "loses" in grid.caption
+    assert "overfitting" not in grid.caption.lower()
+    unknown = {"paths": {"maml": [None, float("nan")], "gone": [1.0]}}
+    (grid,) = choosing.overfitting(replace(tables, overfitting=unknown))
+    assert list(grid.table.index) == ["maml", "gone"] and np.isnan(grid.table.loc["maml", "median"])
+    assert choosing.overfitting(replace(tables, overfitting={})) == []
+
+
+def _costs_caption(tables):
+    (plot,) = [b for b in parts.traded(tables).blocks if b.title == "What costs do"]
+    lines = plot.figure.axes[0].get_legend_handles_labels()
+    return plot.caption, [label for label in lines[1] if label.startswith("paid")]
+
+
+def test_the_cost_that_is_marked_is_what_was_paid(tables):
+    caption, labels = _costs_caption(tables)
+    assert "maml paid 15 bp (the dashed line)." in caption and labels == ["paid, 15 bp"]
+    borrowed = replace(tables, returns=tables.returns - 0.001 * tables.turnover - 1e-4)
+    traded = tables.turnover["maml"].mean()
+    caption, labels = _costs_caption(borrowed)
+    told = f"{25 + 1e4 * 1e-4 / traded:.3g} bp"
+    assert f"maml paid {told} (the dashed line) in all" in caption
+    assert "besides the 15 bp of fee and slippage: borrowing" in caption
+    assert labels == [f"paid, {told}"]
+    caption, labels = _costs_caption(replace(tables, returns=tables.gross - 0.01 * tables.turnover))
+    assert "maml paid 100 bp (beyond the figure) in all" in caption and labels == []
+    caption, labels = _costs_caption(replace(tables, turnover=0 * tables.turnover))
+    assert "paid" not in caption and labels == []
 
 
 def test_the_worst_drawdowns_come_deepest_first(tables):
