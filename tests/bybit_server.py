@@ -47,7 +47,6 @@ class Exchange:
         self.always = None
         self.delay = 0.0
         self.requests: list[dict] = []
-        self.times: list[float] = []
         self.lock = threading.Lock()
         self._rows: dict = {}
 
@@ -106,7 +105,6 @@ def serving(exchange):
             query = {k: v[0] for k, v in parse_qs(parts.query).items()}
             with exchange.lock:
                 exchange.requests.append(query)
-                exchange.times.append(time.monotonic())
                 fault = exchange.faults.pop(0) if exchange.faults else exchange.always
                 reply = exchange.answer(query)
             if parts.path != "/v5/market/kline":

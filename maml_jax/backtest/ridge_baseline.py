@@ -1,6 +1,6 @@
 """Ridge regression on raw features, with the penalty chosen on the rows that it is fitted on."""
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -50,6 +50,7 @@ class _Fit(NamedTuple):
     count: Array
 
 
+@cache
 def ridge_regression() -> MetaLearner:
     r"""Make ridge regression in the form of a learner, so that it walks forward as learners do.
 
@@ -65,7 +66,8 @@ def ridge_regression() -> MetaLearner:
     with $d$ the eigenvalues of $\tilde X^\top \tilde X$: chosen anew on every support set, by
     nothing but its rows. Of sequences, the features of the last bar are read.
 
-    Nothing is meta-learned: meta-parameters are empty sums. `update` takes further rows in.
+    Nothing is meta-learned: meta-parameters are empty sums. `update` takes further rows in. It is
+    made once, and what is compiled for it stays.
 
     Returns:
         A `MetaLearner` of one target that predicts a `Prediction`, whose deviation is that of an
