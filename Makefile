@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The CPU build of JAX looks for no accelerator; unset on a machine that has one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-slow bench lint format clean
+.PHONY: help demo test quick test-slow bench lint format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,7 +14,10 @@ help: ## this list
 demo: $(VENV)/.installed ## run the main job on the built-in data and write a report
 	$(BIN)/maml-jax run --out "runs/demo-$$(date +%Y-%m-%d-%H%M%S)"
 
-test: $(VENV)/.test ## the tests that are run before each commit
+quick: $(VENV)/.test ## the tests that are run before each commit: minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long"
+
+test: $(VENV)/.test ## all tests but the heaviest
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.slow ## the heavy checks: minutes to hours

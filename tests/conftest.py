@@ -32,6 +32,14 @@ settings.load_profile("default")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture
+def no_page(monkeypatch):
+    """Write run directories with an empty page, where a test is of something else: it takes half
+    of the time."""
+    monkeypatch.setattr("maml_jax.experiment.result.tear_sheet", lambda *_: None)
+    monkeypatch.setattr("maml_jax.experiment.result.render", lambda _: "<html></html>")
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     if not SHARED.is_dir():

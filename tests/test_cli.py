@@ -90,6 +90,7 @@ def test_a_second_run_finds_the_programs_of_the_first(folder):
     assert kept[0] == kept[1]
 
 
+@pytest.mark.long
 def test_train_backtest_and_report_go_together(folder, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "train", "config.toml", "--out", "a")
     assert (code, "query loss" in out) == (0, True)
@@ -160,6 +161,7 @@ def test_bad_input_is_exit_code_2_and_one_line(folder, monkeypatch, capsys, faul
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
+@pytest.mark.long
 def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
     settings = ["data.path=market.csv", "training.steps=2", "training.meta_batch=2"]
     arguments = [part for each in settings for part in ("--set", each)]
@@ -179,6 +181,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
     arguments = ["run", "config.toml", "--set", "training.steps=100000", "--out", "long"]
     process = subprocess.Popen(

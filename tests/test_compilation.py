@@ -49,6 +49,7 @@ def programs_of(call):
     return _compiled[0] - before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("gradient", [exact(), first_order()], ids=["exact", "first_order"])
 def test_training_compiles_once(gradient, devices):
@@ -120,6 +121,7 @@ def panel_of(assets, bars, seed=0):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 8])
 def test_new_assets_and_longer_histories_need_no_new_program(devices):
     traces = Traces()

@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import pytest
 from helpers import random_market
 
 from maml_jax.data import Store, fetch, frames_source
@@ -11,6 +12,7 @@ from maml_jax.experiment import load_config, run
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.long
 def test_multi_asset(capsys):
     table = runpy.run_path(str(EXAMPLES / "multi_asset.py"))["main"](steps=60)
     assert list(table.index) == [0, 1, 2, 3, 4, 5]
@@ -18,6 +20,7 @@ def test_multi_asset(capsys):
     assert "query error on WTI" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_trading_strategy(tmp_path, capsys):
     result = runpy.run_path(str(EXAMPLES / "trading_strategy.py"))["main"](
         steps=20, report=str(tmp_path / "report.html")
@@ -27,6 +30,7 @@ def test_trading_strategy(tmp_path, capsys):
     assert "the latest trades" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_bybit(tmp_path):
     config = load_config(EXAMPLES / "bybit.toml")
     names = config.data.test_assets

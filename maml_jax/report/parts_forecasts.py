@@ -56,6 +56,8 @@ def predicted(tables: RunTables) -> Part:
         )
     if len(tables.adaptation):
         table = tables.adaptation.T.rename(columns=lambda steps: f"{steps} steps")
+        # What a step changes is often in the third figure.
+        table = table.map(lambda error: f"{error:.4g}" if error == error else None)
         blocks.append(Grid("Mean squared error after each step", table, strong=own))
     return Part("Forecasts and adaptation", tuple(blocks))
 

@@ -166,6 +166,8 @@ def format_value(value: object) -> str:
     ['1,234.57', '0.0123', '3', '–', '2020-01-02']
     >>> [format_value(v) for v in (3.2e-7, -1e12, float("inf"), pd.Timedelta("30h"))]
     ['3.2e-07', '-1e+12', 'inf', '30 h']
+    >>> format_value(-2.7e-15)  # what rounding leaves of zero
+    '0.00'
     """
     if isinstance(value, pd.Timestamp):
         at_midnight = value == value.normalize()
@@ -186,9 +188,10 @@ def format_value(value: object) -> str:
         return f"{value:,d}"
     if not isinstance(value, float):
         return str(value)
-    size = abs(value)
     if not np.isfinite(value):
         return str(value)
+    value = 0.0 if abs(value) < 1e-12 else value
+    size = abs(value)
     if size >= 1e9 or 0 < size < 5e-5:
         return f"{value:.3g}"
     return f"{value:.4f}" if 0 < size < 0.1 else f"{value:,.2f}"
@@ -234,13 +237,18 @@ def _image(figure: Figure) -> tuple[str, tuple[int, int]]:
         buffer = io.StringIO()
         with _laid_out(figure):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    drawing = re.sub(r"(\d\.\d\d)\d+", r"\1", buffer.getvalue())
+    drawing = re.sub(r"<[^>]*>", _shortened, buffer.getvalue())
     drawing = re.sub(r">\s+<", "><", drawing[drawing.index("<svg") :])
     if len(drawing) <= _HEAVY:
         return _address("svg+xml", drawing.encode()), (width, height)
     dots = io.BytesIO()
     figure.savefig(dots, format="png", dpi=170)
     return _address("png", dots.getvalue()), (width, height)
+
+
+def _shortened(tag: re.Match[str]) -> str:
+    """Cut what a tag says of places to hundredths of a point; numbers that are read stay whole."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group())
 
 
 @contextmanager

@@ -312,6 +312,7 @@ def test_more_strategies_than_go_at_once_are_spread_and_none_is_lost():
         trade_many(orders, market, **options)
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_twice_for_the_same_rules(monkeypatch):
     traced = []
     step = account_scan.step

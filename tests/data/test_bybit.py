@@ -93,6 +93,7 @@ def test_a_server_that_sends_few_rows_leaves_no_hole(exchange, store):
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [1, 200, 500])
 def test_few_rows_and_a_bar_that_there_is_not(exchange, store, most):
     exchange.rows_most = most
@@ -186,7 +187,9 @@ def test_many_symbols_share_one_pace(exchange, store, monkeypatch):
     exchange.symbols = {f"S{i}" for i in range(6)}
     patient = {"timeout": 60.0, "deadline": 60.0}
     with serving(exchange) as address:
-        get(address, store, sorted(exchange.symbols), start="2023-12-01", per_second=50.0, **patient)
+        get(
+            address, store, sorted(exchange.symbols), start="2023-12-01", per_second=50.0, **patient
+        )
     assert len(limits) == len(exchange.requests) == 6
     assert len(set(limits)) == 1
 

@@ -124,12 +124,14 @@ def kill_again_and_again(forks, exchange, tmp_path, kills):
     return finished + 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_fetch_that_is_killed_goes_on_to_the_same_bytes(forks, tmp_path, kills):
     exchange = Exchange(symbols=SYMBOLS)
     assert kill_again_and_again(forks, exchange, tmp_path, kills) > kills // 8
 
 
+@pytest.mark.long
 def test_two_processes_write_at_once_without_loss(forks, tmp_path):
     exchange = Exchange(symbols=SYMBOLS)
     both, one = tmp_path / "both", tmp_path / "one"

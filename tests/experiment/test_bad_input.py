@@ -181,7 +181,7 @@ def test_a_damaged_run_directory_is_named(saved, tmp_path, damage):
         load(copy)
 
 
-def test_a_backtest_that_was_cut_off_can_be_repeated(tmp_path):
+def test_a_backtest_that_was_cut_off_can_be_repeated(tmp_path, no_page):
     train(SMALL, bars=MARKET, out=tmp_path / "run")
     (tmp_path / "run" / ".backtest").mkdir()
     (tmp_path / "run" / ".backtest" / "junk").write_text("x")

@@ -19,6 +19,9 @@ from maml_jax.features import STRATEGIES, compute_target, fill_returns, spread_b
 
 RULES = ["mean_reversion", "breakout", "arbitrage"]
 RULED = {"task.family": "strategy", "task.strategies": RULES, "task.pairs": 1}
+LEAN = {"learner.methods": ["maml"], "backtest.baselines": []}
+"""No more strategies than a test looks at."""
+
 REGIMES = {"trend_window": 10, "volatility_window": 5, "history": 20}
 
 
@@ -50,8 +53,9 @@ def test_series_follow_rules_and_learn_what_these_pay():
     )
 
 
-def test_a_rule_is_followed_where_it_is_expected_to_pay_and_never_against(tmp_path):
-    result = run(SMALL, bars=MARKET, out=tmp_path / "run", **RULED)
+@pytest.mark.long
+def test_a_rule_is_followed_where_it_is_expected_to_pay_and_never_against(tmp_path, no_page):
+    result = run(SMALL, bars=MARKET, out=tmp_path / "run", **RULED, **LEAN)
     assert list(result.stats)[-2:] == ["follow every rule", "buy and hold"]
     own = result.predictions.query("strategy == 'maml'")
     sides = prepared_with(**RULED).sides
@@ -180,6 +184,7 @@ SPANS_ASSETS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -213,7 +218,7 @@ def test_tested_assets_may_miss_bars_that_others_have():
     gaps = MARKET["A3"].index[[180, 200, 201]]
     bars = {a: b.drop(gaps) if a in ("A2", "A3") else b for a, b in MARKET.items()}
     for changes in (RULED, {"target.kind": "volatility"}, {"task.support_from": "mixed"}):
-        result = run(SMALL, bars=bars, **changes)
+        result = run(SMALL, bars=bars, **changes, **LEAN)
         assert not result.returns.index.isin(gaps).any()
 
 
@@ -243,12 +248,13 @@ def test_what_diverges_is_no_forecast():
         "target.kind": "volatility",
         "training.steps": 1,
     }
-    result = run(SMALL, bars=MARKET, **diverging)
+    result = run(SMALL, bars=MARKET, **diverging, **LEAN)
     assert result.predictions["position"].between(0, 1).all()
 
 
+@pytest.mark.long
 def test_holding_assets_spends_the_whole_capital_beside_pairs():
-    plain, ruled = (run(SMALL, bars=MARKET, **changes) for changes in ({}, RULED))
+    plain, ruled = (run(SMALL, bars=MARKET, **changes, **LEAN) for changes in ({}, RULED))
     pd.testing.assert_series_equal(
         plain.gross["buy and hold"], ruled.gross["buy and hold"], atol=1e-6
     )
@@ -263,7 +269,7 @@ def test_holding_assets_spends_the_whole_capital_beside_pairs():
 
 
 def test_settings_are_resolved_and_told_by_name(tmp_path):
-    result = run(SMALL, bars=MARKET, out=tmp_path / "run", **{"data.classes": {"A.0": "x"}})
+    result = run(SMALL, bars=MARKET, out=tmp_path / "run", **{"data.classes": {"A.0": "x"}}, **LEAN)
     again = load(tmp_path / "run").config
     assert again == result.config
     assert (again.backtest.positions, again.backtest.same_regime) == ("threshold", False)

@@ -9,6 +9,8 @@ from market import MARKET, SMALL
 from maml_jax.experiment import backtest, load, run
 from maml_jax.experiment.trials import LEDGER
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 LEAST = {"training": {"steps": 2}, "backtest": {"samples": 20, "baselines": []}}
 TWO = {**LEAST, "learner": {"methods": ["ridge", "matching"]}}
 ONE = {**LEAST, "learner": {"methods": ["ridge"]}}
@@ -18,6 +20,7 @@ def tried(folder):
     return [json.loads(line) for line in (folder / LEDGER).read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_what_was_tried_before_on_the_same_bars_counts(tmp_path):
     first = run(SMALL, bars=MARKET, out=tmp_path / "first", **TWO)
     methods = list(first.checkpoints)

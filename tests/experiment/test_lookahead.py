@@ -20,14 +20,21 @@ from maml_jax.experiment.learn import meta_train
 from maml_jax.experiment.prepare import prepare
 
 
-@pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
+@pytest.mark.parametrize(
+    "fill",
+    ["close", *(pytest.param(f, marks=pytest.mark.long) for f in ("next_close", "next_open"))],
+)
 @settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
 def test_altered_bars_after_t_change_nothing_up_to_t(fill, t, seed):
     assert_same_up_to(t, config_for(fill), altered_after(t, seed))
 
 
-@pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "fill",
+    ["close", *(pytest.param(f, marks=pytest.mark.slow) for f in ("next_close", "next_open"))],
+)
 @settings(max_examples=2)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2))
 def test_bars_cut_off_after_t_change_nothing_up_to_t(fill, t):
@@ -68,10 +75,11 @@ VARIANTS = {
 }
 
 
-QUICK = ("regimes of the market", "online", "strategies", "volatility")
+QUICK = ("regimes of the market", "online")
 """Variants that are tried before each commit: each kind of what may look ahead."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -88,6 +96,7 @@ def test_every_variant_knows_nothing_of_what_comes(changes, t):
     assert_same_up_to(t, config, cut_off_after(t))
 
 
+@pytest.mark.long
 def test_regimes_matter_for_what_is_compared():
     """The variants test what they name: labels differ in time, and so do predictions."""
     prepared, result = whole(config_for("next_close", **VARIANTS["regimes"]))

@@ -23,7 +23,7 @@ def test_settings_know_the_methods_that_there_are():
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("kind", ["mlp", "gru"])
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("gru", marks=pytest.mark.long)])
 def test_every_method_makes_a_learner_of_returns(name, kind):
     learner = learner_of(ModelConfig(hidden=(8,), kind=kind), LearnerConfig(), name)
     bars = () if kind == "mlp" else (4,)
@@ -39,6 +39,7 @@ def test_every_method_makes_a_learner_of_returns(name, kind):
     assert (loss.shape, y_hat.shape) == ((), (6, 1))
 
 
+@pytest.mark.long
 def test_settings_of_the_inner_loop_reach_it():
     batch = Batch(jnp.linspace(-1.0, 1.0, 12).reshape(6, 2), jnp.linspace(0.0, 1.0, 6)[:, None])
 
@@ -61,6 +62,8 @@ def test_settings_of_the_inner_loop_reach_it():
     assert adam != sgd
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("window", ["rolling", "growing"])
 def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):
     settings = {**SMALL, "learner": {"methods": ["alpaca"], "features": 4}}
@@ -80,6 +83,7 @@ def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):
     assert predicted["std"] == pytest.approx(last["std"], rel=1e-4)
 
 
+@pytest.mark.long
 def test_methods_without_steps_stand_beside_those_that_take_them():
     methods = ["ridge", "prototypes", "anil"]
     result = run(

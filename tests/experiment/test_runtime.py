@@ -28,6 +28,7 @@ def show(**settings):
     return int(count), folder
 
 
+@pytest.mark.long
 def test_a_device_for_every_core_and_a_cache_of_the_users(tmp_path):
     count, folder = show(XDG_CACHE_HOME=str(tmp_path))
     assert count == machine.cores()
@@ -35,6 +36,7 @@ def test_a_device_for_every_core_and_a_cache_of_the_users(tmp_path):
         assert folder == str(tmp_path / "maml_jax" / "compiled")
 
 
+@pytest.mark.long
 def test_what_the_environment_says_wins(tmp_path):
     told = {"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     assert show(**told) == (3, str(tmp_path))

@@ -34,7 +34,10 @@ def saved(tmp_path_factory):
     return run(settings, bars=MARKET, out=path), path
 
 
-def test_a_run_with_a_sequence_model_is_saved_loaded_and_walked_forward_again(saved, tmp_path):
+@pytest.mark.long
+def test_a_run_with_a_sequence_model_is_saved_loaded_and_walked_forward_again(
+    saved, tmp_path, no_page
+):
     result, path = saved
     loaded = load(path)
     assert loaded.config.model.kind == "gru"
@@ -61,6 +64,7 @@ def test_adapting_predicts_what_the_walk_forward_predicted(saved):
         assert len(predicted) == len(seen) - 14 - (LENGTH - 1)
 
 
+@pytest.mark.long
 def test_the_bars_of_a_sequence_are_counted_among_those_needed(saved):
     few = random_bars(seed=9, count=40)
     adapted = saved[0].adapt(few.iloc[:24])
@@ -82,6 +86,7 @@ def test_the_bars_of_a_sequence_are_counted_among_those_needed(saved):
         train(GRU, bars=short)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["mlp", "gru", "temporal_convolution", "transformer"])
 def test_every_kind_of_network_is_built_as_the_settings_say(kind):
     settings = ModelConfig.model_validate({"kind": kind, "hidden": (6, 6)})

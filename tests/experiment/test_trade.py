@@ -197,6 +197,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_every_baseline_predicts_where_learners_do(changes):
     pytest.importorskip("sklearn")

@@ -52,6 +52,7 @@ def close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sizes", [True, False])
 def test_it_begins_as_maml_with_rates_for_each_step(task, sizes):
     ours = alfa(NETWORK, initial_rate=RATE, inner_steps=STEPS, sizes=sizes)
@@ -91,6 +92,7 @@ def test_one_update_is_what_the_formula_says(sizes):
             np.testing.assert_allclose(update[name], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [maml, anil])
 def test_it_goes_into_any_learner_by_descent_and_any_exact_mode(make, task):
     optimizer = conditioned_rates(RATE, steps=STEPS)

@@ -338,7 +338,14 @@ def double():
         yield
 
 
-@pytest.fixture(params=LEARNERS, scope="module")
+QUICK = ("maml", "fomaml", "reptile", "alpaca", "bayesian_maml", "prototypes")
+"""Learners that are tried before each commit: each kind of meta-gradient and of adapting."""
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.long] * (n not in QUICK)) for n in LEARNERS],
+    scope="module",
+)
 def entry(request):
     return LEARNERS[request.param]
 

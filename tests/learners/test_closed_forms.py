@@ -35,6 +35,7 @@ def meta_grad(learner, params, task):
     return jax.grad(lambda p: learner.loss(p, task, 0)[0])(params)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damping", [0.0, 3.0])
 @pytest.mark.parametrize("proximal", [0.5, 4.0])
 def test_imaml_is_implicit_differentiation_of_the_regularised_minimum(proximal, damping):

@@ -79,6 +79,7 @@ def by_hand(theta, supports, levels):
     return theta, lambda batch: error(theta, batch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gradient", [exact(), exact(remat=True), mixed_mode()], ids=str)
 def test_one_meta_gradient_goes_through_all_levels(gradient):
     supports, query = levelled(*ROWS), rows(1, 6)
@@ -104,6 +105,7 @@ def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     close(grad, jax.grad(lambda p: jnp.mean((NETWORK.apply(p, query.x) - query.y) ** 2))(adapted))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("optimizer", "gradient"),
     [
@@ -142,6 +144,7 @@ def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("empty", [0, 1, 2])
 def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     counts = [0 if place == empty else count for place, count in enumerate(ROWS)]

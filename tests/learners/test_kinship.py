@@ -127,6 +127,7 @@ def plus_plus(**phases):
     return maml_plus_plus(NETWORK, initial_rate=RATE, inner_steps=STEPS, **phases)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("learner", "step", "options"),
     [

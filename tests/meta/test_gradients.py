@@ -91,6 +91,7 @@ def test_linear_regression_has_a_closed_form(steps, gradient):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [True, "nested"])
 def test_remat_gives_the_same_numbers_in_float32(kind):
     task = one_task()
@@ -107,6 +108,7 @@ def test_remat_gives_the_same_numbers_in_float32(kind):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(a).max()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("inner", INNER)
 def test_first_order_is_the_query_gradient_at_the_adapted_parameters(inner):
     task = one_task()
@@ -254,6 +256,7 @@ def test_nested_checkpoints_keep_the_parameters_of_few_steps():
     )
 
 
+@pytest.mark.long
 def test_nested_checkpoints_are_chosen_where_a_task_does_not_fit(monkeypatch, caplog):
     plain, nested = (compiled_bytes(exact(remat=r), steps=100) for r in (False, "nested"))
     assert compiled_bytes(exact(), steps=100) == plain

@@ -41,6 +41,7 @@ def largest_difference(a, b):
     return max(float(jnp.abs(x - y).max()) for x, y in pairs) / scale
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("inner", "dtype", "tolerance"),
     [
@@ -69,6 +70,7 @@ def test_mixed_mode_gives_the_numbers_of_exact(inner, dtype, tolerance):
         assert largest_difference(a, b) < tolerance
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 1, 5, 11])
 def test_everything_that_the_objective_depends_on_receives_its_derivative(steps):
     """Context with integers in it, and the objectives before each step, differentiated too."""
@@ -95,6 +97,7 @@ def test_everything_that_the_objective_depends_on_receives_its_derivative(steps)
         assert largest_difference(theirs, ours) < 1e-12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_mode_is_refused_by_name(compiled):
     task = one_task()
@@ -123,6 +126,7 @@ def test_large_support_sets_take_less_memory():
     assert sizes[mixed_mode()] < 0.2 * sizes[exact(remat=False)]
 
 
+@pytest.mark.long
 def test_it_trains_under_every_transformation():
     from helpers import sinusoid_sampler
 

@@ -26,7 +26,9 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("devices", [None, 1, pytest.param(3, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize(
+    "devices", [None, 8, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3))]
+)
 @pytest.mark.parametrize(("count", "chunk"), [(1, None), (2, 1), (7, 3), (8, 8), (29, 2), (30, 50)])
 def test_neither_chunks_nor_devices_change_a_result(count, chunk, devices):
     tasks = {"a": jnp.arange(count, dtype=jnp.float32), "b": jnp.ones((count, 2))}
@@ -129,6 +131,7 @@ def test_tasks_are_spread_where_the_work_is_worth_it():
         assert schedule(Cost(10**7, 1000), 256, devices=1).devices == 1
 
 
+@pytest.mark.long
 def test_eight_devices_train_like_one(caplog):
     caplog.set_level("INFO", "maml_jax")
     sampler = sinusoid_sampler(tasks=19)
@@ -149,6 +152,7 @@ def test_eight_devices_train_like_one(caplog):
     assert_close(info, expected, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_tasks_that_lie_on_several_devices_stay_there():
     mesh = Mesh(np.array(jax.devices()), ("rows",), axis_types=(AxisType.Auto,))
     tasks = sinusoid_sampler(tasks=16)(KEY)
@@ -164,6 +168,7 @@ def test_tasks_that_lie_on_several_devices_stay_there():
     assert_close(found, expected)
 
 
+@pytest.mark.long
 def test_tasks_on_one_device_and_states_on_many_come_together():
     tasks = sinusoid_sampler(tasks=16)(KEY)
     noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), optax.sgd(0.1))

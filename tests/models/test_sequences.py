@@ -94,6 +94,7 @@ def test_every_parameter_and_every_bar_matters(model):
     assert (jnp.abs(to_bars).sum((0, 2)) > 0)[-8:].all()
 
 
+@pytest.mark.long
 def test_second_derivatives_are_those_of_finite_differences(model):
     with jax.enable_x64(True):
         x = jnp.asarray(np.asarray(X), jnp.float64)
@@ -196,6 +197,7 @@ def test_attention_tells_bars_apart_by_age():
     assert not np.allclose(model.apply(params, turned), model.apply(params, X), atol=1e-3)
 
 
+@pytest.mark.long
 def test_learners_adapt_with_them(model):
     y = jnp.stack([X[:, 0, 0], X.mean((1, 2))], axis=1)
     learner = maml(model, inner_steps=20)

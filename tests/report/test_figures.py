@@ -85,6 +85,7 @@ def _world(kind):
 WORLDS = ("one bar", "nothing known", "constant", "ruined", "gaps", "extreme")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_figure_stands_every_world(world):
     tables = _world(world)
@@ -94,6 +95,7 @@ def test_every_figure_stands_every_world(world):
             assert not figure.axes[0].lines, name
 
 
+@pytest.mark.long
 def test_many_strategies_and_hours_are_drawn_wide():
     tables = _world("many, hourly")
     for name, plot in plots(*tables, width=9.6).items():
@@ -198,6 +200,7 @@ def test_binned_outcomes_have_the_size_and_slope_of_the_rows():
     assert weighted == pytest.approx(rows["target"].mean())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dates", "assets", "shared", "own"), [(150, 20, 0.7, 0.3), (150, 20, 0.7, 0.9), (300, 1, 0, 0)]
 )

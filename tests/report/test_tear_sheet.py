@@ -12,7 +12,8 @@ import pytest
 from made_up_run import PARTS, sheet_of
 
 from maml_jax.report import TearSheet, choosing, parts, parts_forecasts, render
-from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Tile, format_value
+from maml_jax.report.style import canvas
+from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Plot, Tile, format_value
 from maml_jax.report.text import number, with_intervals
 
 VOID = {"meta", "img", "source", "br"}
@@ -102,6 +103,18 @@ def test_figures_are_drawings_with_text(page):
     assert ">buy and hold</text>" in text and "growth of 1" in text
     narrow = re.findall(r'srcset="data:image/svg\+xml;base64,[^" ]+"', page)
     assert len(narrow) == 3
+
+
+def test_numbers_in_figures_are_read_as_they_were_written():
+    """Places of lines are cut to hundredths of a point; 1.1987 stays 1.1987."""
+    figure, axes = canvas(4.0, 2.0)
+    axes.plot([0.123456, 0.987654])
+    axes.set_yticks([0.5], ["1.1987"])
+    page = render(TearSheet("t", "v", (), [Part("p", (Plot("f", "told here", figure),))], {}, {}))
+    (drawing,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    text = base64.b64decode(drawing).decode()
+    assert ">1.1987</text>" in text
+    assert not re.search(r' d="[^"]*\d\.\d\d\d', text)
 
 
 def test_the_strip_tells_figures_with_intervals(tables):

@@ -126,6 +126,7 @@ def test_the_command_calls_it(told, trainings, monkeypatch, capsys):
     assert ROWS[2].name in shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("own_rows", [False, True])
 def test_a_training_is_judged_by_the_oracle_of_its_world(own_rows):
     """Ridge regression on the true directions is that oracle, if it sees all rows."""

@@ -54,12 +54,13 @@ def rows_of(windows, numbers):
 
 def complete_rows(panel, time, chosen):
     """List what is complete at a bar, in the order in which it became so."""
-    ends, stop = np.asarray(panel.label_end), len(panel.timestamps)
+    ends, valid = np.asarray(panel.label_end), np.asarray(panel.valid)
+    stop = len(panel.timestamps)
     found = [
         (ends[a, t], t, a)
         for a in range(len(panel.assets))
         for t in range(stop)
-        if panel.valid[a, t] and ends[a, t] <= min(time, stop - 1) and chosen(a, t)
+        if valid[a, t] and ends[a, t] <= min(time, stop - 1) and chosen(a, t)
     ]
     return [(a, t) for _, t, a in sorted(found)]
 
@@ -111,6 +112,7 @@ def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, la
     assert fallbacks or not labelled
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("origin", ["asset", "cross_section", "mixed"])
 @pytest.mark.parametrize("embargo", [0, 3])
 def test_windows_are_as_in_walk_forward_and_leave_a_gap(panel, labels, origin, embargo):
