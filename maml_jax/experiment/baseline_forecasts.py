@@ -16,11 +16,9 @@ from maml_jax.backtest.volatility_baselines import (
     pooled_regression,
     shifted,
 )
-from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.config_backtest import NEED_DEVIATION
-from maml_jax.experiment.families import supports
 from maml_jax.experiment.needs import target_of
-from maml_jax.experiment.predicted import Predicted, on_test_span, span_of, walked
+from maml_jax.experiment.predicted import Predicted, on_test_span, walked, where_due
 from maml_jax.experiment.prepare import Prepared, fitting_panel
 from maml_jax.experiment.stages import stage
 from maml_jax.features import compute_target
@@ -96,7 +94,7 @@ def _momentum(prepared: Prepared) -> Predicted:
         )
         if target.kind == "direction":
             forecasts[asset] = pd.Series(np.sign(forecasts[asset]), index=bars.index)
-    return _where_due(prepared, on_timeline(prepared.panel, forecasts))
+    return _kept(prepared, on_timeline(prepared.panel, forecasts))
 
 
 def _trees(prepared: Prepared) -> Predicted | None:
@@ -110,18 +108,12 @@ def _trees(prepared: Prepared) -> Predicted | None:
         )
     if values is None:
         return None
-    return _where_due(prepared, prepared.scaler.restore_target(values))
+    return _kept(prepared, prepared.scaler.restore_target(values))
 
 
-def _where_due(prepared: Prepared, values: np.ndarray) -> Predicted:
+def _kept(prepared: Prepared, values: np.ndarray) -> Predicted:
     """Keep forecasts at the bars where learners predict, with a deviation where it is needed."""
-    due = due_predictions(
-        prepared.panel,
-        **span_of(prepared),
-        **supports(prepared),
-        length=prepared.config.model.length,
-    )
-    mean = on_test_span(prepared, np.where(due, values, np.nan))
+    mean = on_test_span(prepared, np.where(where_due(prepared), values, np.nan))
     if prepared.config.position_rule() in NEED_DEVIATION:
         return Predicted(mean, mean.notna().astype("float64").where(mean.notna()))
     return Predicted(mean)

@@ -19,13 +19,12 @@ from maml_jax.backtest import (
 )
 from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import summarise
-from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.accounts import Traded, market_of_test_span, trade_decisions
 from maml_jax.experiment.adaptation import adaptation_errors
 from maml_jax.experiment.config import Config
-from maml_jax.experiment.families import supports
-from maml_jax.experiment.forecast import Forecasts, Predicted, on_test_span, predict_all
+from maml_jax.experiment.forecast import Forecasts, predict_all
 from maml_jax.experiment.judge import Judgement, judge
+from maml_jax.experiment.predicted import Predicted, on_test_span, where_due
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.regimes import regimes_of_report
 from maml_jax.experiment.stages import stage
@@ -232,7 +231,7 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
 
 def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[str, ...]:
     """Say where a prediction was due and is not finite: no position was taken there."""
-    due = on_test_span(prepared, _due(prepared))
+    due = on_test_span(prepared, where_due(prepared))
     notes = []
     for name, (mean, _) in predicted.items():
         bad = (due > 0) & ~np.isfinite(mean)
@@ -268,18 +267,6 @@ def _ended(market: Market) -> tuple[str, ...]:
             f"closed at its last price on {first}, which may not have been to be had."
         )
     return tuple(notes)
-
-
-def _due(prepared: Prepared) -> np.ndarray:
-    return due_predictions(
-        prepared.panel,
-        window=prepared.config.task.support,
-        first=prepared.test_first,
-        last=prepared.test_last,
-        assets=prepared.test_assets,
-        length=prepared.config.model.length,
-        **supports(prepared),
-    )
 
 
 def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import walk_forward
+from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.stages import stage
@@ -92,3 +93,13 @@ def span_of(prepared: Prepared) -> dict[str, Any]:
         "last": prepared.test_last,
         "assets": prepared.test_assets,
     }
+
+
+def where_due(prepared: Prepared) -> np.ndarray:
+    """Say where learners predict, `[asset, time]`: a row is usable and its support is there."""
+    return due_predictions(
+        prepared.panel,
+        **span_of(prepared),
+        **supports(prepared),
+        length=prepared.config.model.length,
+    )

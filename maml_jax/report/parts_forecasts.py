@@ -12,6 +12,9 @@ _ALONE = (
     "Win Rate [%]", "Correlation",
 )  # fmt: skip
 
+FEWEST_OF_A_REGIME = 20
+"""Bars that are annualised; what a few earned, times a year of them, is no figure."""
+
 
 def predicted(tables: RunTables) -> Part:
     """Return the part of predictions, their deviations, adapting and meta-training."""
@@ -57,7 +60,7 @@ def predicted(tables: RunTables) -> Part:
     if len(tables.adaptation):
         table = tables.adaptation.T.rename(columns=lambda steps: f"{steps} steps")
         # What a step changes is often in the third figure.
-        table = table.map(lambda error: f"{error:.4g}" if error == error else None)
+        table = table.map(lambda error: f"{error:#.4g}" if error == error else None)
         blocks.append(Grid("Mean squared error after each step", table, strong=own))
     return Part("Forecasts and adaptation", tuple(blocks))
 
@@ -95,6 +98,8 @@ def by_regime(tables: RunTables) -> Part:
         return Part("Regimes", ())
     names = [name for name in tables.order if name in table["strategy"].unique()]
     ordered = _of(table, names)
+    few = ordered["bars"] < FEWEST_OF_A_REGIME
+    ordered.loc[few, ["Mean Return (Ann.) [%]", "Sharpe Ratio"]] = np.nan
     order = list(dict.fromkeys(table["regime"]))
     bars = table.drop_duplicates("regime").set_index("regime")["bars"]
 
@@ -118,7 +123,8 @@ def by_regime(tables: RunTables) -> Part:
             Grid("Mean net return a year, %", wide("Mean Return (Ann.) [%]")),
             Grid("Net Sharpe ratio", wide("Sharpe Ratio")),
         ),
-        "Trend and volatility of all test assets together, known when positions are decided.",
+        "Trend and volatility of all test assets together, known when positions are decided."
+        + (f" Fewer than {FEWEST_OF_A_REGIME} bars are not annualised." if few.any() else ""),
     )
 
 

@@ -185,8 +185,8 @@ def test_diverged_adaptation_is_told_and_takes_no_position():
     result = run(
         SMALL,
         bars=MARKET,
-        **{"learner.inner_learning_rate": 1e4, "learner.inner_steps": 1},
-        backtest={"inner_steps": 60},
+        learner={"methods": ["maml"], "inner_learning_rate": 1e4, "inner_steps": 1},
+        backtest={"inner_steps": 60, "baselines": []},
     )
     assert any("maml: " in note and "are not finite" in note for note in result.notes)
     assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()

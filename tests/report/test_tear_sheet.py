@@ -169,6 +169,17 @@ def test_a_few_bars_make_a_page(bars):
     checked(render(sheet_of(tables)))
 
 
+def test_a_few_bars_of_a_regime_are_not_annualised(tables):
+    part = parts_forecasts.by_regime(made_up_run.run_tables(60))
+    mean, ratio = (block.table for block in part.blocks[1:])
+    assert list(mean["bars"]) == [10, 50]
+    for table in (mean, ratio):
+        assert table.drop(columns="bars").iloc[0].isna().all()
+        assert table.iloc[1].notna().all()
+    assert "Fewer than 20 bars are not annualised" in part.text
+    assert "Fewer" not in parts_forecasts.by_regime(tables).text
+
+
 def test_no_trades_and_no_returns_make_a_page():
     tables = made_up_run.run_tables(60, 2, ("maml", "buy and hold"))
     nothing = replace(
