@@ -75,11 +75,13 @@ def run(
         RunError: if `out` exists or cannot be written.
 
     >>> from maml_jax.experiment import run
-    >>> result = run(training={"steps": 2, "meta_batch": 4}, learner={"methods": ["maml"]})
-    >>> list(result.stats)[:4]
-    ['maml', 'no adaptation', 'from scratch', 'ridge regression']
-    >>> list(result.stats)[4:]
-    ['momentum', 'random positions', 'buy and hold']
+    >>> result = run(
+    ...     training={"steps": 2, "meta_batch": 4},
+    ...     learner={"methods": ["maml"]},
+    ...     backtest={"baselines": ["momentum"], "samples": 50},
+    ... )
+    >>> list(result.stats)
+    ['maml', 'no adaptation', 'from scratch', 'momentum', 'buy and hold']
     """
     return _run(config, bars, out, overrides, backtested=True)
 

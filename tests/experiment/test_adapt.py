@@ -140,6 +140,7 @@ def test_what_is_saved_predicts_the_same_numbers(tmp_path, method):
         adapted.save(path)
 
 
+@pytest.mark.long
 def test_a_sequence_model_is_kept_too(tmp_path):
     model = {"kind": "gru", "length": 4, "hidden": [4]}
     config = load_config(SMALL | {"model": model, "learner": {"methods": ["maml"]}})

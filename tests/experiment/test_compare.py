@@ -12,6 +12,8 @@ from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import backtest, compare, load
 from maml_jax.experiment.comparison_page import verdict
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def later(saved, tmp_path_factory):

@@ -121,6 +121,7 @@ def test_a_position_rule_needs_what_it_is_made_of():
         prepared_with(**RULED, **{"features.names": ["return_1", "return_rank"]})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rule",
     [
@@ -204,6 +205,7 @@ def test_a_run_is_training_and_then_a_backtest(changes):
     assert list(whole.stats) == list(again.stats)
 
 
+@pytest.mark.long
 def test_a_chain_needs_the_market_that_it_was_fitted_to():
     changes = SPANS_ASSETS["chain"]
     trained = train({**SMALL, "regimes": REGIMES}, bars=MARKET, **changes)
@@ -214,6 +216,7 @@ def test_a_chain_needs_the_market_that_it_was_fitted_to():
         backtest(plain, bars=MARKET, **{"backtest.same_regime": True})
 
 
+@pytest.mark.long
 def test_tested_assets_may_miss_bars_that_others_have():
     gaps = MARKET["A3"].index[[180, 200, 201]]
     bars = {a: b.drop(gaps) if a in ("A2", "A3") else b for a, b in MARKET.items()}
@@ -241,6 +244,7 @@ def test_regimes_of_a_report_are_known_when_positions_are_decided():
     assert abs(spread) < 6  # one bar later it is 16
 
 
+@pytest.mark.long
 def test_what_diverges_is_no_forecast():
     diverging = {
         "learner.inner_learning_rate": 0.5,
@@ -268,6 +272,7 @@ def test_holding_assets_spends_the_whole_capital_beside_pairs():
     )
 
 
+@pytest.mark.long
 def test_settings_are_resolved_and_told_by_name(tmp_path):
     result = run(SMALL, bars=MARKET, out=tmp_path / "run", **{"data.classes": {"A.0": "x"}}, **LEAN)
     again = load(tmp_path / "run").config

@@ -239,6 +239,7 @@ def test_bars_after_t_change_nothing_up_to_t(rolling, t, cut):
         assert not np.allclose(later, joined.predicted["maml"].mean.loc[later.index], atol=1e-3)
 
 
+@pytest.mark.long
 def test_assets_that_begin_late_or_end_early_are_in_the_folds_that_have_room_for_them():
     bars = {
         **MARKET,

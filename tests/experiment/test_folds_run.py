@@ -165,6 +165,7 @@ def test_an_interrupted_run_leaves_what_was_trained(kept, tmp_path, monkeypatch,
     assert mean.iloc[80:].notna().all(axis=None) and not np.allclose(mean[80:], whole[80:])
 
 
+@pytest.mark.long
 def test_a_fold_cut_off_while_it_is_written_is_as_if_it_was_not(kept, tmp_path):
     result, path = kept
     part = train(FOLDED, bars=MARKET, training={"steps": 1, "meta_batch": 4}, out=tmp_path / "a")

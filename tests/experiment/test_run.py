@@ -181,6 +181,7 @@ def test_adapting_reads_bars_as_the_run_did():
     assert prediction.iloc[-1] == pytest.approx(own["prediction"][seen.index[-1]], abs=1e-5)
 
 
+@pytest.mark.long
 def test_diverged_adaptation_is_told_and_takes_no_position():
     result = run(
         SMALL,
@@ -192,6 +193,7 @@ def test_diverged_adaptation_is_told_and_takes_no_position():
     assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()
 
 
+@pytest.mark.long
 def test_losing_everything_is_told_and_stays_lost():
     bars = {a: b.copy() for a, b in MARKET.items()}
     for asset in ("A2", "A3"):
@@ -270,6 +272,7 @@ def test_bars_may_be_one_table_in_any_layout():
     pd.testing.assert_frame_equal(run(SMALL, bars=long).returns, run(SMALL, bars=MARKET).returns)
 
 
+@pytest.mark.long
 def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
     bars = MARKET | {"NEW": random_bars(seed=7, count=10, start="2020-01-01")}
     settings = {**SMALL, "data": {"train_end": "2020-06-08", "test_start": "2020-06-09"}}
@@ -283,6 +286,7 @@ def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
         run(settings, bars=bars)
 
 
+@pytest.mark.long
 def test_figures_and_report_are_made_on_request(saved, tmp_path):
     result, _ = saved
     assert result.plot().axes[0].get_title(loc="left") == "Equity"

@@ -49,6 +49,7 @@ def test_a_run_with_a_sequence_model_is_saved_loaded_and_walked_forward_again(
     pd.testing.assert_frame_equal(again.predictions, result.predictions)
 
 
+@pytest.mark.long
 def test_adapting_predicts_what_the_walk_forward_predicted(saved):
     result, path = saved
     for when in ("2020-07-01", "2020-08-20"):
@@ -149,6 +150,7 @@ def test_growing_windows_are_refused_before_training_where_a_method_cannot_updat
         run(SMALL, bars=MARKET, backtest={"window": "growing"})
 
 
+@pytest.mark.long
 def test_growing_windows_from_settings_to_adapted_predictions(monkeypatch):
     """With a learner whose prediction is the mean of all targets that it has seen."""
 

@@ -58,6 +58,7 @@ def test_bars_after_the_span_change_nothing_that_is_trained_on():
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.long
 def test_a_loaded_learner_predicts_log_volatilities(trained):
     result, path = trained
     seen = MARKET["A3"].loc[:"2020-08-20"]
@@ -77,6 +78,7 @@ def test_a_loaded_learner_predicts_log_volatilities(trained):
     assert plain.between(-7, -2).all()
 
 
+@pytest.mark.long
 def test_checkpoints_from_before_targets_were_scaled_load(trained):
     folder = trained[1] / "checkpoints" / "maml"
     text = (folder / "about.json").read_text()

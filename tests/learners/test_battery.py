@@ -338,7 +338,7 @@ def double():
         yield
 
 
-QUICK = ("maml", "fomaml", "reptile", "alpaca", "bayesian_maml", "prototypes")
+QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypes")
 """Learners that are tried before each commit: each kind of meta-gradient and of adapting."""
 
 

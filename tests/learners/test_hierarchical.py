@@ -164,6 +164,7 @@ def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     close(seen, expected)
 
 
+@pytest.mark.long
 def test_nested_levels_see_the_rows_of_finer_ones_too():
     supports, query = levelled(*ROWS), rows(1, 6)
     wider = tuple(together(supports[place:]) for place in range(3))
@@ -192,6 +193,7 @@ def test_shares_of_the_rows_cut_as_numbers_do():
     close(numbers.adapt(theta, whole), shares.adapt(theta, whole))
 
 
+@pytest.mark.long
 def test_levels_have_rates_of_their_own_and_learn_them():
     learner = hierarchical(NETWORK, levels=(Level(2), Level(2, optax.sgd(0.01)), Level(2)))
     supports, query = levelled(*ROWS), rows(1, 6)
@@ -210,6 +212,7 @@ def test_levels_have_rates_of_their_own_and_learn_them():
     )
 
 
+@pytest.mark.long
 def test_a_tuple_of_batches_is_trained_on_like_any_task():
     learner = hierarchical(NETWORK, levels=2)
     with jax.enable_x64(False):

@@ -166,6 +166,7 @@ def test_plain_adam_is_refused_wherever_its_derivative_is_asked_for():
     )
 
 
+@pytest.mark.long
 def test_adam_with_eps_root_survives_a_dead_unit():
     """A unit whose gradient is exactly zero is what makes the plain form NaN."""
     task = one_task()
@@ -229,6 +230,7 @@ def test_a_mode_that_was_not_called_is_told():
         maml(mlp((8, 1)), gradient=exact)
 
 
+@pytest.mark.long
 def test_remat_saves_memory_at_the_default_number_of_steps():
     task = one_task(shots=200)
     sizes = {}
@@ -249,6 +251,7 @@ def compiled_bytes(gradient, *, steps):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.long
 def test_nested_checkpoints_keep_the_parameters_of_few_steps():
     # 10 starts of stretches and 10 steps of one stretch instead of 100 steps.
     assert compiled_bytes(exact(remat="nested"), steps=100) < 0.35 * compiled_bytes(

@@ -115,6 +115,7 @@ def test_forward_mode_is_refused_by_name(compiled):
     jax.jacrev(loss)(params)
 
 
+@pytest.mark.long
 def test_large_support_sets_take_less_memory():
     task = one_task(shots=1024)
     sizes = {}

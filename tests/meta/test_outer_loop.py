@@ -59,6 +59,7 @@ def test_the_chunk_does_not_change_the_result(chunk):
     assert_close(history.task_loss, other.task_loss)
 
 
+@pytest.mark.long
 def test_fit_over_seeds_is_many_fits():
     keys = jax.random.split(jax.random.key(5), 3)
     states, histories = jax.vmap(run)(keys)

@@ -49,14 +49,18 @@ READERS = {
 MORE = ("gru of two layers", "transformer of one layer")
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in MORE)) for name in MODELS]
-)
+def marked(name):
+    """Before each commit the GRU is tried alone, as all kinds keep the same promises."""
+    mark = [pytest.mark.slow] if name in MORE else [pytest.mark.long] if name != "gru" else []
+    return pytest.param(name, marks=mark)
+
+
+@pytest.fixture(params=map(marked, MODELS))
 def model(request):
     return COMPILED[request.param]
 
 
-@pytest.fixture(params=READERS)
+@pytest.fixture(params=map(marked, READERS))
 def reader(request):
     return READERS[request.param](nnx.Rngs(0))
 

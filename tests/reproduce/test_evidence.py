@@ -114,6 +114,7 @@ def test_bars_that_cannot_be_parted_are_refused():
         reproduce_evidence()
 
 
+@pytest.mark.long
 def test_what_is_kept_of_a_run_is_what_it_told():
     bars = random_market(count=150, assets=2)
     result = run(

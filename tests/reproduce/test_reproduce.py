@@ -151,6 +151,7 @@ def test_a_wrong_option_is_refused(tmp_path, monkeypatch, capsys, fault):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.long
 def test_another_protocol_is_trained_anew(tmp_path, trainings):
     options = {"rows": (LEVEL,), "out": tmp_path}
     reproduce_sinusoid(**options)

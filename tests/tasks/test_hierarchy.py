@@ -106,6 +106,7 @@ def test_in_a_flat_world_all_rows_share_one_z():
     )
 
 
+@pytest.mark.long
 def test_with_one_level_it_is_the_market_with_a_known_answer():
     one = Hierarchy(World(0.1), (1.0,), rows=(20,), siblings=())
     task, truth = hierarchy_tasks(one, jax.random.key(2), tasks=2000, query=50)

@@ -34,6 +34,7 @@ def test_the_oracle_is_bayesian_linear_regression(snr):
 
 # Means of 20,000 tasks drawn by numpy and predicted by ridge regression on functions written by
 # hand; the standard error of ours is 0.0035, 0.0075 and 0.009.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("snr", "known", "error"),
     [

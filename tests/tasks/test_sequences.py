@@ -82,6 +82,7 @@ def test_rows_are_left_out_only_where_a_sequence_would_not_be_whole():
         labelled_rows(panel, 0)
 
 
+@pytest.mark.long
 def test_sequences_of_one_bar_are_single_rows():
     panel = ragged_panel()
     one, none = (
@@ -107,6 +108,7 @@ def test_the_shortest_series_holds_one_window_of_sequences():
         asset_family(panel_of({"A": random_bars(count=needed - 1)}), length=LENGTH, **sizes)
 
 
+@pytest.mark.long
 def test_later_bars_change_no_earlier_sequence():
     panel = ragged_panel()
     cut = 75
