@@ -78,6 +78,7 @@ def run(
     >>> result = run(
     ...     training={"steps": 2, "meta_batch": 4},
     ...     learner={"methods": ["maml"]},
+    ...     data={"test_end": "2010-12-31"},
     ...     backtest={"baselines": ["momentum"], "samples": 50},
     ... )
     >>> list(result.stats)

@@ -142,6 +142,7 @@ def test_position_rules_size_what_is_predicted(rule):
     assert {"NLL", "CRPS", "Coverage 90 % [%]"} <= {*result.stats.index}
 
 
+@pytest.mark.long
 def test_volatility_is_predicted_in_its_own_units_and_sizes_positions():
     settings = {**SMALL, "learner": {"methods": ["alpaca"], "features": 4}}
     result = run(settings, bars=MARKET, target={"kind": "volatility", "horizon": 5})

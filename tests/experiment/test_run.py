@@ -96,6 +96,7 @@ def test_a_run_loads_as_it_was_saved(saved):
         np.testing.assert_array_equal(checkpoint.scaler.mean, other.scaler.mean)
 
 
+@pytest.mark.long
 def test_the_same_settings_and_seed_give_the_same_numbers(saved):
     again = run(SMALL, bars=MARKET)
     pd.testing.assert_frame_equal(again.predictions, saved[0].predictions)
@@ -156,6 +157,7 @@ def test_a_backtest_may_use_bars_that_training_never_saw(saved, tmp_path, no_pag
         backtest(load(saved[1]), bars=hourly, data={"test_start": "2021-01-10"})
 
 
+@pytest.mark.long
 def test_the_settings_of_a_backtest_are_kept(saved, tmp_path, no_page):
     changed = {"threshold": 0.7, "inner_steps": 0}
     backtest(saved[1], bars=MARKET, out=tmp_path / "other", backtest=changed)

@@ -96,6 +96,7 @@ def test_one_meta_gradient_goes_through_all_levels(gradient):
     close(info.support_loss_after, by_hand(theta, supports, rates)[1](together(supports)))
 
 
+@pytest.mark.long
 def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     supports, query = levelled(*ROWS), rows(1, 6)
     learner = hierarchical(NETWORK, levels=SGD, gradient=first_order())

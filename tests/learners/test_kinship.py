@@ -187,6 +187,7 @@ def test_cavia_moves_nothing_but_the_context(task):
     assert params["layers"][0]["kernel"].shape == (1 + 3, 4)
 
 
+@pytest.mark.long
 def test_learned_rates_stay_positive_while_they_are_trained():
     learner = maml(NETWORK, inner_optimizer=learned_rates(0.01), inner_steps=2)
     outer = optax.adam(0.5)  # such steps would take a rate below zero at once

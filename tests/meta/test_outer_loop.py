@@ -69,6 +69,7 @@ def test_fit_over_seeds_is_many_fits():
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], states.params), alone.params)
 
 
+@pytest.mark.long
 def test_the_meta_gradient_is_clipped_unless_told_otherwise():
     plain = optax.sgd(1.0)
     tasks = SAMPLER(KEY)
@@ -118,6 +119,7 @@ def test_the_step_is_counted_from_where_training_went_on():
         run(sampler=POISONED, state=state)
 
 
+@pytest.mark.long
 def test_under_vmap_the_state_stays_as_it_was_before_the_bad_step():
     good, _ = run(sampler=POISONED, steps=2)
     states, history = jax.vmap(lambda key: run(key, sampler=POISONED))(KEY[None])

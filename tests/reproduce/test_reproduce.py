@@ -183,6 +183,7 @@ def test_seeds_are_pooled_as_one_large_sample(tmp_path, monkeypatch):
     assert told["seed_means"] == pytest.approx([each.mean() for each in seen])
 
 
+@pytest.mark.long
 def test_a_training_that_diverges_is_a_result(tmp_path, trainings):
     row = KnownAnswerRow("bad", "Bad", lambda network: level(spoil=True), meta_batch=2)
     options = {"rows": (row,), "parts": ["learners"], "steps": 4, "out": tmp_path, "seeds": 1}

@@ -64,6 +64,7 @@ def test_a_signal_to_noise_ratio_means_the_same_everywhere(link, noise):
     assert signal_variance() == pytest.approx((by_hand**2).sum(axis=1).mean(), rel=0.01)
 
 
+@pytest.mark.long
 def test_students_noise_has_heavy_tails():
     drawn, truth = known_answer_tasks(
         World(1.0, noise="student_t"), jax.random.key(1), tasks=20_000
