@@ -52,7 +52,7 @@ $(VENV)/.test: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.slow: $(VENV)/.test
-	$(PIP) backtesting==0.6.6 vectorbt==1.2.0
+	$(PIP) backtesting==0.6.6 quantstats==0.0.86 vectorbt==1.2.0
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

@@ -147,6 +147,8 @@ def _to_no_adaptation(evaluation: Evaluation, method: str) -> list[str]:
     value, low, high = rows.loc[(NO_ADAPTATION, "Sharpe Ratio"), ["value", "low", "high"]]
     if math.isnan(low) or math.isnan(high):
         return []
+    if not (value or low or high):
+        return ["Without adaptation it would have earned the same."]
     said = f"Its Sharpe ratio less that without adaptation is {_number(value)}"
     clear = "adapting paid" if low > 0 else "adapting cost" if high < 0 else "no clear difference"
     return [f"{said} (95 % interval {_number(low)} to {_number(high)}): {clear}."]
@@ -165,8 +167,8 @@ def _of_volatility(result: Result, method: str, span: str) -> str:
     evaluation = result.evaluation
     if evaluation is not None and not evaluation.significance.empty:
         row: Any = evaluation.significance.loc[method].astype(float)
-        said.append("Of positions sized by these forecasts:")
-        said += _alpha(row, is_significant(evaluation))
+        (alpha,) = _alpha(row, is_significant(evaluation))
+        said.append(f"Of positions sized by these forecasts: {alpha[0].lower()}{alpha[1:]}")
     return " ".join([*said, *_not_to_be_had(result)])
 
 
@@ -212,7 +214,7 @@ def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
 
 
 def _number(value: float) -> str:
-    return "unknown" if math.isnan(value) else f"{value:.2f}"
+    return "unknown" if math.isnan(value) else f"{value:z.2f}"
 
 
 def _equal(probability: float) -> str:

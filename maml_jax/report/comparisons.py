@@ -53,7 +53,7 @@ def plot_intervals(
         )
         axes.plot(row["value"], place, "o", color=colour, markersize=6 if own else 4.5)
     axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=1)
-    axes.set_yticks(range(len(rows)), [str(strategy) for strategy in rows.index])
+    axes.set_yticks(range(len(rows)), [style.short(strategy) for strategy in rows.index])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.set_xlabel(figure)
@@ -160,7 +160,7 @@ def plot_assets(
             zorder=5 - number / 10,
         )
     axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=0)
-    axes.set_yticks(place, [str(asset) for asset in table.index])
+    axes.set_yticks(place, [style.short(asset) for asset in table.index])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel(f"{figure} (net)")
     style.legend_below(drawn, axes, width)

@@ -38,6 +38,7 @@ _TEXT = {
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "timezone": "UTC",
+    "text.parse_math": False,  # names of assets are no formulas
 }
 
 _Parameters = ParamSpec("_Parameters")
@@ -85,6 +86,16 @@ def shown(columns: Iterable, headline: Any = None, most: int = MOST) -> list:
     if headline in names:
         names = [headline, *(name for name in names if name != headline)]
     return names[:most]
+
+
+def short(name: object, most: int = 26) -> str:
+    """Return a name that leaves room for the figure beside it.
+
+    >>> short("XRPUSDT"), short("a name that nobody wants to read", 12)
+    ('XRPUSDT', 'a name that…')
+    """
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def looks(columns: Iterable, headline: Any = None) -> dict[Any, dict[str, Any]]:

@@ -123,6 +123,13 @@ def test_few_bars_are_said_to_be_few():
     assert not is_significant(run(bars=10).evaluation)
 
 
+def test_the_same_as_without_adaptation_is_told_as_such():
+    net = run().evaluation.returns
+    said = verdict(of_returns(net.assign(**{UNADAPTED: net["maml"]})))
+    assert "Without adaptation it would have earned the same." in said
+    assert "no clear difference" not in said and "-0.00 " not in said
+
+
 def test_without_a_trade_or_without_tables_nothing_is_significant():
     idle = run().evaluation.returns.assign(maml=0.0)
     result = of_returns(idle)
@@ -167,6 +174,7 @@ def test_of_forecasts_of_volatility_the_explained_share_is_told_with_its_differe
         f"{expected.low:.3f} to {expected.high:.3f})."
     ) in said
     assert "har" not in said
+    assert "Of positions sized by these forecasts: its alpha to buy and hold is" in said
 
 
 @pytest.mark.parametrize("column", ["p_adjusted", "deflated_sharpe", "spa_p"])

@@ -112,6 +112,17 @@ def test_numbers_may_stand_for_times():
     drawn(report.plot_drawdown(net))
 
 
+def test_names_of_assets_leave_room_and_are_no_formulas():
+    names = ["a name that nobody wants to read " * 3, "A$B_{x", "$y$"]
+    alone = pd.DataFrame({"strategy": "maml", "asset": names, "Sharpe Ratio": [0.1, 0.2, 0.3]})
+    figure = report.plot_assets(alone, width=4.0)
+    figure.canvas.draw()
+    told = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"A$B_{x", "$y$"} < {*told}
+    assert max(map(len, told)) <= 26
+    assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
+
+
 def test_every_figure_has_units_and_a_legend():
     units = {
         "equity": "growth of 1", "drawdown": "%", "rolling": "(ann.)", "months": "%",
