@@ -3,6 +3,7 @@
 from .account import Account as Account
 from .account import trade as trade
 from .account import trade_all as trade_all
+from .account import trade_alone as trade_alone
 from .account_many import Totals as Totals
 from .account_many import trade_many as trade_many
 from .calibration import calibration as calibration

@@ -1,6 +1,6 @@
 """An account that trades: money, units that drift with their prices, stops, limits and costs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,18 @@ from jax import Array
 
 from maml_jax.backtest.account_many import Totals as Totals
 from maml_jax.backtest.account_many import trade_many as trade_many
-from maml_jax.backtest.account_scan import Bars, Told, scan_account
+from maml_jax.backtest.account_scan import (
+    OF_ASSETS,
+    Bars,
+    Rules,
+    Told,
+    scan_account,
+    scan_alone,
+)
 from maml_jax.backtest.execution import Execution as Execution
 from maml_jax.backtest.execution import (
     bars_of,
+    most_at_once,
     numbers_of,
     returns_of,
     rules_of,
@@ -23,9 +31,6 @@ from maml_jax.backtest.orders import Market
 from maml_jax.backtest.trades import earned, fills_of, trades_of
 from maml_jax.errors import ShapeError
 from maml_jax.features.targets import Fill
-
-_ROOM = 2**22
-"""Numbers of each kind that are kept of one scan; more strategies go in parts."""
 
 
 class Account(NamedTuple):
@@ -103,7 +108,87 @@ def trade_all(
 
     One compiled scan takes them side by side.
     """
-    validate_execution(execution, capital, bars_per_year)
+    terms = _Terms(fill, execution, capital, bars_per_year)
+    bars = _laid_out(orders, market, terms)
+    rules = rules_of(execution, fill, bars, detail=True)
+    names, together = list(orders), most_at_once(bars.mark.size)
+    accounts = {}
+    for first in range(0, len(names), together):
+        part = names[first : first + together]
+        wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
+        kept = _scan(scan_account, wanted, bars, rules, terms)
+        for place, name in enumerate(part):
+            one = Told(*(None if values is None else values[place] for values in kept))
+            accounts[name] = _account(one, bars, market, terms)
+    return accounts
+
+
+def trade_alone(
+    orders: Mapping[Any, pd.DataFrame],
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> Iterator[tuple[Any, dict[Any, Account]]]:
+    """Trade every asset alone, with the whole capital, as `trade` does the asset's own column.
+
+    Time and memory grow with the number of assets, not with its square: an account looks at its
+    own column, and some assets at a time are traded side by side.
+
+    Args:
+        orders: of several strategies, as for `trade_all`: weights of an account that holds this
+            asset alone.
+        market: as for `trade`; likewise all others.
+        fill: -
+        execution: -
+        capital: -
+        bars_per_year: -
+
+    Yields:
+        For each asset, in the order of the market's columns, its name and the account of each
+        strategy. Nothing is kept of the assets before.
+
+    Raises:
+        ShapeError, DataError, ConfigError: as `trade`, when the first asset is asked for.
+    """
+    terms = _Terms(fill, execution, capital, bars_per_year)
+    bars = _laid_out(orders, market, terms)
+    assets, names = market.close.columns, list(orders)
+    if not names:
+        return
+    rules = rules_of(execution, fill, bars, detail=True)  # of all assets: one program
+    lanes = len(bars.mark) * _power_of_two(len(names))
+    together = min(_power_of_two(len(assets)), most_at_once(lanes))
+    for first in range(0, len(assets), together):
+        part = np.arange(first, first + together).clip(max=len(assets) - 1)
+        own = Bars(*(values[:, part] for values in bars))
+        wanted = np.stack([orders[n].iloc[:, part].to_numpy(np.float64) for n in names], axis=-1)
+        kept = _scan(scan_alone, wanted, own, rules, terms)
+        for place, asset in enumerate(assets[first : first + together]):
+            column = first + place
+            alone = Market(*(table.iloc[:, [column]] for table in market))
+            bar = Bars(*(values[:, [column]] for values in bars))
+            accounts = {
+                name: _account(_column(kept, number, place), bar, alone, terms)
+                for number, name in enumerate(names)
+            }
+            yield asset, accounts
+
+
+class _Terms(NamedTuple):
+    """On what terms all accounts of a call trade."""
+
+    fill: Fill
+    execution: Execution
+    capital: float
+    bars_per_year: float
+
+
+def _laid_out(orders: Mapping[Any, pd.DataFrame], market: Market, terms: _Terms) -> Bars:
+    """Check what is given, and lay the market out for the scan."""
+    validate_execution(terms.execution, terms.capital, terms.bars_per_year)
     for name, table in orders.items():
         if not (
             table.index.equals(market.close.index) and table.columns.equals(market.close.columns)
@@ -112,56 +197,59 @@ def trade_all(
                 f"orders {name} {table.shape} and market {market.close.shape} must have the same "
                 "index and columns; place_orders lays them out alike"
             )
-    names = list(orders)
-    bars = bars_of(market, fill, execution)
-    # A power of two, as `_scan` rounds up to.
-    together = 1 << max(0, (_ROOM // max(1, bars.mark.size)).bit_length() - 1)
-    accounts = {}
-    for first in range(0, len(names), together):
-        part = names[first : first + together]
-        wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
-        told = _scan(wanted, bars, fill, execution, capital, bars_per_year)
-        for place, name in enumerate(part):
-            one = Told(*(None if v is None else v[place] for v in told))
-            accounts[name] = _account(one, bars, market, fill, capital)
-    return accounts
+    return bars_of(market, terms.fill, terms.execution)
 
 
-def _scan(orders, bars, fill, execution, capital, bars_per_year) -> Told:
-    """Run the scan in double precision.
+def _scan(
+    scan: Callable[..., Told], orders: np.ndarray, bars: Bars, rules: Rules, terms: _Terms
+) -> Told:
+    """Run a scan in double precision.
 
     Args:
+        scan: `scan_account` or `scan_alone`.
         orders: `[time, asset, strategy]`.
         bars: the market.
-        fill: as for `trade`; likewise the others.
-        execution: -
-        capital: -
-        bars_per_year: -
+        rules: what is compiled in.
+        terms: as the accounts trade.
 
     Returns:
         Arrays with a leading axis of strategies.
     """
     if np.isinf(orders).any():
         raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
-    rules = rules_of(execution, fill, bars, detail=True)
-    numbers = numbers_of(execution, bars_per_year)
+    numbers = numbers_of(terms.execution, terms.bars_per_year)
     length, _, count = orders.shape
     room = _rounded(length) - length
     # Few numbers of strategies are compiled as well: powers of two.
-    more = 2 ** (count - 1).bit_length() - count
+    more = _power_of_two(count) - count
     with jax.enable_x64(True):
-        told = scan_account(
+        kept = scan(
             rules,
             numbers,
             Bars(*(_lengthened(name, values, room) for name, values in bars._asdict().items())),
             np.pad(orders, ((0, room), (0, 0), (0, more)), constant_values=np.nan),
-            np.float64(capital),
+            np.float64(terms.capital),
         )
 
-    def laid_out(values: Array) -> np.ndarray:
+    def strategies_first(values: Array) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(np.asarray(values)[:length, ..., :count], -1, 0))
 
-    return Told(*(None if values is None else laid_out(values) for values in told))
+    return Told(*(None if values is None else strategies_first(values) for values in kept))
+
+
+def _power_of_two(count: int) -> int:
+    """Round up to a power of two."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _column(kept: Told, strategy: int, place: int) -> Told:
+    """Return what is kept of one strategy's account of one asset."""
+    own = {
+        name: values[strategy][:, [place] if name in OF_ASSETS else place]
+        for name, values in kept._asdict().items()
+        if values is not None
+    }
+    return Told(**own)
 
 
 def _rounded(count: int) -> int:
@@ -177,11 +265,11 @@ def _lengthened(name: str, values: np.ndarray, room: int) -> np.ndarray:
     return np.pad(values, ((0, room), (0, 0)), mode="edge")
 
 
-def _account(told: Told, bars: Bars, market: Market, fill: Fill, capital: float) -> Account:
+def _account(told: Told, bars: Bars, market: Market, terms: _Terms) -> Account:
     index, assets = market.close.index, market.close.columns
-    net, costs = returns_of(told.equity, told.costs, capital)
-    fills = fills_of(told, bars, at_open=fill == "next_open")
-    before = np.concatenate([[capital], told.equity[:-1]])
+    net, costs = returns_of(told.equity, told.costs, terms.capital)
+    fills = fills_of(told, bars, at_open=terms.fill == "next_open")
+    before = np.concatenate([[terms.capital], told.equity[:-1]])
     shares = earned(told, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
     # At the bar that takes all, assets share the loss that there is.
     whole = shares.sum(axis=1)

@@ -1,7 +1,8 @@
 """Accounts of many strategies at once, of which the totals alone are told."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from maml_jax.backtest.account_scan import Bars, Numbers, Rules, scan_account
 from maml_jax.backtest.execution import (
     Execution,
     bars_of,
+    most_at_once,
     numbers_of,
     returns_of,
     rules_of,
@@ -50,7 +52,7 @@ class Totals(NamedTuple):
 
 
 def trade_many(
-    orders: np.ndarray,
+    orders: np.ndarray | Sequence[np.ndarray],
     market: Market,
     *,
     fill: Fill,
@@ -64,7 +66,8 @@ def trade_many(
 
     Args:
         orders: wanted weights at the bars of their execution, `[strategy, time, asset]`, in the
-            order of the market's columns; NaN where nothing is to be done.
+            order of the market's columns; NaN where nothing is to be done. Or a sequence of arrays
+            `[time, asset]` that makes them when they are asked for, some strategies at a time.
         market: prices.
         fill: `next_open` fills at opens, `next_close` and `close` at closes.
         execution: costs and bounds.
@@ -78,38 +81,43 @@ def trade_many(
         ConfigError: if a number of `execution`, the capital or the bars per year are impossible.
     """
     validate_execution(execution, capital, bars_per_year)
-    orders = np.asarray(orders, np.float64)
-    if orders.ndim != 3 or orders.shape[1:] != market.close.shape:
-        raise ShapeError(
-            f"orders {orders.shape} must be [strategy, time, asset] with time and asset of the "
-            f"market, {market.close.shape}"
-        )
+    shape = market.close.shape
     bars = bars_of(market, fill, execution)
     rules = rules_of(execution, fill, bars, detail=False)
     numbers = numbers_of(execution, bars_per_year)
-    told = [np.empty(orders.shape[:2]) for _ in range(4)]
-    mesh, together = _plan(len(orders))
+    told = [np.empty((len(orders), shape[0])) for _ in range(4)]
+    mesh, together = _plan(len(orders), bars.mark.size)
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.asarray, (numbers, bars, np.float64(capital)))
         for first in range(0, len(orders), together):
-            part = orders[first : first + together]
-            missing = together - len(part)
-            if missing:
-                part = np.pad(part, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan)
+            part = np.full((together, *shape), np.nan)
+            places = range(first, min(first + together, len(orders)))
+            for place in places:
+                part[place - first] = _table(orders, place, shape)
             infinite, totals = _scan_part(rules, mesh, part, *arguments)
             if bool(infinite.any()):
                 raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
             for kept, values in zip(told, totals, strict=True):
-                kept[first : first + together] = np.asarray(values)[: together - missing]
+                kept[first : first + together] = np.asarray(values)[: len(places)]
     equity, costs, turnover, exposure = told
     net, costs = returns_of(equity, costs, capital)
     return Totals(net, net + costs, costs, turnover, exposure)
 
 
-def _plan(strategies: int) -> tuple[Mesh | None, int]:
+def _table(orders: Sequence[Any], place: int, shape: tuple[int, ...]) -> np.ndarray:
+    table = np.asarray(orders[place], np.float64)
+    if table.shape != shape:
+        raise ShapeError(
+            f"orders must be [strategy, time, asset] with time and asset of the market, {shape}; "
+            f"those of strategy {place} are {table.shape}"
+        )
+    return table
+
+
+def _plan(strategies: int, size: int) -> tuple[Mesh | None, int]:
     """Return the devices that share the work, None for one, and how many strategies go at once."""
     devices = jax.local_devices()
-    chunk = _SIDE_BY_SIDE.get(devices[0].platform, _OTHERWISE)
+    chunk = min(_SIDE_BY_SIDE.get(devices[0].platform, _OTHERWISE), most_at_once(size))
     if strategies <= chunk:
         return None, 1 << (max(strategies, 1) - 1).bit_length()
     used = devices[: -(-strategies // chunk)]

@@ -161,6 +161,11 @@ class Told(NamedTuple):
     units: Any = None
 
 
+OF_ASSETS = ("ordered", "order_cost", "stop_kind", "stop_price", "stop_cost", "borrow_cost",
+             "ruin_cost", "units")  # fmt: skip
+"""What is kept of each asset; the rest is of the whole account."""
+
+
 @partial(jax.jit, static_argnames="rules")
 def scan_account(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Told:
     """Run the accounts of many strategies over all bars.
@@ -175,6 +180,24 @@ def scan_account(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capi
     """
     start = begin(rules, orders.shape[1:], capital)
     return lax.scan(partial(step, rules, numbers), start, (bars, orders))[1]
+
+
+@partial(jax.jit, static_argnames="rules")
+def scan_alone(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Told:
+    """Run an account for every asset and strategy, which trades this asset and no other.
+
+    The same as `scan_account` of each asset's own column; arguments as there.
+
+    Returns:
+        All arrays `[time, asset, strategy]`.
+    """
+
+    def one(bars: Bars, orders: Array) -> Told:
+        own = jax.tree.map(lambda column: column[:, None], bars)
+        kept = scan_account(rules, numbers, own, orders[:, None], capital)
+        return jax.tree.map(lambda values: values.reshape(orders.shape), kept)
+
+    return jax.vmap(one, in_axes=1, out_axes=1)(bars, orders)
 
 
 def begin(rules: Rules, shape: tuple[int, ...], capital: Array) -> Held:

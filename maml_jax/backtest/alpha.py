@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from maml_jax.backtest.bootstrap import SAMPLES, block_length
+from maml_jax.meta.machine import one_blas_thread
 
 SIZE = 0.05
 """The test's size: a strategy without alpha is called significant so often."""
@@ -44,6 +45,7 @@ class Alpha(NamedTuple):
 _UNKNOWN = Alpha(np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
+@one_blas_thread()
 def alpha_tests(
     net: pd.DataFrame,
     benchmark: str,

@@ -54,10 +54,13 @@ def shifted_decisions(
     margin = min(least / max(counts.max(initial=1), 1), 0.25)
     share = rng.uniform(margin, 1 - margin)
     values, moved = decisions.to_numpy(float), np.zeros(decisions.shape)
-    for column, count in enumerate(counts):
+    lags = np.clip(np.round(share * counts).astype(int), 1, np.maximum(counts - 1, 1))
+    whole = counts == len(there)
+    for lag in np.unique(lags[whole]):  # of assets without gaps all at once
+        moved[:, whole] = np.roll(values[:, whole], lag, axis=0)
+    for column in np.flatnonzero(~whole):
         own = there[:, column]
-        lag = int(np.clip(round(share * count), 1, max(count - 1, 1)))
-        moved[own, column] = np.roll(values[own, column], lag)
+        moved[own, column] = np.roll(values[own, column], lags[column])
     return pd.DataFrame(moved, index=decisions.index, columns=decisions.columns)
 
 

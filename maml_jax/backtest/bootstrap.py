@@ -1,13 +1,17 @@
 """The stationary bootstrap: how far figures of a series of returns may lie from what is true."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from arch.bootstrap import optimal_block_length
 from jaxtyping import Float, Int
 
-from maml_jax.backtest.resampled import figures
+from maml_jax.backtest.resampled import FiguresOf
+from maml_jax.meta.machine import cores, one_blas_thread
 
 SAMPLES = 1_000
 LEVEL = 0.95
@@ -16,6 +20,7 @@ _CHUNK = 400_000
 """Bars drawn together: they and what is computed of them stay in the caches of a core."""
 
 
+@one_blas_thread()
 def block_length(returns: Float[np.ndarray, "bar strategy"]) -> float:
     r"""Return the mean length of blocks that keeps what is dependent in the returns together.
 
@@ -39,8 +44,10 @@ def block_length(returns: Float[np.ndarray, "bar strategy"]) -> float:
         return least
     scaled = returns / returns.std(axis=0)
     with np.errstate(all="ignore"):
-        found = optimal_block_length(scaled)["stationary"].to_numpy(float)
-    found = found[np.isfinite(found)]
+        # Column by column, which lie in one piece: the search reads them many hundred times.
+        columns = (np.ascontiguousarray(column) for column in scaled.T)
+        found = [float(optimal_block_length(column)["stationary"].iloc[0]) for column in columns]
+    found = np.array(found)[np.isfinite(found)]
     return float(min(max(least, found.mean() if len(found) else 1.0), max(length / 3, 1.0)))
 
 
@@ -72,6 +79,73 @@ def draws(
         yield (np.take_along_axis(starts, latest, axis=1) + bar - latest) % length
 
 
+class Resampled(NamedTuple):
+    """Figures of all strategies, and of samples of their bars.
+
+    Attributes:
+        strategies: names of the columns.
+        value: by figure, `[strategy]`.
+        drawn: by figure, `[sample, strategy]`.
+        block: mean length of the blocks that samples are made of, in bars.
+        bars_per_year: by which figures are annualised.
+    """
+
+    strategies: list
+    value: dict[str, Float[np.ndarray, " strategy"]]
+    drawn: dict[str, Float[np.ndarray, "sample strategy"]]
+    block: float
+    bars_per_year: float
+
+
+@one_blas_thread()
+def resample(
+    net: pd.DataFrame, bars_per_year: float, *, seed: int, samples: int = SAMPLES
+) -> Resampled | None:
+    """Draw samples of the bars of all strategies together, and compute the figures of each.
+
+    Some samples are drawn and measured at a time, on as many threads as there are cores; memory
+    does not grow with their number, nor do results depend on it.
+
+    Args:
+        net: net simple returns per bar, `[time, strategy]`.
+        bars_per_year: for everything annualised.
+        seed: decides the samples.
+        samples: how many.
+
+    Returns:
+        None where there is no bar or no strategy.
+
+    Raises:
+        ValueError: if there is no sample to draw.
+    """
+    if samples < 1:
+        raise ValueError(f"a bootstrap needs at least one sample, got {samples}")
+    values = net.to_numpy(float)
+    if not values.size:
+        return None
+    rng = np.random.default_rng(seed)
+    values = np.where(np.isfinite(values).all(axis=0), values, np.nan)
+    block, measure = block_length(values), FiguresOf(values, bars_per_year)
+    own = measure(np.arange(len(values))[None])
+    parts = list(_on_threads(measure, draws(len(values), samples, block, rng)))
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in own}
+    value = {name: each[0] for name, each in own.items()}
+    return Resampled(list(net.columns), value, drawn, block, bars_per_year)
+
+
+def _on_threads(function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[Any]:
+    """Map in order, with no more arguments made than threads can take."""
+    workers = cores()
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future] = deque()
+        for each in arguments:
+            waiting.append(pool.submit(function, each))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def intervals(
     net: pd.DataFrame,
     bars_per_year: float,
@@ -100,19 +174,21 @@ def intervals(
     Raises:
         ValueError: if there is no sample to draw, or the level is none.
     """
-    found = _resampled(net, bars_per_year, seed, samples)
+    return intervals_of(resample(net, bars_per_year, seed=seed, samples=samples), level=level)
+
+
+def intervals_of(found: Resampled | None, *, level: float = LEVEL) -> pd.DataFrame:
+    """Give the intervals of `intervals` from samples that are drawn already."""
+    columns = ["strategy", "figure", "value", "low", "high"]
     if found is None:
-        return pd.DataFrame({name: [] for name in ("strategy", "figure", "value", "low", "high")})
-    rows, (value, drawn) = [], found
-    for name in value:
-        low, high = quantiles(drawn[name], level)
-        for place, strategy in enumerate(net.columns):
-            rows.append((strategy, name, value[name][place], low[place], high[place]))
-    table = pd.DataFrame(rows, columns=["strategy", "figure", "value", "low", "high"])
-    order = {strategy: place for place, strategy in enumerate(net.columns)}
-    return table.sort_values("strategy", key=lambda s: s.map(order), kind="stable").reset_index(
-        drop=True
-    )
+        return pd.DataFrame({name: [] for name in columns})
+    bounds = {name: quantiles(drawn, level) for name, drawn in found.drawn.items()}
+    rows = [
+        (strategy, name, found.value[name][place], low[place], high[place])
+        for place, strategy in enumerate(found.strategies)
+        for name, (low, high) in bounds.items()
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def differences(
@@ -147,16 +223,26 @@ def differences(
         KeyError: if a strategy is not in the table.
         ValueError: if there is no sample to draw, or the level is none.
     """
-    others = [name for name in dict.fromkeys(others) if name != of]
+    chosen = net[[of, *(name for name in dict.fromkeys(others) if name != of)]]
+    found = None
+    if chosen.shape[1] > 1:
+        found = resample(chosen, bars_per_year, seed=seed, samples=samples)
+    return differences_of(found, of, level=level)
+
+
+def differences_of(found: Resampled | None, of: str, *, level: float = LEVEL) -> pd.DataFrame:
+    """Give the intervals of `differences`, of one strategy from all others, likewise."""
     columns = ["other", "figure", "value", "low", "high"]
-    found = _resampled(net[[of, *others]], bars_per_year, seed, samples) if others else None
     if found is None:
         return pd.DataFrame({name: [] for name in columns})
-    rows, (value, drawn) = [], found
-    for place, other in enumerate(others, start=1):
+    own, rows = found.strategies.index(of), []
+    for place, other in enumerate(found.strategies):
+        if place == own:
+            continue
         for name in ("Sharpe Ratio", "Mean Return (Ann.) [%]", "Max. Drawdown [%]"):
-            low, high = quantiles((drawn[name][:, 0] - drawn[name][:, place])[:, None], level)
-            rows.append((other, name, value[name][0] - value[name][place], low[0], high[0]))
+            value, drawn = found.value[name], found.drawn[name]
+            low, high = quantiles((drawn[:, own] - drawn[:, place])[:, None], level)
+            rows.append((other, name, value[own] - value[place], low[0], high[0]))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -181,21 +267,3 @@ def quantiles(
             # An infinite figure is beyond every bound; between it and another lies nothing.
             bounds[:, place] = np.percentile(known, tails, method="nearest")
     return bounds[0], bounds[1]
-
-
-def _resampled(net, bars_per_year, seed, samples):
-    if samples < 1:
-        raise ValueError(f"a bootstrap needs at least one sample, got {samples}")
-    values = net.to_numpy(float)
-    if not values.size:
-        return None
-    rng = np.random.default_rng(seed)
-    known = np.isfinite(values).all(axis=0)
-    values = np.where(known, values, np.nan)
-    block = block_length(values)
-    own = figures(values, np.arange(len(values))[None], bars_per_year)
-    parts = [
-        figures(values, bars, bars_per_year) for bars in draws(len(values), samples, block, rng)
-    ]
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in own}
-    return {name: each[0] for name, each in own.items()}, drawn

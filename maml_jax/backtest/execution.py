@@ -8,6 +8,7 @@ from maml_jax.backtest.account_scan import Bars, Numbers, Rules
 from maml_jax.backtest.orders import Market, has_ended, require_fill
 from maml_jax.errors import ConfigError, DataError, ShapeError
 from maml_jax.features.targets import Fill
+from maml_jax.meta.machine import usable_memory
 
 _STOPS = ("stop_loss", "take_profit", "trailing_stop")
 
@@ -46,6 +47,23 @@ class Execution(NamedTuple):
     max_turnover: float | None = None
     max_gross: float | None = None
     rebalance: Rebalance = "changes"
+
+
+_NUMBERS = 2**21
+"""Of each kind that a scan keeps, at most: some 400 MB with all that is made of them."""
+
+_BYTES_OF_A_NUMBER = 2**11
+"""Of the memory that may be planned with: the kinds that are kept, their copies, and room."""
+
+
+def most_at_once(size: int) -> int:
+    """Return how many strategies of a size, or assets, a scan takes at a time: a power of two.
+
+    Args:
+        size: numbers of each kind that are kept of one: bars times assets, or times strategies.
+    """
+    fitting = min(_NUMBERS, usable_memory() // _BYTES_OF_A_NUMBER) // max(size, 1)
+    return 1 << max(fitting.bit_length() - 1, 0)
 
 
 def validate_execution(execution: Execution, capital: float, bars_per_year: float) -> None:

@@ -7,6 +7,7 @@ do not determine (too few bars, no loss to divide by) is NaN.
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import rankdata
 
 from maml_jax.errors import DataError
 
@@ -197,16 +198,19 @@ def information_coefficient(
     Returns:
         One value per date with three or more assets whose predictions and outcomes vary.
     """
-    both = predictions.notna() & outcomes.notna()
-    p, y = predictions.where(both), outcomes.where(both)
-    if rank:
-        p, y = p.rank(axis=1), y.rank(axis=1)
-    usable = (both.sum(axis=1) >= 3) & (p.max(axis=1) > p.min(axis=1))
-    usable &= y.max(axis=1) > y.min(axis=1)
-    p, y = p.sub(p.mean(axis=1), axis=0), y.sub(y.mean(axis=1), axis=0)
-    size = np.sqrt((p**2).sum(axis=1) * (y**2).sum(axis=1))
-    usable &= size > 0
-    return ((p * y).sum(axis=1)[usable] / size[usable]).rename("rank_ic" if rank else "ic")
+    p, y = predictions.to_numpy(float), outcomes.to_numpy(float)
+    both = ~(np.isnan(p) | np.isnan(y))
+    dates = np.flatnonzero(both.sum(axis=1) >= 3)
+    p, y = (np.where(both[dates], values[dates], np.nan) for values in (p, y))
+    if rank and len(dates):
+        p, y = (rankdata(values, axis=1, nan_policy="omit") for values in (p, y))
+    with np.errstate(invalid="ignore"):
+        usable = (_spread(p) > 0) & (_spread(y) > 0)
+        p, y = (values - np.nanmean(values, axis=1, keepdims=True) for values in (p, y))
+        size = np.sqrt(np.nansum(p**2, axis=1) * np.nansum(y**2, axis=1))
+        usable &= size > 0
+        found = np.nansum(p * y, axis=1)[usable] / size[usable]
+    return pd.Series(found, predictions.index[dates[usable]], name="rank_ic" if rank else "ic")
 
 
 def pooled_correlation(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> float:
@@ -271,6 +275,11 @@ def growth(returns: Returns) -> np.ndarray:
 def _deviation(r: np.ndarray) -> float:
     """Standard deviation with ddof 1; exactly 0 for a constant series, whatever the rounding."""
     return 0.0 if (r == r[0]).all() else float(r.std(ddof=1))
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Largest less smallest value of each row that has one."""
+    return np.nanmax(values, axis=1, initial=-np.inf) - np.nanmin(values, axis=1, initial=np.inf)
 
 
 def _ratio(above: float, below: float) -> float:

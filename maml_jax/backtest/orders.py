@@ -5,6 +5,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Int
 
 from maml_jax.backtest.positions import PATIENCE
 from maml_jax.errors import ConfigError, DataError, ShapeError
@@ -89,16 +90,21 @@ def has_ended(market: Market) -> pd.DataFrame:
     Returns:
         Booleans, `[time, asset]`; False before an asset's first bar.
     """
-    times = pd.DatetimeIndex(market.close.index).to_series()
+    index = market.close.index
+    times = pd.DatetimeIndex(index).to_series()
     # Of the steps until then: a longer history ends no asset earlier or later.
     step = times.diff().dt.total_seconds().expanding().median()
-    patience = (6 * step).clip(lower=PATIENCE.total_seconds())
-    known = np.isfinite(market.close)
-    silent = {
-        asset: (times - times.where(known[asset]).ffill()).dt.total_seconds() > patience
-        for asset in market.close.columns
-    }
-    return pd.DataFrame(silent, index=market.close.index)
+    patience = (6 * step).clip(lower=PATIENCE.total_seconds()).to_numpy()[:, None]
+    seconds = (times - times.min()).dt.total_seconds().to_numpy()
+    last = _last_bar(np.isfinite(market.close.to_numpy(float)))
+    silent = (last >= 0) & (seconds[:, None] - seconds[last] > patience)
+    return pd.DataFrame(silent, index=index, columns=market.close.columns)
+
+
+def _last_bar(known: Bool[np.ndarray, "time asset"]) -> Int[np.ndarray, "time asset"]:
+    """Return the place of each asset's latest bar at each time; -1 before its first."""
+    places = np.where(known, np.arange(len(known))[:, None], -1)
+    return np.maximum.accumulate(places, axis=0) if len(places) else places
 
 
 def place_orders(
@@ -135,12 +141,12 @@ def place_orders(
         raise ShapeError(f"no decisions for {missing}; give each asset of the market a column")
     if np.isinf(decisions.to_numpy(float)).any():
         raise ShapeError("decisions must not be infinite; use 0 where nothing is wanted")
-    delay = 0 if fill == "close" else 1
-    known = np.isfinite(close)
-    columns = {}
-    for asset in close.columns:
-        own = close.index[known[asset]]
-        wanted = decisions[asset].astype("float64").reindex(own).fillna(0.0)
-        columns[asset] = wanted.shift(delay, fill_value=0.0).reindex(close.index)
-    orders = pd.DataFrame(columns, index=close.index)
-    return orders.mask(has_ended(market) if ended is None else ended, 0.0)
+    known = np.isfinite(close.to_numpy(float))
+    wanted = np.nan_to_num(decisions.reindex(close.index)[list(close.columns)].to_numpy(float))
+    if fill != "close" and len(close):
+        # The decision of the asset's bar before; nothing was decided before its first.
+        before = np.vstack([np.full((1, known.shape[1]), -1), _last_bar(known)[:-1]])
+        wanted = np.where(before < 0, 0.0, np.take_along_axis(wanted, np.maximum(before, 0), 0))
+    gone = (has_ended(market) if ended is None else ended).to_numpy(bool)
+    orders = np.where(gone, 0.0, np.where(known, wanted, np.nan))
+    return pd.DataFrame(orders, index=close.index, columns=close.columns)

@@ -8,6 +8,8 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from maml_jax.meta.machine import one_blas_thread
+
 BLOCKS = 16
 
 
@@ -32,6 +34,7 @@ class Overfitting(NamedTuple):
     slope: float
 
 
+@one_blas_thread()
 def overfitting_probability(net: pd.DataFrame, blocks: int = BLOCKS) -> Overfitting:
     r"""Estimate the probability of backtest overfitting, by splits that are combinatorial and even.
 

@@ -1,17 +1,20 @@
 """What the figures of a backtest are worth: intervals, tests, and probabilities of being luck."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import SPA
+from jaxtyping import Float
 from scipy import stats
+from scipy.fft import irfft, next_fast_len, rfft
 
 from maml_jax.backtest.alpha import alpha_tests
-from maml_jax.backtest.bootstrap import SAMPLES, block_length
+from maml_jax.backtest.bootstrap import SAMPLES, Resampled
 from maml_jax.backtest.bootstrap import differences as differences
+from maml_jax.backtest.bootstrap import differences_of as differences_of
 from maml_jax.backtest.bootstrap import intervals as intervals
+from maml_jax.backtest.bootstrap import intervals_of as intervals_of
+from maml_jax.backtest.bootstrap import resample as resample
 from maml_jax.backtest.metrics import Returns
 from maml_jax.backtest.overfitting import overfitting_probability as overfitting_probability
 
@@ -37,7 +40,9 @@ def probabilistic_sharpe(returns: Returns, benchmark: float = 0.0) -> float:
     if len(r) < 4 or not np.isfinite(r).all() or (r == r[0]).all():
         return np.nan
     sharpe = r.mean() / r.std(ddof=1)
-    skew, kurtosis = stats.skew(r), stats.kurtosis(r, fisher=False)
+    off = r - r.mean()
+    square = np.mean(off**2)
+    skew, kurtosis = np.mean(off**3) / square**1.5, np.mean(off**4) / square**2
     variance = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2
     if variance <= 0:
         return np.nan
@@ -84,6 +89,7 @@ def significance(
     bars_per_year: float,
     seed: int,
     samples: int = SAMPLES,
+    resampled: Resampled | None = None,
 ) -> pd.DataFrame:
     r"""Say what is significant, for the headline, the other methods and the baselines.
 
@@ -101,6 +107,7 @@ def significance(
         bars_per_year: for everything annualised.
         seed: decides the samples.
         samples: of each bootstrap.
+        resampled: samples of `net`, where they are drawn already.
 
     Returns:
         One row per strategy, `strategy` the index: `alpha [%]` (per year, see `alpha_tests`), its
@@ -123,7 +130,9 @@ def significance(
     alphas = alpha_tests(
         net, benchmark, seed=seed, samples=samples, trials=dict.fromkeys(tried, trials)
     )
-    superior = superior_ability(net, tried, baselines, seed=seed, samples=samples)
+    superior = superior_ability(
+        net, tried, baselines, seed=seed, samples=samples, resampled=resampled
+    )
     rows = {}
     for name in net.columns:
         row = dict.fromkeys(_COLUMNS, np.nan)
@@ -173,11 +182,18 @@ def superior_ability(
     *,
     seed: int,
     samples: int = SAMPLES,
+    resampled: Resampled | None = None,
 ) -> pd.Series:
-    """Test, for each baseline, that none of the methods earns more in the mean.
+    r"""Test, for each baseline, that none of the methods earns more in the mean.
 
-    Hansen's test of superior predictive ability with losses that are negative returns, by a
-    stationary bootstrap; of its three probabilities the consistent one.
+    Hansen's test of superior predictive ability, of its three probabilities the consistent one.
+    With $\bar d_k$ the mean gain of method k on the baseline and $\bar d_k^*$ that of a sample,
+
+    $$p = P\Bigl(\max_k (\bar d_k^* - \mu_k) > \max_k \bar d_k\Bigr), \qquad
+      \mu_k = \bar d_k \, 1\Bigl\{\bar d_k \ge -\sqrt{2 \ln \ln n \; \omega_k^2 / n}\Bigr\}$$
+
+    Samples are those of a stationary bootstrap of all strategies together, the same for every
+    baseline.
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
@@ -185,32 +201,68 @@ def superior_ability(
         baselines: columns.
         seed: decides the samples.
         samples: how many.
+        resampled: samples of `net`, where they are drawn already.
 
     Returns:
         The probability by baseline: small where a method beats it. 1 where no method differs from
         it, NaN where returns are not finite or of fewer than 20 bars.
 
     Reference:
-        Hansen (2005), A Test for Superior Predictive Ability, JBES 23; computed by `arch`.
+        Hansen (2005), A Test for Superior Predictive Ability, JBES 23, section 3.
     """
-    methods = [name for name in dict.fromkeys(methods) if np.isfinite(net[name]).all()]
-    found = {}
-    for baseline in dict.fromkeys(baselines):
-        if baseline in methods or baseline not in net.columns:
-            continue
-        own = net[baseline].to_numpy(float)
-        gains = net[methods].to_numpy(float) - own[:, None]
-        found[baseline] = np.nan
-        if not (np.isfinite(own).all() and methods and len(own) >= 20):
-            continue
-        gains = gains[:, np.ptp(gains, axis=0) > 1e-12 * np.abs(gains).max()]
-        if not gains.shape[1]:
-            found[baseline] = 1.0
-            continue
-        block = max(1, round(block_length(gains)))
-        test = SPA(np.zeros(len(own)), -gains, block_size=block, reps=samples, seed=seed)
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            test.compute()
-        found[baseline] = float(test.pvalues["consistent"])
+    finite = np.isfinite(net.to_numpy(float)).all(axis=0)
+    known = {name for name, each in zip(net.columns, finite, strict=True) if each}
+    methods = [name for name in dict.fromkeys(methods) if name in known]
+    wanted = [n for n in dict.fromkeys(baselines) if n not in methods and n in net.columns]
+    found = dict.fromkeys(wanted, np.nan)
+    if methods and len(net) >= 20 and wanted:
+        drawn = resampled or resample(net, 1.0, seed=seed, samples=samples)
+        assert drawn is not None
+        for baseline in wanted:
+            if baseline in known:
+                found[baseline] = _superior(net, methods, baseline, drawn)
     return pd.Series(found, dtype=float).rename_axis("baseline")
+
+
+def _superior(net: pd.DataFrame, methods: list[str], baseline: str, drawn: Resampled) -> float:
+    gains = net[methods].to_numpy(float) - net[[baseline]].to_numpy(float)
+    moves = np.ptp(gains, axis=0) > 1e-12 * np.abs(gains).max()
+    if not moves.any():
+        return 1.0
+    gains = gains[:, moves]
+    places = [drawn.strategies.index(name) for name in [*np.array(methods)[moves], baseline]]
+    means = drawn.drawn["Mean Return (Ann.) [%]"][:, places] / (100 * drawn.bars_per_year)
+    sampled = means[:, :-1] - means[:, -1:]
+    mean, length = gains.mean(axis=0), len(gains)
+    variance = long_run_variance(gains, drawn.block)
+    near = mean >= -np.sqrt(2 * np.log(np.log(length)) * np.maximum(variance, 0) / length)
+    return float(np.mean((sampled - np.where(near, mean, 0.0)).max(axis=1) > mean.max()))
+
+
+def long_run_variance(
+    values: Float[np.ndarray, "bar column"], block: float
+) -> Float[np.ndarray, " column"]:
+    r"""Return the variance of $\sqrt n$ times the mean of a stationary bootstrap's samples.
+
+    $$\omega^2 = \hat\gamma_0 + 2 \sum_{i=1}^{n-1} \Bigl(\tfrac{n-i}{n} q^i
+      + \tfrac{i}{n} q^{n-i}\Bigr) \hat\gamma_i, \qquad q = 1 - 1/\text{block}$$
+
+    with $\hat\gamma_i$ the autocovariance at lag i, all of them by one Fourier transform.
+
+    Args:
+        values: per bar.
+        block: mean length of a block, >= 1.
+
+    Reference:
+        Politis, Romano (1994), The Stationary Bootstrap, JASA 89, lemma 1.
+    """
+    length = len(values)
+    off = values - values.mean(axis=0)
+    padded = next_fast_len(2 * length, real=True)
+    power = np.abs(rfft(off, padded, axis=0)) ** 2
+    covariance = irfft(power, padded, axis=0)[:length] / length
+    lag, keeps = np.arange(length), 1 - 1 / block
+    weight = (1 - lag / length) * keeps**lag + lag / length * keeps ** (length - lag)
+    weight[1:] *= 2
+    weight[0] = 1
+    return weight @ covariance

@@ -7,7 +7,7 @@ import pandas as pd
 
 from maml_jax.backtest import metrics
 from maml_jax.backtest.statistics import probabilistic_sharpe
-from maml_jax.backtest.tables import drawdowns
+from maml_jax.backtest.tables import spells
 
 
 class Earned(Protocol):
@@ -52,22 +52,26 @@ def summarise(
         benchmark: net returns of buying and holding at the same bars, to which alpha (per year) and
             beta refer; without it they are NaN.
     """
-    net, gross, turnover = simulation.net, simulation.gross, simulation.turnover
-    equity = capital * pd.Series(metrics.equity_curve(net), index=net.index)
-    spells = drawdowns(net)
+    index = pd.DatetimeIndex(simulation.net.index)
+    series = (simulation.net, simulation.gross, simulation.turnover)
+    net, gross, turnover = (each.to_numpy(float) for each in series)
+    equity = capital * metrics.equity_curve(net)
+    depth, lengths = _falls(net, index)
     closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
     lasted = pd.to_timedelta(trades["exit"] - trades["entry"]) if len(trades) else None
-    held = weights.abs().sum(axis=1)
-    market = pd.Series(np.nan, net.index) if benchmark is None else benchmark.reindex(net.index)
+    held = np.nansum(np.abs(weights.to_numpy(float)), axis=1)
+    market = np.full(len(net), np.nan)
+    if benchmark is not None:
+        market = benchmark.reindex(index).to_numpy(float)
     return pd.Series(
         {
-            "Start": net.index[0],
-            "End": net.index[-1],
-            "Duration": net.index[-1] - net.index[0],
+            "Start": index[0],
+            "End": index[-1],
+            "Duration": index[-1] - index[0],
             "Bars per Year": bars_per_year,
             "Exposure Time [%]": 100 * (held > 0).mean(),
             "Avg. Exposure [%]": 100 * held.mean(),
-            "Equity Final [$]": equity.iloc[-1],
+            "Equity Final [$]": equity[-1],
             "Equity Peak [$]": max(equity.max(), capital),
             "Return [%]": 100 * metrics.total_return(net),
             "Gross Return [%]": 100 * metrics.total_return(gross),
@@ -84,9 +88,9 @@ def summarise(
             "Alpha [%]": 100 * metrics.alpha(net, market, bars_per_year),
             "Beta": metrics.beta(net, market),
             "Max. Drawdown [%]": 100 * metrics.max_drawdown(net),
-            "Avg. Drawdown [%]": spells["depth [%]"].mean(),
-            "Max. Drawdown Duration": spells["duration"].max() if len(spells) else pd.Timedelta(0),
-            "Avg. Drawdown Duration": spells["duration"].mean(),
+            "Avg. Drawdown [%]": depth.mean() if len(depth) else np.nan,
+            "Max. Drawdown Duration": lengths.max() if len(depth) else pd.Timedelta(0),
+            "Avg. Drawdown Duration": lengths.mean(),
             "VaR 5 % [%]": 100 * metrics.value_at_risk(net),
             "CVaR 5 % [%]": 100 * metrics.conditional_value_at_risk(net),
             "Turnover (Ann.)": metrics.annual_turnover(turnover, bars_per_year),
@@ -107,6 +111,16 @@ def summarise(
             "Kelly Criterion": metrics.kelly_criterion(closed),
         }
     )
+
+
+def _falls(net: np.ndarray, index: pd.DatetimeIndex) -> tuple[np.ndarray, pd.TimedeltaIndex]:
+    """Return the depth in per cent and the duration of each fall, as `drawdowns` does."""
+    falls = metrics.drawdown(net)
+    first, after = spells(falls)
+    ends = index[np.minimum(after, len(index) - 1)]
+    # Bars in no fall come in between, so the least of what begins at a fall is its own.
+    depth = np.minimum.reduceat(falls, first) if len(first) else falls[:0]
+    return 100 * depth, pd.TimedeltaIndex(ends - index[np.maximum(first - 1, 0)])
 
 
 def skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.Series:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from maml_jax.backtest import metrics
 
@@ -21,8 +22,7 @@ def drawdowns(net: pd.Series) -> pd.DataFrame:
     """
     time = pd.DatetimeIndex(net.index)
     falls = metrics.drawdown(net)
-    below = np.concatenate([[False], falls < 0, [False]])
-    first, after = np.flatnonzero(np.diff(below.astype(int))).reshape(-1, 2).T
+    first, after = spells(falls)
     bottoms = [
         start + int(falls[start:end].argmin()) for start, end in zip(first, after, strict=True)
     ]
@@ -42,6 +42,16 @@ def drawdowns(net: pd.Series) -> pd.DataFrame:
             "to recovery": recovery - pd.Series(bottom),
         }
     )
+
+
+def spells(falls: Float[np.ndarray, " bar"]) -> Int[np.ndarray, "2 spell"]:
+    """Return the first bar of each spell below a maximum, and the bar after its last.
+
+    Args:
+        falls: the drawdown at each bar, <= 0.
+    """
+    below = np.concatenate([[False], falls < 0, [False]])
+    return np.flatnonzero(np.diff(below.astype(int))).reshape(-1, 2).T
 
 
 def by_year(net: pd.DataFrame) -> pd.DataFrame:

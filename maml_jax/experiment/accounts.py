@@ -1,6 +1,6 @@
 """From decisions to accounts: every strategy traded on the same bars at the same costs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from maml_jax.backtest import (
     make_market,
     place_orders,
     trade_all,
+    trade_alone,
     trade_many,
 )
 from maml_jax.backtest.execution import Execution
@@ -29,14 +30,11 @@ class Traded(NamedTuple):
         market: prices of the test span.
         orders: of each strategy, as shares of the whole capital, `[time, asset]`.
         accounts: of each strategy.
-        alone: of each strategy, by asset: accounts that trade this asset alone, with the whole
-            capital.
     """
 
     market: Market
     orders: dict[str, pd.DataFrame]
     accounts: dict[str, Account]
-    alone: dict[str, dict[str, Account]]
 
 
 def execution_of(config: Config) -> Execution:
@@ -69,7 +67,7 @@ def market_of_test_span(prepared: Prepared) -> Market:
 
 
 def trade_decisions(
-    prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame], *, alone: bool = True
+    prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame]
 ) -> Traded:
     """Trade all strategies, each asset having an equal part of the capital.
 
@@ -79,39 +77,77 @@ def trade_decisions(
         prepared: settings and bars.
         market: as `market_of_test_span` returns it.
         decisions: of each strategy, shares of each asset's part, as `decide` returns them.
-        alone: whether each asset is traded alone, too.
     """
-    assets = list(market.close.columns)
-    wanted = _placed(prepared, market, decisions)
-    orders = {name: table / len(assets) for name, table in wanted.items()}
-    together: dict[tuple[str, str | None], pd.DataFrame] = {(n, None): orders[n] for n in orders}
-    if alone:
-        # What is not there stays NaN: 0 would be an order to be flat.
-        together |= {
-            (n, a): wanted[n] * (market.close.columns == a) for n in orders for a in assets
-        }
+    parts = market.close.shape[1]
+    orders = {name: table / parts for name, table in _placed(prepared, market, decisions).items()}
+    made: dict[str, Account] = {}
+    for group, terms in _by_terms(prepared, orders):
+        made |= trade_all(group, market, **terms)
+    return Traded(market, orders, {name: made[name] for name in orders})
+
+
+def trade_assets(
+    prepared: Prepared, market: Market, decisions: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, dict[str, Account]]]:
+    """Trade each asset alone with the whole capital, one after the other.
+
+    Args:
+        prepared: settings and bars.
+        market: as for `trade_decisions`; likewise the next.
+        decisions: -
+
+    Yields:
+        An asset, and the account of each strategy on it.
+    """
+    orders = _placed(prepared, market, decisions)
+    groups = [trade_alone(group, market, **terms) for group, terms in _by_terms(prepared, orders)]
+    for accounts in zip(*groups, strict=True):
+        merged = {name: account for _, part in accounts for name, account in part.items()}
+        yield accounts[0][0], {name: merged[name] for name in orders}
+
+
+def trade_totals(
+    prepared: Prepared, market: Market, decisions: Sequence[Callable[[], pd.DataFrame]]
+) -> Totals:
+    """Trade many sets of decisions and tell their totals alone.
+
+    Args:
+        prepared: settings and bars.
+        market: as for `trade_decisions`.
+        decisions: functions that make the decisions of a set, when they are to be traded.
+    """
+    return trade_many(_Orders(prepared, market, decisions), market, **_terms(prepared))
+
+
+class _Orders(Sequence[np.ndarray]):
+    """Orders of many sets of decisions, of which few are there at a time."""
+
+    def __init__(self, prepared, market, decisions):
+        self.prepared, self.market, self.decisions = prepared, market, decisions
+        self.ended = has_ended(market)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    def __getitem__(self, place):
+        fill = self.prepared.config.target.fill
+        orders = place_orders(self.decisions[place](), self.market, fill, ended=self.ended)
+        return orders.to_numpy(float) / self.market.close.shape[1]
+
+
+def _by_terms(
+    prepared: Prepared, orders: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[dict[str, pd.DataFrame], dict]]:
+    """Give groups of strategies that trade on the same terms, and the terms."""
     terms = _terms(prepared)
     held = holding(terms["execution"])
-    still: set = (
-        set() if held == terms["execution"] else {k for k in together if k[0] == BUY_AND_HOLD}
-    )
-    made = trade_all({k: v for k, v in together.items() if k not in still}, market, **terms)
-    if still:
-        kept = {k: together[k] for k in together if k in still}
-        made |= trade_all(kept, market, **{**terms, "execution": held})
-    return Traded(
-        market,
-        orders,
-        {name: made[name, None] for name in orders},
-        {name: {a: made[name, a] for a in assets} for name in orders} if alone else {},
-    )
-
-
-def trade_totals(prepared: Prepared, market: Market, decisions: list[pd.DataFrame]) -> Totals:
-    """Trade many sets of decisions and tell their totals alone."""
-    wanted = _placed(prepared, market, dict(enumerate(decisions)))
-    shares = np.stack([table.to_numpy(float) for table in wanted.values()])
-    return trade_many(shares / market.close.shape[1], market, **_terms(prepared))
+    apart = {BUY_AND_HOLD} if held != terms["execution"] else set()
+    for group, execution in (
+        ({n: t for n, t in orders.items() if n not in apart}, terms["execution"]),
+        ({n: t for n, t in orders.items() if n in apart}, held),
+    ):
+        if group:
+            yield group, {**terms, "execution": execution}
 
 
 def _placed(prepared: Prepared, market: Market, decisions: Mapping) -> dict[Any, pd.DataFrame]:

@@ -19,11 +19,17 @@ from maml_jax.backtest import (
 )
 from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import summarise
-from maml_jax.experiment.accounts import Traded, market_of_test_span, trade_decisions
+from maml_jax.experiment.accounts import (
+    Traded,
+    market_of_test_span,
+    trade_assets,
+    trade_decisions,
+)
 from maml_jax.experiment.adaptation import adaptation_errors
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.forecast import Forecasts, predict_all
 from maml_jax.experiment.judge import Judgement, judge
+from maml_jax.experiment.long_tables import long_predictions, long_trades, long_weights
 from maml_jax.experiment.predicted import Predicted, on_test_span, where_due
 from maml_jax.experiment.prepare import Prepared
 from maml_jax.experiment.regimes import regimes_of_report
@@ -118,7 +124,7 @@ def net_returns(prepared: Prepared, forecasts: Forecasts) -> pd.DataFrame:
     """Return net returns per bar of every strategy, `[time, strategy]`, and nothing else."""
     market = market_of_test_span(prepared)
     decisions = _decisions(prepared, forecasts, market.close.index)
-    accounts = trade_decisions(prepared, market, decisions, alone=False).accounts
+    accounts = trade_decisions(prepared, market, decisions).accounts
     return pd.DataFrame({name: account.net for name, account in accounts.items()})
 
 
@@ -136,45 +142,34 @@ def _measured(
     decisions: Mapping[str, pd.DataFrame],
     traded: Traded,
 ) -> Evaluation:
-    predicted = forecasts.predicted
-    accounts = traded.accounts
+    predicted, accounts = forecasts.predicted, traded.accounts
     terms: dict[str, Any] = {
         "bars_per_year": prepared.bars_per_year,
         "capital": prepared.config.backtest.capital,
     }
     held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
-    held_alone = {a: each.net for a, each in traded.alone.get(BUY_AND_HOLD, {}).items()}
     targets = _outcomes(prepared)
-    stats, trades, per_asset = {}, [], []
+    stats = {}
     for name, account in accounts.items():
         figures = [summarise(account, account.weights, account.trades, benchmark=held, **terms)]
         if name in predicted:
             figures += _skills(prepared, predicted[name], targets)
         stats[name] = pd.concat(figures)
-        made = account.trades.copy()
-        made.insert(0, "strategy", name)
-        trades.append(made)
-        for asset, alone in traded.alone[name].items():
-            against = held_alone.get(asset)
-            row = summarise(alone, alone.weights[[asset]], alone.trades, benchmark=against, **terms)
-            if name in predicted:
-                row = pd.concat([row, skill(predicted[name].mean[[asset]], targets[[asset]])])
-            per_asset.append({"strategy": name, "asset": asset, **row.drop(["Start", "End"])})
     rows = dict.fromkeys(row for figures in stats.values() for row in figures.index)
     net = _wide({name: account.net for name, account in accounts.items()})
     known = regimes_of_report(prepared.config, prepared.market).reindex(net.index, fill_value=-1)
     exposure = {n: account.weights.abs().sum(axis="columns") for n, account in accounts.items()}
     return Evaluation(
         stats=pd.DataFrame(stats).reindex(list(rows)),
-        predictions=_signalled(prepared.config, _long_predictions(predicted, decisions, targets)),
+        predictions=_signalled(prepared.config, long_predictions(predicted, decisions, targets)),
         returns=net,
         gross=_wide({name: account.gross for name, account in accounts.items()}),
-        trades=pd.concat([t for t in trades if len(t)] or trades[:1], ignore_index=True),
-        assets=pd.DataFrame(per_asset),
+        trades=long_trades(traded),
+        assets=_asset_figures(prepared, predicted, decisions, traded.market, targets, terms),
         regimes=regime_results(net, known, prepared.bars_per_year),
         turnover=_wide({name: account.turnover for name, account in accounts.items()}),
         exposure=_wide(exposure),
-        weights=_long_weights(traded),
+        weights=long_weights(traded),
         notes=(
             *forecasts.notes,
             *_not_finite(prepared, predicted),
@@ -182,6 +177,27 @@ def _measured(
             *_ended(traded.market),
         ),
     )
+
+
+def _asset_figures(
+    prepared: Prepared,
+    predicted: Mapping[str, Predicted],
+    decisions: Mapping[str, pd.DataFrame],
+    market: Market,
+    targets: pd.DataFrame,
+    terms: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Return the figures of every strategy on every asset alone, strategy by strategy."""
+    rows: dict[str, list[dict]] = {name: [] for name in decisions}
+    for asset, accounts in trade_assets(prepared, market, decisions):
+        held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
+        for name, alone in accounts.items():
+            figures = summarise(alone, alone.weights, alone.trades, benchmark=held, **terms)
+            row = {"strategy": name, "asset": asset, **figures.drop(["Start", "End"])}
+            if name in predicted:
+                row |= skill(predicted[name].mean[[asset]], targets[[asset]]).to_dict()
+            rows[name].append(row)
+    return pd.DataFrame([row for each in rows.values() for row in each])
 
 
 def _judged(found: Evaluation, judgement: Judgement) -> Evaluation:
@@ -269,23 +285,6 @@ def _ended(market: Market) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _long_predictions(predicted, decisions, targets) -> pd.DataFrame:
-    def long(table: pd.DataFrame) -> np.ndarray:
-        return table.melt()["value"].to_numpy()
-
-    tables = []
-    for name, (mean, std) in predicted.items():
-        table = mean.melt(ignore_index=False, var_name="asset", value_name="prediction")
-        table = table.rename_axis("timestamp").reset_index()
-        table.insert(2, "strategy", name)
-        if std is not None:
-            table["std"] = long(std)
-        table["position"] = long(decisions[name])
-        table["target"] = long(targets)
-        tables.append(table[table["prediction"].notna()])
-    return pd.concat(tables, ignore_index=True)
-
-
 def _signalled(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
     """Say each prediction as a level with the confidence in it, where positions are made so."""
     if config.position_rule() != "levels":
@@ -295,14 +294,3 @@ def _signalled(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
     signals = level_signals(values, settings.threshold, settings.strong())
     told = signals.set_index("timestamp")[["level", "confidence"]]  # places of rows
     return predictions.join(told)
-
-
-def _long_weights(traded: Traded) -> pd.DataFrame:
-    tables = []
-    for name, account in traded.accounts.items():
-        table = account.weights.melt(ignore_index=False, var_name="asset", value_name="weight")
-        table = table.rename_axis("timestamp").reset_index()
-        table.insert(1, "strategy", name)
-        table.insert(3, "order", traded.orders[name].melt()["value"].to_numpy())
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)

@@ -1,6 +1,7 @@
 """What the figures of a walk-forward are worth: intervals, differences, tests."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,10 @@ import pandas as pd
 
 from maml_jax.backtest.orders import Market
 from maml_jax.backtest.statistics import (
-    differences,
-    intervals,
+    differences_of,
+    intervals_of,
     overfitting_probability,
+    resample,
     significance,
 )
 from maml_jax.experiment.accounts import trade_totals
@@ -58,6 +60,7 @@ def judge(
     methods = [name for name in config.learner.methods if name in net.columns]
     baselines = [name for name in net.columns if name not in methods]
     drawn: dict[str, Any] = {"seed": config.seed, "samples": config.backtest.samples}
+    resampled = resample(net, years, **drawn)
     trials, notes = _trials(prepared, net, methods, market, ledger)
     table = significance(
         net,
@@ -68,6 +71,7 @@ def judge(
         trials=trials.number,
         trial_variance=trials.variance,
         bars_per_year=years,
+        resampled=resampled,
         **drawn,
     )
     table["random_share"] = np.nan
@@ -75,8 +79,8 @@ def judge(
         prepared, net[headline], decisions[headline], market
     )
     return Judgement(
-        intervals(net, years, **drawn),
-        differences(net, headline, [n for n in net.columns if n != headline], years, **drawn),
+        intervals_of(resampled),
+        differences_of(resampled, headline),
         table,
         _overfitting(net[methods]),
         notes,
@@ -118,7 +122,8 @@ def _random_share(
     returns = fill_returns(bars, prepared.config.target.fill).reindex(net.index)
     draws = min(RANDOM_DRAWS, prepared.config.backtest.samples)
     drawn = [
-        random_positions(prepared, decided, returns, draw=draw) for draw in range(1, draws + 1)
+        partial(random_positions, prepared, decided, returns, draw=draw)
+        for draw in range(1, draws + 1)
     ]
     totals = trade_totals(prepared, market, drawn)
     others = totals.net.mean(axis=1)

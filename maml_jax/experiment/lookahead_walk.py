@@ -49,7 +49,7 @@ class Walked(NamedTuple):
 
     def traded(self, decisions: Mapping[str, pd.DataFrame]) -> Traded:
         """Place orders and trade them."""
-        return trade_decisions(self.prepared, self.market, decisions, alone=False)
+        return trade_decisions(self.prepared, self.market, decisions)
 
 
 def walk_around(
@@ -195,7 +195,7 @@ def compare_recorded_orders(prepared: Prepared, evaluation: Evaluation) -> list[
     recorded = times.intersection(pd.DatetimeIndex(weights["timestamp"].unique()))
     names = dict.fromkeys(positions["strategy"])
     wanted = {name: laid_out(positions, name, "position").fillna(0.0) for name in names}
-    placed = trade_decisions(prepared, market, wanted, alone=False).orders
+    placed = trade_decisions(prepared, market, wanted).orders
     for name, orders in placed.items():
         written = laid_out(weights, name, "order").loc[recorded]
         how = "written down by the run, and not what its positions make of these bars"

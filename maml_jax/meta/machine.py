@@ -2,12 +2,15 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from threadpoolctl import threadpool_limits
 
 _USABLE_SHARE = 0.5
 """Share of the memory that a computation may plan with."""
@@ -47,6 +50,17 @@ def usable_cache() -> int:
     # Some machines report none, others one that many cores share.
     present = present if 2**18 <= present <= 2**22 else _USUAL_CACHE
     return _agreed(int(_CACHE_SHARE * present))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let numpy's linear algebra use one thread.
+
+    Products of long rows by few columns take milliseconds on one core, and seconds where its
+    threads wait for cores that others use. Also a decorator.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def usable_memory() -> int:

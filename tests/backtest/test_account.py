@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -15,8 +16,10 @@ from maml_jax.backtest import (
     place_orders,
     trade,
     trade_all,
+    trade_alone,
     trade_many,
 )
+from maml_jax.backtest import execution as execution_module
 from maml_jax.errors import ConfigError, DataError, ShapeError
 
 FREE = Execution(fee=0.0, slippage=0.0)
@@ -310,6 +313,52 @@ def test_more_strategies_than_go_at_once_are_spread_and_none_is_lost():
     orders[70, 3, 1] = -np.inf
     with pytest.raises(ShapeError, match="infinite"):
         trade_many(orders, market, **options)
+
+
+@pytest.mark.parametrize("room", [2**21, 200])
+def test_an_asset_alone_is_as_an_account_that_orders_no_other(monkeypatch, room):
+    """Whatever the other columns hold, and however many assets go at once."""
+    monkeypatch.setattr(execution_module, "_NUMBERS", room)
+    rng = np.random.default_rng(0)
+    bars = {name: bars.iloc[rng.random(60) < 0.8] for name, bars in random_market(60, 5).items()}
+    market = make_market(bars)
+    tables = {
+        name: orders_of(rng.choice([-0.8, 0, 0.9, np.nan], market.close.shape), market)
+        for name in ("one", "two", "three")
+    }
+    execution = Execution(stop_loss=0.02, take_profit=0.05, max_gross=0.7, borrow=0.1)
+    options = {"fill": "next_open", "execution": execution, "bars_per_year": 365.0}
+    found = dict(trade_alone(tables, market, **options))
+    assert list(found) == list(market.close.columns)
+    for asset, accounts in found.items():
+        for name, each in accounts.items():
+            own = tables[name] * (market.close.columns == asset)
+            expected = trade(own, market, **options)
+            np.testing.assert_allclose(each.equity, expected.equity, rtol=1e-13)
+            np.testing.assert_allclose(each.costs, expected.costs, atol=1e-15)
+            np.testing.assert_allclose(each.weights[asset], expected.weights[asset], atol=1e-13)
+            assert list(each.weights) == [asset]
+            pd.testing.assert_frame_equal(each.trades, expected.trades, rtol=1e-9)
+    assert not dict(trade_alone({}, market, **options))
+
+
+def test_orders_may_be_made_when_they_are_asked_for():
+    market = make_market(random_market(30, 2))
+    orders = np.random.default_rng(0).choice([-0.4, 0, 0.3], (70, *market.close.shape))
+    alive = []
+
+    class Made(Sequence):
+        def __len__(self):
+            return len(orders)
+
+        def __getitem__(self, place):
+            alive.append(place)
+            return orders[place]
+
+    options = {"fill": "next_close", "bars_per_year": 365.0}
+    lazy, whole = (trade_many(each, market, **options) for each in (Made(), orders))
+    np.testing.assert_array_equal(lazy.net, whole.net)
+    assert alive == list(range(70))
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from market import MARKET, SMALL
 from maml_jax.backtest.walk_forward import due_predictions
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
-from maml_jax.experiment.accounts import market_of_test_span, trade_decisions
+from maml_jax.experiment.accounts import market_of_test_span, trade_assets, trade_decisions
 from maml_jax.experiment.baseline_forecasts import baseline_forecasts
 from maml_jax.experiment.families import supports
 from maml_jax.experiment.predicted import Predicted, on_test_span, span_of
@@ -263,16 +263,19 @@ def test_buying_and_holding_knows_no_stops_and_no_limits():
             "backtest.rebalance": "always",
         }
     )
-    accounts = []
+    accounts, held = [], []
     for prepared in (plain, bound):
         market = market_of_test_span(prepared)
         decided = decide(prepared, {"maml": predicted_for(prepared)}, returns_of(prepared))
         traded = trade_decisions(prepared, market, decided)
-        assert list(traded.accounts) == list(traded.alone) == list(decided)
+        assert list(traded.accounts) == list(decided)
         accounts.append(traded)
+        alone = dict(trade_assets(prepared, market, decided))
+        assert all(list(each) == list(decided) for each in alone.values())
+        held.append(alone["A2"][BUY_AND_HOLD].equity)
     free, kept = (each.accounts for each in accounts)
     pd.testing.assert_series_equal(free[BUY_AND_HOLD].net, kept[BUY_AND_HOLD].net)
-    pd.testing.assert_series_equal(*(each.alone[BUY_AND_HOLD]["A2"].equity for each in accounts))
+    pd.testing.assert_series_equal(*held)
     sizes = [each["maml"].weights.abs().sum(axis=1) for each in (free, kept)]
     assert sizes[0].max() > 0.9 and sizes[1].max() < 0.55
     assert {"stop loss", "take profit"} <= {*kept["maml"].trades["reason"]}
