@@ -44,9 +44,14 @@ def unfinished_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.partial-*"))
 
 
+def being_written() -> list[Path]:
+    """Return the files and folders that this process has not finished."""
+    return sorted(_UNFINISHED.copy())
+
+
 def remove_unfinished() -> None:
     """Remove what is being written, before the process ends without unwinding."""
-    for partial in list(_UNFINISHED):
+    for partial in being_written():
         _remove(partial)
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
+from maml_jax import watchdog
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.http import Client, Passing, RateLimit, Reply, Retries, plain_text
 from maml_jax.data.interval import MICROSECOND, Interval
@@ -167,7 +168,9 @@ def _without_holes(
         stretch = missing[: 1 + int((np.diff(place, append=-1) != 1).argmax())]
         for attempt in range(3 if begun and len(stretch) > _LONG_STRETCH else 1):
             if attempt:
-                time.sleep(retries.wait(attempt))
+                wait = retries.wait(attempt)
+                watchdog.progress(wait)
+                time.sleep(wait)
             again = ask(stretch[0], stretch[-1]).bars
             if len(again):
                 bars = pd.concat([bars, again]).sort_index()

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import requests
 import urllib3
 
+from maml_jax import watchdog
 from maml_jax.errors import DataError, SourceError
 
 T = TypeVar("T")
@@ -112,6 +113,7 @@ class RateLimit:
     def request(self) -> Iterator[None]:
         """Wait until a request may be made, and count it while it is on its way."""
         while (wait := self._take()) > 0:
+            watchdog.progress(wait)
             time.sleep(min(wait, _LONGEST_NAP))
         try:
             yield
@@ -221,13 +223,16 @@ class Client:
                 if asked is not None:  # by the server: of all who ask
                     self.limit.pause(min(asked, self.retries.longest))
             if attempt + 1 < self.retries.attempts:
-                time.sleep(self.retries.wait(attempt, asked))
+                wait = self.retries.wait(attempt, asked)
+                watchdog.progress(wait)
+                time.sleep(wait)
         raise SourceError(f"{url}: {problem}; gave up after {self.retries.attempts} attempts")
 
     def _ask(self, url: str, params: Mapping[str, str | int]) -> Reply:
         if not hasattr(self._local, "session"):  # a session belongs to one thread
             self._local.session = requests.Session()
         end = time.monotonic() + self.deadline
+        watchdog.progress(self.deadline + self.timeout)
         try:
             with self._local.session.get(
                 url, params=dict(params), timeout=self.timeout, stream=True

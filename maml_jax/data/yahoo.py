@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from maml_jax import watchdog
 from maml_jax.data.bars import COLUMNS, PRICES, plain_name
 from maml_jax.data.http import Passing, Retries
 from maml_jax.data.interval import Interval
@@ -19,6 +20,9 @@ from maml_jax.errors import DataError, SourceError
 
 TOLERANCE = 1e-5
 """Relative; Yahoo's prices have float32's precision, and adjusted ones are products of several."""
+
+_REQUESTS = 4
+"""About as many as yfinance makes for one answer, those for its cookies included."""
 
 
 class _Offer(NamedTuple):
@@ -178,7 +182,9 @@ def _ask(
         except Passing as failure:
             problem = str(failure)
         if attempt + 1 < retries.attempts:
-            time.sleep(retries.wait(attempt))
+            wait = retries.wait(attempt)
+            watchdog.progress(wait)
+            time.sleep(wait)
             _forget_replies(package)
     raise SourceError(f"Yahoo, {question}: {problem}; gave up after {retries.attempts} attempts")
 
@@ -186,6 +192,7 @@ def _ask(
 def _ask_once(package, question, start, end, timeout) -> pd.DataFrame:
     first, last = question.window(start, end)
     said = ""
+    watchdog.progress(_REQUESTS * timeout)
     try:
         table = package.Ticker(question.symbol).history(
             interval=question.offer.name,

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from maml_jax import watchdog
 from maml_jax.errors import TrainingError
 from maml_jax.experiment.config import Config
 from maml_jax.experiment.config_learning import LearnerConfig, ModelConfig, TrainingConfig
@@ -23,6 +24,7 @@ from maml_jax.meta.outer_loop import step_key
 from maml_jax.meta.placement import fetched
 from maml_jax.meta.types import Params
 from maml_jax.tasks import MarketSampler, Windows, market_sampler
+from maml_jax.terminal import ProgressBars
 
 _LONGEST_CALL = 100
 """Meta-steps between two looks of the host."""
@@ -154,7 +156,7 @@ class _progress:
     """A progress bar on the terminal; nothing where standard error is no terminal."""
 
     def __init__(self, title: str, steps: int):
-        self.bar = Progress(
+        self.bar = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]}"),
@@ -174,6 +176,7 @@ class _progress:
         self.bar.stop()
 
     def _advance(self, steps: int, meta_batch: int, loss: float) -> None:
+        watchdog.progress()  # an accelerator may compute while the processor is idle
         self.bar.update(self.task, advance=steps, loss=f"{loss:.4f}")
         task = self.bar.tasks[0]
         self.bar.update(self.task, rate=task.completed * meta_batch / max(task.elapsed or 0, 1e-9))

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jax
 
+from maml_jax import watchdog
+
 _log = logging.getLogger("maml_jax")
 _COMPILING = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -35,7 +37,8 @@ class Stage(NamedTuple):
 def stage(name: str) -> Iterator[None]:
     """Time what happens inside."""
     start, compiled = time.perf_counter(), _compiled[0]
-    yield
+    with watchdog.during(name):
+        yield
     done = Stage(name, time.perf_counter() - start, _compiled[0] - compiled)
     _log.info("%s: %.2f s, of which compiling %.2f s", *done)
     for collection in _collections:

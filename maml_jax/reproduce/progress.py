@@ -5,7 +5,8 @@ from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+
+from maml_jax.terminal import ProgressBars
 
 Advance = Callable[[int], None]
 """Is called with the number of meta-steps done since the last call."""
@@ -23,7 +24,8 @@ class Progress:
         self._bars = None
         if console is not None and console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self._bars = Bars(*columns, TimeRemainingColumn(), console=console, transient=True)
+            rest = TimeRemainingColumn()
+            self._bars = ProgressBars(*columns, rest, console=console, transient=True)
 
     def tell(self, line: str) -> None:
         """Print one line."""

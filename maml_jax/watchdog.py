@@ -1,0 +1,315 @@
+"""Ends a command that waits for ever, with the stacks of all threads in a log.
+
+Nothing here is known to JAX, and what reports progress imports nothing else of the package.
+
+A command makes progress while it uses processor time, in whichever thread or child process: a
+deadlock uses none, and a slow computation uses it all. Where waiting is right, whoever waits says
+so (`progress`). Time is counted in looks at the clock of the processor, of which a computer that
+sleeps and a process that is stopped make none.
+"""
+
+import faulthandler
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from maml_jax import _guard
+from maml_jax.whole import being_written, remove_unfinished
+
+EXIT_CODE = 4
+"""Of a command that was ended because it made no progress."""
+
+PATIENCE = 10.0
+"""Minutes without progress after which a command is ended, unless it is told otherwise."""
+
+LOG = "watchdog.log"
+
+_FOR_EVER = 1e6
+"""Minutes, two years."""
+
+_SAMPLES = 20
+"""Looks in the time of the patience."""
+
+_IDLE_SHARE = 0.05 / 60
+"""Share of one core that is no progress: 50 ms in a minute, half a second in ten.
+
+JAX's idle threads use half a millisecond in a minute. A computation uses a whole core or more, and
+one that mostly waits for a slow disk still some per cent of one.
+"""
+
+_IDLE_SECONDS = 0.02
+"""Processor seconds that are no progress in however short a time: two ticks of Linux' clock."""
+
+_PACKAGES = ("maml-jax", "jax", "jaxlib", "numpy", "pandas")
+
+_current: "_Watcher | None" = None
+_stages: list[str] = []
+_signs = [0]
+_waiting_until = [0.0]
+_idle_seconds = [0.0]
+_adding = threading.Lock()
+_of_thread = threading.local()
+
+
+@contextmanager
+def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
+    """End the process if a block makes no progress for a time.
+
+    For the command line only: a library does not end the process that it runs in.
+
+    Args:
+        patience: minutes; 0, or years, does not watch; None takes `PATIENCE` (see
+            `expect_waiting`).
+        command: what was called, for the log; default the arguments of the process.
+    """
+    global _current
+    minutes = PATIENCE if patience is None else patience
+    if not 0 < minutes < _FOR_EVER:
+        yield
+        return
+    watcher = _Watcher(60 * minutes, command or shlex.join(["maml-jax", *sys.argv[1:]]))
+    watcher.by_default = patience is None
+    _current = watcher
+    watcher.start()
+    try:
+        yield
+    finally:
+        _current = None
+        watcher.stop()
+
+
+def keep(folder: Path, kept: str, lost: str | None = None) -> None:
+    """Tell what is left if the command is ended, and where its log belongs.
+
+    Args:
+        folder: what the command writes; the log goes there, or beside while it does not exist.
+        kept: what the last line says once the folder exists.
+        lost: what it says before; default that nothing was saved.
+    """
+    if _current is not None:
+        _current.outcome = (folder, kept, "nothing was saved" if lost is None else lost)
+        _current.wake.set()
+
+
+def expect_waiting() -> None:
+    """Do not watch, unless a patience was asked for.
+
+    A process that waits for other processes, however long, uses as little processor time as one
+    that is stuck.
+    """
+    if _current is not None and _current.by_default:
+        _current.stop()
+
+
+def progress(wait: float = 0.0) -> None:
+    """Say that something was done, which the use of the processor may not show.
+
+    Args:
+        wait: seconds from here in which nothing need happen: an answer is awaited, or a limit.
+    """
+    _signs[0] += 1
+    _waiting_until[0] = max(_waiting_until[0], time.monotonic() + wait)
+
+
+def ignore_this_thread() -> None:
+    """Do not count what the calling thread has used of the processor as progress."""
+    used = time.thread_time()
+    with _adding:
+        _idle_seconds[0] += used - getattr(_of_thread, "used", 0.0)
+    _of_thread.used = used
+
+
+@contextmanager
+def during(stage: str) -> Iterator[None]:
+    """Name what is done in a block; its beginning and its end are progress."""
+    _stages.append(stage)
+    _report_change()
+    try:
+        yield
+    finally:
+        _stages.remove(stage)
+        _report_change()
+
+
+def _report_change() -> None:
+    progress()
+    if _current is not None:
+        _current.wake.set()
+
+
+class _Watcher(threading.Thread):
+    """Looks at the processor time, and ends the process that uses none.
+
+    Attributes:
+        by_default: nobody asked for this patience.
+        outcome: folder, and what to say with and without it.
+        wake: makes it tell the guard at once what has changed.
+    """
+
+    def __init__(self, seconds: float, command: str):
+        super().__init__(name="watchdog", daemon=True)
+        self.seconds = seconds
+        self.interval = seconds / _SAMPLES
+        self.limit = _IDLE_SECONDS + _IDLE_SHARE * seconds
+        self.command = command
+        self.by_default = False
+        self.outcome: tuple[Path, str, str] | None = None
+        self.wake = threading.Event()
+        self._ended = False
+        self._guard: subprocess.Popen | None = None
+        self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+        self._seen = (-1, 0.0)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._ended:
+            return
+        self._ended = True
+        self.wake.set()
+        self.join()
+        faulthandler.cancel_dump_traceback_later()
+        self._dismiss_guard()
+        self._stacks.close()
+
+    def run(self) -> None:
+        pause, quiet, versions = min(1.0, self.interval), 0, ""
+        while True:
+            changed = self.wake.wait(pause)
+            self.wake.clear()
+            if self._ended:
+                return
+            if not versions:  # only here, so that a command of a second starts no guard
+                pause, versions = self.interval, _versions()
+                self._guard = self._start_guard()
+            self._beat(versions)
+            quiet = 0 if self._progressed() else quiet + (not changed)
+            if quiet >= _SAMPLES:
+                self._end(versions)
+
+    def _progressed(self) -> bool:
+        """Say whether there was progress since the last time that there was."""
+        ignore_this_thread()
+        children = sum(os.times()[2:4]) + _guard.children_seconds(
+            os.getpid(), without=None if self._guard is None else self._guard.pid
+        )
+        used = time.process_time() + children - _idle_seconds[0]
+        signs, before = self._seen
+        if _signs[0] == signs and abs(used - before) <= self.limit:
+            return time.monotonic() < _waiting_until[0]
+        self._seen = (_signs[0], used)
+        return True
+
+    def _beat(self, versions: str) -> None:
+        """Let the guard, and `faulthandler`, know that threads of Python run."""
+        # Written without the interpreter's lock, for the guard, if this thread does not come back.
+        faulthandler.cancel_dump_traceback_later()
+        os.ftruncate(self._stacks.fileno(), 0)
+        os.lseek(self._stacks.fileno(), 0, os.SEEK_SET)
+        faulthandler.dump_traceback_later(self.seconds, file=self._stacks)
+        if self._guard is not None and self._guard.stdin is not None:
+            try:
+                self._guard.stdin.write(json.dumps(self._told(versions)).encode() + b"\n")
+            except OSError:
+                self._dismiss_guard()
+
+    def _told(self, versions: str) -> dict:
+        """Return what the last line and the log say, and what is to be removed."""
+        outcome, stages = self.outcome, list(_stages)
+        places = [Path(LOG), Path(tempfile.gettempdir(), LOG)]
+        left = "only what was finished before is saved"
+        if outcome is not None:
+            folder, kept, lost = outcome
+            exists = folder.is_dir()
+            left = kept if exists else lost
+            places.insert(0, folder / LOG if exists else folder.with_name(f"{folder.name}.{LOG}"))
+        doing = f" during {stages[-1]}" if stages else ""
+        lasted = _in_words(self.seconds)
+        header = {
+            "Time": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "Command": self.command,
+            "Stage": " / ".join(stages) or "-",
+            "No progress for": f"{lasted} (at most {self.limit:.2f} s of processor time)",
+            "Process": os.getpid(),
+            "Versions": versions,
+        }
+        return {
+            "places": [str(place) for place in places],
+            "header": "".join(f"{name}: {value}\n" for name, value in header.items()) + "\n",
+            "line": f"no progress for {lasted} (see --patience){doing}; {left}",
+            "unfinished": [str(path.absolute()) for path in being_written()],
+        }
+
+    def _start_guard(self) -> subprocess.Popen | None:
+        if sys.platform != "linux" or not sys.executable or not os.path.isfile(_guard.__file__):
+            return None
+        stacks = self._stacks.fileno()
+        # Some samples more than the thread, which should end the process where it can.
+        numbers = (os.getpid(), self.interval, _SAMPLES + 3, self.limit, stacks)
+        command = [sys.executable, "-I", "-S", _guard.__file__, *map(str, numbers)]
+        try:
+            started = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                bufsize=0,
+                pass_fds=[stacks],
+                start_new_session=True,  # an interrupt from the terminal is not for it
+            )
+        except OSError:  # no process more can be had: watched all the same
+            return None
+        assert started.stdin is not None
+        os.set_blocking(started.stdin.fileno(), False)
+        return started
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
+
+    def _end(self, versions: str) -> None:
+        """Write the log, remove what is half written, say so, and end the process."""
+        try:
+            told = self._told(versions)
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.dump_traceback(self._stacks, all_threads=True)
+            text = f"{told['header']}{_guard.read_stacks(self._stacks.fileno())}\n"
+            log = _guard.write_log(told["places"], f"{text}{_guard.native_threads(os.getpid())}\n")
+            remove_unfinished()
+            _try(lambda: sys.stdout.flush())
+            _try(lambda: os.write(2, _guard.last_words(told, log)))
+        finally:
+            os._exit(EXIT_CODE)
+
+
+def _try(action: Callable[[], object]) -> None:
+    """Do what may wait for ever as well: for a lock, or for whoever should read."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(timeout=1.0)
+
+
+def _versions() -> str:
+    found = []
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return ", ".join([*found, f"Python {platform.python_version()}", platform.platform()])
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:g} seconds"
+    return "1 minute" if seconds == 60 else f"{seconds / 60:g} minutes"
