@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from maml_jax import watchdog
 from maml_jax.cli_adapt import adapt_command
 from maml_jax.cli_check import check_lookahead_command
 from maml_jax.cli_data import data_app, fetch_app
@@ -61,14 +63,27 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def callback(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Tell how the work is divided.")
     ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            "--patience",
+            metavar="MINUTES",
+            min=0.0,
+            envvar="MAML_JAX_PATIENCE",
+            help="End a command that makes no progress for so long (exit code 4); 0 lets it wait."
+            f" Default {watchdog.PATIENCE:g}, and 0 with --distributed.",
+        ),
+    ] = None,
 ) -> None:
     """Meta-learned trading models: train, walk forward, report."""
+    context.with_resource(watchdog.watch(patience))
     if verbose:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -85,6 +100,7 @@ def run_command(
 ) -> None:
     """Data, meta-training, walk-forward and report in one go."""
     out = _prepare(distributed, out)
+    watchdog.keep(out, _trained(out))
     from maml_jax.experiment import run
 
     with _timed():
@@ -103,6 +119,7 @@ def train_command(
 ) -> None:
     """Meta-train and keep the checkpoints."""
     out = _prepare(distributed, out)
+    watchdog.keep(out, _trained(out))
     from maml_jax.experiment import train
 
     with _timed():
@@ -127,7 +144,8 @@ def backtest_command(
     distributed: Distributed = False,
 ) -> None:
     """Walk forward with what was trained."""
-    _prepare(distributed, out or run)
+    trained = _trained(run)
+    watchdog.keep(_prepare(distributed, out or run), trained, trained)
     from maml_jax.experiment import backtest
 
     with _timed():
@@ -137,7 +155,11 @@ def backtest_command(
 
 
 def main() -> None:
-    """Run the command line; bad input ends it with one line and exit code 2."""
+    """Run the command line.
+
+    Bad input ends it with one line and exit code 2; a command that makes no progress for minutes
+    with one line and exit code 4 (see `watchdog.watch`).
+    """
     signal.signal(signal.SIGINT, _abort)
     try:
         app()
@@ -153,6 +175,11 @@ def _abort(*_) -> None:
     os._exit(130)
 
 
+def _trained(run: Path) -> str:
+    again = shlex.join(["maml-jax", "backtest", str(run)])
+    return f"what was trained is kept in {run}: go on with `{again}`"
+
+
 def _overrides(pairs: list[str] | None) -> dict:
     from maml_jax.experiment.config_file import parse_override
 
@@ -165,6 +192,8 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
 
     if distributed and out is None:
         raise ConfigError("--distributed: name the run directory with --out, all processes one")
+    if distributed:
+        watchdog.expect_waiting()
     set_up(distributed=distributed)
     if not is_first_process():  # one process prints
         sys.stdout = open(os.devnull, "w", encoding="utf-8")

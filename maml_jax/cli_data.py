@@ -9,10 +9,12 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from maml_jax import watchdog
 from maml_jax.errors import DataError, MamlJaxError, StoreError
+from maml_jax.terminal import ProgressBars
 
 fetch_app = typer.Typer(
     help="Bring bars into the store; a second call brings only what is new.", no_args_is_help=True
@@ -262,7 +264,10 @@ def export_command(
 def _fetch(source, symbols, interval, start, end, store, again, workers) -> None:
     from maml_jax.data import Store, fetch
 
-    options = {"start": start, "end": end, "store": Store(store), "again": again}
+    kept = Store(store)
+    left = f"bars that came are kept in {kept.root}, and the same command goes on from there"
+    watchdog.keep(kept.root, left, left)
+    options = {"start": start, "end": end, "store": kept, "again": again}
     with _bars_of_progress(symbols) as progress:
         report = fetch(source, symbols, interval, **options, workers=workers, progress=progress)
     _print_report(report)
@@ -272,7 +277,7 @@ def _fetch(source, symbols, interval, start, end, store, again, workers) -> None
 def _bars_of_progress(symbols: list[str]) -> Iterator:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as shown:
+    with ProgressBars(*columns, TimeRemainingColumn(), console=console, transient=True) as shown:
         tasks = {symbol: shown.add_task(symbol, total=1.0) for symbol in dict.fromkeys(symbols)}
         yield lambda symbol, done: shown.update(tasks[symbol], completed=done)
 

@@ -2,11 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from helpers import random_market
 
-from maml_jax import cli
+from maml_jax import cli, watchdog
+from maml_jax.experiment import load
 
 CONFIG = """
 [data]
@@ -195,6 +197,127 @@ def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
     assert b"aborted" in err
     assert b"Traceback" not in err
     assert sorted(p.name for p in folder.iterdir()) == ["config.toml", "market.csv"]
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "expected"),
+    [([], None, None), ([], "0", 0), (["--patience", "1.5"], "7", 1.5)],
+)
+def test_patience_is_set_by_option_or_environment(
+    monkeypatch, capsys, tmp_path, option, variable, expected
+):
+    asked = []
+
+    @contextmanager
+    def watch(patience):
+        asked.append(patience)
+        yield
+
+    monkeypatch.setattr(watchdog, "watch", watch)
+    if variable is not None:
+        monkeypatch.setenv("MAML_JAX_PATIENCE", variable)
+    arguments = [*option, "data", "list", "--store", str(tmp_path)]
+    assert call(monkeypatch, capsys, *arguments)[0] == 0
+    assert asked == [expected]
+
+
+LOCKS = """
+import sys, threading
+import maml_jax.experiment.run
+module = sys.modules["maml_jax.experiment.run"]  # the package's attribute is the function
+
+def wait_for_each_other(*_, **__):
+    first, second, both = threading.Lock(), threading.Lock(), threading.Barrier(2)
+    def take(one, other):
+        with one:
+            both.wait()
+            with other:
+                pass
+    thread = threading.Thread(target=take, args=(first, second))
+    thread.start()
+    take(second, first)
+
+module.evaluate_folds = wait_for_each_other
+"""
+
+CALLBACK = """
+import threading
+import jax, jax.numpy as jnp
+import maml_jax.experiment.learn as learn
+
+def never_returns(x):
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+def fit(*_, **__):
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    return jax.jit(lambda x: jax.pure_callback(never_returns, shape, x))(1.0).block_until_ready()
+
+learn.fit = fit
+"""
+
+FETCH = """
+import threading
+import maml_jax.data
+
+def fetch(*_, **__):
+    threading.Event().wait()
+
+maml_jax.data.fetch = fetch
+"""
+
+
+def call_with(folder, planted, *arguments):
+    code = f"{planted}\nfrom maml_jax.cli import main\nmain()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "--patience", "0.05", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.long
+def test_a_deadlock_after_training_leaves_what_was_trained(folder):
+    done = call_with(folder, LOCKS, "run", "config.toml", "--out", "runs/a")
+    assert done.returncode == watchdog.EXIT_CODE == 4, done.stderr
+    assert done.stderr == (
+        "error: no progress for 3 seconds (see --patience); what was trained is kept in runs/a: "
+        "go on with `maml-jax backtest runs/a`; stacks of all threads: runs/a/watchdog.log\n"
+    )
+    log = (folder / "runs" / "a" / "watchdog.log").read_text()
+    assert log.count("in take\n") == 2
+    assert "in wait_for_each_other" in log
+    assert "maml-jax --patience" in log and "jaxlib" in log
+    assert [*load(folder / "runs" / "a").checkpoints] == ["maml"]
+
+
+@pytest.mark.long
+def test_a_callback_that_never_returns_leaves_nothing_half_written(folder):
+    done = call_with(folder, CALLBACK, "train", "config.toml", "--out", "a")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr == (
+        "error: no progress for 3 seconds (see --patience) during meta-training maml; "
+        "nothing was saved; stacks of all threads: a.watchdog.log\n"
+    )
+    log = (folder / "a.watchdog.log").read_text()
+    assert "in never_returns" in log
+    assert "Stage: meta-training maml\n" in log
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["a.watchdog.log", "config.toml", "market.csv"]
+
+
+@pytest.mark.long
+def test_a_fetch_that_hangs_names_the_store(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    arguments = ["fetch", "bybit", "X", "--start", "2024-01-01", "--store", str(store)]
+    done = call_with(tmp_path, FETCH, *arguments)
+    assert done.returncode == 4, done.stderr
+    assert f"kept in {store}, and the same command goes on from there" in done.stderr
+    assert "in fetch\n" in (store / "watchdog.log").read_text()
 
 
 def test_the_version_is_shown(monkeypatch, capsys):

@@ -56,6 +56,9 @@ def run(
 ) -> Result:
     """Meta-train, walk forward, simulate and measure.
 
+    A call that waits for ever is not ended: only the command line ends its process
+    (`maml_jax.watchdog`).
+
     Args:
         config: a TOML file, a mapping, or None for the built-in example (for the defaults where
             `bars` are given).
