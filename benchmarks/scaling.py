@@ -1,4 +1,7 @@
-"""How time grows with tasks, inner steps, network, assets and bars; what more cores give."""
+"""How time grows with tasks, inner steps, network, assets and bars; what more cores give.
+
+Whole runs, from bars to report, are measured in processes of their own: with `--runs` they alone.
+"""
 
 import os
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from benchmarks.problems import (
     training,
     warmed_up,
 )
+from benchmarks.whole_run import run_apart
 from maml_jax.backtest.walk_forward import walk_forward
 from maml_jax.meta.machine import cores
 
@@ -38,6 +42,19 @@ MEASURED = {
     "assets": "walk-forward, 500 bars each",
     "bars": "walk-forward, 1 asset",
 }
+RUNS = {
+    "assets": [(62, 2500, "B"), (125, 2500, "B"), (250, 2500, "B"), (500, 2500, "B")],
+    "bars": [(3, 25_000, "min"), (3, 50_000, "min"), (3, 100_000, "min"), (3, 200_000, "min")],
+}
+"""Assets, bars and their frequency, of whole runs."""
+
+LARGEST = (1000, 2500, "B")
+BOUNDS = {
+    (500, 2500): {"seconds": 240, "peak_mb": 3000, "report_mb": 3},
+    (1000, 2500): {"peak_mb": 6000, "report_mb": 3},
+    (3, 200_000): {"seconds": 60, "peak_mb": 3000, "report_mb": 3},
+}
+
 WINDOW = 20
 EFFICIENCY_TASKS = 256
 ALL, ONE, ALONE, CORE = "all devices", "devices=1", "one device alone", "one core"
@@ -125,6 +142,36 @@ def efficiencies(rounds: int) -> list[dict[str, Any]]:
     ]
 
 
+def whole_runs(*, quick: bool) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Run whole jobs one after the other, each after a small one that compiles what they share.
+
+    Exponents are of what grows: of seconds beyond meta-training and compiling, and of the memory
+    beyond that of the process before the run.
+
+    Returns:
+        Rows of each series, and targets with what was measured.
+    """
+    table, targets = {}, []
+    for series, sizes in RUNS.items():
+        rows = [run_apart(*size) for size in (sizes[:2] if quick else sizes)]
+        for row in rows:
+            row["growing seconds"] = row["seconds"] - row["training"] - row["compiling"]
+            row["growing mb"] = row["peak_mb"] - row["before_mb"]
+        table[series] = rows
+        for what in ("growing seconds", "growing mb"):
+            upper = rows[len(rows) // 2 - 1 :]
+            x, y = (np.log([row[key] for row in upper]) for key in (series, what))
+            exponent = float(np.polyfit(x, y, 1)[0])
+            targets.append(target(f"whole runs, exponent of {what} in {series}", 1.1, exponent))
+    if not quick:
+        table["largest"] = [run_apart(*LARGEST)]
+    for row in [row for rows in table.values() for row in rows]:
+        for what, bound in BOUNDS.get((row["assets"], row["bars"]), {}).items():
+            name = f"{row['assets']} assets x {row['bars']} bars, {what}"
+            targets.append(target(name, bound, row[what]))
+    return table, targets
+
+
 def draw(table: dict[str, list[dict[str, Any]]], slopes: dict[str, float]) -> Figure:
     """Draw a panel for each series, both axes logarithmic."""
     pyplot.switch_backend("Agg")
@@ -140,7 +187,17 @@ def draw(table: dict[str, list[dict[str, Any]]], slopes: dict[str, float]) -> Fi
 
 def main() -> None:
     """Measure the series, then the cores."""
-    quick = arguments(__doc__).quick
+    given = arguments(__doc__, runs="whole runs alone")
+    quick = given.quick
+    runs, run_targets = whole_runs(quick=quick)
+    for series, rows in runs.items():
+        shown = [{k: v for k, v in row.items() if k != "stages"} for row in rows]
+        show(f"whole runs, {series}", shown)
+    show("targets of whole runs", run_targets)
+    if not quick:
+        write("whole_runs", {"series": runs, "targets": run_targets})
+    if given.runs:
+        return
     sizes = {series: values[:3] if quick else values for series, values in SERIES.items()}
     worker = Worker(growth, sizes=sizes)
     measured = in_turn([worker], rounds=2 if quick else 3)
