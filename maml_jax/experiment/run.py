@@ -16,6 +16,7 @@ from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.folds import Folds, prepare_again, prepare_folds
 from maml_jax.experiment.folds_evaluate import evaluate_folds
 from maml_jax.experiment.learn import make_learner, meta_train, predicts_deviation
+from maml_jax.experiment.memory import say_memory
 from maml_jax.experiment.prepare import prepare
 from maml_jax.experiment.reading import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.result import (
@@ -162,6 +163,8 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
     _require_methods(settings)
     with stage("reading and preparing bars"):
         folds = prepare_folds(settings, load_bars(settings, bars))
+    if backtested:
+        say_memory(folds)
     result = _trained(folds, out)
     if backtested:
         result = _evaluated(result, folds, out)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +12,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from threadpoolctl import threadpool_limits
+
+try:
+    import resource
+except ImportError:  # not on every system
+    resource = None
 
 _USABLE_SHARE = 0.5
 """Share of the memory that a computation may plan with."""
@@ -73,14 +79,29 @@ def usable_memory() -> int:
     stats = device.memory_stats() or {}
     if device.platform != "cpu":
         return _agreed(int(_USABLE_SHARE * stats.get("bytes_limit", _UNKNOWN_MEMORY)))
+    return _agreed(int(_USABLE_SHARE * memory()) // jax.local_device_count())
+
+
+def memory() -> int:
+    """Return the bytes of memory that the machine has, or what a container may use of them."""
     try:
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not on every system
         present = _UNKNOWN_MEMORY
     limit = _limit("memory.max")
-    if limit.isdigit():
-        present = min(present, int(limit))
-    return _agreed(int(_USABLE_SHARE * present) // jax.local_device_count())
+    return min(present, int(limit)) if limit.isdigit() else present
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process holds; the most it ever held, off Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        if resource is None:
+            return 0
+        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return size if sys.platform == "darwin" else 1024 * size
 
 
 @lru_cache
