@@ -200,9 +200,11 @@ def information_coefficient(
     """
     p, y = predictions.to_numpy(float), outcomes.to_numpy(float)
     both = ~(np.isnan(p) | np.isnan(y))
-    dates = np.flatnonzero(both.sum(axis=1) >= 3)
+    name, dates = "rank_ic" if rank else "ic", np.flatnonzero(both.sum(axis=1) >= 3)
+    if not len(dates):
+        return pd.Series([], predictions.index[dates], dtype=float, name=name)
     p, y = (np.where(both[dates], values[dates], np.nan) for values in (p, y))
-    if rank and len(dates):
+    if rank:
         p, y = (rankdata(values, axis=1, nan_policy="omit") for values in (p, y))
     with np.errstate(invalid="ignore"):
         usable = (_spread(p) > 0) & (_spread(y) > 0)
@@ -210,7 +212,7 @@ def information_coefficient(
         size = np.sqrt(np.nansum(p**2, axis=1) * np.nansum(y**2, axis=1))
         usable &= size > 0
         found = np.nansum(p * y, axis=1)[usable] / size[usable]
-    return pd.Series(found, predictions.index[dates[usable]], name="rank_ic" if rank else "ic")
+    return pd.Series(found, predictions.index[dates[usable]], name=name)
 
 
 def pooled_correlation(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> float:
@@ -279,7 +281,7 @@ def _deviation(r: np.ndarray) -> float:
 
 def _spread(values: np.ndarray) -> np.ndarray:
     """Largest less smallest value of each row that has one."""
-    return np.nanmax(values, axis=1, initial=-np.inf) - np.nanmin(values, axis=1, initial=np.inf)
+    return np.nanmax(values, axis=1) - np.nanmin(values, axis=1)
 
 
 def _ratio(above: float, below: float) -> float:

@@ -1,6 +1,6 @@
 """The fills of an account, what each asset earned by them, and the trades that they make."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,24 +12,15 @@ REASONS = ("order", "stop loss", "take profit", "trailing stop", "end", "ruin")
 """Why a trade was closed: an order, one of the stops, the asset's or the bars' end, or nothing left
 in the account."""
 
+_REASON = pd.CategoricalDtype(pd.Index(REASONS))
+_KINDS = {"side": "int64", "bars": "int64", "reason": _REASON, "open": "bool"}
+"""Types of columns that hold other than floats, where there is no trade to tell them by."""
 _END, _RUIN = REASONS.index("end"), REASONS.index("ruin")
 assert (STOP_LOSS, TAKE_PROFIT, TRAILING_STOP) == (1, 2, 3)
 
-COLUMNS = {
-    "asset": "object",
-    "side": "int64",
-    "entry": None,
-    "exit": None,
-    "bars": "int64",
-    "gross": "float64",
-    "net": "float64",
-    "result": "float64",
-    "cost": "float64",
-    "reason": "object",
-    "open": "bool",
-    "entry_price": "float64",
-    "exit_price": "float64",
-}
+
+COLUMNS = ("asset", "side", "entry", "exit", "bars", "gross", "net", "result", "cost", "reason",
+           "open", "entry_price", "exit_price")  # fmt: skip
 
 
 class Fills(NamedTuple):
@@ -110,9 +101,10 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
     index, assets = market.close.index, market.close.columns
     event = _events(fills)
     opens = (event.before == 0) & (event.after != 0)
+    names = pd.CategoricalDtype(assets)
     if not opens.any():
-        empty = {name: pd.Series([], dtype=kind or index.dtype) for name, kind in COLUMNS.items()}
-        return pd.DataFrame(empty)
+        kinds = {**_KINDS, "asset": names, "entry": index.dtype, "exit": index.dtype}
+        return pd.DataFrame({c: pd.Series([], dtype=kinds.get(c, "float64")) for c in COLUMNS})
     trade = np.cumsum(opens) - 1
     count = int(trade[-1]) + 1
     change = event.after - event.before
@@ -140,9 +132,8 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
     sold = add_up(np.where(grows, 0.0, np.abs(change) * event.price)) + np.abs(left) * mark
     reasons = np.where(is_open, _END, event.reason[last])
     order = np.lexsort([asset, entry])
-    # Index.take keeps the type of names; from objects it would be inferred anew.
-    table = {
-        "asset": assets.take(asset),
+    table: dict[str, Any] = {
+        "asset": pd.Categorical.from_codes(asset, dtype=names),
         "side": np.sign(event.after[begin]).astype("int64"),
         "entry": index[entry],
         "exit": index[exit_],
@@ -151,7 +142,7 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
         "net": (result - cost) / equity,
         "result": result,
         "cost": cost,
-        "reason": pd.Index(REASONS).take(reasons),
+        "reason": pd.Categorical.from_codes(reasons, dtype=_REASON),
         "open": is_open,
         "entry_price": entry_price,
         "exit_price": sold / given,

@@ -193,9 +193,10 @@ def _asset_figures(
         held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
         for name, alone in accounts.items():
             figures = summarise(alone, alone.weights, alone.trades, benchmark=held, **terms)
-            row = {"strategy": name, "asset": asset, **figures.drop(["Start", "End"])}
+            row = {"strategy": name, "asset": asset, **figures.to_dict()}
             if name in predicted:
                 row |= skill(predicted[name].mean[[asset]], targets[[asset]]).to_dict()
+            del row["Start"], row["End"]
             rows[name].append(row)
     return pd.DataFrame([row for each in rows.values() for row in each])
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest.trades import REASONS
 from maml_jax.experiment.accounts import Traded
 from maml_jax.experiment.predicted import Predicted
 
@@ -48,13 +47,9 @@ def long_weights(traded: Traded) -> pd.DataFrame:
 
 def long_trades(traded: Traded) -> pd.DataFrame:
     """Return the trades of all strategies."""
-    kinds = {
-        "asset": pd.CategoricalDtype(traded.market.close.columns),
-        "reason": pd.CategoricalDtype(pd.Index(REASONS)),
-    }
     tables = []
     for name, account in traded.accounts.items():
-        made = account.trades.astype(kinds)
+        made = account.trades.copy(deep=False)
         made.insert(0, "strategy", _category(name, traded.accounts, len(made)))
         tables.append(made)
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
