@@ -73,7 +73,9 @@ def compare_command(
 
 def print_notes(result) -> None:
     """Print what a reader must know."""
-    for note in result.notes:
+    from maml_jax.experiment.sheet import brief_notes
+
+    for note in brief_notes(result):
         typer.echo(f"note: {note}")
 
 

@@ -1,11 +1,13 @@
 """Tables of a run that never was, of any size, for tests of figures and pages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.regime_results import regime_results
 from maml_jax.backtest.summary import summarise
-from maml_jax.report import RunTables, TearSheet, parts, parts_forecasts
+from maml_jax.report import RunTables, TearSheet, parts, parts_assets, parts_forecasts
 
 STRATEGIES = (
     "maml", "fomaml", "no adaptation", "from scratch", "random", "momentum", "ridge", "trees",
@@ -14,7 +16,7 @@ STRATEGIES = (
 
 PARTS = (
     parts.earned, parts.luck, parts.strategies, parts.over_time, parts.traded,
-    parts_forecasts.predicted, parts_forecasts.by_asset, parts_forecasts.by_regime,
+    parts_forecasts.predicted, parts_assets.by_asset, parts_forecasts.by_regime,
 )  # fmt: skip
 
 
@@ -75,6 +77,15 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
         units="trailing volatilities",
         overlap=5,
     )  # fmt: skip
+
+
+def with_unlike_assets(tables, *, seed=5):
+    """Give every asset its own figures: those that `run_tables` makes are all alike."""
+    rng = np.random.default_rng(seed)
+    assets = tables.assets.copy()
+    for name in ("Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Win Rate [%]"):
+        assets[name] = rng.standard_normal(len(assets))
+    return replace(tables, assets=assets)
 
 
 def sheet_of(tables, notes=(), **options):

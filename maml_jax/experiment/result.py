@@ -28,7 +28,7 @@ from maml_jax.experiment.config_file import load_config
 from maml_jax.experiment.evaluate import Evaluation
 from maml_jax.experiment.methods import METHODS
 from maml_jax.experiment.runtime import is_first_process, together, whole_folder
-from maml_jax.experiment.sheet import tear_sheet
+from maml_jax.experiment.sheet import name_assets, tear_sheet
 from maml_jax.experiment.verdict import verdict as verdict
 from maml_jax.report import plot_equity, render, write_page
 from maml_jax.whole import whole_file
@@ -68,8 +68,7 @@ class Result:
 
     def __repr__(self) -> str:
         state = "trained" if self.evaluation is None else "walked forward"
-        assets = ", ".join(self.config.data.test_assets or ())
-        return f"Result({', '.join(self.checkpoints)}; {state}; {assets})"
+        return f"Result({', '.join(self.checkpoints)}; {state}; {name_assets(self)})"
 
     @property
     def stats(self) -> pd.DataFrame:

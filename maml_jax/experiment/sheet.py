@@ -1,11 +1,13 @@
 """What the tear sheet of a run shows, and in which order."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from maml_jax.report import RunTables, TearSheet, parts, parts_forecasts
+from maml_jax.listing import MOST
+from maml_jax.report import RunTables, TearSheet, parts, parts_assets, parts_forecasts, text
 from maml_jax.report.tear_sheet import format_value
 
 if TYPE_CHECKING:
@@ -30,12 +32,14 @@ def tear_sheet(result: "Result", verdict: str) -> TearSheet:
     settings: dict[str, Any] = result.config.model_dump(exclude_none=True)
     seed = settings.pop("seed")
     run = {"seed": seed, "bars per year": f"{tables.bars_per_year:g}"}
+    if any(_is_long(value) for values in settings.values() for value in values.values()):
+        run["lists of many"] = "cut short here, whole in config.toml of the run directory"
     return TearSheet(
-        title=f"{tables.headline.upper()} on {_list(result.config.data.test_assets or ())}",
+        title=f"{tables.headline.upper()} on {name_assets(result)}",
         facts=_facts(result, tables),
         tiles=parts.tiles(tables),
         verdict=verdict,
-        notes=result.notes,
+        notes=brief_notes(result),
         parts=(
             parts.earned(tables),
             parts.luck(tables),
@@ -43,7 +47,7 @@ def tear_sheet(result: "Result", verdict: str) -> TearSheet:
             parts.over_time(tables),
             parts.traded(tables),
             parts_forecasts.predicted(tables),
-            parts_forecasts.by_asset(tables),
+            parts_assets.by_asset(tables),
             parts_forecasts.by_regime(tables),
         ),
         settings={"run": run, **settings},
@@ -95,5 +99,17 @@ def _facts(result: "Result", tables: RunTables) -> str:
     )
 
 
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{len(names)} assets"
+def brief_notes(result: "Result") -> tuple[str, ...]:
+    """Return what a reader must know; of notes on many assets, the first."""
+    data = result.config.data
+    return text.brief(result.notes, {*(data.test_assets or ()), *(data.train_assets or ())})
+
+
+def name_assets(result: "Result") -> str:
+    """Name the assets that are walked forward on, or count them."""
+    names = result.config.data.test_assets or ()
+    return ", ".join(names) if len(names) <= 8 else f"{len(names):,} assets"
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, tuple | list | Mapping) and len(value) > MOST

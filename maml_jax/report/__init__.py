@@ -1,6 +1,8 @@
 """Figures and the tear sheet."""
 
+from .comparisons import plot_asset_distribution as plot_asset_distribution
 from .comparisons import plot_assets as plot_assets
+from .comparisons import plot_assets_against as plot_assets_against
 from .comparisons import plot_intervals as plot_intervals
 from .comparisons import plot_regimes as plot_regimes
 from .forecasts import binned_outcomes as binned_outcomes

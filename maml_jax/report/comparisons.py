@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from maml_jax import listing
 from maml_jax.errors import DataError
-from maml_jax.report import style
+from maml_jax.report import style, text
 
 
 @style.styled
@@ -36,6 +37,7 @@ def plot_intervals(
     missing = [c for c in (name, "figure", "value", "low", "high") if c not in intervals]
     if missing:
         raise DataError(f"the table of intervals lacks {missing}")
+    intervals = style.plain(intervals)
     title = figure if title is None else title
     rows = intervals[intervals["figure"] == figure].drop_duplicates(name).set_index(name)
     rows = style.columns_of(rows[["value", "low", "high"]])
@@ -82,6 +84,7 @@ def plot_regimes(
         width: of the figure, in inches.
         most: how many strategies are shown.
     """
+    regimes = style.plain(regimes)
     if regimes.empty or not regimes["Mean Return (Ann.) [%]"].notna().any():
         return style.nothing(width, title, "no regime is known")
     order = list(dict.fromkeys(regimes["regime"]))
@@ -127,7 +130,7 @@ def plot_assets(
     width: float = 9.0,
     most: int = 4,
 ) -> Figure:
-    """Plot a figure of each asset, one mark per strategy.
+    """Plot a figure of each asset, one mark per strategy; of many, how it is spread over them.
 
     Args:
         assets: one row per strategy and asset: `strategy`, `asset` and the figure.
@@ -137,7 +140,11 @@ def plot_assets(
         width: of the figure, in inches.
         most: how many strategies are shown.
     """
+    assets = style.plain(assets)
     strategies = list(dict.fromkeys(assets["strategy"]))
+    if assets["asset"].nunique() > listing.MOST:
+        terms = {"headline": headline, "title": title, "width": width, "most": most}
+        return plot_asset_distribution(assets, figure, **terms)
     table = assets.pivot_table(figure, "asset", "strategy", dropna=False, sort=False)
     names = [name for name in style.shown(strategies, headline, most) if name in table]
     if not names or not table[names].notna().any(axis=None):
@@ -165,3 +172,105 @@ def plot_assets(
     axes.set_xlabel(f"{figure} (net)")
     style.legend_below(drawn, axes, width)
     return drawn
+
+
+@style.styled
+def plot_asset_distribution(
+    assets: pd.DataFrame,
+    figure: str = "Sharpe Ratio",
+    *,
+    headline: str | None = None,
+    title: str = "Spread over the assets",
+    width: float = 9.0,
+    most: int = 4,
+) -> Figure:
+    """Plot what share of the assets has a lower figure, one curve per strategy.
+
+    Args:
+        assets: one row per strategy and asset: `strategy`, `asset` and the figure.
+        figure: which figure is drawn, with its units.
+        headline: the strategy that stands out; default the first.
+        title: above the axes.
+        width: of the figure, in inches.
+        most: how many strategies are shown.
+    """
+    assets = style.plain(assets)
+    strategies = list(dict.fromkeys(assets["strategy"]))
+    known = style.columns_of(assets[[figure]])[figure]
+    groups = {
+        name: np.sort(known[assets["strategy"] == name].dropna())
+        for name in style.shown(strategies, headline, most)
+    }
+    groups = {name: values for name, values in groups.items() if len(values)}
+    if not groups:
+        return style.nothing(width, title, f"{figure} is not known")
+    drawn, axes = style.canvas(width, 0.1 * width + 2.8, title)
+    looks = style.looks(strategies, headline)
+    for name, values in groups.items():
+        places = np.unique(np.linspace(0, len(values) - 1, 401).round().astype(int))
+        label = f"{name}, median {text.number(float(np.median(values)))}"
+        axes.plot(values[places], 100 * (places + 0.5) / len(values), label=label, **looks[name])
+        axes.plot(np.median(values), 50, "o", color=looks[name]["color"], markersize=5, zorder=6)
+    axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=1)
+    axes.set_xlim(*_most_of(np.concatenate([*groups.values()])))
+    axes.set_ylim(0, 100)
+    axes.set_xlabel(f"{figure} (net)")
+    axes.set_ylabel("share of the assets below, %")
+    style.legend_below(drawn, axes, width)
+    return drawn
+
+
+@style.styled
+def plot_assets_against(
+    assets: pd.DataFrame,
+    other: str,
+    figure: str = "Sharpe Ratio",
+    *,
+    headline: str | None = None,
+    title: str = "Each asset, two strategies",
+    width: float = 9.0,
+) -> Figure:
+    """Plot a figure of each asset against the same figure of another strategy, one dot per asset.
+
+    Args:
+        assets: one row per strategy and asset: `strategy`, `asset` and the figure.
+        other: the strategy along the horizontal axis.
+        figure: which figure is drawn, with its units.
+        headline: the strategy along the vertical axis; default the first.
+        title: above the axes.
+        width: of the figure, in inches.
+    """
+    assets = style.plain(assets)
+    own = next(iter(assets["strategy"]), "") if headline is None else headline
+    values = {
+        name: assets[assets["strategy"] == name].drop_duplicates("asset").set_index("asset")[figure]
+        for name in (other, own)
+    }
+    table = style.columns_of(pd.DataFrame({"x": values[other], "y": values[own]})).dropna()
+    if table.empty:
+        return style.nothing(width, title, f"{figure} of both is known of no asset")
+    drawn, axes = style.canvas(width, 0.1 * width + 2.8, title)
+    better = (table["y"] > table["x"]).to_numpy()
+    for side, colour, what in (
+        (better, style.GAIN, "better"),
+        (~better, style.QUIET, "not better"),
+    ):
+        if side.any():
+            label = f"{what}: {side.sum():,} assets"
+            dots = {"color": colour, "markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
+            axes.plot(table["x"][side], table["y"][side], "o", label=label, **dots)
+    axes.axline((0, 0), slope=1, color="#666666", linewidth=1.0, linestyle="--", label="equal")
+    axes.set_xlim(*_most_of(table["x"].to_numpy()))
+    axes.set_ylim(*_most_of(table["y"].to_numpy()))
+    axes.set_xlabel(f"{figure} of {style.short(other)}")
+    axes.set_ylabel(f"{figure} of {style.short(own)}")
+    style.legend_below(drawn, axes, width)
+    return drawn
+
+
+def _most_of(values: np.ndarray) -> tuple[float, float]:
+    """Return ends of an axis that holds 99 % of values and 0: a few far ones squash all others."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    low, high = min(low, 0.0), max(high, 0.0)
+    room = 0.08 * (high - low) or 1.0
+    return low - room, high + room

@@ -27,6 +27,7 @@ def plot_predictions(
     title: str = "Predictions and outcomes",
     width: float = 9.0,
     most: int = 3,
+    strategies: Sequence[str] | None = None,
 ) -> Figure:
     """Plot the mean outcome of predictions of about the same size, with intervals of 95 %.
 
@@ -41,23 +42,25 @@ def plot_predictions(
         title: above the axes.
         width: of the figure, in inches.
         most: how many strategies are shown.
+        strategies: those that may be shown, in order; default all, as they first appear.
 
     Raises:
         DataError: if a column is missing.
     """
-    tables = _by_strategy(predictions, ("prediction", "target"))
-    binned = {name: binned_outcomes(table, bins, overlap) for name, table in tables.items()}
-    names = [n for n in style.shown(list(tables), headline, most) if len(binned[n])]
-    if not names:
+    every = _strategies(predictions, ("prediction", "target"), strategies)
+    binned, agreements = {}, {}
+    for name in style.shown(every, headline, most):
+        own = _rows(predictions, name, ("prediction", "target"))
+        table = binned_outcomes(own, bins, overlap)
+        if len(table):
+            binned[name] = table
+            agreements[name] = pooled_correlation(own[["prediction"]], own[["target"]])
+    if not binned:
         return style.nothing(width, title, "no outcome of a prediction is known")
     figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
-    looks = style.looks(list(tables), headline)
-    for place, name in enumerate(names):
-        table, look = binned[name], looks[name]
-        own = tables[name]
-        agreement = pooled_correlation(
-            own[["prediction"]], own[["target"]].set_axis(["prediction"], axis=1)
-        )
+    looks = style.looks(every, headline)
+    for place, (name, table) in enumerate(binned.items()):
+        look, agreement = looks[name], agreements[name]
         told = "" if np.isnan(agreement) else f", correlation {agreement:.3f}"
         axes.errorbar(
             table["prediction"],
@@ -125,7 +128,7 @@ def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1)
     place = np.searchsorted(edges, known["prediction"].to_numpy(), side="left")
     date = np.arange(len(known))
     if "timestamp" in predictions:
-        date = predictions["timestamp"].to_numpy()[there]
+        date = style.places(pd.Index(predictions["timestamp"]))[there]
     groups = known.groupby(place)
     table, rows = groups.mean(), groups.size()
     off = known["target"] - groups["target"].transform("mean")
@@ -148,6 +151,7 @@ def plot_calibration(
     title: str = "Calibration",
     width: float = 9.0,
     most: int = 4,
+    strategies: Sequence[str] | None = None,
 ) -> Figure:
     """Plot what share of outcomes lies within predicted intervals of each nominal coverage.
 
@@ -158,25 +162,26 @@ def plot_calibration(
         title: above the axes.
         width: of the figure, in inches.
         most: how many strategies are shown.
+        strategies: those that may be shown, in order; default all, as they first appear.
 
     Raises:
         DataError: if a column is missing.
     """
     columns = ("prediction", "std", "target")
-    tables = {
-        name: table.dropna()
-        for name, table in _by_strategy(predictions, columns).items()
-        if len(table.dropna())
-    }
-    if not tables:
+    inside = {}
+    for name in _strategies(predictions, columns, strategies):
+        table = _rows(predictions, name, columns).dropna()
+        if len(table):
+            size = (table["target"] - table["prediction"]).abs()
+            size /= table["std"].where(table["std"] > 0)
+            inside[name] = [(size <= norm.ppf((1 + level) / 2)).mean() for level in LEVELS]
+    if not inside:
         return style.nothing(width, title, "no outcome of a prediction with a deviation is known")
     figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
-    looks = style.looks(list(tables), headline)
+    looks = style.looks(list(inside), headline)
     nominal = 100 * np.array([0.0, *LEVELS, 1.0])
-    for name in style.shown(list(tables), headline, most):
-        table = tables[name]
-        size = (table["target"] - table["prediction"]).abs() / table["std"].where(table["std"] > 0)
-        observed = [(size <= norm.ppf((1 + level) / 2)).mean() for level in LEVELS]
+    for name in style.shown(list(inside), headline, most):
+        observed = inside[name]
         gap = np.mean([abs(o - level) for o, level in zip(observed, LEVELS, strict=True)])
         label = f"{name}, mean gap {100 * gap:.1f} points"
         axes.plot(nominal, [0.0, *(100 * np.array(observed)), 100.0], label=label, **looks[name])
@@ -200,6 +205,7 @@ def plot_training(
         title: above the axes.
         width: of the figure, in inches.
     """
+    history = style.plain(history)
     methods = list(dict.fromkeys(history["method"]))
     if not np.isfinite(history["loss"].to_numpy(float)).any():
         return style.nothing(width, title, "no meta-step was taken")
@@ -288,18 +294,26 @@ def plot_adaptation(
     return figure
 
 
-def _by_strategy(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+def _strategies(
+    table: pd.DataFrame, columns: Sequence[str], strategies: Sequence[str] | None
+) -> list:
+    """List the strategies of a table of predictions; one without a name where it tells none."""
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"the table of predictions lacks {missing}; it has {list(table.columns)}")
-    groups = {"predictions": table}
+    if "strategy" not in table:
+        return ["predictions"]
+    found = list(table["strategy"].dropna().unique())
+    return found if strategies is None else [name for name in strategies if name in found]
+
+
+def _rows(table: pd.DataFrame, strategy: object, columns: Sequence[str]) -> pd.DataFrame:
+    """Return some columns of one strategy's rows as floats, and the times of rows as they are.
+
+    One strategy after the other: there may be millions of rows of each.
+    """
+    read = table[[*columns, *(name for name in ("timestamp",) if name in table)]]
     if "strategy" in table:
-        named = table.groupby("strategy", sort=False, observed=True)
-        groups = {str(name): part for name, part in named}
-    return {name: _floats(part, columns) for name, part in groups.items()}
-
-
-def _floats(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return some columns as floats, and the times of rows as they are."""
-    found = style.columns_of(table[list(columns)])
-    return found.assign(timestamp=table["timestamp"]) if "timestamp" in table else found
+        read = read[(table["strategy"] == strategy).to_numpy()]
+    found = style.columns_of(read[list(columns)])
+    return found.assign(timestamp=read["timestamp"]) if "timestamp" in read else found

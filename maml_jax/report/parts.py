@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maml_jax.backtest.tables import by_year, drawdowns
-from maml_jax.report import choosing, comparisons, growth, text, trading
+from maml_jax.report import choosing, comparisons, growth, style, text, trading
 from maml_jax.report.run_tables import HALF, PHONE, WIDE, RunTables
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, Tile, format_value
 
@@ -104,7 +104,7 @@ def luck(tables: RunTables) -> Part:
     """Return the part that tells what luck alone would show."""
     blocks: list[Block] = []
     if not tables.intervals.empty:
-        ordered = _in_order(tables.intervals, "strategy", tables.order)
+        ordered = style.rows_of(tables.intervals, tables.order, "strategy")
         blocks.append(
             Plot(
                 "Sharpe ratio",
@@ -115,7 +115,7 @@ def luck(tables: RunTables) -> Part:
         )
     if not tables.differences.empty:
         told = tables.differences[tables.differences["figure"] == "Sharpe Ratio"]
-        told = _in_order(told, "other", tables.order)
+        told = style.rows_of(told, tables.order, "other")
         if len(told):
             blocks.append(
                 Plot(
@@ -146,14 +146,14 @@ def luck(tables: RunTables) -> Part:
             )
         )
     if not tables.intervals.empty:
-        laid_out = text.with_intervals(_in_order(tables.intervals, "strategy", tables.order))
+        laid_out = text.with_intervals(style.rows_of(tables.intervals, tables.order, "strategy"))
         caption = (
             "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far luck alone "
             "moves a figure in as many bars."
         )
         blocks.append(Grid("Figures with intervals", laid_out, caption, tables.headline, columns=5))
     if not tables.differences.empty:
-        ordered = _in_order(tables.differences, "other", tables.order)
+        ordered = style.rows_of(tables.differences, tables.order, "other")
         caption = "Positive: the headline is better."
         table = text.with_intervals(ordered, "other")
         blocks.append(Grid(f"{tables.headline} less each other strategy", table, caption))
@@ -329,9 +329,3 @@ def _wide(title: str, caption: str, draw: Callable[[float], Figure]) -> Plot:
 def _like(table: pd.DataFrame, order: list[str]) -> pd.DataFrame | None:
     """Return the strategies of a table in order; None where it lacks one."""
     return table[order] if len(table) and {*order} <= {*table.columns} else None
-
-
-def _in_order(table: pd.DataFrame, column: str, order: list[str]) -> pd.DataFrame:
-    place = {name: number for number, name in enumerate(order)}
-    known = table[table[column].isin(order)]
-    return known.sort_values(column, key=lambda names: names.map(place), kind="stable")

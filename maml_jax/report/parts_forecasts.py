@@ -1,16 +1,11 @@
-"""The parts of a tear sheet that tell of forecasts, assets and regimes."""
+"""The parts of a tear sheet that tell of forecasts and regimes."""
 
 import numpy as np
 import pandas as pd
 
-from maml_jax.report import comparisons, forecasts
+from maml_jax.report import comparisons, forecasts, style
 from maml_jax.report.run_tables import HALF, RunTables
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot
-
-_ALONE = (
-    "Return [%]", "Sharpe Ratio", "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades",
-    "Win Rate [%]", "Correlation",
-)  # fmt: skip
 
 FEWEST_OF_A_REGIME = 20
 """Bars that are annualised; what a few earned, times a year of them, is no figure."""
@@ -21,8 +16,8 @@ def predicted(tables: RunTables) -> Part:
     blocks: list[Block] = []
     given, own = tables.predictions, tables.headline
     if len(given) and {"prediction", "target", "strategy"} <= {*given.columns}:
-        names = [name for name in tables.order if name in given["strategy"].unique()][:3]
-        given = _of(given, names)
+        names = tables.found(given)[:3]
+        terms = {"strategies": names, "title": "", "width": HALF}
         blocks.append(
             Plot(
                 "Predictions and outcomes",
@@ -30,18 +25,17 @@ def predicted(tables: RunTables) -> Part:
                 "assets of a date together. A slope along the dashed line is skill; a level line "
                 "is none.",
                 forecasts.plot_predictions(
-                    given, overlap=tables.overlap, units=tables.units, title="", width=HALF
+                    given, overlap=tables.overlap, units=tables.units, **terms
                 ),
             )
         )
-        if "std" in given and given["std"].notna().any():
-            known = _of(given[given["std"].notna()], names)
+        if "std" in given and given.loc[given["strategy"].isin(names), "std"].notna().any():
             blocks.append(
                 Plot(
                     "Calibration of predicted intervals",
                     "On the dashed line, intervals hold as much as they promise; below it they are "
                     "too narrow.",
-                    forecasts.plot_calibration(known, title="", width=HALF),
+                    forecasts.plot_calibration(given, **terms),
                 )
             )
     if len(tables.adaptation) and tables.adaptation.notna().any(axis=None):
@@ -65,39 +59,13 @@ def predicted(tables: RunTables) -> Part:
     return Part("Forecasts and adaptation", tuple(blocks))
 
 
-def by_asset(tables: RunTables) -> Part:
-    """Return the part of assets traded alone; empty of a single one."""
-    table = tables.assets
-    if table.empty or table["asset"].nunique() < 2:
-        return Part("Assets", ())
-    names = [name for name in tables.order if name in table["strategy"].unique()]
-    ordered = _of(table, names)
-    alone = ordered[ordered["strategy"] == tables.headline].set_index("asset")
-    blocks: list[Block] = []
-    if "Sharpe Ratio" in table:
-        blocks.append(
-            Plot(
-                "Sharpe ratio of each asset",
-                "A blue dot right of the others: it was the best there. Few dots prove little.",
-                comparisons.plot_assets(ordered, headline=tables.headline, title="", width=HALF),
-            )
-        )
-    figures = [name for name in _ALONE if name in alone and alone[name].notna().any()]
-    blocks.append(Grid(f"{tables.headline}, each asset traded alone", alone[figures]))
-    if "Sharpe Ratio" in table:
-        wide = ordered.pivot_table("Sharpe Ratio", "asset", "strategy", dropna=False, sort=False)
-        wide = wide.reindex(index=alone.index, columns=names).rename_axis(columns=None)
-        blocks.append(Grid("Net Sharpe ratio of every strategy on each asset", wide))
-    return Part("Assets", tuple(blocks), "Each asset traded alone with the whole capital.")
-
-
 def by_regime(tables: RunTables) -> Part:
     """Return the part of regimes of the market."""
     table = tables.regimes
     if table.empty:
         return Part("Regimes", ())
-    names = [name for name in tables.order if name in table["strategy"].unique()]
-    ordered = _of(table, names)
+    names = tables.found(table)
+    ordered = style.rows_of(table, names)
     few = ordered["bars"] < FEWEST_OF_A_REGIME
     ordered.loc[few, ["Mean Return (Ann.) [%]", "Sharpe Ratio"]] = np.nan
     order = list(dict.fromkeys(table["regime"]))
@@ -142,10 +110,3 @@ def _adaptation(tables: RunTables) -> Plot:
         f"On tasks cut from the test span. Falling: adapting helps; rising: it overfits.{told}",
         forecasts.plot_adaptation(table, title="", width=HALF, height=3.1),
     )
-
-
-def _of(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Return the rows of some strategies, in their order."""
-    place = {name: number for number, name in enumerate(names)}
-    known = table[table["strategy"].isin(names)]
-    return known.sort_values("strategy", key=lambda column: column.map(place), kind="stable")

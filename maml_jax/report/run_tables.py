@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from maml_jax.report.style import shown
+from maml_jax.report.style import plain, shown
 
 WIDE, HALF, PHONE = 9.6, 4.7, 4.3
 """Widths of figures in inches: of the page, of half of it, of a phone."""
@@ -65,12 +65,22 @@ class RunTables:
     overlap: int = 1
     benchmark: str = "buy and hold"
 
+    def __post_init__(self):
+        """Make values of the categories in small tables; in large ones they save memory."""
+        for name in ("assets", "regimes", "history", "intervals", "differences"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+
     @property
     def order(self) -> list[str]:
         """Strategies in the order of figures: the headline, what it must beat, its like, others."""
         first = [self.headline, self.benchmark, "no adaptation", *self.methods[1:3], "from scratch"]
         names = list(self.returns.columns)
         return [*dict.fromkeys(name for name in [*first, *names] if name in names)]
+
+    def found(self, table: pd.DataFrame) -> list[str]:
+        """Return the strategies that a table holds rows of, in the order of figures."""
+        there = {*table["strategy"].unique()}
+        return [name for name in self.order if name in there]
 
     @property
     def few(self) -> list[str]:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from maml_jax.errors import RunError
+from maml_jax.listing import MOST, listed
 from maml_jax.whole import whole_file
 
 NONE = "–"
@@ -199,9 +200,9 @@ def format_value(value: object) -> str:
 
 def _setting(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_setting(each)}" for key, each in value.items())
+        return listed((f"{key}: {_setting(each)}" for key, each in value.items()), MOST)
     if isinstance(value, tuple | list) and value:
-        return ", ".join(_setting(each) for each in value)
+        return listed(map(_setting, value), MOST)
     return str(value) if value not in ((), [], "") else NONE
 
 

@@ -53,6 +53,8 @@ def plots(net, gross, turnover, width):
             regime_results(net, regimes, 252.0), 252.0, width=width
         ),
         "assets": lambda: report.plot_assets(alone, width=width),
+        "spread": lambda: report.plot_asset_distribution(alone, width=width),
+        "pairs": lambda: report.plot_assets_against(alone, str(net.columns[1]), width=width),
         "predictions": lambda: report.plot_predictions(made, overlap=5, width=width),
         "calibration": lambda: report.plot_calibration(made, width=width),
     }
@@ -82,6 +84,7 @@ def _world(kind):
     return gross - 0.001 * turnover, gross, turnover
 
 
+OF_ROWS = ("assets", "spread", "pairs", "predictions", "calibration")
 WORLDS = ("one bar", "nothing known", "constant", "ruined", "gaps", "extreme")
 
 
@@ -91,7 +94,7 @@ def test_every_figure_stands_every_world(world):
     tables = _world(world)
     for name, plot in plots(*tables, width=4.3).items():
         figure = drawn(plot())
-        if world == "nothing known" and name not in ("assets", "predictions", "calibration"):
+        if world == "nothing known" and name not in OF_ROWS:
             assert not figure.axes[0].lines, name
 
 
@@ -127,7 +130,8 @@ def test_every_figure_has_units_and_a_legend():
     units = {
         "equity": "growth of 1", "drawdown": "%", "rolling": "(ann.)", "months": "%",
         "distribution": "%", "exposure": "% of equity", "costs": "basis points", "regimes": "%",
-        "assets": "Sharpe Ratio", "predictions": "mean outcome", "calibration": "%",
+        "assets": "Sharpe Ratio", "spread": "share of the assets below, %", "pairs": "Sharpe Ratio",
+        "predictions": "mean outcome", "calibration": "%",
     }  # fmt: skip
     for name, plot in plots(*_world("usual"), width=9.6).items():
         figure = drawn(plot())

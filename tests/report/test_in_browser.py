@@ -82,11 +82,15 @@ def browse(tmp_path_factory):
     return call
 
 
-@pytest.fixture(scope="module", params=["many strategies", "thirty assets, hourly", "a few bars"])
+WORLDS = ("many strategies", "thirty assets, hourly", "many assets", "a few bars")
+
+
+@pytest.fixture(scope="module", params=WORLDS)
 def folder(request, tmp_path_factory):
     made = {
         "many strategies": lambda: made_up_run.run_tables(2000, 3),
         "thirty assets, hourly": lambda: made_up_run.run_tables(3000, 30, step="h"),
+        "many assets": lambda: made_up_run.with_unlike_assets(made_up_run.run_tables(300, 500)),
         "a few bars": lambda: made_up_run.run_tables(5, 1, ("maml", "buy and hold")),
     }[request.param]()
     notes = ("A note that is as long as notes are, of bars that are stale: AAA (5), BBB (413).",)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up_run import PARTS, sheet_of
 
-from maml_jax.report import TearSheet, choosing, parts, parts_forecasts, render
+from maml_jax.report import TearSheet, choosing, parts, parts_assets, parts_forecasts, render
 from maml_jax.report.style import canvas
 from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Plot, Tile, format_value
 from maml_jax.report.text import number, with_intervals
@@ -155,7 +155,7 @@ def test_any_table_may_be_missing(missing):
 
 
 def test_one_asset_has_no_part_of_its_own_and_no_deviation_no_calibration(tables):
-    assert parts_forecasts.by_asset(made_up_run.run_tables(60, assets=1)).blocks == ()
+    assert parts_assets.by_asset(made_up_run.run_tables(60, assets=1)).blocks == ()
     plain = replace(tables, predictions=tables.predictions.drop(columns="std"))
     titles = [block.title for block in parts_forecasts.predicted(plain).blocks]
     assert "Predictions and outcomes" in titles
