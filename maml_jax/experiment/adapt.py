@@ -24,6 +24,7 @@ from maml_jax.experiment.reading import reading_options
 from maml_jax.experiment.series import follows_rules
 from maml_jax.features import compute_features, reads_cross_section
 from maml_jax.features.targets import learned_target
+from maml_jax.listing import quoted
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
 
@@ -294,7 +295,7 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     config = checkpoint.config
     frames = as_bars(bars, **reading_options(config))
     if len(frames) != 1:
-        raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {list(frames)}")
+        raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {quoted(frames)}")
     asset, frame = next(iter(frames.items()))
     require_same_interval({asset: frame}, checkpoint.interval)
     if follows_rules(config):

@@ -14,6 +14,7 @@ from maml_jax.backtest.statistics import differences, intervals
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.comparison_page import comparison_sheet
 from maml_jax.experiment.result import Result, load
+from maml_jax.listing import MOST, listed
 from maml_jax.report import render, write_page
 
 Runs: TypeAlias = Mapping[str, Result] | Sequence[Result | str | Path]
@@ -179,7 +180,7 @@ def _warnings(results, net, years, shared) -> tuple[str, ...]:
     for key, called in _WARNED.items():
         values = {name: each.get(key) for name, each in flat.items()}
         if len({repr(value) for value in values.values()}) > 1:
-            told = "; ".join(f"{name} {_told(value)}" for name, value in values.items())
+            told = "; ".join(f"{name} {value}" for name, value in _beside(values).items())
             found.append(f"The {called} differ ({key}): {told}.")
     return tuple(found)
 
@@ -205,7 +206,7 @@ def _settings(results: Mapping[str, Result]) -> pd.DataFrame:
     flat = {name: _flat(result.config.model_dump()) for name, result in results.items()}
     keys = dict.fromkeys(key for each in flat.values() for key in each)
     rows = {
-        key: {name: _told(each.get(key)) for name, each in flat.items()}
+        key: _beside({name: each.get(key) for name, each in flat.items()})
         for key in keys
         if len({repr(each.get(key)) for each in flat.values()}) > 1
     }
@@ -222,9 +223,44 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
+def _beside(values: Mapping[str, Any]) -> dict[str, str]:
+    """Write one setting of all runs; of long lists, how those of others differ from the first's."""
+    first = next(iter(values))
+    lists = {name: _entries(value) for name, value in values.items()}
+    base = lists[first]
+    told = {}
+    for name, value in values.items():
+        own = lists[name]
+        if name == first or base is None or own is None or max(len(own), len(base)) <= MOST:
+            told[name] = _told(value)
+        else:
+            told[name] = _unlike(own, base, first)
+    return told
+
+
+def _unlike(own: list[str], base: list[str], first: str) -> str:
+    """Say how a list differs from that of the first run; what it holds where they share nothing."""
+    here, there = {*own}, {*base}
+    added = [each for each in own if each not in there]
+    gone = [each for each in base if each not in here]
+    if len(added) == len(own):
+        return _told(own)
+    ways = [f"{word} {listed(each)}" for word, each in (("without", gone), ("with", added)) if each]
+    return f"{len(own):,}, those of {first} {' and '.join(ways) or 'in another order'}"
+
+
+def _entries(value: Any) -> list[str] | None:
+    if isinstance(value, Mapping):
+        return [f"{key}: {each}" for key, each in value.items()]
+    return [str(each) for each in value] if isinstance(value, tuple | list) else None
+
+
 def _told(value: Any) -> str:
     if value is None:
         return "–"
+    entries = _entries(value)
+    if entries is not None and len(entries) > MOST:
+        return f"{len(entries):,}: {listed(entries)}"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) and np.isfinite(value) else str(value)
