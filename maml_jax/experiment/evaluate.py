@@ -36,6 +36,7 @@ from maml_jax.experiment.regimes import regimes_of_report
 from maml_jax.experiment.stages import stage
 from maml_jax.experiment.trade import BUY_AND_HOLD, decide
 from maml_jax.features import fill_returns
+from maml_jax.listing import FEW, listed
 from maml_jax.meta.types import Params
 
 
@@ -275,15 +276,21 @@ def _ruined(net: Mapping[str, pd.Series]) -> tuple[str, ...]:
 def _ended(market: Market) -> tuple[str, ...]:
     """Say which assets ended within the test span: nobody may have had their last price."""
     ended = has_ended(market)
-    notes = []
-    for asset in ended.columns[ended.any()]:
-        close = market.close[asset]
-        first = ended.index[ended[asset]][0]
-        notes.append(
-            f"{asset}: no bar after {close.loc[:first].last_valid_index()}; what was held of it is "
-            f"closed at its last price on {first}, which may not have been to be had."
+    gone = list(ended.columns[ended.any()])
+    first = {asset: ended.index[ended[asset]][0] for asset in gone}
+    last = {asset: market.close[asset].loc[: first[asset]].last_valid_index() for asset in gone}
+    if len(gone) > FEW:
+        names = listed((f"{asset} (last bar {last[asset]})" for asset in gone), kind="assets")
+        return (
+            f"{len(gone):,} assets ended within the test span: {names}; what was held of each is "
+            "closed at its last price, which may not have been to be had. In trades.parquet such "
+            'trades have the reason "end".',
         )
-    return tuple(notes)
+    return tuple(
+        f"{asset}: no bar after {last[asset]}; what was held of it is closed at its last price on "
+        f"{first[asset]}, which may not have been to be had."
+        for asset in gone
+    )
 
 
 def _signalled(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
