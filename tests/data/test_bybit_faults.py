@@ -4,7 +4,7 @@ import re
 
 import bybit_server as play
 import pytest
-from bybit_fetching import END, START, assert_bars, assert_sound, get
+from bybit_fetching import END, IMPATIENT, START, assert_bars, assert_sound, get
 from bybit_server import altered, altered_rows, serving
 
 
@@ -120,12 +120,15 @@ LASTING = {
 }  # fmt: skip
 
 
+HANGING = ("hung socket", "slow drip")
+
+
 @pytest.mark.parametrize("name", PASSING)
 @pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_fault_that_passes_leaves_the_right_bars(exchange, store, name, after):
     exchange.faults = [None] * after + PASSING[name]
     with serving(exchange) as address:
-        report = get(address, store)
+        report = get(address, store, **(IMPATIENT if name in HANGING else {}))
     assert report.errors == {}
     assert exchange.faults == []
     assert_bars(report.bars["BTCUSDT"], exchange.bars("BTCUSDT", "60", START, END))
@@ -138,7 +141,7 @@ def test_a_fault_that_lasts_is_one_clear_error_and_loses_nothing(exchange, store
     fault, said = LASTING[name]
     exchange.faults, exchange.always = [None] * after, fault
     with serving(exchange) as address:
-        report = get(address, store)
+        report = get(address, store, **(IMPATIENT if name in HANGING else {}))
         assert len(report.errors) == 1
         assert_sound(store, exchange)
         assert report.series[0].added == 1000 * after
