@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
+from maml_jax.meta.linalg import eigh
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, MetaLearner, Prediction, Task
 
@@ -127,7 +128,7 @@ def _fit(sums: Sums) -> _Fit:
     x_mean, y_mean = sums.x / n, sums.y / n
     gram = sums.gram - n * jnp.outer(x_mean, x_mean)
     moment, square = sums.moment - n * x_mean * y_mean, sums.square - n * y_mean**2
-    d, directions = jnp.linalg.eigh(gram)
+    d, directions = eigh(gram)
     d, b = jnp.maximum(d, 0.0), directions.T @ moment
     strengths = d + jnp.asarray(PENALTIES, jnp.float32)[:, None]  # [penalty, direction]
     slopes = b / strengths

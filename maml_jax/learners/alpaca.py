@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
 from maml_jax.learners.shared import adaptation_info, no_steps, require_plain_params, rows_of
+from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_likelihood
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
 
@@ -138,7 +138,7 @@ def alpaca(
 
     def predict(adapted: Posterior, x, /) -> Prediction:
         phi = rows_of(features, adapted.features, x)
-        covariance = _inverse(adapted.precision)
+        covariance = inverse_spd(adapted.precision)
         mean = phi @ (covariance @ adapted.information)
         doubt = jnp.sum((phi @ covariance) * phi, axis=1)
         std = jnp.sqrt(1 + doubt)[:, None] * jnp.exp(adapted.log_noise)
@@ -152,15 +152,3 @@ def alpaca(
         return query_loss, adaptation_info(loss, predict, before, adapted, task.support)
 
     return MetaLearner(init, adapt, predict, meta_loss, update)
-
-
-@jax.custom_jvp
-def _inverse(precision: Float[Array, "feature feature"]) -> Float[Array, "feature feature"]:
-    """Invert a positive definite matrix; its derivative is two products, no factorisation."""
-    return cho_solve(cho_factor(precision), jnp.eye(len(precision), dtype=precision.dtype))
-
-
-@_inverse.defjvp
-def _inverse_derivative(primals, tangents):
-    inverse = _inverse(*primals)
-    return inverse, -inverse @ tangents[0] @ inverse

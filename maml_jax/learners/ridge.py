@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from maml_jax.learners.shared import adaptation_info, no_steps, require_plain_params, rows_of
+from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
@@ -83,10 +83,10 @@ def ridge(
         system = gram + jnp.exp(10 * params.tenth_log_penalty).astype(phi.dtype) * jnp.eye(
             len(gram)
         )
-        factor = cho_factor(system.astype(phi.dtype))
+        system = system.astype(phi.dtype)
         if rows < width:
-            return RidgeHead(params.features, phi.T @ cho_solve(factor, y))
-        return RidgeHead(params.features, cho_solve(factor, phi.T @ y))
+            return RidgeHead(params.features, phi.T @ solve_spd(system, y))
+        return RidgeHead(params.features, solve_spd(system, phi.T @ y))
 
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: RidgeParams, support: Batch, steps: int | None = None) -> RidgeHead:

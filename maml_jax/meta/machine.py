@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
 from jax.experimental import multihost_utils
 from threadpoolctl import threadpool_limits
@@ -36,14 +37,38 @@ _LIMITS = Path("/sys/fs/cgroup")
 
 def cores() -> int:
     """Return how many processor cores this process may use; containers may allow a part of them."""
-    try:
-        present = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        present = os.cpu_count() or 1
+    present = _present_cores()
     quota, _, period = _limit("cpu.max").partition(" ")
     if quota.isdigit() and period.strip().isdigit():
         present = min(present, max(1, math.ceil(int(quota) / int(period))))
     return present
+
+
+@lru_cache
+def pool_threads() -> int:
+    """Return how many threads XLA's own pool has, which the CPU devices of this process share.
+
+    As many as the environment variable `NPROC` says or, without it, as there are cores, and at
+    least one for each device. XLA reads the variable when it makes the CPU devices, and this
+    function when it is called first: a change in between goes unseen.
+    """
+    try:
+        threads = int(os.environ.get("NPROC", ""))
+    except ValueError:
+        threads = 0
+    if threads < 1:
+        threads = _present_cores()  # XLA knows nothing of a container's share of them
+    return max(threads, len(jax.local_devices(backend="cpu")))
+
+
+def lapack_waits() -> bool:
+    """Say whether LAPACK's calls on a batch, on a CPU, wait for threads of XLA's pool.
+
+    Those of jaxlib 0.10 do. Earlier ones know no pool, and from 0.11 on builds for everyone are
+    made without it. They wait inside of the pool, so that as many of them at one time as the pool
+    has threads wait for ever.
+    """
+    return jaxlib.__version__.split(".")[:2] == ["0", "10"]
 
 
 @lru_cache
@@ -102,6 +127,13 @@ def resident_memory() -> int:
             return 0
         size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return size if sys.platform == "darwin" else 1024 * size
+
+
+def _present_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 @lru_cache

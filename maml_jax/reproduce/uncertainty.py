@@ -20,6 +20,7 @@ from maml_jax.learners.bayesian import bayesian_maml
 from maml_jax.learners.ensemble import ensemble
 from maml_jax.learners.maml import INNER_LEARNING_RATE
 from maml_jax.meta import Batch, MetaLearner, Prediction, Task, gaussian_likelihood, map_tasks
+from maml_jax.meta.linalg import solve_spd
 from maml_jax.models import gaussian
 from maml_jax.reproduce.known_answer_rows import FEATURES, Network, cosine, network
 from maml_jax.reproduce.progress import Advance, Progress
@@ -218,7 +219,7 @@ def oracle_prediction(world: World, task: Task) -> Prediction:
         )
     phi, asked = _signals(world, task.support.x), _signals(world, task.query.x)
     precision = jnp.eye(phi.shape[1], dtype=phi.dtype) + world.snr * phi.T @ phi
-    doubt = jnp.sum(asked * jnp.linalg.solve(precision, asked.T).T, axis=1, keepdims=True)
+    doubt = jnp.sum(asked * solve_spd(precision, asked.T).T, axis=1, keepdims=True)
     return Prediction(oracle(world, task), jnp.sqrt(doubt + 1 / world.snr))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.types import Batch, Task
 from maml_jax.tasks.known_answer import FEATURES, World, _signals, _unit_noise
 
@@ -156,7 +157,7 @@ def hierarchy_oracle(hierarchy: Hierarchy, task: Task) -> Float[Array, "query 1"
     shared = jnp.asarray(_shared_variance(hierarchy), phi.dtype)
     noise = jnp.eye(len(phi), dtype=phi.dtype) / world.snr
     to_query = asked @ phi.T * shared[-1]  # query rows share what the last support row shares
-    return to_query @ jnp.linalg.solve(phi @ phi.T * shared + noise, task.support.y)
+    return to_query @ solve_spd(phi @ phi.T * shared + noise, task.support.y)
 
 
 def _places(hierarchy: Hierarchy) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " row"]]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.types import Batch, Scalar, Task
 
 FEATURES = 10
@@ -155,7 +156,7 @@ def oracle(world: World, task: Task) -> Float[Array, "query 1"]:
     kernel = phi @ phi.T * jnp.asarray(world.drift**apart, phi.dtype)
     to_query = asked @ phi.T * jnp.asarray(world.drift**ages, phi.dtype)
     noise = jnp.eye(count, dtype=phi.dtype) / world.snr
-    return to_query @ jnp.linalg.solve(kernel + noise, task.support.y)
+    return to_query @ solve_spd(kernel + noise, task.support.y)
 
 
 def information_coefficient(
