@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import Jaxpr, Literal
 
+from maml_jax.meta.pool import FFT, LAPACK, find_calls, inner_jaxprs
+
 
 class Cost(NamedTuple):
     """What one evaluation of a function costs.
@@ -15,10 +17,14 @@ class Cost(NamedTuple):
             every product of matrices; any other operation counts one per number that it makes.
         bytes: the most that its intermediate values and results hold at one time, inputs left out.
             The compiler, which merges operations, stays below it.
+        pool_calls: the calls that, once tasks are vectorised, may wait for threads of XLA's own
+            pool on a CPU, by name: LAPACK's and Fourier transforms. Which of them do is said by
+            `maml_jax.meta.pool`.
     """
 
     flops: int
     bytes: int
+    pool_calls: tuple[str, ...] = ()
 
 
 def count_cost(jaxpr: Jaxpr) -> Cost:
@@ -27,6 +33,11 @@ def count_cost(jaxpr: Jaxpr) -> Cost:
     A scan costs its body times its length, a `cond` its most expensive branch; a `while` loop,
     whose length nobody knows, is counted once.
     """
+    return Cost(*_count(jaxpr), find_calls(jaxpr, LAPACK | FFT))
+
+
+def _count(jaxpr: Jaxpr) -> tuple[int, int]:
+    """Return operations and bytes."""
     last_use = {
         var: place
         for place, equation in enumerate((*jaxpr.eqns, jaxpr))
@@ -36,11 +47,11 @@ def count_cost(jaxpr: Jaxpr) -> Cost:
     flops = held = peak = 0
     alive: set[Any] = set()
     for place, equation in enumerate(jaxpr.eqns):
-        inner = [count_cost(each) for each in _inner_jaxprs(equation)]
-        flops += _flops(equation, inner)
+        inner = [_count(each) for each in _inner_jaxprs(equation)]
+        flops += _flops(equation, [count for count, _ in inner])
         alive.update(equation.outvars)
         held += sum(map(_bytes, equation.outvars))
-        peak = max(peak, held + max((cost.bytes for cost in inner), default=0))
+        peak = max(peak, held + max((most for _, most in inner), default=0))
         done = {
             var
             for var in (*equation.invars, *equation.outvars)
@@ -48,10 +59,10 @@ def count_cost(jaxpr: Jaxpr) -> Cost:
         }
         alive -= done
         held -= sum(map(_bytes, done))
-    return Cost(flops, peak)
+    return flops, peak
 
 
-def _flops(equation: Any, inner: list[Cost]) -> int:
+def _flops(equation: Any, inner: list[int]) -> int:
     name = equation.primitive.name
     made = sum(map(_size, equation.outvars))
     if name == "dot_general":
@@ -61,18 +72,15 @@ def _flops(equation: Any, inner: list[Cost]) -> int:
         kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
         return 2 * made * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
     if name == "scan":
-        return equation.params["length"] * sum(cost.flops for cost in inner)
+        return equation.params["length"] * sum(inner)
     if name == "cond":
-        return max(cost.flops for cost in inner)
-    return sum(cost.flops for cost in inner) if inner else made
+        return max(inner)
+    return sum(inner) if inner else made
 
 
 def _inner_jaxprs(equation: Any) -> Iterator[Jaxpr]:
     for value in equation.params.values():
-        for each in value if isinstance(value, tuple | list) else (value,):
-            each = getattr(each, "jaxpr", each)
-            if isinstance(each, Jaxpr):
-                yield each
+        yield from inner_jaxprs(value)
 
 
 def _size(var: Any) -> int:

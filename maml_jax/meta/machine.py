@@ -71,6 +71,15 @@ def lapack_waits() -> bool:
     return jaxlib.__version__.split(".")[:2] == ["0", "10"]
 
 
+def fft_waits() -> bool:
+    """Say whether Fourier transforms of a batch, on a CPU, wait for threads of XLA's pool.
+
+    Measured: those of jaxlib 0.11 do.
+    """
+    release = [int(part) for part in jaxlib.__version__.split(".")[:2]]
+    return release >= [0, 11]
+
+
 @lru_cache
 def usable_cache() -> int:
     """Return the bytes that stay in a processor core's own cache beside what else it needs."""

@@ -22,6 +22,7 @@ from jaxtyping import Array, Int
 
 from maml_jax.meta.cost import count_cost
 from maml_jax.meta.placement import AXIS, placed
+from maml_jax.meta.pool import waiting_calls, without_waiting
 from maml_jax.meta.schedule import Schedule, schedule, setting
 
 _SETTINGS = (
@@ -44,6 +45,7 @@ class Plan:
         traced: the same, already traced.
         results: shapes of its results for one task.
         encloses_tracers: whether the function encloses values of a transformation around it.
+        may_wait: whether it calls what may wait for XLA's own pool.
     """
 
     schedule: Schedule
@@ -51,13 +53,15 @@ class Plan:
     traced: Callable[..., Any]
     results: Any
     encloses_tracers: bool
+    may_wait: bool
 
     def vectorised(self, shared: tuple) -> Callable[[Any], Any]:
         """Return what runs a chunk of tasks."""
         # What was traced inside of a user's mesh cannot run within one device's part of it.
         ambient = isinstance(self.schedule.mesh, AbstractMesh)
         function = self.function if ambient else self.traced
-        return jax.vmap(lambda task: function(task, *shared))
+        run = jax.vmap(lambda task: function(task, *shared))
+        return without_waiting(run) if self.may_wait else run
 
 
 def plan_tasks(
@@ -115,9 +119,11 @@ def _plan_once(function, tasks, shared, **wishes) -> Plan:
     def traced(*arguments):
         return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
 
-    where = schedule(count_cost(jaxpr.jaxpr), _count(tasks), **wishes)
+    cost = count_cost(jaxpr.jaxpr)
+    where = schedule(cost, _count(tasks), **wishes)
     enclosing = any(isinstance(value, jax.core.Tracer) for value in jaxpr.consts)
-    return Plan(where, function, traced, results, enclosing)
+    may_wait = not waiting_calls().isdisjoint(cost.pool_calls)
+    return Plan(where, function, traced, results, enclosing, may_wait)
 
 
 def map_tasks(
