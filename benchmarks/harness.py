@@ -8,6 +8,7 @@ while is slow for all; what counts are medians and ratios.
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -55,7 +56,9 @@ def use_devices(count: int | None = None) -> None:
     import jax
 
     if jax.config.jax_platforms in (None, "", "cpu"):
-        jax.config.update("jax_num_cpu_devices", cores() if count is None else count)
+        devices = cores() if count is None else count
+        os.environ.setdefault("NPROC", str(max(devices, cores()) + 1))  # as the command line does
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def machine() -> dict[str, Any]:

@@ -45,3 +45,10 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"needs the real bars of {SHARED}")
     return SHARED
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests take minutes to hours: they end when they end, unless they say otherwise."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(0))

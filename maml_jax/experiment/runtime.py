@@ -1,6 +1,8 @@
 """The process that a run lives in: its devices, its compilation cache, its companions."""
 
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,12 +20,18 @@ from maml_jax.whole import unfinished
 _SHORTEST_COMPILATION = 0.2
 """Seconds; what compiles faster is not worth a file."""
 
+_SPARE_THREADS = 1
+"""Threads of XLA's pool beyond one for each CPU device, so that all at once never fill it."""
+
+_log = logging.getLogger("maml_jax")
+
 
 def set_up(*, distributed: bool = False) -> None:
     """Prepare JAX for the command line; to be called before anything is computed.
 
-    One CPU device per core, and compiled programs kept in the user's cache directory. JAX's own
-    environment variables win: `JAX_NUM_CPU_DEVICES`, `JAX_COMPILATION_CACHE_DIR`,
+    One CPU device per core, one thread more than that in the pool that they share, and compiled
+    programs kept in the user's cache directory. JAX's own environment variables win:
+    `JAX_NUM_CPU_DEVICES`, `NPROC`, `JAX_COMPILATION_CACHE_DIR`,
     `JAX_ENABLE_COMPILATION_CACHE=false`.
 
     Args:
@@ -39,6 +47,7 @@ def set_up(*, distributed: bool = False) -> None:
     ):
         with suppress(RuntimeError):  # where JAX is in use already its devices stay as they are
             jax.config.update("jax_num_cpu_devices", cores())
+    _widen_pool()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
@@ -110,6 +119,22 @@ def whole_folder(path: Path, *, within: str | None = None, replace: bool = False
             os.rename(partial / within if within else partial, path)
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error}") from error
+
+
+def _widen_pool() -> None:
+    """Give XLA's pool more threads than there are CPU devices, for what waits inside of it.
+
+    XLA reads the variable when it makes the devices; where they are there already nothing changes.
+    """
+    if "NPROC" in os.environ:
+        return
+    found = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = jax.config.jax_num_cpu_devices
+    if devices < 1:  # not set: XLA's flag decides
+        devices = int(found.group(1)) if found else 1
+    threads = max(devices, cores()) + _SPARE_THREADS
+    os.environ["NPROC"] = str(threads)
+    _log.info("NPROC=%d: threads of XLA's pool, for %d CPU device(s)", threads, devices)
 
 
 def _join() -> None:

@@ -10,28 +10,35 @@ from maml_jax.experiment.stages import collect_stages, stage
 from maml_jax.meta import machine
 
 SHOW = """
+import glob, sys
 import jax
 from maml_jax.experiment.runtime import set_up
 set_up()
-print(jax.local_device_count(), jax.config.jax_compilation_cache_dir)
+from maml_jax.meta.machine import pool_threads
+threads = pool_threads()
+if sys.platform == "linux":
+    names = [open(path).read() for path in glob.glob("/proc/self/task/*/comm")]
+    assert sum("XLAEigen" in name for name in names) == threads, (names, threads)
+print(jax.local_device_count(), threads, jax.config.jax_compilation_cache_dir)
 """
 
 
 def show(**settings):
-    told = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR")
+    told = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR", "NPROC")
     environment = {name: value for name, value in os.environ.items() if name not in told}
     process = subprocess.run(
         [sys.executable, "-c", SHOW], env=environment | settings, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    count, folder = process.stdout.split()
-    return int(count), folder
+    count, threads, folder = process.stdout.split()
+    return int(count), int(threads), folder
 
 
 @pytest.mark.long
-def test_a_device_for_every_core_and_a_cache_of_the_users(tmp_path):
-    count, folder = show(XDG_CACHE_HOME=str(tmp_path))
+def test_a_device_for_every_core_a_thread_to_spare_and_a_cache_of_the_users(tmp_path):
+    count, threads, folder = show(XDG_CACHE_HOME=str(tmp_path))
     assert count == machine.cores()
+    assert threads == count + 1
     if sys.platform == "linux":
         assert folder == str(tmp_path / "maml_jax" / "compiled")
 
@@ -39,7 +46,8 @@ def test_a_device_for_every_core_and_a_cache_of_the_users(tmp_path):
 @pytest.mark.long
 def test_what_the_environment_says_wins(tmp_path):
     told = {"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-    assert show(**told) == (3, str(tmp_path))
+    assert show(**told) == (3, max(3, machine.cores()) + 1, str(tmp_path))
+    assert show(**told, NPROC="7") == (3, 7, str(tmp_path))
 
 
 def test_numbers_of_processes_are_read_with_care(monkeypatch):
