@@ -129,7 +129,7 @@ def _widen_pool() -> None:
     if "NPROC" in os.environ:
         return
     found = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    devices = jax.config.jax_num_cpu_devices
+    devices = int(getattr(jax.config, "jax_num_cpu_devices", 0))
     if devices < 1:  # not set: XLA's flag decides
         devices = int(found.group(1)) if found else 1
     threads = max(devices, cores()) + _SPARE_THREADS

@@ -129,7 +129,7 @@ def _eigh_derivative(primals, tangents):
     turned = v.mT @ ((change + change.mT) / 2) @ v
     same = jnp.eye(w.shape[-1], dtype=bool)
     apart = jnp.where(same, 1, w[..., None, :] - w[..., :, None])
-    mixed = jnp.where(same, 0, turned / apart)
+    mixed = ~same * turned / apart
     return (w, v), (jnp.diagonal(turned, axis1=-2, axis2=-1), v @ mixed)
 
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import jax
-import jaxlib
 import numpy as np
 from jax.experimental import multihost_utils
 from threadpoolctl import threadpool_limits
@@ -68,7 +67,7 @@ def lapack_waits() -> bool:
     made without it. They wait inside of the pool, so that as many of them at one time as the pool
     has threads wait for ever.
     """
-    return jaxlib.__version__.split(".")[:2] == ["0", "10"]
+    return jax.lib.__version__.split(".")[:2] == ["0", "10"]
 
 
 def fft_waits() -> bool:
@@ -76,7 +75,7 @@ def fft_waits() -> bool:
 
     Measured: those of jaxlib 0.11 do.
     """
-    release = [int(part) for part in jaxlib.__version__.split(".")[:2]]
+    release = [int(part) for part in jax.lib.__version__.split(".")[:2]]
     return release >= [0, 11]
 
 
