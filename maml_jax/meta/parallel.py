@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
@@ -194,7 +194,12 @@ def _map_tasks(plan, tasks, shared, count):
 
     local = _spread(where, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
     results = local(jax.tree.map(deal, tasks), shared, jnp.arange(where.devices))
-    return jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
+    whole = jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
+    if where.mesh is None:
+        return whole
+    # Tasks were dealt out in turn, which no axis of the mesh describes once they are in order: the
+    # compiler would choose a layout that some versions of JAX cannot name.
+    return lax.with_sharding_constraint(whole, NamedSharding(where.mesh, P()))
 
 
 _map_tasks_compiled = jax.jit(_map_tasks, static_argnums=0)
