@@ -42,6 +42,8 @@ for size in (16, 512, 4096):
         assert np.isfinite(found).all()
 """
 
+CALLS = ("eigh", "cholesky", "solve", "inv", "fft", "library")
+
 FIT = """
 learners = {
     "alpaca": alpaca(mlp((16, 8))),
@@ -91,21 +93,40 @@ def finish(script, devices):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("devices", [2, 8])
-@pytest.mark.parametrize("name", ["eigh", "cholesky", "solve", "inv", "fft", "library"])
+def some_of(cases, often):
+    """Each case takes seconds: some run with all tests, the rest with the slow ones."""
+    marks = {True: pytest.mark.long, False: pytest.mark.slow}
+    return [
+        pytest.param(*(c if isinstance(c, tuple) else (c,)), marks=marks[c in often]) for c in cases
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    some_of(
+        [
+            (name, n)
+            for name in ("eigh", "cholesky", "solve", "inv", "fft", "library")
+            for n in (2, 8)
+        ],
+        [("eigh", 2), ("solve", 8), ("fft", 2), ("library", 2)],
+    ),
+)
 def test_calls_of_tasks_on_all_devices_come_to_an_end(name, devices):
     finish(MAP.replace("OPERATION", name), devices)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("devices", [2, 8])
-@pytest.mark.parametrize("name", ["alpaca", "ridge", "own"])
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    some_of(
+        [(name, n) for name in ("alpaca", "ridge", "own") for n in (2, 8)],
+        [("alpaca", 8), ("own", 2)],
+    ),
+)
 def test_training_comes_to_an_end_whatever_the_model_solves(name, devices):
     finish(OWN + FIT.replace("LEARNER", name), devices)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", some_of([2, 8], [2]))
 def test_walking_forward_comes_to_an_end(devices):
     finish(WALK, devices)

@@ -73,6 +73,7 @@ class _Texts(HTMLParser):
                 self.tables[-1].append(data)
 
 
+@pytest.mark.long
 def test_the_page_of_a_thousand_assets_is_small_and_lists_few_of_them(tables):
     names = tuple(f"A{number}" for number in range(MANY))
     notes = (*(f"{name}: no bar after 2020-01-{1 + len(name)}." for name in names), "Left to say.")
@@ -191,6 +192,7 @@ def _with_categories(table):
     return table.assign(**changed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("assets", [3, MOST + 1])
 def test_categories_make_the_same_page_as_text(assets):
     tables = made(assets, 90)
