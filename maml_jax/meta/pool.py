@@ -100,7 +100,7 @@ def without_waiting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_turn(jaxpr: Any, names: frozenset[str]) -> Any:
     """Replace calls on batches by loops, in a program and all that it holds."""
-    if isinstance(jaxpr, ClosedJaxpr):
+    if jaxpr is not getattr(jaxpr, "jaxpr", jaxpr):  # JAX 0.11 has one class for both
         return ClosedJaxpr(_in_turn(jaxpr.jaxpr, names), jaxpr.consts)
     return jaxpr.replace(eqns=[_equation_in_turn(equation, names) for equation in jaxpr.eqns])
 
