@@ -104,7 +104,7 @@ def trade_many(
     return Totals(net, net + costs, costs, turnover, exposure)
 
 
-def _table(orders: Sequence[Any], place: int, shape: tuple[int, ...]) -> np.ndarray:
+def _table(orders: Any, place: int, shape: tuple[int, ...]) -> np.ndarray:
     table = np.asarray(orders[place], np.float64)
     if table.shape != shape:
         raise ShapeError(
@@ -140,7 +140,7 @@ def _scan_part(
 
     if mesh is None:
         return run(orders, numbers, bars, capital)
-    spread = jax.shard_map(
+    spread: Any = jax.shard_map(
         run,
         mesh=mesh,
         in_specs=(P(_AXIS), P(), P(), P()),

@@ -246,8 +246,8 @@ def step(rules: Rules, numbers: Numbers, held: Held, at: tuple[Bars, Array]) -> 
     costs += ruin.sum(0)
     told |= {"ruin_cost": ruin, "units": held.units}
     invested = jnp.abs(held.units * bar.mark).sum(0)
-    exposure = jnp.where(held.alive, invested / held.equity, 0.0)
-    turnover = jnp.where(before.alive, turnover, 0.0)
+    exposure = _where(held.alive, invested / held.equity, 0.0)
+    turnover = _where(before.alive, turnover, 0.0)
     return held, Told(held.equity, costs, turnover, exposure, **(told if rules.detail else {}))
 
 
@@ -259,34 +259,34 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     waiting = None
     if rules.gaps:
         there = bar.inverse > 0
-        order = jnp.where(bar.gone, 0.0, jnp.where(jnp.isnan(order), held.waiting, order))
-        waiting = jnp.where(there, jnp.nan, order)
+        order = _where(bar.gone, 0.0, _where(jnp.isnan(order), held.waiting, order))
+        waiting = _where(there, jnp.nan, order)
         able = able & there
     asked = able & ~jnp.isnan(order)
     send, wanted = asked, order
     if held.wanted is not None:
         if not rules.always:
             send = asked & (order != held.wanted)
-        wanted = jnp.where(asked, order, held.wanted)
+        wanted = _where(asked, order, held.wanted)
         if rules.max_turnover:
             send |= able & held.pending
     stopped = held.stopped
     if rules.stops:
-        stopped = jnp.where(jnp.sign(wanted) == stopped, stopped, 0.0)
+        stopped = _where(jnp.sign(wanted) == stopped, stopped, 0.0)
         send &= stopped == 0
-    change = jnp.where(send, wanted * value * bar.inverse - units, 0.0)
+    change = _where(send, wanted * value * bar.inverse - units, 0.0)
     share = bar.price / value
     if rules.band:
         far = jnp.abs(change * share) >= numbers.band * (1 - _ROUNDING)
-        change = jnp.where(far | (wanted == 0), change, 0.0)
+        change = _where(far | (wanted == 0), change, 0.0)
     if rules.max_gross:
         change = _within_gross(numbers.max_gross, units, change, share)
     turnover = jnp.abs(change * share).sum(0)
     pending = None
     if rules.max_turnover:
         over = turnover > numbers.max_turnover * (1 + _ROUNDING)
-        part = jnp.where(over, numbers.max_turnover / turnover, 1.0)
-        pending = jnp.where(able, (change != 0) & (part < 1), held.pending)
+        part = _where(over, numbers.max_turnover / turnover, 1.0)
+        pending = _where(able, (change != 0) & (part < 1), held.pending)
         change, turnover = change * part, turnover * part
     cost = jnp.maximum(change * bar.buy, -change * bar.sell)
     after = units + change
@@ -295,11 +295,11 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     if rules.stops:
         begun = (units * after <= 0) & (after != 0)
         grown = ~begun & (jnp.abs(after) > jnp.abs(units))
-        average = (entry * units + bar.price * change) / jnp.where(after == 0, 1.0, after)
-        entry = jnp.where(begun, bar.price, jnp.where(grown, average, entry))
+        average = (entry * units + bar.price * change) / _where(after == 0, 1.0, after)
+        entry = _where(begun, bar.price, _where(grown, average, entry))
         if rules.trailing_stop:
-            best = jnp.where(begun, bar.price, best)
-    turnover = jnp.where(held.alive & (value > 0), turnover, 0.0)
+            best = _where(begun, bar.price, best)
+    turnover = _where(held.alive & (value > 0), turnover, 0.0)
     filled = {"value": value, "ordered": after, "order_cost": cost, "turnover": turnover}
     held = held._replace(
         cash=cash,
@@ -318,55 +318,55 @@ def _within_gross(limit: Array, units: Array, change: Array, share: Array) -> Ar
     """Scale what enlarges positions, so that all of them together stay within the limit."""
     after = units + change
     flipped = units * after < 0
-    smaller = jnp.where(jnp.abs(after) < jnp.abs(units), after, units)
-    rest = jnp.where(flipped, 0.0, smaller)
+    smaller = _where(jnp.abs(after) < jnp.abs(units), after, units)
+    rest = _where(flipped, 0.0, smaller)
     larger = after - rest
     room = limit - jnp.abs(rest * share).sum(0)
     asked = jnp.abs(larger * share).sum(0)
-    part = jnp.clip(room / jnp.where(asked > 0, asked, 1.0), 0.0, 1.0)
-    return jnp.where(part < 1, rest + part * larger - units, change)
+    part = jnp.clip(room / _where(asked > 0, asked, 1.0), 0.0, 1.0)
+    return _where(part < 1, rest + part * larger - units, change)
 
 
 def _stop(rules: Rules, numbers: Numbers, bar: Bars, held: Held):
     """Close what reaches its stop or its profit between high and low; both: the stop."""
     units, entry = held.units, held.entry
     long, side = units > 0, jnp.sign(units)
-    never = jnp.where(long, -jnp.inf, jnp.inf)
+    never = _where(long, -jnp.inf, jnp.inf)
     level, kind = never, jnp.full(units.shape, STOP_LOSS, jnp.int8)
     if rules.stop_loss:
         level = entry * (1 - side * numbers.stop_loss)
     if rules.trailing_stop:
         trailing = held.best * (1 - side * numbers.trailing_stop)
-        nearer = jnp.where(long, trailing > level, trailing < level)
-        level = jnp.where(nearer, trailing, level)
-        kind = jnp.where(nearer, jnp.int8(TRAILING_STOP), kind)
-    reached = jnp.where(long, bar.low <= level, bar.high >= level) & (units != 0)
-    price = jnp.where(long, jnp.fmin(bar.open, level), jnp.fmax(bar.open, level))
+        nearer = _where(long, trailing > level, trailing < level)
+        level = _where(nearer, trailing, level)
+        kind = _where(nearer, jnp.int8(TRAILING_STOP), kind)
+    reached = _where(long, bar.low <= level, bar.high >= level) & (units != 0)
+    price = _where(long, jnp.fmin(bar.open, level), jnp.fmax(bar.open, level))
     # Without an open the bar may lie beyond the level as a whole.
-    price = jnp.where(long, jnp.fmin(price, bar.high), jnp.fmax(price, bar.low))
+    price = _where(long, jnp.fmin(price, bar.high), jnp.fmax(price, bar.low))
     if rules.take_profit:
         goal = entry * (1 + side * numbers.take_profit)
-        earned = jnp.where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached
-        profit = jnp.where(long, jnp.fmax(bar.open, goal), jnp.fmin(bar.open, goal))
-        price = jnp.where(reached, price, profit)
-        kind = jnp.where(earned, jnp.int8(TAKE_PROFIT), kind)
-        slippage = jnp.where(earned, 0.0, numbers.slippage * price + bar.spread)
+        earned = _where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached
+        profit = _where(long, jnp.fmax(bar.open, goal), jnp.fmin(bar.open, goal))
+        price = _where(reached, price, profit)
+        kind = _where(earned, jnp.int8(TAKE_PROFIT), kind)
+        slippage = _where(earned, 0.0, numbers.slippage * price + bar.spread)
         reached |= earned
     else:
         slippage = numbers.slippage * price + bar.spread
     size = jnp.abs(units)
     # A seller gets no less than nothing.
-    slippage = jnp.where(long, jnp.minimum(slippage, price), slippage)
+    slippage = _where(long, jnp.minimum(slippage, price), slippage)
     cost = size * (slippage + numbers.fee * (price - side * slippage))
-    cost = jnp.where(reached, cost, 0.0)
-    price = jnp.where(reached, price, 0.0)
+    cost = _where(reached, cost, 0.0)
+    price = _where(reached, price, 0.0)
     held = held._replace(
         cash=held.cash + (units * price - cost).sum(0),
-        units=jnp.where(reached, 0.0, units),
-        stopped=jnp.where(reached, side, held.stopped),
+        units=_where(reached, 0.0, units),
+        stopped=_where(reached, side, held.stopped),
     )
     return held, {
-        "stop_kind": jnp.where(reached, kind, jnp.int8(0)),
+        "stop_kind": _where(reached, kind, jnp.int8(0)),
         "stop_price": price,
         "stop_cost": cost,
         "traded": size * price,
@@ -377,7 +377,7 @@ def _watch(rules: Rules, bar: Bars, held: Held) -> Held:
     """Take the bar's high or low into account, for the bars after it."""
     if not rules.trailing_stop:
         return held
-    best = jnp.where(held.units > 0, jnp.fmax(held.best, bar.high), jnp.fmin(held.best, bar.low))
+    best = _where(held.units > 0, jnp.fmax(held.best, bar.high), jnp.fmin(held.best, bar.low))
     return held._replace(best=best)
 
 
@@ -387,7 +387,7 @@ def _borrow(numbers: Numbers, bar: Bars, held: Held) -> tuple[Held, Array]:
     longs = jnp.maximum(value, 0.0)
     lent = jnp.maximum(-held.cash, 0.0)
     whole = longs.sum(0)
-    shares = longs / jnp.where(whole > 0, whole, 1.0)
+    shares = longs / _where(whole > 0, whole, 1.0)
     cost = numbers.borrow * (jnp.maximum(-value, 0.0) + shares * lent)
     return held._replace(cash=held.cash - cost.sum(0)), cost
 
@@ -397,8 +397,13 @@ def _mark(bar: Bars, held: Held) -> tuple[Held, Array]:
     equity = held.cash + (held.units * bar.mark).sum(0)
     alive = held.alive & (equity > 0)
     cost = jnp.maximum(-held.units * bar.mark_buy, held.units * bar.mark_sell)
-    cost = jnp.where(alive, 0.0, cost)
-    units = jnp.where(alive, held.units, 0.0)
+    cost = _where(alive, 0.0, cost)
+    units = _where(alive, held.units, 0.0)
     equity -= cost.sum(0)
-    cash = jnp.where(alive, held.cash, equity)
+    cash = _where(alive, held.cash, equity)
     return held._replace(cash=cash, units=units, equity=equity, alive=alive), cost
+
+
+def _where(condition: Array, x: Any, y: Any) -> Array:
+    """Choose from two arrays; the types of some versions of JAX do not say that one comes out."""
+    return jnp.where(condition, x, y)  # pyright: ignore[reportReturnType]

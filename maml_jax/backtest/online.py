@@ -280,7 +280,7 @@ def _walk(static, state, tables, blocks, key):
         start = (begun, jnp.zeros(()), jnp.zeros((), jnp.int32))
         new, loss, failed = lax.fori_loop(0, turns, step, start)
         new = jax.tree.map(partial(jnp.where, block.real > 0), new, state)
-        return new, jnp.where(turns > 0, loss, jnp.nan), failed
+        return new, jnp.where(turns > 0, loss, jnp.nan), failed  # pyright: ignore[reportOperatorIssue]
 
     def walk(state, numbered):
         number, block = numbered

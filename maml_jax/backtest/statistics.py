@@ -210,8 +210,7 @@ def superior_ability(
     Reference:
         Hansen (2005), A Test for Superior Predictive Ability, JBES 23, section 3.
     """
-    finite = np.isfinite(net.to_numpy(float)).all(axis=0)
-    known = {name for name, each in zip(net.columns, finite, strict=True) if each}
+    known = {name for name in net.columns if np.isfinite(net[name].to_numpy(float)).all()}
     methods = [name for name in dict.fromkeys(methods) if name in known]
     wanted = [n for n in dict.fromkeys(baselines) if n not in methods and n in net.columns]
     found = dict.fromkeys(wanted, np.nan)
@@ -259,8 +258,8 @@ def long_run_variance(
     length = len(values)
     off = values - values.mean(axis=0)
     padded = next_fast_len(2 * length, real=True)
-    power = np.abs(rfft(off, padded, axis=0)) ** 2
-    covariance = irfft(power, padded, axis=0)[:length] / length
+    spectrum = np.asarray(rfft(off, padded, axis=0))
+    covariance = np.asarray(irfft(np.abs(spectrum) ** 2, padded, axis=0))[:length] / length
     lag, keeps = np.arange(length), 1 - 1 / block
     weight = (1 - lag / length) * keeps**lag + lag / length * keeps ** (length - lag)
     weight[1:] *= 2

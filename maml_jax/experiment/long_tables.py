@@ -1,6 +1,6 @@
 """Tables with a row per strategy, asset and bar; names are categories, of a byte or two each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def _rows(like: pd.DataFrame, rows: np.ndarray, columns: Mapping[str, pd.DataFra
     return pd.DataFrame({"timestamp": like.index[rows % max(times, 1)], "asset": asset, **values})
 
 
-def _category(name: str, names: Mapping[str, Any] | Sequence[str], length: int) -> pd.Categorical:
+def _category(name: str, names: Mapping[str, Any], length: int) -> Any:
     """Return a column that holds one of some names everywhere."""
     place = list(names).index(name)
     return pd.Categorical.from_codes(np.full(length, place), pd.Index(list(names)))  # pyright: ignore

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxlib import version
 from threadpoolctl import threadpool_limits
 
 try:
@@ -67,7 +68,7 @@ def lapack_waits() -> bool:
     made without it. They wait inside of the pool, so that as many of them at one time as the pool
     has threads wait for ever.
     """
-    return jax.lib.__version__.split(".")[:2] == ["0", "10"]
+    return version.__version__.split(".")[:2] == ["0", "10"]
 
 
 def fft_waits() -> bool:
@@ -75,7 +76,7 @@ def fft_waits() -> bool:
 
     Measured: those of jaxlib 0.11 do.
     """
-    release = [int(part) for part in jax.lib.__version__.split(".")[:2]]
+    release = [int(part) for part in version.__version__.split(".")[:2]]
     return release >= [0, 11]
 
 

@@ -250,7 +250,8 @@ def average_tasks(
             def add(total, values):
                 if where.slots > count:  # what stands in an empty slot must not count, even if NaN
                     values = jnp.where(real.reshape(-1, *(1,) * (values.ndim - 1)), values, 0)
-                return total + jnp.sum(values, axis=0, dtype=total.dtype)
+                part = jnp.sum(values, axis=0, dtype=total.dtype)  # pyright: ignore[reportArgumentType]
+                return total + part
 
             return jax.tree.map(add, total, summed), kept
 

@@ -67,5 +67,5 @@ batching.primitive_batchers[_value] = _batch
 batching.primitive_batchers[_tangent] = _refuse
 ad.primitive_jvps[_value] = _forward
 ad.deflinear2(_tangent, lambda cotangent, _, mode: [cotangent])
-mlir.register_lowering(_value, lambda _, value, *, mode: [value])
+mlir.register_lowering(_value, lambda ctx, *args, **kw: [args[0]])
 mlir.register_lowering(_tangent, _refuse)

@@ -1,6 +1,7 @@
 """The transformer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,8 @@ class TransformerLayer(nnx.Module):
         query = query[..., asked, :, :]
         scores = jnp.einsum("...ihd,...jhd->...hij", query, key) / query.shape[-1] ** 0.5
         seen = jnp.tril(jnp.ones((bars, bars), bool))[asked]
-        weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)
+        scores: Any = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+        weights = jax.nn.softmax(scores, axis=-1)
         return jnp.einsum("...hij,...jhd->...ihd", weights, value).reshape(
             *lead, query.shape[-3], width
         )

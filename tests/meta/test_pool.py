@@ -114,5 +114,5 @@ def test_tasks_that_could_wait_are_taken_in_turn_and_the_log_says_why(
     ],
 )
 def test_the_release_of_jaxlib_decides_what_waits(version, lapack, fft, monkeypatch):
-    monkeypatch.setattr("jax.lib.__version__", version)
+    monkeypatch.setattr("jaxlib.version.__version__", version)
     assert (machine.lapack_waits(), machine.fft_waits()) == (lapack, fft)
