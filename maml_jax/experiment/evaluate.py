@@ -18,7 +18,7 @@ from maml_jax.backtest import (
     skill,
 )
 from maml_jax.backtest.positions import level_signals
-from maml_jax.backtest.summary import summarise
+from maml_jax.backtest.summary import figures_of, skill_of, summarise
 from maml_jax.experiment.accounts import (
     Traded,
     market_of_test_span,
@@ -193,10 +193,10 @@ def _asset_figures(
     for asset, accounts in trade_assets(prepared, market, decisions):
         held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
         for name, alone in accounts.items():
-            figures = summarise(alone, alone.weights, alone.trades, benchmark=held, **terms)
-            row = {"strategy": name, "asset": asset, **figures.to_dict()}
+            figures = figures_of(alone, alone.weights, alone.trades, benchmark=held, **terms)
+            row = {"strategy": name, "asset": asset, **figures}
             if name in predicted:
-                row |= skill(predicted[name].mean[[asset]], targets[[asset]]).to_dict()
+                row |= skill_of(predicted[name].mean[[asset]], targets[[asset]])
             del row["Start"], row["End"]
             rows[name].append(row)
     return pd.DataFrame([row for each in rows.values() for row in each])
