@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from maml_jax.meta.machine import cores
+from maml_jax.meta.machine import cores, lapack_waits
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -57,7 +57,8 @@ def use_devices(count: int | None = None) -> None:
 
     if jax.config.jax_platforms in (None, "", "cpu"):
         devices = cores() if count is None else count
-        os.environ.setdefault("NPROC", str(max(devices, cores()) + 1))  # as the command line does
+        if lapack_waits():  # as the command line does
+            os.environ.setdefault("NPROC", str(max(devices, cores()) + 1))
         jax.config.update("jax_num_cpu_devices", devices)
 
 

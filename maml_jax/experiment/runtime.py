@@ -14,7 +14,7 @@ import platformdirs
 from jax.experimental import multihost_utils
 
 from maml_jax.errors import ConfigError, RunError
-from maml_jax.meta.machine import cores
+from maml_jax.meta.machine import cores, lapack_waits
 from maml_jax.whole import unfinished
 
 _SHORTEST_COMPILATION = 0.2
@@ -29,8 +29,8 @@ _log = logging.getLogger("maml_jax")
 def set_up(*, distributed: bool = False) -> None:
     """Prepare JAX for the command line; to be called before anything is computed.
 
-    One CPU device per core, one thread more than that in the pool that they share, and compiled
-    programs kept in the user's cache directory. JAX's own environment variables win:
+    One CPU device per core, with jaxlib 0.10 one thread more than that in the pool that they share,
+    and compiled programs kept in the user's cache directory. JAX's own environment variables win:
     `JAX_NUM_CPU_DEVICES`, `NPROC`, `JAX_COMPILATION_CACHE_DIR`,
     `JAX_ENABLE_COMPILATION_CACHE=false`.
 
@@ -122,11 +122,12 @@ def whole_folder(path: Path, *, within: str | None = None, replace: bool = False
 
 
 def _widen_pool() -> None:
-    """Give XLA's pool more threads than there are CPU devices, for what waits inside of it.
+    """Give XLA's pool more threads than there are CPU devices, where LAPACK waits inside of it.
 
-    XLA reads the variable when it makes the devices; where they are there already nothing changes.
+    Elsewhere it stays as it is: more threads than cores make programs a third slower. XLA reads the
+    variable when it makes the devices; where they are there already nothing changes.
     """
-    if "NPROC" in os.environ:
+    if "NPROC" in os.environ or not lapack_waits():
         return
     found = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = int(getattr(jax.config, "jax_num_cpu_devices", 0))
