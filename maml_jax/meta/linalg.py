@@ -29,8 +29,8 @@ def solve_spd(
 
     $$dX = A^{-1}(dB - dA\, X)$$
 
-    in forward mode and, transposed, in reverse mode, to any order: the factor is made once, and no
-    derivative goes through the factorisation.
+    in forward mode and, transposed, in reverse mode, to any order. With jaxlib 0.10 the factor is
+    made once, and no derivative goes through the factorisation.
 
     Args:
         a: symmetric positive definite matrices. One triangle is read, and derivatives are those of
@@ -54,6 +54,8 @@ def solve_spd(
             f"matrices {a.shape} need right-hand sides [..., n, k] with the same leading axes and "
             f"n = {a.shape[-1]} rows, got {b.shape}"
         )
+    if not lapack_waits():  # measured: derivatives through the factorisation are faster there
+        return _of_each(lambda a, b: cho_solve(cho_factor(a), b), a.ndim - 2)(a, b)
     factor = _of_each(_factor, a.ndim - 2)(lax.stop_gradient(a))
 
     def solve(_, right):
