@@ -63,12 +63,12 @@ def write_log(places: list[str], text: str) -> str | None:
     return None
 
 
-def last_words(told: dict, log: str | None) -> bytes:
+def final_line(report: dict, log: str | None) -> bytes:
     """Return the line that ends a command."""
     where = "no log could be written" if log is None else f"stacks of all threads: {log}"
     # A progress bar has hidden the cursor, and stands in the line.
     before = "\x1b[?25h\n" if os.isatty(2) else ""
-    return f"{before}error: {told['line']}; {where}\n".encode()
+    return f"{before}error: {report['line']}; {where}\n".encode()
 
 
 def read_stacks(file: int) -> str:
@@ -87,7 +87,7 @@ def guard(pid: int, interval: float, samples: int, limit: float, stacks: int) ->
         limit: processor seconds that are none: what an idle process uses in all of them.
         stacks: file that the process lets `faulthandler` write to.
     """
-    told, rest, base, quiet = None, b"", None, 0
+    report, rest, base, quiet = None, b"", None, 0
     while quiet < samples:
         if select.select([0], [], [], interval)[0]:
             part = os.read(0, 1 << 16)
@@ -97,7 +97,7 @@ def guard(pid: int, interval: float, samples: int, limit: float, stacks: int) ->
             base, quiet = None, 0
             if lines:
                 with suppress(ValueError):  # one that was cut: the pipe was full
-                    told = json.loads(lines[-1])
+                    report = json.loads(lines[-1])
             continue
         state, used = usage(_PROC / str(pid))
         used += children_seconds(pid, without=os.getpid())
@@ -107,17 +107,17 @@ def guard(pid: int, interval: float, samples: int, limit: float, stacks: int) ->
             base, quiet = used, 0
         else:
             quiet += 1
-    if told is None:
+    if report is None:
         return
-    text = f"{told['header']}{read_stacks(stacks)}\n{native_threads(pid)}\n"
-    log = write_log(told["places"], text)
+    text = f"{report['header']}{read_stacks(stacks)}\n{native_threads(pid)}\n"
+    log = write_log(report["places"], text)
     os.kill(pid, signal.SIGKILL)
-    for path in map(Path, told["unfinished"]):
+    for path in map(Path, report["unfinished"]):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    os.write(2, last_words(told, log))
+    os.write(2, final_line(report, log))
 
 
 if __name__ == "__main__":

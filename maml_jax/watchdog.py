@@ -31,7 +31,7 @@ EXIT_CODE = 4
 """Of a command that was ended because it made no progress."""
 
 PATIENCE = 10.0
-"""Minutes without progress after which a command is ended, unless it is told otherwise."""
+"""Minutes without progress after which a command is ended, unless another time is set."""
 
 LOG = "watchdog.log"
 
@@ -219,11 +219,11 @@ class _Watcher(threading.Thread):
         faulthandler.dump_traceback_later(self.seconds, file=self._stacks)
         if self._guard is not None and self._guard.stdin is not None:
             try:
-                self._guard.stdin.write(json.dumps(self._told(versions)).encode() + b"\n")
+                self._guard.stdin.write(json.dumps(self._report(versions)).encode() + b"\n")
             except OSError:
                 self._dismiss_guard()
 
-    def _told(self, versions: str) -> dict:
+    def _report(self, versions: str) -> dict:
         """Return what the last line and the log say, and what is to be removed."""
         outcome, stages = self.outcome, list(_stages)
         places = [Path(LOG), Path(tempfile.gettempdir(), LOG)]
@@ -282,14 +282,16 @@ class _Watcher(threading.Thread):
     def _end(self, versions: str) -> None:
         """Write the log, remove what is half written, say so, and end the process."""
         try:
-            told = self._told(versions)
+            report = self._report(versions)
             faulthandler.cancel_dump_traceback_later()
             faulthandler.dump_traceback(self._stacks, all_threads=True)
-            text = f"{told['header']}{_guard.read_stacks(self._stacks.fileno())}\n"
-            log = _guard.write_log(told["places"], f"{text}{_guard.native_threads(os.getpid())}\n")
+            text = f"{report['header']}{_guard.read_stacks(self._stacks.fileno())}\n"
+            log = _guard.write_log(
+                report["places"], f"{text}{_guard.native_threads(os.getpid())}\n"
+            )
             remove_unfinished()
             _try(lambda: sys.stdout.flush())
-            _try(lambda: os.write(2, _guard.last_words(told, log)))
+            _try(lambda: os.write(2, _guard.final_line(report, log)))
         finally:
             os._exit(EXIT_CODE)
 

@@ -112,13 +112,13 @@ def test_the_last_line_says_what_is_kept(tmp_path):
     with watchdog.watch(10, "maml-jax run"):
         watchdog.keep(run, "trained: kept")
         with stage("outer"), stage("inner"):
-            told = watchdog._current._told("")
+            told = watchdog._current._report("")
             line = f"{LASTED.format('10 minutes')} during inner; nothing was saved"
             assert told["line"] == line
             assert told["places"][0] == str(tmp_path / "run.watchdog.log")
             assert "Stage: outer / inner\n" in told["header"]
         run.mkdir()
-        told = watchdog._current._told("")
+        told = watchdog._current._report("")
         assert told["line"] == f"{LASTED.format('10 minutes')}; trained: kept"
         assert told["places"][0] == str(run / "watchdog.log")
 
@@ -127,7 +127,7 @@ def test_a_log_goes_where_it_can_be_written(tmp_path):
     places = [str(tmp_path / "none" / "a"), str(tmp_path / "b")]
     assert _guard.write_log(places, "x") == places[1]
     assert _guard.write_log(places[:1], "x") is None
-    assert b"no log could be written" in _guard.last_words({"line": "stuck"}, None)
+    assert b"no log could be written" in _guard.final_line({"line": "stuck"}, None)
 
 
 GUARDED = """

@@ -71,8 +71,6 @@ def figures_of(
     net, gross, turnover = (each.to_numpy(float) for each in series)
     equity = capital * metrics.equity_curve(net)
     depth, lengths = _falls(net, index)
-    closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
-    lasted = pd.to_timedelta(trades["exit"] - trades["entry"]) if len(trades) else None
     held = np.nansum(np.abs(weights.to_numpy(float)), axis=1)
     market = np.full(len(net), np.nan)
     if benchmark is not None:
@@ -111,6 +109,15 @@ def figures_of(
         "Break-Even Cost [bp]": metrics.break_even_cost(gross, turnover),
         "Win Rate (Bars) [%]": 100 * metrics.win_rate(net),
         "Profit Factor (Bars)": metrics.profit_factor(net),
+        **_of_trades(trades),
+    }
+
+
+def _of_trades(trades: pd.DataFrame) -> dict[str, Any]:
+    """Return the figures of trades."""
+    closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
+    lasted = pd.to_timedelta(trades["exit"] - trades["entry"]) if len(trades) else None
+    return {
         "# Trades": len(trades),
         "Win Rate [%]": 100 * metrics.win_rate(closed),
         "Profit Factor": metrics.profit_factor(closed),
