@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,10 +128,15 @@ def resample(
     rng = np.random.default_rng(seed)
     values = np.where(np.isfinite(values).all(axis=0), values, np.nan)
     block, measure = block_length(values), FiguresOf(values, bars_per_year)
-    own = measure(np.arange(len(values))[None])
-    parts = list(_on_threads(measure, draws(len(values), samples, block, rng)))
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in own}
-    value = {name: each[0] for name, each in own.items()}
+    # The series itself comes first, as if it were a sample.
+    whole = iter([np.arange(len(values))[None]])
+    parts = list(_on_threads(measure, chain(whole, draws(len(values), samples, block, rng))))
+    runs = [part[1] for part in parts]
+    deepest = list(_on_threads(partial(measure.deepest, runs=runs), range(values.shape[1])))
+    found = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    found = measure.with_drawdowns(found, deepest)
+    drawn = {name: each[1:] for name, each in found.items()}
+    value = {name: each[0] for name, each in found.items()}
     return Resampled(list(net.columns), value, drawn, block, bars_per_year)
 
 

@@ -40,7 +40,8 @@ def odd_series(rng, length):
 def test_figures_of_samples_are_the_metrics_of_each_sample(length):
     rng = np.random.default_rng(length)
     returns = odd_series(rng, length)
-    bars = rng.integers(length, size=(30, length))
+    alone = rng.integers(length, size=(15, length))
+    bars = np.concatenate([alone, *draws(length, 15, max(length / 6, 1), rng)])
     found = figures(returns, bars, YEAR)
     assert found.keys() == NAMED.keys()
     for name, metric in NAMED.items():
