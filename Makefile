@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The CPU build of JAX looks for no accelerator; unset on a machine that has one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test quick test-slow bench lint format clean
+.PHONY: help demo test quick test-slow bench reproduce lint format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test-slow: $(VENV)/.slow ## the heavy checks: minutes to hours
 
 bench: $(VENV)/.bench ## time everything against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --peers
+
+reproduce: $(VENV)/.installed ## compute known figures anew: make reproduce NAME=sinusoid
+	$(BIN)/python -m benchmarks.reproduce $(NAME)
 
 lint: $(VENV)/.lint ## style and types
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from maml_jax.meta.machine import cores, lapack_waits
+from maml_jax.parallel.machine import cores, lapack_waits
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (

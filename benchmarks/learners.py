@@ -16,15 +16,15 @@ from benchmarks.problems import (
     seconds_per_step,
     training,
 )
+from benchmarks.reproduce.known_answer_rows import ROWS, network
 from maml_jax import MetaLearner, maml_plus_plus
-from maml_jax.reproduce.known_answer_rows import ROWS, network
 
 TASKS = 64
 SHOWN_STEPS = (1, 5, 10)
 """Adaptation steps after which the error in sinusoid regression is shown."""
 
 REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduced"
-"""What `maml-jax reproduce` found, and where the comparison goes."""
+"""What `python -m benchmarks.reproduce` found, and where the comparison goes."""
 
 
 class Method(NamedTuple):

@@ -144,9 +144,9 @@ def job(second_order: bool) -> dict[str, Any]:
     import optax
 
     from maml_jax import Batch, Task, exact, first_order, fit, maml
-    from maml_jax.meta.outer_loop import _meta_gradient
-    from maml_jax.meta.parallel import plan_tasks
+    from maml_jax.meta.training import _meta_gradient
     from maml_jax.models import mlp
+    from maml_jax.parallel.map import plan_tasks
 
     learner = maml(mlp(), gradient=exact() if second_order else first_order())
     rng = jax.random.split(jax.random.key(0), 4)
@@ -206,8 +206,8 @@ def profile(learner: Any, tasks: Any) -> dict[str, float]:
     """Tell which share of the time of the meta-gradient, on one device, each kind of work takes."""
     import jax
 
-    from maml_jax.meta.outer_loop import _meta_gradient
-    from maml_jax.meta.parallel import average_tasks
+    from maml_jax.meta.training import _meta_gradient
+    from maml_jax.parallel.map import average_tasks
 
     tasks = jax.tree.map(lambda leaf: leaf[:PROFILED_TASKS], tasks)
     params = learner.init(jax.random.key(0), tasks.support.x[0])

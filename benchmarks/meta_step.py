@@ -47,7 +47,7 @@ def ours(tasks: int, second_order: bool) -> dict[str, Any]:
     import optax
 
     from maml_jax import Batch, Task, exact, first_order, fit, maml, meta_init, meta_step
-    from maml_jax.meta.outer_loop import MetaState
+    from maml_jax.meta.training import MetaState
     from maml_jax.models import mlp
 
     problem = make_problem(tasks, second_order=second_order)

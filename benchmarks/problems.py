@@ -13,9 +13,9 @@ import pandas as pd
 from benchmarks.peers.problem import make_problem
 from maml_jax import Batch, MetaLearner, Task, fit, maml, meta_init
 from maml_jax.meta import GradientMode
-from maml_jax.meta.cost import Cost, count_cost
-from maml_jax.meta.parallel import average_tasks
 from maml_jax.models import mlp
+from maml_jax.parallel.cost import Cost, count_cost
+from maml_jax.parallel.map import average_tasks
 from maml_jax.tasks import Panel
 
 FEATURES = 10

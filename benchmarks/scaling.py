@@ -22,8 +22,8 @@ from benchmarks.problems import (
     warmed_up,
 )
 from benchmarks.whole_run import run_apart
-from maml_jax.backtest.walk_forward import walk_forward
-from maml_jax.meta.machine import cores
+from maml_jax.backtest.walk_forward.rolling import walk_forward
+from maml_jax.parallel.machine import cores
 
 SERIES = {
     "tasks": [4, 8, 16, 32, 64, 128, 256, 512, 1024],

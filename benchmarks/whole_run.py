@@ -62,8 +62,8 @@ def run_here(assets: int, bars: int, frequency: str) -> dict[str, Any]:
         (with everything imported and the bars drawn), `report_mb` and `directory_mb` on disk.
     """
     from maml_jax.experiment import run
-    from maml_jax.experiment.runtime import set_up
-    from maml_jax.experiment.stages import collect_stages
+    from maml_jax.experiment.process import set_up
+    from maml_jax.experiment.timing import collect_stages
 
     set_up()
     closes = synthetic_closes(assets, bars, frequency)

@@ -17,8 +17,9 @@ import pandas as pd
 from maml_jax import fit, maml
 from maml_jax.data import builtin_bars
 from maml_jax.features import Target, compute_features, fit_scaler, technical_features
-from maml_jax.meta import map_tasks, squared_error
+from maml_jax.meta import squared_error
 from maml_jax.models import mlp
+from maml_jax.parallel import map_tasks
 from maml_jax.tasks import asset_family, make_panel, market_sampler
 
 TRAIN, UNSEEN = ["SP500", "NASDAQ"], "WTI"

@@ -1,5 +1,5 @@
 """Makes `python -m maml_jax` the same as `maml-jax`."""
 
-from maml_jax.cli import main
+from maml_jax.cli.main import main
 
 main()

@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from maml_jax import _guard
-from maml_jax.whole import being_written, remove_unfinished
+from maml_jax.atomic import being_written, remove_unfinished
 
 EXIT_CODE = 4
 """Of a command that was ended because it made no progress."""

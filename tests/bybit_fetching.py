@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from maml_jax.data.bybit import bybit
-from maml_jax.data.fetch import fetch
-from maml_jax.data.http import Retries
 from maml_jax.data.interval import parse_interval
-from maml_jax.data.parts import SeriesKey
+from maml_jax.data.sources.bybit import bybit
+from maml_jax.data.sources.http import Retries
+from maml_jax.data.store.fetch import fetch
+from maml_jax.data.store.series_files import SeriesKey
 
 START, END = "2023-09-01", "2024-01-10T12:00Z"
 KEY = SeriesKey("bybit-linear", "BTCUSDT", parse_interval("1h"))

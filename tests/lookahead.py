@@ -5,10 +5,10 @@ import pandas as pd
 from helpers import random_market
 
 from maml_jax.experiment import Config, load_config
-from maml_jax.experiment.evaluate import Evaluation, evaluate
-from maml_jax.experiment.learn import meta_train
-from maml_jax.experiment.prepare import Prepared, prepare
-from maml_jax.experiment.trade import RANDOM
+from maml_jax.experiment.evaluation.decisions import RANDOM
+from maml_jax.experiment.evaluation.evaluate import Evaluation, evaluate
+from maml_jax.experiment.learning.train import meta_train
+from maml_jax.experiment.preparation.prepare import Prepared, prepare
 
 COUNT, TRAIN_LAST, TEST_FIRST = 165, 104, 105
 MARKET = random_market(count=COUNT, assets=3)

@@ -7,7 +7,10 @@ import pandas as pd
 
 from maml_jax.backtest.regime_results import regime_results
 from maml_jax.backtest.summary import summarise
-from maml_jax.report import RunTables, TearSheet, parts, parts_assets, parts_forecasts
+from maml_jax.report import RunTables, TearSheet
+from maml_jax.report.sections import assets as parts_assets
+from maml_jax.report.sections import forecasts as parts_forecasts
+from maml_jax.report.sections import returns as parts
 
 STRATEGIES = (
     "maml", "fomaml", "no adaptation", "from scratch", "random", "momentum", "ridge", "trees",

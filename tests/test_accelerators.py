@@ -8,11 +8,11 @@ import pytest
 from helpers import sinusoid_sampler
 
 from maml_jax import exact, first_order, maml, meta_init
-from maml_jax.backtest.walk_forward import _predict_all, prediction_at
-from maml_jax.meta import schedule as schedule_module
-from maml_jax.meta.outer_loop import _fit, plan_meta_step
-from maml_jax.meta.parallel import plan_tasks
+from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
+from maml_jax.meta.training import _fit, plan_meta_step
 from maml_jax.models import in_precision, mlp
+from maml_jax.parallel import schedule as schedule_module
+from maml_jax.parallel.map import plan_tasks
 from maml_jax.tasks.rows import RowTable
 
 KEY = jax.random.key(0)

@@ -10,8 +10,9 @@ from helpers import sinusoid_sampler
 
 from maml_jax import Batch, Model, fit, maml, meta_init, meta_step
 from maml_jax.backtest import walk_forward
-from maml_jax.meta import exact, first_order, map_tasks
+from maml_jax.meta import exact, first_order
 from maml_jax.models import in_precision, mlp
+from maml_jax.parallel import map_tasks
 from maml_jax.tasks import Panel, asset_family, market_sampler
 
 KEY = jax.random.key(0)

@@ -8,7 +8,7 @@ import pytest
 from helpers import random_bars
 
 from maml_jax.experiment import load_config
-from maml_jax.features import own
+from maml_jax.features import registry as own
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_policies():
 
 @pytest.mark.parametrize("kind", ["finding", "source"])
 def test_tables_name_what_there_is(kind):
-    from maml_jax.data.checks import MEANINGS
+    from maml_jax.data.quality.checks import MEANINGS
 
     named = set(re.findall(r"`([a-z_]+)`", TEXT))
     if kind == "finding":

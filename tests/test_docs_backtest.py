@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from maml_jax.experiment import load_config
-from maml_jax.experiment.baseline_forecasts import (
+from maml_jax.experiment.config.backtest import BacktestConfig, PositionRule
+from maml_jax.experiment.evaluation.baselines import (
     EWMA,
     MOMENTUM,
     POOLED_HAR,
@@ -14,9 +15,8 @@ from maml_jax.experiment.baseline_forecasts import (
     TRAILING,
     TREES,
 )
-from maml_jax.experiment.config_backtest import BacktestConfig, PositionRule
-from maml_jax.experiment.forecast import FROM_SCRATCH, NO_ADAPTATION
-from maml_jax.experiment.trade import BUY_AND_HOLD, RANDOM
+from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, RANDOM
+from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
 
 PAGE = Path(__file__).parents[1] / "docs" / "backtest.md"
 TEXT = PAGE.read_text(encoding="utf-8")

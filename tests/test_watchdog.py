@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from maml_jax import _guard, watchdog
-from maml_jax.data.http import Client, RateLimit, Retries
+from maml_jax.data.sources.http import Client, RateLimit, Retries
 from maml_jax.errors import SourceError
-from maml_jax.experiment.stages import stage
+from maml_jax.experiment.timing import stage
 from maml_jax.terminal import ProgressBars
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the guard reads /proc")
@@ -134,7 +134,7 @@ GUARDED = """
 import ctypes, threading, time
 from pathlib import Path
 from maml_jax import watchdog
-from maml_jax.whole import unfinished
+from maml_jax.atomic import unfinished
 half = Path("half")
 half.mkdir()
 with watchdog.watch(1.5 / 60, "maml-jax run"), unfinished(half):

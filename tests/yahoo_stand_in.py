@@ -6,9 +6,9 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.fetch import fetch
-from maml_jax.data.http import Retries
-from maml_jax.data.yahoo import yahoo
+from maml_jax.data.sources.http import Retries
+from maml_jax.data.sources.yahoo import yahoo
+from maml_jax.data.store.fetch import fetch
 from maml_jax.errors import SourceError
 
 NOW = "2024-03-15T18:00Z"  # a Friday, two in the afternoon in New York

@@ -1,38 +1,67 @@
 """Walk-forward, positions, costs, metrics: what a learner would have earned."""
 
-from .account import Account as Account
-from .account import trade as trade
-from .account import trade_all as trade_all
-from .account import trade_alone as trade_alone
-from .account_many import Totals as Totals
-from .account_many import trade_many as trade_many
-from .calibration import calibration as calibration
-from .execution import Execution as Execution
-from .folds import CombinatorialFolds as CombinatorialFolds
-from .folds import WalkForwardFolds as WalkForwardFolds
-from .forecasts import diebold_mariano as diebold_mariano
-from .forecasts import of_variance as of_variance
-from .forecasts import qlike as qlike
-from .forecasts import r_squared as r_squared
-from .forecasts import r_squared_difference as r_squared_difference
-from .metrics import bars_per_year as bars_per_year
-from .online import Online as Online
-from .online import Updates as Updates
-from .online import walk_online as walk_online
-from .orders import Market as Market
-from .orders import has_ended as has_ended
-from .orders import make_market as make_market
-from .orders import place_orders as place_orders
-from .positions import confident_positions as confident_positions
-from .positions import held_weights as held_weights
-from .positions import kelly_positions as kelly_positions
-from .positions import threshold_positions as threshold_positions
-from .positions import volatility_target_positions as volatility_target_positions
-from .regime_results import regime_results as regime_results
-from .simulate import Costs as Costs
-from .simulate import Simulation as Simulation
-from .simulate import list_trades as list_trades
-from .simulate import simulate as simulate
-from .summary import skill as skill
-from .summary import summarise as summarise
-from .walk_forward import walk_forward as walk_forward
+from maml_jax.backtest.account.account import Account, trade, trade_all, trade_alone
+from maml_jax.backtest.account.execution import Execution
+from maml_jax.backtest.account.many import Totals, trade_many
+from maml_jax.backtest.account.orders import Market, has_ended, make_market, place_orders
+from maml_jax.backtest.inference.calibration import calibration
+from maml_jax.backtest.inference.forecast_tests import (
+    diebold_mariano,
+    of_variance,
+    qlike,
+    r_squared,
+    r_squared_difference,
+)
+from maml_jax.backtest.metrics import bars_per_year
+from maml_jax.backtest.positions import (
+    confident_positions,
+    held_weights,
+    kelly_positions,
+    threshold_positions,
+    volatility_target_positions,
+)
+from maml_jax.backtest.regime_results import regime_results
+from maml_jax.backtest.simulate import Costs, Simulation, list_trades, simulate
+from maml_jax.backtest.summary import skill, summarise
+from maml_jax.backtest.walk_forward.folds import CombinatorialFolds, WalkForwardFolds
+from maml_jax.backtest.walk_forward.online import Online, Updates, walk_online
+from maml_jax.backtest.walk_forward.rolling import walk_forward
+
+__all__ = [
+    "Account",
+    "CombinatorialFolds",
+    "Costs",
+    "Execution",
+    "Market",
+    "Online",
+    "Simulation",
+    "Totals",
+    "Updates",
+    "WalkForwardFolds",
+    "bars_per_year",
+    "calibration",
+    "confident_positions",
+    "diebold_mariano",
+    "has_ended",
+    "held_weights",
+    "kelly_positions",
+    "list_trades",
+    "make_market",
+    "of_variance",
+    "place_orders",
+    "qlike",
+    "r_squared",
+    "r_squared_difference",
+    "regime_results",
+    "simulate",
+    "skill",
+    "summarise",
+    "threshold_positions",
+    "trade",
+    "trade_all",
+    "trade_alone",
+    "trade_many",
+    "volatility_target_positions",
+    "walk_forward",
+    "walk_online",
+]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import metrics
-from maml_jax.features.regimes import REGIMES
+from maml_jax.features.signals.regimes import REGIMES
 
 UNKNOWN_NAME = "unknown"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import metrics
-from maml_jax.backtest.statistics import probabilistic_sharpe
-from maml_jax.backtest.tables import spells
+from maml_jax.backtest.inference.significance import probabilistic_sharpe
+from maml_jax.backtest.period_tables import spells
 
 
 class Earned(Protocol):

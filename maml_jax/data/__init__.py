@@ -1,34 +1,60 @@
 """Where bars come from. Pandas only; nothing here knows of arrays on a device."""
 
-from .bars import as_bars as as_bars
-from .bars import bar_interval as bar_interval
-from .bars import require_same_interval as require_same_interval
-from .bars import to_bars as to_bars
-from .binance import binance as binance
-from .builtin import builtin_bars as builtin_bars
-from .bybit import bybit as bybit
-from .checks import Finding as Finding
-from .checks import check_bars as check_bars
-from .checks import findings_table as findings_table
-from .cleaning import clean_bars as clean_bars
-from .fetch import fetch as fetch
-from .files import read_bars as read_bars
-from .files import write_bars as write_bars
-from .interval import Interval as Interval
-from .interval import parse_interval as parse_interval
-from .interval import parse_moment as parse_moment
-from .parts import SeriesKey as SeriesKey
-from .source import Page as Page
-from .source import Source as Source
-from .source import bars_of_rows as bars_of_rows
-from .source import frames_source as frames_source
-from .store import Store as Store
-from .synthetic import Market as Market
-from .synthetic import Simulated as Simulated
-from .synthetic import garch_bars as garch_bars
-from .synthetic import known_answer_bars as known_answer_bars
-from .synthetic import known_answer_oracle as known_answer_oracle
-from .synthetic import random_walk_bars as random_walk_bars
-from .synthetic import regime_bars as regime_bars
-from .synthetic import trend_bars as trend_bars
-from .yahoo import yahoo as yahoo
+from maml_jax.data.bars import as_bars, bar_interval, require_same_interval, to_bars
+from maml_jax.data.files import read_bars, write_bars
+from maml_jax.data.interval import Interval, parse_interval, parse_moment
+from maml_jax.data.quality.checks import Finding, check_bars, findings_table
+from maml_jax.data.quality.cleaning import clean_bars
+from maml_jax.data.sources.binance import binance
+from maml_jax.data.sources.builtin import builtin_bars
+from maml_jax.data.sources.bybit import bybit
+from maml_jax.data.sources.source import Page, Source, bars_of_rows, frames_source
+from maml_jax.data.sources.yahoo import yahoo
+from maml_jax.data.store.fetch import fetch
+from maml_jax.data.store.series_files import SeriesKey
+from maml_jax.data.store.store import Store
+from maml_jax.data.synthetic import (
+    Market,
+    Simulated,
+    garch_bars,
+    known_answer_bars,
+    known_answer_oracle,
+    random_walk_bars,
+    regime_bars,
+    trend_bars,
+)
+
+__all__ = [
+    "Finding",
+    "Interval",
+    "Market",
+    "Page",
+    "SeriesKey",
+    "Simulated",
+    "Source",
+    "Store",
+    "as_bars",
+    "bar_interval",
+    "bars_of_rows",
+    "binance",
+    "builtin_bars",
+    "bybit",
+    "check_bars",
+    "clean_bars",
+    "fetch",
+    "findings_table",
+    "frames_source",
+    "garch_bars",
+    "known_answer_bars",
+    "known_answer_oracle",
+    "parse_interval",
+    "parse_moment",
+    "random_walk_bars",
+    "read_bars",
+    "regime_bars",
+    "require_same_interval",
+    "to_bars",
+    "trend_bars",
+    "write_bars",
+    "yahoo",
+]

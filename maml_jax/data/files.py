@@ -6,10 +6,10 @@ from typing import Literal
 
 import pandas as pd
 
+from maml_jax.atomic import whole_file
 from maml_jax.data.bars import COLUMNS, Missing, to_bars
 from maml_jax.data.replies import read_json_table
 from maml_jax.errors import DataError, StoreError
-from maml_jax.whole import whole_file
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")

@@ -2,9 +2,9 @@
 
 import logging
 
-from maml_jax.experiment.config import Config
-from maml_jax.experiment.folds import Folds
-from maml_jax.meta.machine import memory, resident_memory
+from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.folds.prepare import Folds
+from maml_jax.parallel.machine import memory, resident_memory
 
 _log = logging.getLogger("maml_jax")
 

@@ -12,10 +12,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from maml_jax.atomic import whole_file
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import export
-from maml_jax.experiment.adapt import Adapted, Bars, adapt
-from maml_jax.experiment.checkpoint import (
+from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.config.loading import load_config
+from maml_jax.experiment.evaluation.evaluate import Evaluation
+from maml_jax.experiment.evaluation.verdict import verdict as verdict
+from maml_jax.experiment.learning.adapt import Adapted, Bars, adapt
+from maml_jax.experiment.learning.checkpoint import (
     FOLDER,
     Checkpoint,
     fold_folder,
@@ -23,15 +28,10 @@ from maml_jax.experiment.checkpoint import (
     load_folds,
     save_checkpoint,
 )
-from maml_jax.experiment.config import Config
-from maml_jax.experiment.config_file import load_config
-from maml_jax.experiment.evaluate import Evaluation
-from maml_jax.experiment.methods import METHODS
-from maml_jax.experiment.runtime import is_first_process, together, whole_folder
-from maml_jax.experiment.sheet import name_assets, tear_sheet
-from maml_jax.experiment.verdict import verdict as verdict
+from maml_jax.experiment.learning.methods import METHODS
+from maml_jax.experiment.process import is_first_process, together, whole_folder
+from maml_jax.experiment.tear_sheet import name_assets, tear_sheet
 from maml_jax.report import plot_equity, render, write_page
-from maml_jax.whole import whole_file
 
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
 _FURTHER = (
@@ -126,7 +126,7 @@ class Result:
         return export.to_stats(self, strategy)
 
     def adapt(self, bars: Bars, *, method: str | None = None, steps: int | None = None) -> Adapted:
-        """Adapt to a few bars of an asset; see `maml_jax.experiment.adapt`.
+        """Adapt to a few bars of an asset; see `maml_jax.experiment.learning.adapt`.
 
         Args:
             bars: of one asset.

@@ -10,15 +10,16 @@ import pandas as pd
 
 from maml_jax.data import Store, bar_interval, require_same_interval
 from maml_jax.errors import ConfigError, TrainingError
-from maml_jax.experiment.checkpoint import Checkpoint
-from maml_jax.experiment.config import Config
-from maml_jax.experiment.config_file import load_config
-from maml_jax.experiment.folds import Folds, prepare_again, prepare_folds
-from maml_jax.experiment.folds_evaluate import evaluate_folds
-from maml_jax.experiment.learn import make_learner, meta_train, predicts_deviation
+from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.config.loading import load_config
+from maml_jax.experiment.evaluation.decisions import NEED_DEVIATION
+from maml_jax.experiment.folds.evaluate import evaluate_folds
+from maml_jax.experiment.folds.prepare import Folds, prepare_again, prepare_folds
+from maml_jax.experiment.learning.checkpoint import Checkpoint
+from maml_jax.experiment.learning.train import make_learner, meta_train, predicts_deviation
 from maml_jax.experiment.memory import say_memory
-from maml_jax.experiment.prepare import prepare
-from maml_jax.experiment.reading import BUILTIN, MEMORY, is_stored, load_bars
+from maml_jax.experiment.preparation.bars import BUILTIN, MEMORY, is_stored, load_bars
+from maml_jax.experiment.preparation.prepare import prepare
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
@@ -27,8 +28,7 @@ from maml_jax.experiment.result import (
     require_new,
     require_no_evaluation,
 )
-from maml_jax.experiment.stages import stage
-from maml_jax.experiment.trade import NEED_DEVIATION
+from maml_jax.experiment.timing import stage
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None

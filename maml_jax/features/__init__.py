@@ -1,41 +1,78 @@
 """Features and targets: pandas in, pandas out, functions of one asset's bars."""
 
-from .catalogue import feature_groups as feature_groups
-from .check import check_feature as check_feature
-from .check import refuse_look_ahead as refuse_look_ahead
-from .cross_section import add_cross_section as add_cross_section
-from .cross_section import reads_cross_section as reads_cross_section
-from .feature import Feature as Feature
-from .feature import compute_features as compute_features
-from .feature import lagged as lagged
-from .feature import longest_warm_up as longest_warm_up
-from .markov import MarkovParameters as MarkovParameters
-from .markov import filtered_regimes as filtered_regimes
-from .markov import fit_markov as fit_markov
-from .markov import markov_regimes as markov_regimes
-from .names import find_features as find_features
-from .own import import_features as import_features
-from .own import is_own as is_own
-from .own import register_feature as register_feature
-from .regimes import REGIMES as REGIMES
-from .regimes import label_regimes as label_regimes
-from .regimes import market_regimes as market_regimes
-from .regimes import regime_warm_up as regime_warm_up
-from .scaling import Scaler as Scaler
-from .scaling import fit_scaler as fit_scaler
-from .strategies import STRATEGIES as STRATEGIES
-from .strategies import Rule as Rule
-from .strategies import choose_pairs as choose_pairs
-from .strategies import make_rule as make_rule
-from .strategies import spread_bars as spread_bars
-from .strategies import spread_market as spread_market
-from .targets import Target as Target
-from .targets import compute_target as compute_target
-from .targets import fill_return as fill_return
-from .targets import fill_returns as fill_returns
-from .targets import fit_target as fit_target
-from .targets import forward_return as forward_return
-from .targets import forward_volatility as forward_volatility
-from .targets import label_delay as label_delay
-from .targets import learned_target as learned_target
-from .technical import technical_features as technical_features
+from maml_jax.features.catalogue import feature_groups
+from maml_jax.features.check import check_feature, refuse_look_ahead
+from maml_jax.features.cross_section import add_cross_section, reads_cross_section
+from maml_jax.features.feature import Feature, compute_features, lagged, longest_warm_up
+from maml_jax.features.names import find_features
+from maml_jax.features.registry import import_features, is_own, register_feature
+from maml_jax.features.scaling import Scaler, fit_scaler
+from maml_jax.features.signals.markov import (
+    MarkovParameters,
+    filtered_regimes,
+    fit_markov,
+    markov_regimes,
+)
+from maml_jax.features.signals.regimes import REGIMES, label_regimes, market_regimes, regime_warm_up
+from maml_jax.features.signals.strategies import (
+    STRATEGIES,
+    Rule,
+    choose_pairs,
+    make_rule,
+    spread_bars,
+    spread_market,
+)
+from maml_jax.features.targets import (
+    Target,
+    compute_target,
+    fill_return,
+    fill_returns,
+    fit_target,
+    forward_return,
+    forward_volatility,
+    label_delay,
+    learned_target,
+)
+from maml_jax.features.technical import technical_features
+
+__all__ = [
+    "Feature",
+    "MarkovParameters",
+    "REGIMES",
+    "Rule",
+    "STRATEGIES",
+    "Scaler",
+    "Target",
+    "add_cross_section",
+    "check_feature",
+    "choose_pairs",
+    "compute_features",
+    "compute_target",
+    "feature_groups",
+    "fill_return",
+    "fill_returns",
+    "filtered_regimes",
+    "find_features",
+    "fit_markov",
+    "fit_scaler",
+    "fit_target",
+    "forward_return",
+    "forward_volatility",
+    "import_features",
+    "is_own",
+    "label_delay",
+    "label_regimes",
+    "lagged",
+    "learned_target",
+    "longest_warm_up",
+    "make_rule",
+    "market_regimes",
+    "markov_regimes",
+    "reads_cross_section",
+    "refuse_look_ahead",
+    "regime_warm_up",
+    "register_feature",
+    "spread_bars",
+    "spread_market",
+    "technical_features",
+]

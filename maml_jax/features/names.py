@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from maml_jax.errors import ConfigError
 from maml_jax.features.catalogue import ALIASES, feature_groups
 from maml_jax.features.feature import Feature, lagged
-from maml_jax.features.own import LAG, registered_features
+from maml_jax.features.registry import LAG, registered_features
 
 
 def find_features(

@@ -1,25 +1,48 @@
 """The algorithms: each is one function that returns a `MetaLearner`."""
 
-from .alfa import alfa as alfa
-from .alpaca import alpaca as alpaca
-from .anil import anil as anil
-from .baselines import from_scratch as from_scratch
-from .baselines import joint_training as joint_training
-from .bayesian import bayesian_maml as bayesian_maml
-from .cavia import cavia as cavia
-from .direction import direction as direction
-from .double_adapt import double_adapt as double_adapt
-from .ensemble import ensemble as ensemble
-from .hierarchical import Level as Level
-from .hierarchical import hierarchical as hierarchical
-from .imaml import imaml as imaml
-from .maml import maml as maml
-from .maml_plus_plus import maml_plus_plus as maml_plus_plus
-from .matching import matching as matching
-from .meta_curvature import meta_curvature as meta_curvature
-from .meta_sgd import meta_sgd as meta_sgd
-from .prototypes import prototypes as prototypes
-from .reptile import reptile as reptile
-from .ridge import ridge as ridge
-from .shared import AdaptationInfo as AdaptationInfo
-from .shared import MetaParams as MetaParams
+from maml_jax.learners._alfa import alfa
+from maml_jax.learners._alpaca import alpaca
+from maml_jax.learners._anil import anil
+from maml_jax.learners._baselines import from_scratch, joint_training
+from maml_jax.learners._bayesian import bayesian_maml
+from maml_jax.learners._cavia import cavia
+from maml_jax.learners._descent import AdaptationInfo, MetaParams
+from maml_jax.learners._direction import direction
+from maml_jax.learners._double_adapt import double_adapt
+from maml_jax.learners._ensemble import ensemble
+from maml_jax.learners._hierarchical import Level, hierarchical
+from maml_jax.learners._imaml import imaml
+from maml_jax.learners._maml import maml
+from maml_jax.learners._maml_plus_plus import maml_plus_plus
+from maml_jax.learners._matching import matching
+from maml_jax.learners._meta_curvature import meta_curvature
+from maml_jax.learners._meta_sgd import meta_sgd
+from maml_jax.learners._prototypes import prototypes
+from maml_jax.learners._reptile import reptile
+from maml_jax.learners._ridge import ridge
+
+__all__ = [
+    "AdaptationInfo",
+    "Level",
+    "MetaParams",
+    "alfa",
+    "alpaca",
+    "anil",
+    "bayesian_maml",
+    "cavia",
+    "direction",
+    "double_adapt",
+    "ensemble",
+    "from_scratch",
+    "hierarchical",
+    "imaml",
+    "joint_training",
+    "maml",
+    "maml_plus_plus",
+    "matching",
+    "meta_curvature",
+    "meta_sgd",
+    "prototypes",
+    "reptile",
+    "ridge",
+]

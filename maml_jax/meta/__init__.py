@@ -1,26 +1,37 @@
 """The mechanism, on any pytree of arrays; it knows nothing of markets, pandas or files."""
 
-from .conditioned import conditioned_rates as conditioned_rates
-from .gradients import GradientMode as GradientMode
-from .gradients import exact as exact
-from .gradients import first_order as first_order
-from .implicit import implicit as implicit
-from .inner_loop import descend as descend
-from .learned import LearnedOptimizer as LearnedOptimizer
-from .learned import learned_rates as learned_rates
-from .losses import cross_entropy as cross_entropy
-from .losses import gaussian_likelihood as gaussian_likelihood
-from .losses import huber as huber
-from .losses import squared_error as squared_error
-from .mixed_mode import mixed_mode as mixed_mode
-from .outer_loop import MetaInfo as MetaInfo
-from .outer_loop import MetaState as MetaState
-from .outer_loop import fit as fit
-from .outer_loop import meta_init as meta_init
-from .outer_loop import meta_step as meta_step
-from .parallel import map_tasks as map_tasks
-from .types import Batch as Batch
-from .types import MetaLearner as MetaLearner
-from .types import Model as Model
-from .types import Prediction as Prediction
-from .types import Task as Task
+from maml_jax.meta.gradients.implicit import implicit
+from maml_jax.meta.gradients.mixed_mode import mixed_mode
+from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
+from maml_jax.meta.inner_loop import descend
+from maml_jax.meta.losses import cross_entropy, gaussian_likelihood, huber, squared_error
+from maml_jax.meta.optimizers.conditioned_rates import conditioned_rates
+from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
+from maml_jax.meta.training import MetaInfo, MetaState, fit, meta_init, meta_step
+from maml_jax.meta.types import Batch, MetaLearner, Model, Prediction, Task
+
+__all__ = [
+    "Batch",
+    "GradientMode",
+    "LearnedOptimizer",
+    "MetaInfo",
+    "MetaLearner",
+    "MetaState",
+    "Model",
+    "Prediction",
+    "Task",
+    "conditioned_rates",
+    "cross_entropy",
+    "descend",
+    "exact",
+    "first_order",
+    "fit",
+    "gaussian_likelihood",
+    "huber",
+    "implicit",
+    "learned_rates",
+    "meta_init",
+    "meta_step",
+    "mixed_mode",
+    "squared_error",
+]

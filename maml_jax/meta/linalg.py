@@ -19,7 +19,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.meta.machine import lapack_waits
+from maml_jax.parallel.machine import lapack_waits
 
 
 def solve_spd(

@@ -1,27 +1,61 @@
 """Figures and the tear sheet."""
 
-from .comparisons import plot_asset_distribution as plot_asset_distribution
-from .comparisons import plot_assets as plot_assets
-from .comparisons import plot_assets_against as plot_assets_against
-from .comparisons import plot_intervals as plot_intervals
-from .comparisons import plot_regimes as plot_regimes
-from .forecasts import binned_outcomes as binned_outcomes
-from .forecasts import plot_adaptation as plot_adaptation
-from .forecasts import plot_calibration as plot_calibration
-from .forecasts import plot_predictions as plot_predictions
-from .forecasts import plot_training as plot_training
-from .growth import monthly_returns as monthly_returns
-from .growth import plot_drawdown as plot_drawdown
-from .growth import plot_equity as plot_equity
-from .growth import plot_monthly_returns as plot_monthly_returns
-from .growth import plot_return_distribution as plot_return_distribution
-from .growth import plot_rolling_sharpe as plot_rolling_sharpe
-from .run_tables import RunTables as RunTables
-from .tear_sheet import TearSheet as TearSheet
-from .tear_sheet import render as render
-from .tear_sheet import write_page as write_page
-from .trading import break_even as break_even
-from .trading import cost_sensitivity as cost_sensitivity
-from .trading import paid as paid
-from .trading import plot_cost_sensitivity as plot_cost_sensitivity
-from .trading import plot_exposure as plot_exposure
+from maml_jax.report.plots.comparisons import (
+    plot_asset_distribution,
+    plot_assets,
+    plot_assets_against,
+    plot_intervals,
+    plot_regimes,
+)
+from maml_jax.report.plots.forecasts import (
+    binned_outcomes,
+    plot_adaptation,
+    plot_calibration,
+    plot_predictions,
+    plot_training,
+)
+from maml_jax.report.plots.returns import (
+    monthly_returns,
+    plot_drawdown,
+    plot_equity,
+    plot_monthly_returns,
+    plot_return_distribution,
+    plot_rolling_sharpe,
+)
+from maml_jax.report.plots.trading import (
+    break_even,
+    cost_sensitivity,
+    paid,
+    plot_cost_sensitivity,
+    plot_exposure,
+)
+from maml_jax.report.run_tables import RunTables
+from maml_jax.report.tear_sheet import TearSheet, render, write_page
+
+__all__ = [
+    "RunTables",
+    "TearSheet",
+    "binned_outcomes",
+    "break_even",
+    "cost_sensitivity",
+    "monthly_returns",
+    "paid",
+    "plot_adaptation",
+    "plot_asset_distribution",
+    "plot_assets",
+    "plot_assets_against",
+    "plot_calibration",
+    "plot_cost_sensitivity",
+    "plot_drawdown",
+    "plot_equity",
+    "plot_exposure",
+    "plot_intervals",
+    "plot_monthly_returns",
+    "plot_predictions",
+    "plot_regimes",
+    "plot_return_distribution",
+    "plot_rolling_sharpe",
+    "plot_training",
+    "render",
+    "write_page",
+]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from maml_jax.report.style import plain, shown
+from maml_jax.report.plots.style import plain, shown
 
 WIDE, HALF, PHONE = 9.6, 4.7, 4.3
 """Widths of figures in inches: of the page, of half of it, of a phone."""

@@ -14,9 +14,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from maml_jax.atomic import whole_file
 from maml_jax.errors import RunError
 from maml_jax.listing import MOST, listed
-from maml_jax.whole import whole_file
 
 NONE = "–"
 

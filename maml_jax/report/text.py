@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from maml_jax.listing import FEW, MOST
-from maml_jax.report import style
+from maml_jax.report.plots import style
 
 _WHOLE = "notes.json of the run directory"
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from maml_jax.backtest import metrics
+from maml_jax.backtest.inference.significance import deflated_sharpe, probabilistic_sharpe
 from maml_jax.backtest.metrics import bars_per_year
-from maml_jax.backtest.statistics import deflated_sharpe, probabilistic_sharpe
 from maml_jax.errors import DataError
 
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from maml_jax.data import read_bars
-from maml_jax.data.checks import check_bars, findings_table
-from maml_jax.data.cleaning import ACTS_ON, clean_bars
+from maml_jax.data.quality.checks import check_bars, findings_table
+from maml_jax.data.quality.cleaning import ACTS_ON, clean_bars
 from maml_jax.errors import DataError
 
 

@@ -19,7 +19,7 @@ from maml_jax.data.synthetic import (
     trend_bars,
 )
 from maml_jax.data.synthetic.known_answer import DIRECTIONS, LINKS, _powers
-from maml_jax.tasks import known_answer as tasks
+from maml_jax.worlds import known_answer as tasks
 
 SIMULATORS = {
     "random_walk": random_walk_bars,

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from maml_jax.errors import ConfigError
-from maml_jax.experiment.compare import _beside
-from maml_jax.experiment.needs import Needs, with_room
-from maml_jax.experiment.reading import require_known
+from maml_jax.experiment.compare.compare import _beside
+from maml_jax.experiment.preparation.bars import require_known
+from maml_jax.experiment.preparation.requirements import Needs, with_room
 from maml_jax.experiment.result import Result
-from maml_jax.experiment.sheet import brief_notes
+from maml_jax.experiment.tear_sheet import brief_notes
 from maml_jax.listing import FEW, MOST
 
 NAMES = tuple(f"A{number}" for number in range(1000))

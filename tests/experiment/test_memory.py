@@ -6,7 +6,7 @@ import pytest
 from market import MARKET, SMALL
 
 from maml_jax.experiment import load_config, memory
-from maml_jax.experiment.folds import prepare_folds
+from maml_jax.experiment.folds.prepare import prepare_folds
 
 
 def folds_with(**changes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maml_jax.experiment import run
-from maml_jax.experiment.methods import METHODS
+from maml_jax.experiment.learning.methods import METHODS
 
 pytestmark = pytest.mark.slow
 

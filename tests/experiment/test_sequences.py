@@ -14,8 +14,8 @@ from market import MARKET, SMALL
 from maml_jax import MetaLearner
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
-from maml_jax.experiment.config_learning import ModelConfig
-from maml_jax.experiment.methods import network
+from maml_jax.experiment.config.learning import ModelConfig
+from maml_jax.experiment.learning.methods import network
 
 
 class Losses(NamedTuple):

@@ -9,7 +9,7 @@ from market import MARKET, SMALL
 
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load, load_config, run
-from maml_jax.experiment.prepare import prepare, target_of
+from maml_jax.experiment.preparation.prepare import prepare, target_of
 from maml_jax.features import compute_target
 
 

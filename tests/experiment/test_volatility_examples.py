@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.reproduce.volatility_rows import MARKETS, ROWS
 from maml_jax.experiment import load_config
-from maml_jax.reproduce.volatility_rows import MARKETS, ROWS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

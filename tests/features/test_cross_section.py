@@ -10,9 +10,9 @@ from market import MARKET, SMALL
 
 from maml_jax.errors import DataError
 from maml_jax.experiment import load_config
-from maml_jax.experiment.adapt import adapt
-from maml_jax.experiment.checkpoint import Checkpoint
-from maml_jax.experiment.prepare import Fitted, prepare
+from maml_jax.experiment.learning.adapt import adapt
+from maml_jax.experiment.learning.checkpoint import Checkpoint
+from maml_jax.experiment.preparation.prepare import Fitted, prepare
 from maml_jax.features import add_cross_section, compute_features, find_features
 
 COLUMNS = ["market_return", "return_rank", "market_move"]

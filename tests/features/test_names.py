@@ -9,7 +9,7 @@ from market import MARKET, SMALL
 
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
-from maml_jax.experiment.prepare import choose_features, prepare
+from maml_jax.experiment.preparation.prepare import choose_features, prepare
 from maml_jax.features import (
     compute_features,
     feature_groups,
@@ -24,7 +24,7 @@ GROUPS = feature_groups()
 
 @pytest.fixture(autouse=True)
 def nothing_registered(monkeypatch):
-    monkeypatch.setattr("maml_jax.features.own._registered", {})
+    monkeypatch.setattr("maml_jax.features.registry._registered", {})
 
 
 def names_of(*names, **windows):

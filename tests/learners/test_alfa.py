@@ -18,8 +18,8 @@ from maml_jax import (
     maml,
     mixed_mode,
 )
-from maml_jax.learners.anil import paths_of
-from maml_jax.meta.conditioned import LARGEST_DECAY, SPAN
+from maml_jax.learners._anil import paths_of
+from maml_jax.meta.optimizers.conditioned_rates import LARGEST_DECAY, SPAN
 from maml_jax.models import mlp
 
 NETWORK = mlp((4, 1))

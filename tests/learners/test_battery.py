@@ -48,9 +48,9 @@ from maml_jax import (
     squared_error,
 )
 from maml_jax.learners import AdaptationInfo
-from maml_jax.learners.anil import paths_of
-from maml_jax.learners.direction import THRESHOLD, classes_of
-from maml_jax.learners.double_adapt import PENALTY, TEMPERATURE, adapt_labels
+from maml_jax.learners._anil import paths_of
+from maml_jax.learners._direction import THRESHOLD, classes_of
+from maml_jax.learners._double_adapt import PENALTY, TEMPERATURE, adapt_labels
 from maml_jax.meta.types import AdaptFn, InitFn, MetaLossFn, PredictFn, UpdateFn
 from maml_jax.models import gru, temporal_convolution, transformer
 

@@ -23,7 +23,7 @@ from maml_jax import (
 )
 from maml_jax.errors import GradientError
 from maml_jax.learners import AdaptationInfo, MetaParams
-from maml_jax.learners.bayesian import SteinSettings, along_stein, bayesian_maml, rbf_kernel
+from maml_jax.learners._bayesian import SteinSettings, along_stein, bayesian_maml, rbf_kernel
 from maml_jax.models import gaussian, mlp
 
 pytestmark = pytest.mark.slow

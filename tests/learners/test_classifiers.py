@@ -7,8 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from maml_jax import Batch, Model, direction, matching, prototypes
-from maml_jax.learners.direction import THRESHOLD, classes_of
-from maml_jax.learners.matching import MatchingParams
+from maml_jax.learners._direction import THRESHOLD, classes_of
+from maml_jax.learners._matching import MatchingParams
 
 EMBEDDING = Model(lambda key, x: jax.random.normal(key, (2, 4)), lambda w, x: jnp.tanh(x @ w))
 CLASSES = np.array([0, 1, 2, 0, 1, 2, 2])

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import norm
 
 from maml_jax import Batch, Model, Task, alpaca, imaml, meta_init, meta_step, reptile, ridge
-from maml_jax.learners.alpaca import AlpacaParams
-from maml_jax.learners.ridge import RidgeParams
+from maml_jax.learners._alpaca import AlpacaParams
+from maml_jax.learners._ridge import RidgeParams
 
 LINEAR = Model(lambda key, x: jnp.zeros(x.shape[1]), lambda w, x: x @ w)
 FEATURES = Model(lambda key, x: jax.random.normal(key, (2, 6)), lambda w, x: jnp.tanh(x @ w))

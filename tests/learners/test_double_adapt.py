@@ -17,8 +17,8 @@ from maml_jax import (
     maml,
 )
 from maml_jax.errors import ShapeError
-from maml_jax.learners.anil import paths_of
-from maml_jax.learners.double_adapt import adapt_features, adapt_labels, restore_labels
+from maml_jax.learners._anil import paths_of
+from maml_jax.learners._double_adapt import adapt_features, adapt_labels, restore_labels
 from maml_jax.models import gaussian, gru, mlp
 
 pytestmark = pytest.mark.slow

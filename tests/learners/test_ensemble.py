@@ -20,7 +20,7 @@ from maml_jax import (
     matching,
 )
 from maml_jax.errors import ShapeError
-from maml_jax.learners.ensemble import ensemble, mixture
+from maml_jax.learners._ensemble import ensemble, mixture
 from maml_jax.models import gaussian
 
 pytestmark = pytest.mark.slow

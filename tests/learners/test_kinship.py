@@ -24,9 +24,9 @@ from maml_jax import (
     meta_sgd,
 )
 from maml_jax.errors import ShapeError
-from maml_jax.learners.anil import is_last_layer, paths_of
-from maml_jax.learners.maml_plus_plus import step_weights
-from maml_jax.learners.meta_curvature import bent_gradients
+from maml_jax.learners._anil import is_last_layer, paths_of
+from maml_jax.learners._maml_plus_plus import step_weights
+from maml_jax.learners._meta_curvature import bent_gradients
 from maml_jax.models import gru, mlp
 
 NETWORK = mlp((4, 1))

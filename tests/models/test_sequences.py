@@ -15,9 +15,9 @@ from maml_jax.models import (
     temporal_convolution,
     transformer,
 )
-from maml_jax.models.gru import GRU
-from maml_jax.models.temporal_convolution import TemporalConvolution
-from maml_jax.models.transformer import Transformer
+from maml_jax.models._gru import GRU
+from maml_jax.models._temporal_convolution import TemporalConvolution
+from maml_jax.models._transformer import Transformer
 
 FEATURES, BARS = 3, 9
 X = jax.random.normal(jax.random.key(1), (5, BARS, FEATURES))

@@ -11,7 +11,7 @@ from maml_jax import report
 from maml_jax.backtest.metrics import sharpe_ratio
 from maml_jax.backtest.regime_results import regime_results
 from maml_jax.errors import DataError
-from maml_jax.report import style
+from maml_jax.report.plots import style
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from maml_jax.listing import FEW, MOST, listed, quoted
-from maml_jax.report import parts_assets, plot_calibration, plot_predictions, render
-from maml_jax.report.style import rows_of
+from maml_jax.report import plot_calibration, plot_predictions, render
+from maml_jax.report.plots.style import rows_of
+from maml_jax.report.sections import assets as parts_assets
 from maml_jax.report.tear_sheet import Grid, Plot
 from maml_jax.report.text import brief
 

@@ -11,8 +11,12 @@ import pandas as pd
 import pytest
 from made_up_run import PARTS, sheet_of
 
-from maml_jax.report import TearSheet, choosing, parts, parts_assets, parts_forecasts, render
-from maml_jax.report.style import canvas
+from maml_jax.report import TearSheet, render
+from maml_jax.report.plots.style import canvas
+from maml_jax.report.sections import assets as parts_assets
+from maml_jax.report.sections import forecasts as parts_forecasts
+from maml_jax.report.sections import overfitting as choosing
+from maml_jax.report.sections import returns as parts
 from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Plot, Tile, format_value
 from maml_jax.report.text import number, with_intervals
 

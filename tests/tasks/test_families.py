@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import random_market
 
-from maml_jax.backtest.walk_forward import find_supports
+from maml_jax.backtest.walk_forward.rolling import find_supports
 from maml_jax.errors import DataError
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.tasks import (

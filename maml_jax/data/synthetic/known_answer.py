@@ -1,6 +1,6 @@
 """A market of bars with a known answer: lagged returns decide what return to expect.
 
-The world of `maml_jax.tasks.known_answer` as bars: the same directions, links and noise, with the
+The world of `maml_jax.worlds.known_answer` as bars: the same directions, links and noise, with the
 last ten returns as inputs.
 """
 

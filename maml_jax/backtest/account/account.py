@@ -1,0 +1,292 @@
+"""An account that trades: money, units that drift with their prices, stops, limits and costs."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from jax import Array
+
+from maml_jax.backtest.account.execution import Execution as Execution
+from maml_jax.backtest.account.execution import (
+    bars_of,
+    most_at_once,
+    numbers_of,
+    returns_of,
+    rules_of,
+    validate_execution,
+)
+from maml_jax.backtest.account.many import Totals as Totals
+from maml_jax.backtest.account.many import trade_many as trade_many
+from maml_jax.backtest.account.orders import Market
+from maml_jax.backtest.account.scan import (
+    OF_ASSETS,
+    Bars,
+    Rules,
+    Told,
+    scan_account,
+    scan_alone,
+)
+from maml_jax.backtest.account.trades import earned, fills_of, trades_of
+from maml_jax.errors import ShapeError
+from maml_jax.features.targets import Fill
+
+
+class Account(NamedTuple):
+    """What became of an account.
+
+    Attributes:
+        equity: money at each close, `[time]`; before the first bar it was the capital.
+        net: return per bar after costs, `[time]`.
+        gross: `net` + `costs`.
+        costs: fees, slippage and borrowing, as share of the equity one bar before.
+        turnover: value traded as share of the equity before the trades, `[time]`; a flip from +1
+            to -1 counts 2.
+        weights: signed value over equity at each close, `[time, asset]`.
+        asset_net: each asset's contribution to `net`, `[time, asset]`.
+        trades: one row per trade, as `trades.trades_of` tells.
+    """
+
+    equity: pd.Series
+    net: pd.Series
+    gross: pd.Series
+    costs: pd.Series
+    turnover: pd.Series
+    weights: pd.DataFrame
+    asset_net: pd.DataFrame
+    trades: pd.DataFrame
+
+
+def trade(
+    orders: pd.DataFrame,
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> Account:
+    r"""Trade one strategy's orders.
+
+    In each bar, in this order: with `fill="next_open"` orders are filled at the open; stops of what
+    is held are looked for between high and low; with the other fills orders are filled at the
+    close; all is marked at the close.
+
+    An order asks for $w\,E / p$ units, with $E$ the equity at the prices of the fill, before costs.
+    Between orders units stay and weights drift. See "Conventions" in `docs/backtest.md`.
+
+    Args:
+        orders: wanted weights at the bars of their execution, as `place_orders` returns them,
+            `[time, asset]`; NaN where nothing is to be done. An order where no price is known waits
+            for the asset's next bar.
+        market: prices at the same index and columns.
+        fill: `next_open` fills at opens, `next_close` and `close` at closes.
+        execution: costs and bounds.
+        capital: money before the first bar, positive.
+        bars_per_year: turns the annual rate of borrowing into one per bar.
+
+    Raises:
+        ShapeError: if orders and market differ in index or columns, or an order is infinite.
+        DataError: if the bars lack opens, highs or lows that are needed.
+        ConfigError: if a number of `execution`, the capital or the bars per year are impossible.
+    """
+    options = {"execution": execution, "capital": capital, "bars_per_year": bars_per_year}
+    return trade_all({"": orders}, market, fill=fill, **options)[""]
+
+
+def trade_all(
+    orders: Mapping[Any, pd.DataFrame],
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> dict[Any, Account]:
+    """Trade several strategies' orders, each in an account of its own, as `trade` does one.
+
+    One compiled scan takes them side by side.
+    """
+    terms = _Terms(fill, execution, capital, bars_per_year)
+    bars = _laid_out(orders, market, terms)
+    rules = rules_of(execution, fill, bars, detail=True)
+    names, together = list(orders), most_at_once(bars.mark.size)
+    accounts = {}
+    for first in range(0, len(names), together):
+        part = names[first : first + together]
+        wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
+        kept = _scan(scan_account, wanted, bars, rules, terms)
+        for place, name in enumerate(part):
+            one = Told(*(None if values is None else values[place] for values in kept))
+            accounts[name] = _account(one, bars, market, terms)
+    return accounts
+
+
+def trade_alone(
+    orders: Mapping[Any, pd.DataFrame],
+    market: Market,
+    *,
+    fill: Fill,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
+    capital: float = 10_000.0,
+    bars_per_year: float,
+) -> Iterator[tuple[Any, dict[Any, Account]]]:
+    """Trade every asset alone, with the whole capital, as `trade` does the asset's own column.
+
+    Time and memory grow with the number of assets, not with its square: an account looks at its
+    own column, and some assets at a time are traded side by side.
+
+    Args:
+        orders: of several strategies, as for `trade_all`: weights of an account that holds this
+            asset alone.
+        market: as for `trade`; likewise all others.
+        fill: -
+        execution: -
+        capital: -
+        bars_per_year: -
+
+    Yields:
+        For each asset, in the order of the market's columns, its name and the account of each
+        strategy. Nothing is kept of the assets before.
+
+    Raises:
+        ShapeError, DataError, ConfigError: as `trade`, when the first asset is asked for.
+    """
+    terms = _Terms(fill, execution, capital, bars_per_year)
+    bars = _laid_out(orders, market, terms)
+    assets, names = market.close.columns, list(orders)
+    if not names:
+        return
+    rules = rules_of(execution, fill, bars, detail=True)  # of all assets: one program
+    lanes = len(bars.mark) * _power_of_two(len(names))
+    together = min(_power_of_two(len(assets)), most_at_once(lanes))
+    for first in range(0, len(assets), together):
+        part = np.arange(first, first + together).clip(max=len(assets) - 1)
+        own = Bars(*(values[:, part] for values in bars))
+        wanted = np.stack([orders[n].iloc[:, part].to_numpy(np.float64) for n in names], axis=-1)
+        kept = _scan(scan_alone, wanted, own, rules, terms)
+        for place, asset in enumerate(assets[first : first + together]):
+            column = first + place
+            alone = Market(*(table.iloc[:, [column]] for table in market))
+            bar = Bars(*(values[:, [column]] for values in bars))
+            accounts = {
+                name: _account(_column(kept, number, place), bar, alone, terms)
+                for number, name in enumerate(names)
+            }
+            yield asset, accounts
+
+
+class _Terms(NamedTuple):
+    """On what terms all accounts of a call trade."""
+
+    fill: Fill
+    execution: Execution
+    capital: float
+    bars_per_year: float
+
+
+def _laid_out(orders: Mapping[Any, pd.DataFrame], market: Market, terms: _Terms) -> Bars:
+    """Check what is given, and lay the market out for the scan."""
+    validate_execution(terms.execution, terms.capital, terms.bars_per_year)
+    for name, table in orders.items():
+        if not (
+            table.index.equals(market.close.index) and table.columns.equals(market.close.columns)
+        ):
+            raise ShapeError(
+                f"orders {name} {table.shape} and market {market.close.shape} must have the same "
+                "index and columns; place_orders lays them out alike"
+            )
+    return bars_of(market, terms.fill, terms.execution)
+
+
+def _scan(
+    scan: Callable[..., Told], orders: np.ndarray, bars: Bars, rules: Rules, terms: _Terms
+) -> Told:
+    """Run a scan in double precision.
+
+    Args:
+        scan: `scan_account` or `scan_alone`.
+        orders: `[time, asset, strategy]`.
+        bars: the market.
+        rules: what is compiled in.
+        terms: as the accounts trade.
+
+    Returns:
+        Arrays with a leading axis of strategies.
+    """
+    if np.isinf(orders).any():
+        raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
+    numbers = numbers_of(terms.execution, terms.bars_per_year)
+    length, _, count = orders.shape
+    room = _rounded(length) - length
+    # Few numbers of strategies are compiled as well: powers of two.
+    more = _power_of_two(count) - count
+    with jax.enable_x64(True):
+        kept = scan(
+            rules,
+            numbers,
+            Bars(*(_lengthened(name, values, room) for name, values in bars._asdict().items())),
+            np.pad(orders, ((0, room), (0, 0), (0, more)), constant_values=np.nan),
+            np.float64(terms.capital),
+        )
+
+    def strategies_first(values: Array) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(np.asarray(values)[:length, ..., :count], -1, 0))
+
+    return Told(*(None if values is None else strategies_first(values) for values in kept))
+
+
+def _power_of_two(count: int) -> int:
+    """Round up to a power of two."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _column(kept: Told, strategy: int, place: int) -> Told:
+    """Return what is kept of one strategy's account of one asset."""
+    own = {
+        name: values[strategy][:, [place] if name in OF_ASSETS else place]
+        for name, values in kept._asdict().items()
+        if values is not None
+    }
+    return Told(**own)
+
+
+def _rounded(count: int) -> int:
+    """Round up to eight steps between powers of two, so that few lengths are compiled."""
+    grain = max(1, 2 ** (max(count, 1).bit_length() - 4))
+    return -(-count // grain) * grain
+
+
+def _lengthened(name: str, values: np.ndarray, room: int) -> np.ndarray:
+    """Add bars in which nothing can be done."""
+    if name == "inverse":
+        return np.pad(values, ((0, room), (0, 0)))
+    return np.pad(values, ((0, room), (0, 0)), mode="edge")
+
+
+def _account(told: Told, bars: Bars, market: Market, terms: _Terms) -> Account:
+    index, assets = market.close.index, market.close.columns
+    net, costs = returns_of(told.equity, told.costs, terms.capital)
+    fills = fills_of(told, bars, at_open=terms.fill == "next_open")
+    before = np.concatenate([[terms.capital], told.equity[:-1]])
+    shares = earned(told, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
+    # At the bar that takes all, assets share the loss that there is.
+    whole = shares.sum(axis=1)
+    over = (told.equity <= 0) & (whole < -1)
+    shares *= np.where(over, -1 / np.where(over, whole, 1.0), 1.0)[:, None]
+    left = np.where(told.equity > 0, told.equity, np.inf)
+
+    def series(values: np.ndarray, name: str) -> pd.Series:
+        return pd.Series(values, index, name=name)
+
+    return Account(
+        equity=series(told.equity, "equity"),
+        net=series(net, "net"),
+        gross=series(net + costs, "gross"),
+        costs=series(costs, "costs"),
+        turnover=series(told.turnover, "turnover"),
+        weights=pd.DataFrame(told.units * bars.mark / left[:, None], index, assets),
+        asset_net=pd.DataFrame(shares, index, assets),
+        trades=trades_of(told, bars, fills, market),
+    )

@@ -1,0 +1,3 @@
+"""Forecasts and positions that a learner has to beat."""
+
+__all__ = ["ridge", "simple", "volatility"]

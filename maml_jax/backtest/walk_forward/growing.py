@@ -1,0 +1,170 @@
+"""Walk-forward over windows that only grow: each asset is walked through once, row by row."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Bool, Int
+
+from maml_jax.meta.types import Batch, MetaLearner, Params
+from maml_jax.parallel.map import map_tasks, plan_tasks
+from maml_jax.parallel.placement import fetched, placed
+from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.rows import (
+    LabelledRows,
+    bars_back,
+    labelled_rows,
+    row_table,
+    valid_places,
+    with_room,
+)
+
+_FEWEST_CHUNKS = 2
+"""A walk is as long for many assets as for one, so few chunks; two, to leave room to spare out."""
+
+_NOTHING = -1
+
+
+def walk_growing(
+    learner: MetaLearner,
+    meta_params: Params,
+    panel: Panel,
+    due: Bool[np.ndarray, "asset time"],
+    *,
+    steps: int | None = None,
+    length: int | None = None,
+    chunk: int | None = None,
+    devices: int | None = None,
+) -> Any:
+    """Predict where `due`, after taking in all rows of the asset whose labels are complete by then.
+
+    Args:
+        learner: an algorithm with an `update`.
+        meta_params: its meta-parameters.
+        panel: the bars.
+        due: where to predict, as `due_predictions` has it.
+        steps: None; or 0, which takes in nothing and leaves the meta-learned start.
+        length: as for `walk_forward`.
+        chunk: how many assets are vectorised together.
+        devices: over how many devices assets are spread.
+
+    Returns:
+        What the learner predicts, as for `walk_forward`.
+
+    Raises:
+        ValueError: if the learner has no `update`, or `steps` is neither None nor 0.
+    """
+    if learner.update is None:
+        raise ValueError(
+            "growing windows need a learner that takes in one row after the other, and this one "
+            "has no `update`; walk forward over rolling windows (growing=False)"
+        )
+    if steps not in (None, 0):
+        raise ValueError(
+            f"with growing windows each row is taken in once; steps must be None, or 0 to take in "
+            f"none, got {steps}"
+        )
+    rows = labelled_rows(panel, length)
+    asset, time = np.nonzero(due)
+    assets, lane = np.unique(asset, return_inverse=True)
+    # The bars to walk through are one range for all assets, so that no lane waits for another.
+    bounds = np.array([time.min(initial=due.shape[1]), time.max(initial=-1) + 1], np.int32)
+    events, table = _events(panel, rows, due, assets), row_table(panel, rows)
+    plan = plan_tasks(
+        *(_walk, (learner, steps == 0, length), events, meta_params, table, bounds),
+        chunk=chunk,
+        devices=devices,
+        fewest=_FEWEST_CHUNKS,
+    )
+    result = _walk_all(
+        plan,
+        *placed(plan.schedule.mesh, meta_params, table, events, bounds, np.int32(len(assets))),
+    )
+
+    def place(values):
+        full = np.full(due.shape, np.nan, np.float32)
+        full[due] = values[lane, time].astype(np.float32).reshape(-1)
+        return full
+
+    return jax.tree.map(place, fetched(result))
+
+
+def _events(
+    panel: Panel, rows: LabelledRows, due: np.ndarray, assets: np.ndarray
+) -> Int[np.ndarray, "asset time 2"]:
+    """List what happens at each bar of each asset: the row to take in, the row to predict.
+
+    Rows are places in a `RowTable`. One label at most is completed by a bar, since an asset's
+    labels all take equally many of its own bars.
+    """
+    places = valid_places(panel)
+    events = np.full((len(assets), due.shape[1], 2), _NOTHING, np.int32)
+    for lane, asset in enumerate(assets):
+        count = rows.count[asset]
+        events[lane, rows.label_end[asset, :count], 0] = places[asset, rows.time[asset, :count]]
+        events[lane, due[asset], 1] = places[asset, due[asset]]
+    return with_room(np.swapaxes(with_room(np.swapaxes(events, 0, 1)), 0, 1), least=1)
+
+
+def _walk(learner, keeps_prior, length):
+    back = bars_back(length)
+
+    def walk(events, meta_params, table, bounds):
+        def batch(place):
+            return Batch(table.inputs(place, back), table.targets[place][:, None])
+
+        def take_in(adapted, event):
+            row = event[:1]
+            if keeps_prior:
+                return adapted
+            updated = learner.update(adapted, batch(row))
+            return jax.tree.map(
+                # What a learner hands on untouched, such as its features, stays one for all assets.
+                lambda old, new: (
+                    old if new is old else jnp.where(row[0] >= 0, new, old).astype(old.dtype)
+                ),
+                adapted,
+                updated,
+            )
+
+        def predict(adapted, event):
+            return learner.predict(adapted, table.inputs(event[1:], back))
+
+        prior = _prior(learner, meta_params, batch)
+        shapes = jax.eval_shape(predict, prior, events[0])
+
+        def nothing():
+            return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def before(adapted, event):
+            return take_in(adapted, event), nothing()
+
+        def within(adapted, event):
+            adapted = take_in(adapted, event)
+            return adapted, predict(adapted, event)
+
+        def after(adapted, event):
+            return adapted, nothing()
+
+        def step(adapted, timed):
+            time, event = timed
+            phase = (time >= bounds[0]).astype(jnp.int32) + (time >= bounds[1])
+            return lax.switch(phase, (before, within, after), adapted, event)
+
+        return lax.scan(step, prior, (jnp.arange(len(events)), events))[1]
+
+    return walk
+
+
+def _prior(learner, meta_params, batch):
+    """Adapt to no row; without weak types, which a scan would not find again after an update."""
+    prior = learner.adapt(meta_params, batch(jnp.zeros(0, jnp.int32)))
+    return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, jnp.result_type(leaf)), prior)
+
+
+@partial(jax.jit, static_argnums=0)
+def _walk_all(plan, meta_params, table, events, bounds, count):
+    return map_tasks(plan, events, meta_params, table, bounds, count=count)

@@ -1,0 +1,291 @@
+"""Walk-forward in which meta-training goes on: follow the meta-leader."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from maml_jax.backtest.walk_forward.rolling import Supports, find_supports, prediction_at
+from maml_jax.meta.training import (
+    MAX_GRAD_NORM,
+    MetaState,
+    guarded_meta_step,
+    plan_meta_step,
+)
+from maml_jax.meta.types import MetaLearner
+from maml_jax.parallel.map import map_tasks, plan_tasks
+from maml_jax.parallel.placement import brought_back, fetched, placed
+from maml_jax.tasks.families import Windows
+from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.pools import Origin
+from maml_jax.tasks.rows import with_room
+from maml_jax.tasks.sampler import MarketSampler, market_sampler
+
+
+class Updates(NamedTuple):
+    """When and how meta-parameters are updated.
+
+    Attributes:
+        every: bars between two updates.
+        steps: meta-steps of an update.
+        meta_batch: tasks of a meta-step.
+        recent: tasks are drawn from windows that were completed in the last so many bars; None:
+            from all so far, which is following the meta-leader.
+        restart: begin each update anew from the first state, so that it is a training from scratch
+            on what is known by then; otherwise it goes on from the last one.
+    """
+
+    every: int = 21
+    steps: int = 5
+    meta_batch: int = 16
+    recent: int | None = None
+    restart: bool = False
+
+
+class Online(NamedTuple):
+    """What an online walk-forward found.
+
+    Attributes:
+        predictions: as `walk_forward` returns them.
+        state: after the last update.
+        loss: mean query loss over each update's meta-steps, before each; NaN where nothing was
+            complete yet to learn from, `[update]`.
+        failed: meta-steps of each update whose loss or gradient was not finite, and which were not
+            taken, `[update]`.
+        bars: place of the bar before whose prediction each update was made, `[update]`.
+    """
+
+    predictions: Any
+    state: MetaState
+    loss: Float[np.ndarray, " update"]
+    failed: Int[np.ndarray, " update"]
+    bars: Int[np.ndarray, " update"]
+
+
+def walk_online(
+    learner: MetaLearner,
+    optimizer: optax.GradientTransformation,
+    state: MetaState,
+    panel: Panel,
+    windows: Windows,
+    *,
+    key: Key[Array, ""],
+    window: int,
+    updates: Updates | None = None,
+    first: int = 0,
+    last: int | None = None,
+    assets: Sequence[str] | None = None,
+    steps: int | None = None,
+    support_from: Origin = "asset",
+    labels: Int[np.ndarray, "asset time"] | None = None,
+    classes: Int[np.ndarray, " asset"] | None = None,
+    max_grad_norm: float | None = MAX_GRAD_NORM,
+    chunk: int | None = None,
+    devices: int | None = None,
+) -> Online:
+    r"""Walk forward, and every few bars update the meta-parameters from what is complete by then.
+
+    $$\theta_{b+1} = \theta_b + u\Bigl(\nabla_\theta \sum_{i \in W_b} L_i(\theta)\Bigr)
+      \text{ (repeated)}$$
+
+    with $W_b$ the windows whose last query label was complete before the first bar of block b. The
+    predictions of a block adapt $\theta_b$ at each bar, as `walk_forward` does. Blocks are one scan
+    on the device.
+
+    Args:
+        learner: the algorithm.
+        optimizer: the outer optimizer.
+        state: meta-parameters, trained on labels complete before bar `first`, and the state of the
+            optimizer.
+        panel: the bars.
+        windows: tasks to learn from, of any family of the panel, over its whole span.
+        key: decides which tasks are drawn.
+        window: rows to adapt on.
+        updates: when and how meta-parameters are updated; default `Updates()`.
+        first: as for `walk_forward`, and so are the others.
+        last: place of the last bar to predict at.
+        assets: names of the assets to predict.
+        steps: adaptation steps of a prediction.
+        support_from: whose rows a support set holds.
+        labels: of each bar of each asset.
+        classes: number of the class of each asset.
+        max_grad_norm: bound on the norm of the meta-gradient.
+        chunk: how many predictions, and tasks, are vectorised together.
+        devices: over how many devices they are spread.
+
+    Returns:
+        Predictions, the last state, and what the updates saw. A meta-step whose loss or gradient is
+        not finite is not taken.
+
+    Raises:
+        DataError: if an asset is unknown.
+        ValueError: as `walk_forward`, or if a number of `updates` is below 1.
+
+    Reference:
+        Finn, Rajeswaran, Kakade, Levine (2019), Online Meta-Learning, arXiv:1902.08438,
+        algorithm 1; with a fixed number of meta-steps an update.
+    """
+    updates = Updates() if updates is None else updates
+    sizes = updates.every, updates.steps, updates.meta_batch
+    if min(sizes) < 1 or (updates.recent is not None and updates.recent < 1):
+        raise ValueError(f"the numbers of updates must be at least 1, got {updates}")
+    length = windows.rows.length
+    supports = find_supports(
+        panel,
+        window=window,
+        first=first,
+        last=last,
+        assets=assets,
+        length=length,
+        support_from=support_from,
+        labels=labels,
+        classes=classes,
+    )
+    stop = len(panel.timestamps) if last is None else last + 1
+    begins = np.arange(first, max(stop, first + 1), updates.every)
+    sampler = market_sampler(panel, windows, meta_batch=updates.meta_batch)
+    blocks = _blocks(sampler, windows, supports, begins, updates)
+    tables = sampler, supports.table(panel)
+    tasks = jax.eval_shape(sampler, key)
+    wishes: Any = {"chunk": chunk, "devices": devices}
+    learning = plan_meta_step(learner, state, tasks, repeats=len(begins) * updates.steps, **wishes)
+    asking = plan_tasks(
+        *(prediction_at, (learner, supports.sizes, steps, length)),
+        *(blocks.asks[0], state.params, tables[1]),
+        **wishes,
+    )
+    mesh = learning.schedule.mesh or asking.schedule.mesh
+    static = (learning, asking, optimizer, updates.steps, updates.restart, max_grad_norm)
+    state, results = _walk(static, *placed(mesh, state, tables, blocks, key))
+    state, (loss, failed, predicted) = brought_back(mesh, state), fetched(results)
+    # Asks stand block by block; put them in the order in which supports list them.
+    block, slot = blocks_of(supports, begins)
+    found = jax.tree.map(lambda leaf: supports.placed(leaf[block, slot]), predicted)
+    count = len(begins)
+    return Online(found, state, loss[:count], failed[:count], begins)
+
+
+class _Blocks(NamedTuple):
+    """What happens in each block: what can be learned from, and what is to be predicted.
+
+    Attributes:
+        start: first window of each group that may be drawn, `[block, group]`.
+        size: how many there are, `[block, group]`.
+        upto: sum of the weights of the groups that have any, up to each one, `[block, group]`.
+        asks: the predictions, `[block, ask, places]`.
+        count: how many there are, `[block]`.
+        real: 1 of a block, 0 of room to spare.
+    """
+
+    start: Int[np.ndarray, "block group"]
+    size: Int[np.ndarray, "block group"]
+    upto: Float[np.ndarray, "block group"]
+    asks: Int[np.ndarray, "block ask places"]
+    count: Int[np.ndarray, " block"]
+    real: Int[np.ndarray, " block"]
+
+
+def _blocks(
+    sampler: MarketSampler,
+    windows: Windows,
+    supports: Supports,
+    begins: Int[np.ndarray, " block"],
+    updates: Updates,
+) -> _Blocks:
+    groups = np.unique(windows.group, return_inverse=True)[1]
+    bars = supports.due.shape[1] + 1
+    keys = groups.astype(np.int64) * bars + windows.known
+    lanes = np.arange(int(groups.max()) + 1) * bars
+
+    def upto(time: Int[np.ndarray, " block"]) -> Int[np.ndarray, "block group"]:
+        """Place past the last window of each group that was complete before a bar."""
+        return np.searchsorted(keys, lanes + np.maximum(time, 0)[:, None])
+
+    stop = upto(begins)
+    start = np.searchsorted(keys, lanes)[None] + 0 * stop
+    if updates.recent is not None:
+        start = np.maximum(start, upto(begins - updates.recent))
+    room = sampler.group_start.shape[0]
+    wide = np.zeros((2, len(begins), room), np.int32)
+    wide[:, :, : len(lanes)] = start, stop - start
+    weight = np.zeros((len(begins), room), np.float32)
+    weight[:, : len(lanes)] = _weights(windows, stop > start)
+    block, slot = blocks_of(supports, begins)
+    places = np.concatenate([supports.place[..., None], supports.stops], axis=-1)[supports.due]
+    count = np.bincount(block, minlength=len(begins)).astype(np.int32)
+    asks = np.zeros((len(begins), len(with_room(np.zeros(max(1, count.max())))), places.shape[1]))
+    asks[block, slot] = places
+    real = np.ones(len(begins), np.int32)
+    parts = (
+        wide[0],
+        wide[1],
+        np.cumsum(weight, axis=1, dtype=np.float32),
+        asks.astype(np.int32),
+        count,
+        real,
+    )
+    return _Blocks(*(with_room(part, least=1) for part in parts))
+
+
+def _weights(
+    windows: Windows, there: Bool[np.ndarray, "block group"]
+) -> Float[np.ndarray, "block group"]:
+    """Weigh the groups that are there in each block; those to come take nothing of a family's."""
+    if windows.weight is None:
+        return there.astype(float)
+    family = np.zeros(there.shape[1], int) if windows.family is None else windows.family
+    weight = np.where(there, windows.weight, 0.0)
+    for number in np.unique(family):
+        own = family == number
+        found = weight[:, own].sum(axis=1, keepdims=True)
+        share = windows.weight[own].sum() / np.where(found > 0, found, 1.0)
+        weight[:, own] = weight[:, own] * share
+    return weight
+
+
+def blocks_of(
+    supports: Supports, begins: Int[np.ndarray, " block"]
+) -> tuple[Int[np.ndarray, " ask"], Int[np.ndarray, " ask"]]:
+    """Return the block that each prediction falls into, and its number within the block."""
+    block = np.searchsorted(begins, np.nonzero(supports.due)[1], side="right") - 1
+    order = np.argsort(block, kind="stable")
+    slot = np.empty(len(block), int)
+    slot[order] = np.arange(len(block)) - np.searchsorted(block[order], block[order])
+    return block, slot
+
+
+@partial(jax.jit, static_argnums=0)
+def _walk(static, state, tables, blocks, key):
+    learning, asking, optimizer, steps, restart, max_grad_norm = static
+    sampler, table = tables
+    first = state
+
+    def update(state, number, block):
+        known = sampler._replace(group_start=block.start, group_size=block.size, upto=block.upto)
+
+        def step(index, carry):
+            state, loss, failed = carry
+            tasks = known(jax.random.fold_in(jax.random.fold_in(key, number), index))
+            state, info, good = guarded_meta_step(learning, optimizer, max_grad_norm, state, tasks)
+            return state, loss + info.loss / steps, failed + ~good
+
+        begun = first if restart else state
+        turns = jnp.where((block.real > 0) & (known.upto[-1] > 0), steps, 0)
+        start = (begun, jnp.zeros(()), jnp.zeros((), jnp.int32))
+        new, loss, failed = lax.fori_loop(0, turns, step, start)
+        new = jax.tree.map(partial(jnp.where, block.real > 0), new, state)
+        return new, jnp.where(turns > 0, loss, jnp.nan), failed  # pyright: ignore[reportOperatorIssue]
+
+    def walk(state, numbered):
+        number, block = numbered
+        state, loss, failed = update(state, number, block)
+        predicted = map_tasks(asking, block.asks, state.params, table, count=block.count)
+        return state, (loss, failed, predicted)
+
+    return lax.scan(walk, state, (jnp.arange(len(blocks.real)), blocks))

@@ -1,0 +1,3 @@
+"""The command line: parse, call `maml_jax.experiment`, print."""
+
+__all__ = ["adapt", "data", "lookahead", "main", "report"]

@@ -1,0 +1,87 @@
+"""The command that adapts a trained run to the bars of a new asset."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from maml_jax.errors import ConfigError, RunError
+
+
+def adapt_command(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    bars: Annotated[Path, typer.Option("--bars", help="CSV, Parquet or JSON.")],
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="Which asset of a file with several.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Which method of the run; default the first.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Adaptation steps; default as in the run.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for what was adapted; default RUN/adapted/<time>."),
+    ] = None,
+) -> None:
+    """Adapt to a new asset: query error before and after 1, 2, ... steps, against from scratch."""
+    from maml_jax.experiment.process import set_up
+
+    set_up()
+    from maml_jax.data import read_bars
+    from maml_jax.experiment import load
+    from maml_jax.experiment.learning.adapt import adaptation_table
+    from maml_jax.experiment.preparation.bars import reading_options
+
+    if out is not None and out.exists():
+        raise RunError(f"{out}: exists already; name an output directory that does not")
+    result = load(run)
+    name = method or next(iter(result.checkpoints))
+    if name not in result.checkpoints:
+        there = ", ".join(result.checkpoints)
+        raise ConfigError(f"--method {name}: there is no such method in {run}; there are {there}")
+    frames = read_bars(bars, **reading_options(result.config))
+    frames = {asset: frames[asset] for asset in [_chosen(frames, symbol, bars)]}
+    table = adaptation_table(result.checkpoints[name], frames, steps=steps)
+    _print(table)
+    adapted = result.adapt(frames, method=name, steps=steps)
+    moment = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f")
+    path = adapted.save(out or run / "adapted" / moment)
+    rows = adapted.support.index
+    typer.echo(
+        f"saved: {name} adapted to the latest {len(rows)} labelled rows of {adapted.asset}, "
+        f"{rows[0]} to {rows[-1]}, those of the query included: {path}"
+    )
+
+
+def _chosen(frames, symbol: str | None, path: Path) -> str:
+    if symbol is not None and symbol not in frames:
+        raise ConfigError(f"--symbol {symbol}: {path} holds {', '.join(frames)}")
+    if symbol is None and len(frames) > 1:
+        raise ConfigError(
+            f"{path}: holds {len(frames)} assets, {', '.join(frames)}; choose one with --symbol"
+        )
+    return symbol or next(iter(frames))
+
+
+def _print(table) -> None:
+    about = table.attrs
+    title = f"{about['method']} on {about['asset']}"
+    shown = Table(title=title, title_justify="left")
+    names = ("squared error", "correlation", "from scratch: squared error", "correlation")
+    shown.add_column(str(table.index.name))
+    for name in names:
+        shown.add_column(name, justify="right")
+    for row in table.itertuples():
+        shown.add_row(
+            str(row[0]), *(f"{value:.4f}" if value == value else "-" for value in row[1:])
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    for part in ("support", "query"):
+        first, last, rows = about[part]
+        typer.echo(f"{part}: {rows} rows, {first} to {last}")

@@ -1,0 +1,89 @@
+"""The command that looks for what a run knows before it could be known."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_EFFECT = 1e-6
+"""Per cent of a deviation below which the beginning of the bars has no effect."""
+
+
+def check_lookahead_command(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    bars: Annotated[
+        Path | None,
+        typer.Option("--bars", help="CSV, Parquet or JSON instead of the bars of the settings."),
+    ] = None,
+    cuts: Annotated[
+        int, typer.Option("--cuts", help="Bars of the test span after which the future is changed.")
+    ] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of places and altered futures.")] = 0,
+) -> None:
+    """Run the pipeline again on other futures; exit code 1 where anything looks ahead."""
+    from maml_jax.experiment.process import set_up
+
+    set_up()
+    from maml_jax.data import read_bars
+    from maml_jax.experiment import load
+    from maml_jax.experiment.preparation.bars import reading_options
+    from maml_jax.lookahead import check_lookahead
+
+    result = load(run)
+    frames = None if bars is None else read_bars(bars, **reading_options(result.config))
+    report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
+    for each in report.checked:
+        typer.echo(f"looked at: {each}")
+    for each in report.notes:
+        typer.echo(f"note: {each}")
+    _print_recursive(report.recursive)
+    if not report.clean:
+        _print_findings(report.findings)
+    typer.echo(report.verdict())
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+def _print_findings(findings: pd.DataFrame) -> None:
+    table = Table(title="what looks ahead", title_justify="left")
+    for name in ("what", "name", "asset", "first bar", "known to", "size", "how it was found"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for row in findings.to_dict("records"):
+        others = f" (and {row['assets'] - 1} more)" if row["assets"] > 1 else ""
+        table.add_row(
+            row["what"],
+            row["name"],
+            f"{row['asset']}{others}",
+            _moment(row["bar"]),
+            _moment(row["cut"]),
+            "-" if pd.isna(row["size"]) else f"{row['size']:.3g} {row['unit']}",
+            row["how"],
+        )
+    _console().print(table)
+
+
+def _print_recursive(recursive: pd.DataFrame) -> None:
+    shown = recursive[(recursive.iloc[:, 1:] > _EFFECT).any(axis="columns")]
+    if shown.empty:
+        typer.echo("where the bars begin has no effect on any feature beyond its warm-up")
+        return
+    title = "effect of where the bars begin, in per cent of the feature's deviation"
+    table = Table(title=title, title_justify="left")
+    for name in ("feature", "warm-up in bars", *(f"after {c}" for c in shown.columns[1:])):
+        table.add_column(name, justify="left" if name == "feature" else "right")
+    for name, row in shown.iterrows():
+        effects = [f"{effect:.3g}" for effect in row.iloc[1:]]
+        table.add_row(str(name), f"{row.iloc[0]:.0f}", *effects)
+    _console().print(table)
+
+
+def _moment(time) -> str:
+    return "-" if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)

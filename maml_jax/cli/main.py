@@ -1,0 +1,215 @@
+"""The command line: parses, calls `maml_jax.experiment`, prints."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maml_jax import watchdog
+from maml_jax.atomic import remove_unfinished
+from maml_jax.cli.adapt import adapt_command
+from maml_jax.cli.data import data_app, fetch_app
+from maml_jax.cli.lookahead import check_lookahead_command
+from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
+from maml_jax.errors import ConfigError, MamlJaxError
+
+app = typer.Typer(
+    name="maml-jax",
+    help="Meta-learned trading models: train, walk forward, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(fetch_app, name="fetch")
+app.add_typer(data_app, name="data")
+app.command("report")(report_command)
+app.command("compare")(compare_command)
+app.command("adapt")(adapt_command)
+app.command("check-lookahead")(check_lookahead_command)
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+]
+Distributed = Annotated[
+    bool, typer.Option("--distributed", help="Be one of several processes (Slurm, Kubernetes...).")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maml-jax {version('maml-jax')}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell how the work is divided.")
+    ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            "--patience",
+            metavar="MINUTES",
+            min=0.0,
+            envvar="MAML_JAX_PATIENCE",
+            help="End a command that makes no progress for so long (exit code 4); 0 lets it wait."
+            f" Default {watchdog.PATIENCE:g}, and 0 with --distributed.",
+        ),
+    ] = None,
+) -> None:
+    """Meta-learned trading models: train, walk forward, report."""
+    context.with_resource(watchdog.watch(patience))
+    if verbose:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logging.getLogger("maml_jax").addHandler(handler)
+        logging.getLogger("maml_jax").setLevel(logging.INFO)
+
+
+@app.command("run")
+def run_command(
+    config: ConfigArgument = None,
+    set_: Overrides = None,
+    out: Out = None,
+    distributed: Distributed = False,
+) -> None:
+    """Data, meta-training, walk-forward and report in one go."""
+    out = _prepare(distributed, out)
+    watchdog.keep(out, _trained(out))
+    from maml_jax.experiment import run
+
+    with _timed():
+        result = run(config, out=out, **_overrides(set_))
+    print_result(result)
+    typer.echo(f"run directory: {out}")
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command("train")
+def train_command(
+    config: ConfigArgument = None,
+    set_: Overrides = None,
+    out: Out = None,
+    distributed: Distributed = False,
+) -> None:
+    """Meta-train and keep the checkpoints."""
+    out = _prepare(distributed, out)
+    watchdog.keep(out, _trained(out))
+    from maml_jax.experiment import train
+
+    with _timed():
+        result = train(config, out=out, **_overrides(set_))
+    print_notes(result)
+    last = result.history.groupby("method", sort=False).last()
+    count = len(result.folds)
+    told = f", the last of {count} folds" if count > 1 else ""
+    for method, row in last.iterrows():
+        steps = int(row["step"]) + 1
+        typer.echo(f"{method}{told}: query loss {row['loss']:.4f} after {steps} steps")
+    typer.echo(f"run directory: {out}")
+
+
+@app.command("backtest")
+def backtest_command(
+    run: RunArgument,
+    set_: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory to write; default RUN itself.")
+    ] = None,
+    distributed: Distributed = False,
+) -> None:
+    """Walk forward with what was trained."""
+    trained = _trained(run)
+    watchdog.keep(_prepare(distributed, out or run), trained, trained)
+    from maml_jax.experiment import backtest
+
+    with _timed():
+        result = backtest(run, out=out, **_overrides(set_))
+    print_result(result)
+    typer.echo(f"report: {(out or run) / 'report.html'}")
+
+
+def main() -> None:
+    """Run the command line.
+
+    Bad input ends it with one line and exit code 2; a command that makes no progress for minutes
+    with one line and exit code 4 (see `watchdog.watch`).
+    """
+    signal.signal(signal.SIGINT, _abort)
+    try:
+        app()
+    except MamlJaxError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _abort(*_) -> None:
+    """End at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
+    remove_unfinished()
+    os.write(2, b"\naborted; nothing half-written is left\n")
+    os._exit(130)
+
+
+def _trained(run: Path) -> str:
+    again = shlex.join(["maml-jax", "backtest", str(run)])
+    return f"what was trained is kept in {run}: go on with `{again}`"
+
+
+def _overrides(pairs: list[str] | None) -> dict:
+    from maml_jax.experiment.config.loading import parse_override
+
+    return dict(parse_override(pair) for pair in pairs or [])
+
+
+def _prepare(distributed: bool, out: Path | None) -> Path:
+    """Set up the process; return where to write."""
+    from maml_jax.experiment.process import is_first_process, set_up
+
+    if distributed and out is None:
+        raise ConfigError("--distributed: name the run directory with --out, all processes one")
+    if distributed:
+        watchdog.expect_waiting()
+    set_up(distributed=distributed)
+    if not is_first_process():  # one process prints
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if out is None:
+        out = Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+    return out
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    """Tell afterwards how long each stage took."""
+    from maml_jax.experiment.timing import collect_stages
+
+    with collect_stages() as stages:
+        yield
+    total, compiling = (sum(getattr(each, f) for each in stages) for f in ("seconds", "compiling"))
+    by_name: dict[str, float] = {}
+    for each in stages:
+        by_name[each.name] = by_name.get(each.name, 0.0) + each.seconds
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in by_name.items())
+    typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")

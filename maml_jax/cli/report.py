@@ -1,0 +1,100 @@
+"""Commands that show what runs found, and what is printed of them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADLINES = (
+    "Return [%]",
+    "CAGR [%]",
+    "Volatility (Ann.) [%]",
+    "Sharpe Ratio",
+    "Gross Sharpe Ratio",
+    "Sortino Ratio",
+    "Max. Drawdown [%]",
+    "Turnover (Ann.)",
+    "# Trades",
+    "Win Rate [%]",
+    "Correlation",
+    "R2",
+    "QLIKE",
+    "Coverage 90 % [%]",
+    "Bars per Year",
+)
+
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+
+
+def report_command(
+    run: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file; default report.html in RUN.")
+    ] = None,
+) -> None:
+    """Write the tear sheet of a run again."""
+    from maml_jax.experiment import load
+
+    result = load(run)
+    path = result.report(out or run / "report.html")
+    print_result(result)
+    typer.echo(f"report: {path}")
+
+
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, two or more.")],
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="Default: the first method of each run.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("compare.html"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    samples: Annotated[int, typer.Option("--samples", min=20, help="Of the bootstrap.")] = 1000,
+) -> None:
+    """Set runs beside each other: on the bars they share, with what differs between them."""
+    from maml_jax.experiment.compare.compare import compare
+    from maml_jax.experiment.compare.page import verdict
+    from maml_jax.report.tear_sheet import format_table
+
+    comparison = compare(runs, strategy=strategy, seed=seed, samples=samples)
+    for warning in comparison.warnings:
+        typer.echo(f"note: {warning}")
+    _print_table(format_table(comparison.stats), "net of costs, on the bars that all runs share")
+    if len(comparison.settings):
+        _print_table(comparison.settings, "settings that differ")
+    typer.echo(verdict(comparison))
+    typer.echo(f"report: {comparison.report(out)}")
+
+
+def print_notes(result) -> None:
+    """Print what a reader must know."""
+    from maml_jax.experiment.tear_sheet import brief_notes
+
+    for note in brief_notes(result):
+        typer.echo(f"note: {note}")
+
+
+def print_result(result) -> None:
+    """Print notes, the headline figures of every strategy, and the verdict."""
+    from maml_jax.experiment.result import verdict
+    from maml_jax.report.tear_sheet import format_table
+
+    print_notes(result)
+    shown = result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
+    _print_table(format_table(shown), "net of costs unless the name says gross")
+    typer.echo(verdict(result))
+
+
+def _print_table(shown: "pd.DataFrame", title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in shown.columns:
+        table.add_column(str(name), justify="right")
+    for name, row in shown.iterrows():
+        table.add_row(str(name), *row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,3 @@
+"""What is wrong with bars, and what to do about it."""
+
+__all__ = ["checks", "cleaning", "trading_hours"]

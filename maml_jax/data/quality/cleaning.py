@@ -1,0 +1,113 @@
+"""What is done about what the checks find: what the user chose, and never silently."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.data.quality.checks import MEANINGS, Finding, check_bars
+from maml_jax.errors import DataError
+
+Policy: TypeAlias = Literal["keep", "drop", "mask"]
+Policies: TypeAlias = Policy | Mapping[str, Policy]
+
+SURE = ("bad_tick", "bad_open", "ohlc")
+"""Kinds that one word for all acts on: bars of which a price is wrong for certain."""
+ACTS_ON = (*SURE, "wick", "irregular", "zero_volume", "stale", "last_bar", "gap")
+"""Kinds that a policy can be named for. Jumps and splits are never touched: who knows that one is
+an error corrects the series."""
+_TOLD = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
+_DONE = {"keep": "kept", "drop": "dropped", "mask": "masked"}
+
+
+class Cleaned(NamedTuple):
+    """Bars after the user's policies.
+
+    Attributes:
+        bars: by asset; of a masked bar every value is NaN.
+        found: what was found before.
+        notes: what was found and done, a line for each kind.
+    """
+
+    bars: dict[str, pd.DataFrame]
+    found: dict[str, list[Finding]]
+    notes: tuple[str, ...]
+
+
+def clean_bars(bars: Mapping[str, pd.DataFrame], policies: Policies = "keep") -> Cleaned:
+    """Check bars and do about what is found what the policies say.
+
+    `keep` leaves a bar as it is. `drop` takes it out, as if it had never been: returns span it.
+    `mask` leaves its place and makes its values NaN: features and labels that would read it are
+    absent, so a model makes no prediction, and takes no position, until its windows are clear of
+    it; an order due in it is filled at the next known price. A masked gap gets the places that are
+    missing.
+
+    A bad tick is known by the bars after it. On the day itself nobody could have dropped it, so a
+    backtest on cleaned bars is that much kinder than trading was.
+
+    Args:
+        bars: in normal form, by asset.
+        policies: one for all bars that are wrong for certain (bad ticks, contradictions), or
+            one for each kind of finding in `ACTS_ON`; kinds without one are kept.
+
+    Raises:
+        DataError: if a policy or kind is unknown, or no bar of an asset is left.
+    """
+    chosen = read_policies(policies)
+    found = check_bars(bars)
+    result = {}
+    for name, frame in bars.items():
+        for kind, policy in chosen.items():
+            times = [each.times for each in found[name] if each.kind == kind]
+            if times:
+                frame = _act(frame, times[0], policy)
+        if not frame["close"].notna().any():
+            raise DataError(
+                f"{name}: the policies {chosen} leave none of its {len(bars[name])} bars"
+            )
+        result[name] = frame
+    return Cleaned(result, found, _notes(found, chosen))
+
+
+def read_policies(policies: Policies) -> dict[str, Policy]:
+    """Return the policy of each kind that is not kept.
+
+    Raises:
+        DataError: naming the kind or policy that there is not.
+    """
+    if isinstance(policies, str):
+        policies = dict.fromkeys(SURE, policies)
+    for kind, policy in policies.items():
+        if kind not in ACTS_ON:
+            raise DataError(f"no policy can be named for {kind!r}; there are {list(ACTS_ON)}")
+        if policy not in _DONE:
+            raise DataError(f"policy {policy!r} of {kind}: expected one of {list(_DONE)}")
+        if kind == "gap" and policy == "drop":
+            raise DataError("what is missing cannot be dropped: keep or mask gaps")
+    return {kind: policy for kind, policy in policies.items() if policy != "keep"}
+
+
+def _act(bars: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> pd.DataFrame:
+    if policy == "drop":
+        return bars[~bars.index.isin(times)]
+    index = bars.index.union(times).rename(bars.index.name)
+    masked = bars.reindex(index)
+    masked.loc[index.isin(times)] = np.nan
+    return masked
+
+
+def _notes(found: Mapping[str, list[Finding]], chosen: Mapping[str, Policy]) -> tuple[str, ...]:
+    notes = []
+    for kind in _TOLD:
+        hits = [(name, each) for name, findings in found.items() for each in findings]
+        hits = [(name, each) for name, each in hits if each.kind == kind]
+        if not hits:
+            continue
+        counted = ", ".join(f"{name} ({len(each.times)})" for name, each in hits[:5])
+        more = f" and {len(hits) - 5} more assets" if len(hits) > 5 else ""
+        detail = f": {hits[0][1].detail}" if len(hits) == 1 and hits[0][1].detail else ""
+        done = f"; {_DONE[chosen.get(kind, 'keep')]}" if kind in ACTS_ON else ""
+        notes.append(f"Bars, {kind}: {counted}{more} ({MEANINGS[kind]}){detail}{done}.")
+    return tuple(notes)

@@ -1,0 +1,274 @@
+"""Bars from Bybit: spot, linear and inverse contracts, by the public v5 interface."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+
+from maml_jax import watchdog
+from maml_jax.data.bars import COLUMNS
+from maml_jax.data.interval import MICROSECOND, Interval
+from maml_jax.data.sources.http import Client, Passing, RateLimit, Reply, Retries, plain_text
+from maml_jax.data.sources.source import Page, Source, bars_of_rows, refuse_impossible
+from maml_jax.errors import DataError, SourceError
+
+Category = Literal["spot", "linear", "inverse"]
+
+ADDRESS = "https://api.bybit.com"
+TESTNET = "https://api-testnet.bybit.com"
+
+PER_SECOND = 100.0
+"""Requests; Bybit allows 600 in 5 s from one address on the internet."""
+
+_INTERVALS = {
+    **{f"{n}m": str(n) for n in (1, 3, 5, 15, 30)},
+    **{f"{n}h": str(60 * n) for n in (1, 2, 4, 6, 12)},
+    "1d": "D",
+    "1w": "W",
+    "1mo": "M",
+}
+_ROWS = 1000
+_LONG_STRETCH = 100
+_RATE_LIMITED = {10006, 10018}
+_PASSING = _RATE_LIMITED | {10000, 10016}
+_LONGEST_PERIOD = 10.0
+"""Seconds; of rate limits. A server's clock and ours may differ by more than a period."""
+
+_REFUSALS = {
+    403: "Bybit refuses this address on the internet: it asked too often (then wait ten minutes and"
+    " ask with a lower rate), or it lies in a country that Bybit does not serve",
+}
+
+
+def bybit(
+    category: Category = "linear",
+    *,
+    address: str = ADDRESS,
+    per_second: float | None = PER_SECOND,
+    retries: Retries = Retries(),  # noqa: B008 (a constant)
+    timeout: float = 15.0,
+    deadline: float = 60.0,
+) -> Source:
+    """Make a source of Bybit's klines; no account is needed.
+
+    Each request asks for an explicit window of 1,000 bars. A bar is finished when the next one has
+    opened by the clock of the reply. Holes in a window are asked for once more, long ones twice, so
+    that a bad reply leaves none.
+
+    Args:
+        category: `spot`, `linear` (contracts in USDT or USDC) or `inverse` (contracts in coins).
+        address: of the server; `TESTNET` is another.
+        per_second: requests in a second, over all symbols and threads; None for no bound of ours.
+            What the server's `X-Bapi` headers allow is obeyed in any case.
+        retries: on time-outs, broken replies, HTTP 429 and 5xx, and codes 10000, 10006, 10016 and
+            10018.
+        timeout: seconds for a connection and for each part of a reply.
+        deadline: seconds for a whole reply.
+
+    Returns:
+        A source named `bybit-<category>`, of the test net `bybit-<category>-testnet`.
+
+    Raises:
+        DataError: if there is no such category.
+
+    References:
+        Bybit, API v5, "Get Kline" (GET /v5/market/kline).
+    """
+    if category not in get_args(Category):
+        raise DataError(f"category {category!r}: expected one of {get_args(Category)}")
+    client = Client(
+        RateLimit(per_second),
+        retries,
+        observe=_observe,
+        refusals=_REFUSALS,
+        timeout=timeout,
+        deadline=deadline,
+    )
+    url = address.rstrip("/") + "/v5/market/kline"
+
+    def pages(symbol, interval, start, end) -> Iterator[Page]:
+        if str(interval) not in _INTERVALS:
+            raise DataError(f"interval {interval}: Bybit has {', '.join(_INTERVALS)}")
+
+        def ask(first: pd.Timestamp, last: pd.Timestamp) -> _Answer:
+            question = _Question(symbol, category, interval, first, last)
+            return client.get(url, question.params(), lambda reply: _read(reply, question))
+
+        first = interval.floor(start)
+        first, begun = first if first == start else interval.after(first), False
+        while first < end:
+            last = min(interval.after(first, _ROWS - 1), interval.floor(end - MICROSECOND))
+            answer = _without_holes(ask, interval, first, last, begun=begun, retries=retries)
+            begun = begun or len(answer.bars) > 0
+            yield Page(answer.bars, min(interval.after(last), max(answer.open, first)))
+            if answer.open <= last:
+                return
+            first = interval.after(last)
+
+    name = f"bybit-{category}" + ("-testnet" if "testnet" in address else "")
+    return Source(name, pages)
+
+
+class _Question(NamedTuple):
+    """A window of a series, from one opening time to another."""
+
+    symbol: str
+    category: str
+    interval: Interval
+    first: pd.Timestamp
+    last: pd.Timestamp
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.category})"
+
+    def params(self) -> dict[str, str | int]:
+        return {
+            "category": self.category,
+            "symbol": self.symbol,
+            "interval": _INTERVALS[str(self.interval)],
+            "start": int(self.first.timestamp() * 1000),
+            "end": int(self.last.timestamp() * 1000),
+            "limit": _ROWS,
+        }
+
+
+class _Answer(NamedTuple):
+    """The finished bars of a reply, and when the bar opened that was unfinished at its time."""
+
+    bars: pd.DataFrame
+    open: pd.Timestamp
+
+
+def _without_holes(
+    ask: Callable[[pd.Timestamp, pd.Timestamp], _Answer],
+    interval: Interval,
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+    *,
+    begun: bool,
+    retries: Retries,
+) -> _Answer:
+    """Ask for a window, and for each stretch that is missing in it until nothing new comes.
+
+    Where bars have come before, a long stretch is asked for three times before it is believed.
+    """
+    answer = ask(first, last)
+    bars, absent = answer.bars, pd.DatetimeIndex([], tz="UTC")
+    while True:
+        finished = min(last, interval.after(answer.open, -1))
+        due = pd.date_range(first, finished, freq=_frequency(interval), unit="us")
+        missing = due.difference(pd.DatetimeIndex(bars.index)).difference(absent)
+        if missing.empty:
+            return _Answer(bars, answer.open)
+        place = due.get_indexer(pd.DatetimeIndex(missing))
+        stretch = missing[: 1 + int((np.diff(place, append=-1) != 1).argmax())]
+        for attempt in range(3 if begun and len(stretch) > _LONG_STRETCH else 1):
+            if attempt:
+                wait = retries.wait(attempt)
+                watchdog.progress(wait)
+                time.sleep(wait)
+            again = ask(stretch[0], stretch[-1]).bars
+            if len(again):
+                bars = pd.concat([bars, again]).sort_index()
+                bars = bars[~bars.index.duplicated()]
+                break
+        else:
+            absent = absent.union(stretch)
+
+
+def _frequency(interval: Interval) -> pd.Timedelta | pd.DateOffset:
+    return pd.DateOffset(months=interval.count) if interval.unit == "mo" else interval.step
+
+
+def _read(reply: Reply, question: _Question) -> _Answer:
+    """Read a reply in which nothing is taken on trust.
+
+    Raises:
+        Passing: if it is none of Bybit's, or makes no sense.
+        SourceError: if Bybit refuses.
+    """
+    if reply.status == 404:
+        raise SourceError(f"{reply.url}: there is no such page; is this an address of Bybit?")
+    try:
+        content = json.loads(reply.body)
+        code = content["retCode"]
+        if not isinstance(code, int):
+            raise TypeError(f"its retCode is {code!r}")
+    except (ValueError, RecursionError, KeyError, TypeError):
+        start = plain_text(reply.body[:60].decode("utf-8", "replace"))
+        raise Passing(f"the reply is not of Bybit's form: {start!r}...") from None
+    if code != 0:
+        reason = plain_text(content.get("retMsg")) or "no reason given"
+        said = f"Bybit answers {code} for {question}: {reason}"
+        if code in _PASSING:
+            raise Passing(said, _until_reset(reply) if code in _RATE_LIMITED else None)
+        hint = "; are symbol and category right?" if code == 10001 else ""
+        raise SourceError(said + hint)
+    try:
+        moment = pd.Timestamp(_whole(content["time"]), unit="ms", tz="UTC").as_unit("us")
+        if not 2010 <= moment.year < 2100:
+            raise ValueError(f"its time is {moment}")
+        result = content["result"]
+        for name, wanted in (("symbol", question.symbol), ("category", question.category)):
+            if result.get(name, wanted) != wanted:
+                raise ValueError(f"it is about {name} {result[name]}")
+        rows = result["list"]
+        opened = [_whole(row[0]) for row in rows]
+        values = np.array([[_number(row[i]) for i in range(1, 6)] for row in rows], float)
+        bars = bars_of_rows(opened, values.reshape(len(rows), 5), COLUMNS)
+        refuse_impossible(bars, question.first, question.last + MICROSECOND)
+        if (question.interval.open_times(pd.DatetimeIndex(bars.index)) != bars.index).any():
+            raise ValueError(f"its bars do not open every {question.interval}")
+    except (ValueError, OverflowError) as error:
+        raise Passing(f"the reply for {question} makes no sense: {error}") from None
+    except (LookupError, TypeError, AttributeError):
+        raise Passing(f"the reply for {question} makes no sense: not the form of klines") from None
+    unfinished = question.interval.floor(moment)
+    return _Answer(bars[bars.index < unfinished], unfinished)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _is_plain(value):
+        raise ValueError(f"{value!r} is no time")
+    return int(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not _is_plain(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _is_plain(value: object) -> bool:
+    """Say whether text has only what a number has elsewhere than in Python."""
+    return not isinstance(value, str) or value.isascii() and "_" not in value
+
+
+def _observe(limit: RateLimit, reply: Reply) -> None:
+    """Obey `X-Bapi-Limit`, `X-Bapi-Limit-Status` (what is left) and its reset."""
+    left = reply.headers.get("x-bapi-limit-status", "")
+    if left.isdigit():
+        allowed = reply.headers.get("x-bapi-limit", "")
+        limit.learn(
+            limit=int(allowed) if allowed.isdigit() and int(allowed) else None,
+            left=int(left),
+            seconds=_until_reset(reply) or 0.0,
+        )
+
+
+def _until_reset(reply: Reply) -> float | None:
+    """Return the seconds until the rate limit counts anew, where the reply says so."""
+    reset = reply.headers.get("x-bapi-limit-reset-timestamp", "")
+    if not reset.isdigit():
+        return None
+    ahead = int(reset) / 1000 - time.time()
+    if not 0 <= ahead <= _LONGEST_PERIOD:  # then the clocks differ
+        try:
+            ahead = int(reset) / 1000 - parsedate_to_datetime(reply.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            pass
+    return min(max(ahead, 0.0), _LONGEST_PERIOD)

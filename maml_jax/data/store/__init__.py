@@ -1,0 +1,3 @@
+"""Bars kept on disk, and fetched when they are missing."""
+
+__all__ = ["fetch", "series_files", "store"]

@@ -1,0 +1,3 @@
+"""Several runs side by side."""
+
+__all__ = ["compare", "page"]

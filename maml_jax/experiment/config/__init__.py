@@ -1,0 +1,3 @@
+"""Settings: their fields, defaults and files."""
+
+__all__ = ["backtest", "config", "fields", "folds", "learning", "loading"]

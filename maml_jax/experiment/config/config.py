@@ -1,0 +1,345 @@
+"""The settings of a run: one TOML file, checked before anything else happens."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from maml_jax.data.interval import require_zone
+from maml_jax.data.quality.cleaning import Policy, read_policies
+from maml_jax.experiment.config.backtest import BacktestConfig
+from maml_jax.experiment.config.fields import (
+    NO_BOUND,
+    Bound,
+    Count,
+    Moment,
+    NotNegative,
+    Positive,
+    Section,
+    Switch,
+    Whole,
+)
+from maml_jax.experiment.config.folds import FoldsConfig, refuse_with_folds
+from maml_jax.experiment.config.learning import (
+    CLASSIFIERS,
+    LearnerConfig,
+    ModelConfig,
+    OnlineConfig,
+    TrainingConfig,
+)
+from maml_jax.features import STRATEGIES, Feature, find_features, import_features
+from maml_jax.features.catalogue import DEFAULT_GROUP
+
+FamilyName: TypeAlias = Literal["asset", "regime", "month", "quarter", "year", "strategy"]
+"""See `TaskConfig.family`."""
+
+
+def _followed(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError('expected "keep", "drop" or "mask", or a table of one for each kind')
+    read_policies(value)  # pyright: ignore[reportArgumentType]
+    return value
+
+
+STORED = "store:"
+"""What a path begins with that names bars of a store."""
+
+
+def _of_families(value: Any) -> Any:
+    """Refuse a wrong family with one message instead of one for each form that it may have."""
+    names = get_args(FamilyName)
+    given = value if isinstance(value, Mapping) else {value: 1.0} if isinstance(value, str) else {}
+    if not given:
+        raise ValueError(f"expected one of {', '.join(names)}, or a table of weights")
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ValueError(f"there is no family {unknown[0]!r}; there are {', '.join(names)}")
+    for name, weight in given.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+            raise ValueError(f"the weight of {name!r} must be a positive number")
+    return value if isinstance(value, str) else {k: float(w) for k, w in given.items()}
+
+
+class DataConfig(Section, frozen=True):
+    """Which bars, which assets, which dates."""
+
+    path: str | tuple[str, ...] = "builtin"
+    """CSV, Parquet or JSON files, relative to the working directory; "builtin" for the built-in
+    bars; "store:SOURCE/INTERVAL" for bars that were fetched, as "store:bybit-linear/1h"."""
+    store: str | None = None
+    """Directory of the store; default `$MAML_JAX_STORE` or the user's data directory."""
+    assets: tuple[str, ...] | None = None
+    """Assets to read; default all."""
+    train_assets: tuple[str, ...] | None = None
+    """Assets to meta-train on; default all."""
+    test_assets: tuple[str, ...] | None = None
+    """Assets to walk forward on; default all."""
+    train_start: Moment | None = None
+    train_end: Moment | None = None
+    """Last moment of the meta-training span, inclusive; default: at 60 % of the bars."""
+    test_start: Moment | None = None
+    """First moment of the test span; default: the bar after `train_end`."""
+    test_end: Moment | None = None
+    timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
+    date_format: str | None = None
+    adjust: Switch = True
+    missing: Literal["error", "drop"] = "error"
+    classes: dict[str, str] | None = None
+    """Class of each asset, as in {BTCUSDT = "coins"}; a cross-section is of one class. Assets that
+    are not named form one of their own."""
+    policies: Annotated[Policy | dict[str, Policy], BeforeValidator(_followed)] = "keep"
+    """What to do about faults that the checks find: "keep", "drop" or "mask" bars that are wrong
+    for certain, or one for each kind, as in {bad_tick = "drop", gap = "mask"}."""
+
+
+class FeaturesConfig(Section, frozen=True):
+    """Which features, over which windows (in bars)."""
+
+    modules: tuple[str, ...] = ()
+    """Modules that register features of your own, by name or as paths of `.py` files relative to
+    the working directory. They are imported, and so run, wherever these settings are read."""
+    names: tuple[str, ...] | None = None
+    """Features, such as "rsi"; features some bars ago, such as "rsi_lag_3"; groups, such as "ohlc".
+    Default: all of the group "technical" that the columns of the bars allow."""
+    window: Annotated[int, Field(ge=2, strict=True)] = 20
+    returns: tuple[Count, ...] = (1, 5, 10)
+    fast: Count = 12
+    slow: Count = 26
+    clip: Bound = 5.0
+    """Bound on a standardised feature; "none" for no bound."""
+
+    @field_validator("modules")
+    @classmethod
+    def _can_be_imported(cls, value):
+        for module in value:
+            import_features(module)
+        return value
+
+    @model_validator(mode="after")
+    def _known(self):
+        if self.fast >= self.slow:
+            raise ValueError(f"fast ({self.fast}) must be shorter than slow ({self.slow})")
+        if not self.returns:
+            raise ValueError("returns must name at least one lag")
+        if self.names is not None:
+            self.named()
+        return self
+
+    def named(self) -> list[Feature]:
+        """Return the features that `names` stands for; the default ones where it is None."""
+        names = (DEFAULT_GROUP,) if self.names is None else self.names
+        return find_features(
+            names, window=self.window, returns=self.returns, fast=self.fast, slow=self.slow
+        )
+
+
+class TargetConfig(Section, frozen=True):
+    """What is predicted and when decisions are executed; see `maml_jax.features.Target`."""
+
+    kind: Literal["return", "direction", "volatility"] = "return"
+    """The return that is traded, in trailing volatilities; its sign; or the log of the volatility
+    over the next `horizon` bars."""
+    horizon: Count = 5
+    fill: Literal["next_open", "next_close", "close"] = "next_close"
+    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
+    clip: Bound = 5.0
+    flat: NotNegative = 0.0
+    """Of kind "direction": returns of at most so many volatilities have none."""
+    estimator: Literal["close", "garman_klass"] = "close"
+    """Of kind "volatility": from closes, or from whole bars."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self):
+        if self.flat and self.kind != "direction":
+            raise ValueError(f'flat is of kind "direction"; this target is of kind "{self.kind}"')
+        if self.estimator != "close" and self.kind != "volatility":
+            raise ValueError(
+                f'estimator is of kind "volatility"; this target is of kind "{self.kind}"'
+            )
+        return self
+
+
+class TaskConfig(Section, frozen=True):
+    """What a task is: which rows go together, and how many."""
+
+    family: Annotated[FamilyName | dict[FamilyName, Positive], BeforeValidator(_of_families)] = (
+        "asset"
+    )
+    """Support and query are rows of one "asset", of one "regime", of one "month", "quarter" or
+    "year", or of one "strategy": then series that follow a rule take the place of assets, and what
+    is predicted is what the rule pays from here. Several families with weights, as in
+    {asset = 2, regime = 1}, are drawn in proportion."""
+    support: Count = 20
+    query: Count = 10
+    embargo: Whole = 0
+    """Rows left out between support and query beyond the label delay."""
+    support_from: Literal["asset", "cross_section", "mixed"] = "asset"
+    """Whose rows a support set holds: the asset's own; the latest of all assets (of its class,
+    where `data.classes` tells some); or half of each."""
+    strategies: tuple[str, ...] = tuple(STRATEGIES)
+    """Rules of the family "strategy"."""
+    pairs: Whole | tuple[tuple[str, str], ...] = 3
+    """Pairs of the strategy "arbitrage": how many of the assets that belong together most in the
+    meta-training span (for training and testing each), or which."""
+
+    @field_validator("strategies")
+    @classmethod
+    def _are_rules(cls, value):
+        unknown = [name for name in value if name not in STRATEGIES]
+        if unknown or not value or len({*value}) < len(value):
+            raise ValueError(f"must name some of {', '.join(STRATEGIES)}, each once")
+        return value
+
+    @field_validator("pairs")
+    @classmethod
+    def _of_two(cls, value):
+        same = [pair for pair in value if pair[0] == pair[1]] if isinstance(value, tuple) else []
+        if same:
+            raise ValueError(f"a pair is made of two assets, not of {same[0][0]} twice")
+        return value
+
+    @model_validator(mode="after")
+    def _has_families(self):
+        if not self.families():
+            raise ValueError("family must name at least one family")
+        if self.support_from == "mixed" and self.support < 2:
+            raise ValueError("a mixed support set needs at least 2 rows")
+        return self
+
+    def families(self) -> dict[str, float]:
+        """Return the families and their weights."""
+        return {self.family: 1.0} if isinstance(self.family, str) else {**self.family}
+
+
+class RegimesConfig(Section, frozen=True):
+    """How regimes are told from the past; see `maml_jax.features.signals.regimes` and `markov`."""
+
+    kind: Literal["trend", "markov"] = "trend"
+    """From the trend and the rank of volatility of trailing windows; or the most probable state of
+    a Markov chain that was fitted on the meta-training span, filtered."""
+    of: Literal["asset", "market"] | None = None
+    """Whose regime it is; default each asset's own, and the market's for "markov"."""
+    trend_window: Annotated[int, Field(ge=2, strict=True)] = 60
+    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
+    history: Annotated[int, Field(ge=2, strict=True)] = 252
+    """Bars whose volatility the present one is ranked among; bars that the probabilities of the
+    chain are made from."""
+    states: Annotated[int, Field(ge=2, le=3, strict=True)] = 2
+    """Of the Markov chain."""
+
+    @model_validator(mode="after")
+    def _can_be_told(self):
+        if self.kind == "markov" and self.of == "asset":
+            raise ValueError('the chain is fitted to the market; use of = "market"')
+        return self
+
+    def market_wide(self) -> bool:
+        """Say whether regimes are of the market and not of each asset."""
+        return self.kind == "markov" or self.of == "market"
+
+    def windows(self) -> dict[str, int]:
+        """Return the windows of kind "trend", as its functions take them."""
+        return {
+            name: getattr(self, name) for name in ("trend_window", "volatility_window", "history")
+        }
+
+
+class Config(Section, frozen=True):
+    """All settings of a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    data: DataConfig = DataConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    target: TargetConfig = TargetConfig()
+    task: TaskConfig = TaskConfig()
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    training: TrainingConfig = TrainingConfig()
+    backtest: BacktestConfig = BacktestConfig()
+    regimes: RegimesConfig = RegimesConfig()
+    online: OnlineConfig = OnlineConfig()
+    folds: FoldsConfig = FoldsConfig()
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        rule, kind, families = self.backtest.positions, self.target.kind, self.task.families()
+        if kind == "volatility" and rule not in (None, "volatility_target"):
+            raise ValueError(
+                f"backtest.positions: a volatility has no side; {rule!r} cannot trade it, use "
+                '"volatility_target"'
+            )
+        classifiers = [name for name in self.learner.methods if name in CLASSIFIERS]
+        if kind == "volatility" and classifiers:
+            raise ValueError(
+                f"learner.methods: {', '.join(classifiers)} tell up from down, and a volatility "
+                "has neither; use matching, which averages, or any method of numbers"
+            )
+        if kind == "volatility" and "strategy" in families:
+            raise ValueError(
+                'task.family: "strategy" predicts what a rule pays; set target.kind to "return" or '
+                '"direction"'
+            )
+        if self.backtest.window == "growing" and (
+            self.task.support_from != "asset" or self.adapts_within_regimes()
+        ):
+            raise ValueError(
+                'backtest.window: growing windows take in all rows of one asset; use "rolling" '
+                "with task.support_from or regimes"
+            )
+        if self.backtest.window == "growing" and self.online.variants:
+            raise ValueError(
+                'online.variants: they adapt on rolling windows; use backtest.window = "rolling"'
+            )
+        if rule == "kelly" and kind == "direction":
+            raise ValueError(
+                "backtest.positions: Kelly's share is of returns, and a direction is none; use "
+                '"confident"'
+            )
+        if self.backtest.sides == "market_neutral" and "strategy" in families:
+            raise ValueError(
+                "backtest.sides: what is neutral across assets would trade against rules; use "
+                '"long_short" or "long_only" with task.family = "strategy"'
+            )
+        if "incremental" in self.online.variants and "joint_training" not in self.learner.methods:
+            raise ValueError(
+                'online.variants: "incremental" goes on with joint_training; name it in '
+                "learner.methods"
+            )
+        refuse_with_folds(self)
+        return self
+
+    def position_rule(self) -> str:
+        """Return the rule that makes positions of predictions."""
+        if self.backtest.positions is not None:
+            return self.backtest.positions
+        return "volatility_target" if self.target.kind == "volatility" else "threshold"
+
+    def adapts_within_regimes(self) -> bool:
+        """Say whether the walk-forward adapts on past bars of the regime in force."""
+        if self.backtest.same_regime is not None:
+            return self.backtest.same_regime
+        return "regime" in self.task.families()
+
+    def to_toml(self) -> str:
+        """Write the settings as TOML; those left open are left out."""
+        return tomli_w.dumps(_without_null(self))
+
+
+def _without_null(section: BaseModel) -> dict:
+    """Return the settings without None: left out where that is the default, else as "none"."""
+    values: dict = {}
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            values[key] = _without_null(value)
+        elif value is not None or field.default is not None:
+            values[key] = NO_BOUND if value is None else value
+    return values

@@ -1,0 +1,154 @@
+"""What every strategy predicts: methods, variants that go on learning, and baselines."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from maml_jax.backtest import Updates, walk_online
+from maml_jax.experiment.evaluation.baselines import EWMA as EWMA
+from maml_jax.experiment.evaluation.baselines import POOLED_HAR as POOLED_HAR
+from maml_jax.experiment.evaluation.baselines import TRAILING as TRAILING
+from maml_jax.experiment.evaluation.baselines import baseline_forecasts
+from maml_jax.experiment.evaluation.predicted import Predicted, restored, span_of, walked
+from maml_jax.experiment.evaluation.predicted import on_test_span as on_test_span
+from maml_jax.experiment.learning.methods import METHODS
+from maml_jax.experiment.learning.tasks import online_windows, supports
+from maml_jax.experiment.learning.train import initial_params, make_learner, outer_optimizer
+from maml_jax.experiment.preparation.prepare import Prepared
+from maml_jax.experiment.timing import stage
+from maml_jax.meta import MetaState
+from maml_jax.meta.types import Params
+
+NO_ADAPTATION = "no adaptation"
+FROM_SCRATCH = "from scratch"
+INCREMENTAL = "incremental"
+
+_SEED = 1
+"""Folded into the seed of a run for the tasks of online updates."""
+
+
+class Forecasts(NamedTuple):
+    """What all strategies predict.
+
+    Attributes:
+        predicted: by strategy.
+        notes: what a reader must know.
+    """
+
+    predicted: dict[str, Predicted]
+    notes: tuple[str, ...] = ()
+
+
+def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
+    """Walk forward with every trained method, its online variants, and the baselines.
+
+    Args:
+        prepared: settings and panel.
+        trained: meta-parameters of each method; variants and baselines are those of the first.
+
+    Returns:
+        What each strategy predicts. The unadapted start is left out where the first method has none
+        that predicts.
+    """
+    config, panel = prepared.config, prepared.panel
+    headline = next(iter(trained))
+    growing = config.backtest.window == "growing"
+
+    def predict(name, method, params, steps=config.backtest.inner_steps, growing=growing):
+        return walked(
+            prepared,
+            name,
+            make_learner(config, method),
+            params,
+            steps=steps if METHODS[method].takes_steps or growing else None,
+            growing=growing,
+        )
+
+    learner = make_learner(config, headline)
+    untrained = initial_params(config, learner, len(panel.feature_names))
+    predicted = {method: predict(method, method, params) for method, params in trained.items()}
+    # Where a head is fitted in closed form only a prior can do without its support set.
+    prior = learner.update is not None
+    if prior or METHODS[headline].takes_steps:
+        predicted[NO_ADAPTATION] = predict(
+            NO_ADAPTATION, headline, trained[headline], steps=0, growing=prior
+        )
+    predicted[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
+    online, notes = _online(prepared, trained, headline, untrained)
+    others, left_out = baseline_forecasts(prepared)
+    return Forecasts({**predicted, **online, **others}, (*notes, *left_out))
+
+
+def _online(
+    prepared: Prepared, trained: Mapping[str, Params], headline: str, untrained: Params
+) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+    """Walk forward with the variants that go on learning."""
+    config, settings = prepared.config, prepared.config.online
+    if not settings.variants:
+        return {}, ()
+    windows = online_windows(prepared)
+    follow = Updates(settings.every, settings.steps, settings.meta_batch, settings.recent)
+    anew = Updates(
+        settings.retrain_every, config.training.steps, config.training.meta_batch, restart=True
+    )
+    gentle = optax.adam(settings.learning_rate)
+    steps = config.backtest.inner_steps if METHODS[headline].takes_steps else None
+    # Name, method, meta-parameters to begin with, optimizer, updates, adaptation steps.
+    variants: dict[str, Callable[[], tuple]] = {
+        "online": lambda: (
+            f"{headline} online",
+            headline,
+            trained[headline],
+            gentle,
+            follow,
+            steps,
+        ),
+        "retrained": lambda: (
+            f"{headline} retrained",
+            headline,
+            untrained,
+            outer_optimizer(config.training),
+            anew,
+            steps,
+        ),
+        "incremental": lambda: (
+            INCREMENTAL,
+            "joint_training",
+            trained["joint_training"],
+            gentle,
+            follow,
+            0,
+        ),
+    }
+    predicted, notes = {}, []
+    for variant in settings.variants:
+        name, method, params, optimizer, updates, adapt_steps = variants[variant]()
+        state = MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        with stage(f"walk-forward {name}"):
+            result = walk_online(
+                make_learner(config, method),
+                optimizer,
+                state,
+                prepared.panel,
+                windows,
+                key=jax.random.fold_in(jax.random.key(config.seed), _SEED),
+                updates=updates,
+                steps=adapt_steps,
+                **span_of(prepared),
+                **supports(prepared),
+                max_grad_norm=config.training.max_grad_norm,
+                chunk=config.backtest.chunk,
+                devices=config.backtest.devices,
+            )
+        predicted[name] = restored(prepared, result.predictions)
+        if result.failed.any():
+            first = prepared.panel.timestamps[result.bars[np.argmax(result.failed > 0)]]
+            notes.append(
+                f"{name}: {result.failed.sum()} meta-steps had a loss that is not finite and were "
+                f"not taken, the first of them at {first}."
+            )
+    return predicted, tuple(notes)

@@ -1,0 +1,223 @@
+"""What a cautious statistician would say of a run, in a few sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from maml_jax.backtest.inference.alpha import SIZE
+from maml_jax.backtest.inference.forecast_tests import Difference, r_squared_difference
+from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, FOLLOW
+from maml_jax.experiment.evaluation.evaluate import Evaluation
+from maml_jax.experiment.evaluation.forecasts import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
+
+if TYPE_CHECKING:
+    from maml_jax.experiment.result import Result
+
+_CAUTION = "One stretch of history proves little by itself."
+_FEW_BARS = 250
+_MONTH = 21
+"""Bars in a block of the bootstrap of forecasts, where horizons are no longer."""
+
+
+def is_significant(evaluation: Evaluation) -> bool:
+    """Say whether the headline is called significant at 5 %.
+
+    That is one test: of its alpha to buy and hold after costs, one-sided, adjusted for the number
+    of trials that are known. Where the test is not defined, nothing is significant.
+
+    Args:
+        evaluation: with the table `significance`, whose headline is the first column of `stats`.
+    """
+    headline = next(iter(evaluation.stats.columns), "")
+    return called_significant(evaluation.significance, headline)
+
+
+def called_significant(table: pd.DataFrame, headline: str) -> bool:
+    """Say whether a table of `significance` calls the headline significant; see there."""
+    if table.empty or headline not in table.index:
+        return False
+    return bool(table.loc[[headline], "p_adjusted"].astype(float).iloc[0] < SIZE)
+
+
+def verdict(result: Result) -> str:
+    """Say what the headline method did, how sure that is, and against what it must beat."""
+    stats: Any = result.stats
+    method = next(iter(result.checkpoints))
+    start, end = stats.loc["Start", method], stats.loc["End", method]
+    span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    if result.config.target.kind == "volatility":
+        return _of_volatility(result, method, span)
+    if math.isnan(stats.loc["Sharpe Ratio", method]):
+        return f"{span}, {method} took no position."
+    evaluation = result.evaluation
+    assert evaluation is not None  # there are stats
+    if evaluation.significance.empty:
+        rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
+        sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
+        return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
+    return " ".join([*_of_returns(evaluation, method, span), *_not_to_be_had(result)])
+
+
+def _not_to_be_had(result: Result) -> list[str]:
+    """Say why nobody could have earned this, where the settings make it so."""
+    said = []
+    if result.config.folds.kind == "combinatorial":
+        said.append(
+            "Combinatorial folds are trained on what came later too: this is no walk-forward, and "
+            "nobody could have traded it."
+        )
+    if result.config.target.fill == "close":
+        said.append(
+            "Orders are filled at the very close that decided them, which is optimistic: choose "
+            "next_open or next_close for what can be had."
+        )
+    return said
+
+
+def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
+    stats: Any = evaluation.stats
+    row: Any = evaluation.significance.loc[method].astype(float)
+    bars = len(evaluation.returns)
+    sharpe = _number(stats.loc["Sharpe Ratio", method])
+    interval = _interval(evaluation.intervals, "Sharpe Ratio", method)
+    said = [f"{span} ({bars:,d} bars), after costs, {method} had a Sharpe ratio of {sharpe}"]
+    said[0] += f" (95 % interval {interval})." if interval else "."
+    lost = evaluation.returns.index[evaluation.returns[method] <= -1]
+    if len(lost):
+        said.insert(0, f"{method} lost the whole capital at {lost[0]}; nothing else counts.")
+    said += _alpha(row, is_significant(evaluation))
+    said += _luck(row)
+    said += _to_no_adaptation(evaluation, method)
+    if not math.isnan(row["spa_p"]):
+        finds = "finds" if row["spa_p"] < SIZE else "does not find"
+        several = evaluation.significance["trials"].notna().sum() > 1
+        who = "it, or another method of this run," if several else "it"
+        said.append(
+            f"Hansen's test {finds} {who} better than every baseline ({_equal(row['spa_p'])})."
+        )
+    overfitted = evaluation.overfitting.get("probability", math.nan)
+    if not math.isnan(overfitted):
+        said.append(
+            f"Had the best of this run's methods been chosen on half of these bars, it would have "
+            f"been in the lower half of them on the others in {100 * overfitted:.0f} % of splits."
+        )
+    if bars < _FEW_BARS:
+        said.append(f"{bars:,d} bars are few: most edges could not be told from luck on them.")
+    return [*said, _CAUTION]
+
+
+def _alpha(row: Any, significant: bool) -> list[str]:
+    if math.isnan(row["p_adjusted"]):
+        return ["Its alpha to buy and hold cannot be tested: nothing here is significant."]
+    number = int(row["trials"])
+    tried = "one-sided"
+    if number > 1:
+        tried += f"; {_equal(row['p_adjusted'])} as the best of {number:,d} trials"
+    bounds = f"{_number(row['alpha low [%]'])} to {_number(row['alpha high [%]'])}"
+    return [
+        f"Its alpha to buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "
+        f"{bounds}), {'significant' if significant else 'not significant'} at 5 % "
+        f"({_equal(row['p_value'])}, {tried})."
+    ]
+
+
+def _luck(row: Any) -> list[str]:
+    if math.isnan(row["deflated_sharpe"]):
+        return []
+    number, share = int(row["trials"]), 100 * row["deflated_sharpe"]
+    if number == 1:
+        return [
+            f"Its probabilistic Sharpe ratio, of being above 0, is {share:.0f} %; it is the only "
+            "trial on these bars that is recorded, and what nobody recorded is not counted."
+        ]
+    return [
+        f"Its deflated Sharpe ratio, of being above what luck would show as the best of "
+        f"{number:,d} recorded trials on these bars, is {share:.0f} %."
+    ]
+
+
+def _to_no_adaptation(evaluation: Evaluation, method: str) -> list[str]:
+    table = evaluation.differences
+    if table.empty or NO_ADAPTATION not in set(table["other"]):
+        return []
+    rows: Any = table.set_index(["other", "figure"])
+    value, low, high = rows.loc[(NO_ADAPTATION, "Sharpe Ratio"), ["value", "low", "high"]]
+    if math.isnan(low) or math.isnan(high):
+        return []
+    if not (value or low or high):
+        return ["Without adaptation it would have earned the same."]
+    said = f"Its Sharpe ratio less that without adaptation is {_number(value)}"
+    clear = "adapting paid" if low > 0 else "adapting cost" if high < 0 else "no clear difference"
+    return [f"{said} (95 % interval {_number(low)} to {_number(high)}): {clear}."]
+
+
+def _of_volatility(result: Result, method: str, span: str) -> str:
+    rivals = (NO_ADAPTATION, POOLED_HAR, EWMA)
+    figures: Any = result.stats.loc["R2"]
+    explained = _against(figures, method, rivals)
+    said = [f"{span}, the forecasts of log volatility by {method} had an R2 of {explained}."]
+    for rival in rivals:
+        difference = _r_squared_less(result, method, rival)
+        if difference is not None:
+            value, low, high = (f"{each:.3f}" for each in difference)
+            said.append(f"Its R2 less that of {rival} is {value} (95 % interval {low} to {high}).")
+    evaluation = result.evaluation
+    if evaluation is not None and not evaluation.significance.empty:
+        row: Any = evaluation.significance.loc[method].astype(float)
+        (alpha,) = _alpha(row, is_significant(evaluation))
+        said.append(f"Of positions sized by these forecasts: {alpha[0].lower()}{alpha[1:]}")
+    return " ".join([*said, *_not_to_be_had(result)])
+
+
+def _r_squared_less(result: Result, method: str, rival: str) -> Difference | None:
+    predictions = result.predictions
+    if rival not in set(predictions["strategy"]):
+        return None
+    tables: Any = {
+        name: rows.pivot_table(index="asset", columns="timestamp", values=["prediction", "target"])
+        for name, rows in predictions.groupby("strategy")
+        if name in (method, rival)
+    }
+    first = tables[method]["prediction"]
+    outcome = tables[method]["target"].reindex_like(first).to_numpy(float)
+    second = tables[rival]["prediction"].reindex_like(first).to_numpy(float)
+    block = max(_MONTH, 3 * result.config.target.horizon)
+    try:
+        return r_squared_difference(
+            first.to_numpy(float), second, outcome, block=block, seed=result.config.seed
+        )
+    except ValueError:  # there is no bar that both forecast
+        return None
+
+
+def _interval(table: pd.DataFrame, figure: str, strategy: str) -> str:
+    if table.empty:
+        return ""
+    rows = table[(table["strategy"] == strategy) & (table["figure"] == figure)]
+    if not len(rows) or rows[["low", "high"]].isna().to_numpy().any():
+        return ""
+    return f"{_number(rows['low'].iloc[0])} to {_number(rows['high'].iloc[0])}"
+
+
+def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
+    """Set a figure against those of rivals, greater being better."""
+    own = figures[method]
+    told = [
+        f"{figures[name]:.2f} for {name} ({'beaten' if own > figures[name] else 'not beaten'})"
+        for name in rivals
+        if name in figures.index and not math.isnan(figures[name])
+    ]
+    return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"
+
+
+def _number(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:z.2f}"
+
+
+def _equal(probability: float) -> str:
+    if probability < 0.001:
+        return "p < 0.001"
+    return f"p = {probability:.3f}" if probability < 0.1 else f"p = {probability:.2f}"

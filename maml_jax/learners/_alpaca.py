@@ -1,0 +1,154 @@
+"""A Bayesian linear head on meta-learned features: mean and standard deviation in closed form."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from maml_jax.errors import ShapeError
+from maml_jax.learners._descent import adaptation_info, no_steps, require_plain_params, rows_of
+from maml_jax.meta.linalg import inverse_spd
+from maml_jax.meta.losses import gaussian_likelihood
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
+
+NOISE = 1.0
+PRIOR_PRECISION = 50.0
+
+
+class AlpacaParams(NamedTuple):
+    """Meta-parameters: features, and the prior of the head on them.
+
+    Attributes:
+        features: of the feature network.
+        mean: of the head's weights, `[features + 1, targets]`; the last row is the constant's.
+        factor: lower triangle whose product with its transpose is the prior precision in units of
+            the noise, `[features + 1, features + 1]`; logarithms on the diagonal.
+        tenth_log_noise: a tenth of the logarithm of the noise's standard deviation, `[targets]`.
+            The steps of an outer optimizer such as Adam are of one size for all parameters; so
+            they find the scale of the targets in hundreds of meta-steps instead of thousands.
+    """
+
+    features: Params
+    mean: Float[Array, "feature target"]
+    factor: Float[Array, "feature feature"]
+    tenth_log_noise: Float[Array, " target"]
+
+
+class Posterior(NamedTuple):
+    """What is known of the head's weights after some rows.
+
+    Attributes:
+        features: of the feature network.
+        precision: of the weights, in units of the noise, `[features + 1, features + 1]`.
+        information: precision times mean, `[features + 1, targets]`.
+        log_noise: logarithm of the noise's standard deviation, `[targets]`.
+    """
+
+    features: Params
+    precision: Float[Array, "feature feature"]
+    information: Float[Array, "feature target"]
+    log_noise: Float[Array, " target"]
+
+
+def alpaca(
+    features: ModelLike,
+    *,
+    targets: int = 1,
+    noise: float = NOISE,
+    prior_precision: float = PRIOR_PRECISION,
+    loss: LossFn = gaussian_likelihood,
+) -> MetaLearner:
+    r"""Make the Bayesian linear head on meta-learned features (ALPaCA).
+
+    $$\Lambda = \Lambda_0 + \Phi^\top\Phi, \quad
+      \bar K = \Lambda^{-1}(\Lambda_0\bar K_0 + \Phi^\top Y), \quad
+      y_* \sim N\bigl(\bar K^\top\phi_*,\ (1 + \phi_*^\top\Lambda^{-1}\phi_*)\,\sigma^2\bigr)$$
+
+    with a row of $\Phi$ being the features of a support row and the constant 1. Features, prior
+    mean $\bar K_0$, prior precision $\Lambda_0 = LL^\top$ and noise $\sigma$ are meta-learned by
+    the likelihood of the query rows.
+
+    `update` takes further rows in by adding their products to precision and information: the same
+    posterior as that of all rows at once, at a cost that does not depend on how many came before.
+    Adapting to no rows gives the prior.
+
+    Args:
+        features: `(init, apply)` of the feature network, `[n, *input] -> [n, features]`.
+        targets: numbers that are predicted.
+        noise: standard deviation that the noise begins with, in units of the target.
+        prior_precision: what the prior precision begins with, times the identity.
+        loss: compares a `Prediction` with targets, on the query.
+
+    Returns:
+        A `MetaLearner` that predicts a `Prediction`; its meta-parameters are `AlpacaParams`, its
+        adapted parameters a `Posterior`, and its `info` is an `AdaptationInfo` (before: of the
+        prior).
+
+    Raises:
+        ShapeError: from `adapt` and `loss`, if the features are not `[n, features]`.
+        ValueError: if a number is not positive; from `adapt`, if it is given a number of steps.
+
+    Reference:
+        Harrison, Sharma, Pavone (2018), Meta-Learning Priors for Efficient Online Bayesian
+        Regression, arXiv:1807.08912, section 3.
+    """
+    if targets < 1 or not (noise > 0 and prior_precision > 0):
+        raise ValueError(
+            "alpaca needs at least 1 target and positive noise and prior precision, got "
+            f"{targets}, {noise} and {prior_precision}"
+        )
+
+    def init(key, x, /) -> AlpacaParams:
+        theta = require_plain_params(features.init(key, x))
+        width = jax.eval_shape(features.apply, theta, x).shape[-1] + 1  # and the constant
+        return AlpacaParams(
+            theta,
+            jnp.zeros((width, targets)),
+            0.5 * math.log(prior_precision) * jnp.eye(width),
+            jnp.full(targets, math.log(noise) / 10, jnp.float32),
+        )
+
+    def prior(params: AlpacaParams) -> Posterior:
+        diagonal = jnp.diag(jnp.exp(jnp.diag(params.factor)))
+        factor = jnp.tril(params.factor, -1) + diagonal
+        precision = factor @ factor.T
+        return Posterior(
+            params.features, precision, precision @ params.mean, 10 * params.tenth_log_noise
+        )
+
+    def update(adapted: Posterior, batch: Batch, /) -> Posterior:
+        phi, y = rows_of(features, adapted.features, batch)
+        if y.shape[1] != targets:
+            raise ShapeError(
+                f"targets have {y.shape[1]} columns, and the head was made for {targets}: "
+                f"alpaca(..., targets={y.shape[1]})"
+            )
+        return adapted._replace(
+            precision=adapted.precision + phi.T @ phi,
+            information=adapted.information + phi.T @ y,
+        )
+
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: AlpacaParams, support: Batch, steps: int | None = None) -> Posterior:
+        no_steps("alpaca", steps)
+        return update(prior(meta_params), support)
+
+    def predict(adapted: Posterior, x, /) -> Prediction:
+        phi = rows_of(features, adapted.features, x)
+        covariance = inverse_spd(adapted.precision)
+        mean = phi @ (covariance @ adapted.information)
+        doubt = jnp.sum((phi @ covariance) * phi, axis=1)
+        std = jnp.sqrt(1 + doubt)[:, None] * jnp.exp(adapted.log_noise)
+        return Prediction(mean, std.astype(mean.dtype))
+
+    def meta_loss(meta_params: AlpacaParams, task: Task, step):
+        del step
+        before = prior(meta_params)
+        adapted = update(before, task.support)
+        query_loss = loss(predict(adapted, task.query.x), task.query.y)
+        return query_loss, adaptation_info(loss, predict, before, adapted, task.support)
+
+    return MetaLearner(init, adapt, predict, meta_loss, update)

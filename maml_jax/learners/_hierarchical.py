@@ -1,0 +1,231 @@
+"""Hierarchical MAML: one start, adapted to a class of assets, an asset, a time scale in turn."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from maml_jax.errors import GradientError, ShapeError
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    AdaptationInfo,
+    InnerOptimizer,
+    MetaParams,
+    require_mode,
+    whole_network,
+)
+from maml_jax.meta.gradients.implicit import Implicit
+from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.meta.inner_loop import descend
+from maml_jax.meta.losses import squared_error
+from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Scalar, Task
+
+INITIAL_RATE = 0.005
+
+Supports: TypeAlias = Batch | tuple[Batch, ...]
+"""One support set for each level, coarse to fine; or all their rows in one, in that order."""
+
+
+class Level(NamedTuple):
+    """How one level of a hierarchy adapts from its parent.
+
+    Attributes:
+        steps: inner steps.
+        optimizer: the inner optimizer; None: `learned_rates(0.005)`, the level's own.
+    """
+
+    steps: int = INNER_STEPS
+    optimizer: InnerOptimizer | None = None
+
+
+def hierarchical(
+    model: ModelLike,
+    *,
+    levels: int | Sequence[Level] = 2,
+    rows: Sequence[int] | Sequence[float] | None = None,
+    nested: bool = False,
+    gradient: GradientMode | None = None,
+    loss: LossFn = squared_error,
+) -> MetaLearner:
+    r"""Make the hierarchical MAML learner.
+
+    $$\theta_0 = \theta, \qquad
+      \theta_{k} = \theta_{k-1} - \alpha_k \nabla L^{support_k}(\theta_{k-1})
+      \text{ (repeated)}, \qquad
+      \min_{\theta, \alpha} \sum_i L_i^{query}(\theta_{K, i})$$
+
+    Level $k$ begins where its parent ended and adapts on rows of its own: those of the asset class,
+    of the asset, of its recent bars at one time scale. One meta-gradient goes through all levels.
+    Coarse levels may have many rows that resemble the task little, fine ones few that resemble it
+    much; the learned rates weigh them. With one level this is `maml`.
+
+    Args:
+        model: `(init, apply)`.
+        levels: how each level adapts, coarse to fine; a number stands for so many default ones.
+        rows: how many rows each level has where a support set is one `Batch` whose rows are laid
+            out coarse to fine, or, below 1, which share of them; the last level takes the rest,
+            whatever its entry says. None: the support set is a tuple of a `Batch` for each level
+            (one level takes one `Batch` too).
+        nested: let each level adapt on the rows of all finer levels too, as an asset belongs to its
+            class. The coarsest level then sees all rows, and where finer levels come to rest it is
+            `maml` on them together.
+        gradient: how to differentiate through all levels: `exact()` (default),
+            `exact(remat=True)`, `mixed_mode()` or `first_order()`.
+        loss: compares outputs with targets, on all levels and the query alike.
+
+    Returns:
+        A `MetaLearner`. Its meta-parameters are the start, or, where a level has a learned
+        optimizer, a `MetaParams` whose settings are a tuple with an entry for each level. Its
+        `adapt` and `loss` take support sets of either form; `steps` of `adapt` counts for every
+        level. A level without rows leaves its parent as it is. The support losses of the
+        `AdaptationInfo` are of the rows of all levels together.
+
+    Raises:
+        GradientError: if `gradient` is implicit, in which nothing would be learned.
+        ShapeError: from `adapt` and `loss`, if the support set has no form that fits the levels.
+        TypeError: if `gradient` is what makes a mode instead of a mode.
+        ValueError: if there is no level, steps are negative, or `rows` do not fit the levels.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from maml_jax import Batch
+    >>> from maml_jax.models import mlp
+    >>> learner = hierarchical(mlp((8, 1)), rows=(30, 10))
+    >>> x = jnp.linspace(-1.0, 1.0, 40)[:, None]
+    >>> theta = learner.init(jax.random.key(0), x)
+    >>> together = learner.adapt(theta, Batch(x, x))
+    >>> apart = learner.adapt(theta, (Batch(x[:30], x[:30]), Batch(x[30:], x[30:])))
+    >>> bool(jnp.allclose(learner.predict(together, x), learner.predict(apart, x)))
+    True
+    """
+    plan = _plan(levels)
+    if rows is not None:
+        _require_rows(rows, len(plan))
+    mode = exact() if gradient is None else gradient
+    require_mode(mode)
+    if isinstance(mode, Implicit):
+        raise GradientError(
+            "implicit() is the derivative of a minimum, which does not depend on where a level "
+            "began: nothing would be learned of its parents. Use gradient=exact()"
+        )
+    network = whole_network(model)
+    is_learned = [isinstance(level.optimizer, LearnedOptimizer) for level in plan]
+    transforms = [_transform(level.optimizer) for level in plan]
+
+    def objective(theta: Params, support: Batch) -> Scalar:
+        return loss(model.apply(theta, support.x), support.y)
+
+    def init(key, x, /) -> Params:
+        start = network.init(key, x)
+        if not any(is_learned):
+            return start
+        keys = (jax.random.fold_in(key, place + 1) for place in range(len(plan)))
+        return MetaParams(
+            start,
+            tuple(
+                level.optimizer.init(key, start)
+                if isinstance(level.optimizer, LearnedOptimizer)
+                else ()
+                for key, level in zip(keys, plan, strict=True)
+            ),
+        )
+
+    def descended(how, meta_params: Params, supports: tuple[Batch, ...], steps: int | None):
+        """Adapt level after level; `how` is `descend` or a gradient mode."""
+        theta, settings = meta_params if any(is_learned) else (meta_params, (None,) * len(plan))
+        for place, support in enumerate(supports):
+            count = plan[place].steps if steps is None else steps
+            if count and len(support.y):
+                own = settings[place] if is_learned[place] else None
+                theta, _ = how(objective, transforms[place], theta, support, count, own)
+        return theta
+
+    def split(support: Any) -> tuple[Batch, ...]:
+        return _split(support, rows, len(plan))
+
+    def seen(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
+        if not nested:
+            return supports
+        return tuple(_together(supports[place:]) for place in range(len(supports)))
+
+    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: Params, support: Supports, steps: int | None = None) -> Params:
+        if steps is not None and steps < 0:
+            raise ValueError(f"the number of inner steps must not be negative, got {steps}")
+        return descended(descend, meta_params, seen(split(support)), steps)
+
+    def meta_loss(meta_params: Params, task: Task, step):
+        del step
+        supports = split(task.support)
+        adapted = descended(mode, meta_params, seen(supports), None)
+        start = meta_params.start if any(is_learned) else meta_params
+        together = _together(supports)
+        info = AdaptationInfo(objective(start, together), objective(adapted, together))
+        return objective(adapted, task.query), info
+
+    return MetaLearner(init, adapt, model.apply, meta_loss)
+
+
+def _plan(levels: int | Sequence[Level]) -> tuple[Level, ...]:
+    plan = (Level(),) * levels if isinstance(levels, int) else tuple(levels)
+    if not plan:
+        raise ValueError(f"a hierarchy needs at least 1 level, got levels={levels!r}")
+    if any(level.steps < 0 for level in plan):
+        raise ValueError(f"the steps of a level must not be negative, got {plan}")
+    return tuple(
+        level._replace(optimizer=learned_rates(INITIAL_RATE)) if level.optimizer is None else level
+        for level in plan
+    )
+
+
+def _require_rows(rows: Sequence[int] | Sequence[float], levels: int) -> None:
+    if len(rows) != levels or min(rows) < 0:
+        raise ValueError(
+            f"rows gives each of the {levels} levels a number of rows, coarse to fine, such as "
+            f"(200, 20) for two, or a share; got {tuple(rows)}"
+        )
+
+
+def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
+    """Return where each level begins in a support set of so many rows, and where the last ends."""
+    if any(0 < part < 1 for part in rows):
+        rows = [int(part * count) for part in rows]
+    return [0, *(min(count, int(sum(rows[: place + 1]))) for place in range(len(rows) - 1)), count]
+
+
+def _transform(optimizer: InnerOptimizer | None) -> optax.GradientTransformation:
+    return optimizer.transform if isinstance(optimizer, LearnedOptimizer) else optimizer  # type: ignore[return-value]
+
+
+def _together(supports: Sequence[Batch]) -> Batch:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *supports)
+
+
+def _split(
+    support: Any, rows: Sequence[int] | Sequence[float] | None, levels: int
+) -> tuple[Batch, ...]:
+    """Return the support set of each level.
+
+    Raises:
+        ShapeError: if it has no form that fits.
+    """
+    if not isinstance(support, Batch):
+        if len(support) != levels:
+            raise ShapeError(f"{levels} levels need a Batch each, got {len(support)}")
+        return tuple(support)
+    if levels == 1:
+        return (support,)
+    if rows is None:
+        raise ShapeError(
+            f"the support set of {levels} levels is a tuple of a Batch for each, coarse to fine; "
+            "to take it as one Batch, say how many rows each level has, as in rows=(200, 20)"
+        )
+    bounds = _bounds(rows, len(support.y))
+    return tuple(
+        jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], support)
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    )

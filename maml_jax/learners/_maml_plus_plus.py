@@ -1,0 +1,116 @@
+"""MAML++: what steadies the training of MAML."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    AdaptationInfo,
+    MetaParams,
+    by_descent,
+    whole_network,
+)
+from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
+from maml_jax.meta.inner_loop import UNROLL
+from maml_jax.meta.losses import squared_error
+from maml_jax.meta.optimizers.learned_rates import learned_rates
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+
+INITIAL_RATE = 0.005
+
+
+def maml_plus_plus(
+    model: ModelLike,
+    *,
+    initial_rate: float = INITIAL_RATE,
+    inner_steps: int = INNER_STEPS,
+    multi_step_until: int = 500,
+    second_order_from: int = 100,
+    gradient: GradientMode | None = None,
+    loss: LossFn = squared_error,
+) -> MetaLearner:
+    r"""Make the MAML++ learner.
+
+    $$L(\theta) = \sum_{k=1}^{K} w_k(s)\, L^{query}(\theta_k), \qquad
+      \theta_{k+1} = \theta_k - \alpha_{k,l}\nabla L^{support}(\theta_k)$$
+
+    * **Multi-step loss**: the query loss after every step counts. Its weights $w$ begin equal and
+      pass, over the first meta-steps $s$, to the last step alone.
+    * **Derivative-order annealing**: first order in the beginning, then the exact meta-gradient.
+    * **Learned rates** $\alpha_{k,l}$, one for each leaf (layer) and step, kept positive.
+    * The paper's **cosine schedule** of the outer rate belongs to the outer optimizer:
+      `optax.adam(optax.cosine_decay_schedule(1e-3, steps))`.
+
+    The paper's batch-normalisation statistics per step have no part here: models are pure
+    functions without running state.
+
+    Args:
+        model: `(init, apply)`.
+        initial_rate: what all rates begin with.
+        inner_steps: steps of adaptation, at least 1.
+        multi_step_until: meta-step from which the last step alone counts; 0: always.
+        second_order_from: meta-step from which the gradient is that of `gradient`; 0: always.
+        gradient: the mode used from there on; default `exact()`.
+        loss: compares outputs with targets.
+
+    Returns:
+        A `MetaLearner` whose meta-parameters are a `MetaParams` and whose `info` is an
+        `AdaptationInfo`.
+
+    Raises:
+        ValueError: if there is no inner step, or a meta-step is negative.
+
+    Reference:
+        Antoniou, Edwards, Storkey (2019), How to train your MAML, arXiv:1810.09502, section 4.
+    """
+    if inner_steps < 1 or multi_step_until < 0 or second_order_from < 0:
+        raise ValueError(
+            f"MAML++ needs at least 1 inner step and no negative meta-steps, got {inner_steps}, "
+            f"{multi_step_until} and {second_order_from}"
+        )
+    rates = learned_rates(initial_rate, steps=inner_steps)
+    one_rate = learned_rates(initial_rate).transform
+    later = exact() if gradient is None else gradient
+    learner = by_descent(
+        whole_network(model), optimizer=rates, steps=inner_steps, gradient=later, loss=loss
+    )
+
+    def batch_loss(params: Params, batch: Batch):
+        return loss(model.apply(params, batch.x), batch.y)
+
+    def losses(mode: GradientMode, meta_params: MetaParams, task: Task):
+        """Return the query loss after each step, and the support loss before each and at last."""
+
+        def step(theta, rates):
+            theta, before = mode(batch_loss, one_rate, theta, task.support, 1, rates)
+            return theta, (batch_loss(theta, task.query), before[0])
+
+        theta, (query, support) = lax.scan(
+            step, meta_params.start, meta_params.settings, unroll=min(inner_steps, UNROLL)
+        )
+        return query, support[0], batch_loss(theta, task.support)
+
+    def meta_loss(meta_params: MetaParams, task: Task, step):
+        # `step` is shared by all tasks, so that only one branch is computed under vmap too.
+        query, before, after = lax.cond(
+            jnp.asarray(step) < second_order_from,
+            lambda: losses(first_order(), meta_params, task),
+            lambda: losses(later, meta_params, task),
+        )
+        weights = step_weights(step, inner_steps, multi_step_until)
+        return jnp.sum(weights.astype(query.dtype) * query), AdaptationInfo(before, after)
+
+    return learner._replace(loss=meta_loss)
+
+
+def step_weights(step: jax.Array | int, inner_steps: int, until: int) -> Float[Array, " inner"]:
+    """Return the weight of the query loss after each inner step; they sum to 1.
+
+    >>> step_weights(0, 4, 100).tolist(), step_weights(100, 4, 100).tolist()
+    ([0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 1.0])
+    """
+    last = jnp.arange(inner_steps) == inner_steps - 1
+    passed = jnp.clip(jnp.asarray(step) / until, 0.0, 1.0) if until else jnp.ones(())
+    return (1 - passed) / inner_steps + passed * last

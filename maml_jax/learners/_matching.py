@@ -1,0 +1,141 @@
+"""Matching Networks: predict the targets of the support rows that look most alike."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from maml_jax.learners._descent import (
+    AdaptationInfo,
+    class_numbers,
+    in_full,
+    no_steps,
+    require_plain_params,
+)
+from maml_jax.meta.losses import cross_entropy, squared_error
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+
+TEMPERATURE = 0.3
+_LEAST_PROBABILITY = 1e-4
+"""Shared by all classes, so that a class without a support row is unlikely, not impossible."""
+
+
+class MatchingParams(NamedTuple):
+    """Meta-parameters.
+
+    Attributes:
+        embedding: of the embedding network.
+        log_temperature: logarithm of what similarities are divided by.
+    """
+
+    embedding: Params
+    log_temperature: Float[Array, ""]
+
+
+class Memory(NamedTuple):
+    """A support set as it is compared with.
+
+    Attributes:
+        params: the meta-parameters.
+        keys: embedded rows of length 1, `[row, embedding]`.
+        values: their targets, or their classes one-hot, `[row, value]`.
+    """
+
+    params: MatchingParams
+    keys: Float[Array, "row embedding"]
+    values: Float[Array, "row value"]
+
+
+def matching(
+    embedding: ModelLike,
+    *,
+    classes: int | None = None,
+    temperature: float = TEMPERATURE,
+    loss: LossFn | None = None,
+) -> MetaLearner:
+    r"""Make the Matching Networks learner, for classification or regression.
+
+    $$\hat y(x) = \sum_i a(x, x_i)\, y_i, \qquad a(x, x_i) =
+      \mathrm{softmax}_i\Bigl(\tfrac1\tau\cos\bigl(f_\theta(x), f_\theta(x_i)\bigr)\Bigr)$$
+
+    With classes, $y_i$ is one-hot and $\hat y$ their probabilities. The regression form is the
+    kernel-weighted average of the support targets (Nadaraya-Watson) with the same learned kernel.
+    Support and query rows share one embedding, without the paper's full-context embeddings; the
+    temperature $\tau$, 1 in the paper, is meta-learned.
+
+    Args:
+        embedding: `(init, apply)`, `[n, *input] -> [n, embedding]`.
+        classes: how many classes there are; None for regression.
+        temperature: what $\tau$ begins with.
+        loss: compares predictions with targets, on the query; default `cross_entropy` with classes,
+            else `squared_error`.
+
+    Returns:
+        A `MetaLearner` that predicts log probabilities `[n, classes]` or targets `[n, targets]`;
+        its meta-parameters are `MatchingParams`, its adapted parameters a `Memory`, and its `info`
+        is an `AdaptationInfo` of the support rows matched with each other (before: all weights
+        alike; after: each row also finds itself).
+
+    Raises:
+        ShapeError: from `adapt` and `loss`, if targets are no class numbers.
+        ValueError: if there are less than 2 classes, or the temperature is not positive; from
+            `adapt`, if it is given a number of steps.
+
+    Reference:
+        Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra (2016), Matching Networks for One Shot
+        Learning, arXiv:1606.04080, equations 1 and section 2.1.1.
+    """
+    if classes is not None and classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
+    if not temperature > 0:
+        raise ValueError(f"the temperature must be positive, got {temperature}")
+    compare = loss or (squared_error if classes is None else cross_entropy)
+
+    def init(key, x, /) -> MatchingParams:
+        theta = require_plain_params(embedding.init(key, x))
+        return MatchingParams(theta, jnp.log(jnp.asarray(temperature, jnp.float32)))
+
+    def remember(params: MatchingParams, support: Batch) -> Memory:
+        keys = _of_length_one(embedding.apply(params.embedding, support.x))
+        if classes is None:
+            values = support.y.reshape(len(support.y), -1).astype(keys.dtype)
+        else:
+            values = jax.nn.one_hot(class_numbers(support.y), classes, dtype=keys.dtype)
+        return Memory(params, keys, values)
+
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: MatchingParams, support: Batch, steps: int | None = None) -> Memory:
+        no_steps("matching", steps)
+        return remember(meta_params, support)
+
+    def average(weights, values):
+        mean = weights @ values
+        if classes is None:
+            return mean
+        return jnp.log((1 - _LEAST_PROBABILITY) * mean + _LEAST_PROBABILITY / classes)
+
+    def predict(adapted: Memory, x, /):
+        asked = _of_length_one(embedding.apply(adapted.params.embedding, x))
+        alike = asked @ adapted.keys.T / jnp.exp(adapted.params.log_temperature)
+        return average(jax.nn.softmax(alike, axis=-1).astype(asked.dtype), adapted.values)
+
+    def meta_loss(meta_params: MatchingParams, task: Task, step):
+        del step
+        adapted = remember(meta_params, task.support)
+        rows = len(adapted.keys)
+        even = average(jnp.full((rows, rows), 1 / rows, adapted.values.dtype), adapted.values)
+        info = AdaptationInfo(
+            compare(even, task.support.y),
+            compare(predict(adapted, task.support.x), task.support.y),
+        )
+        return compare(predict(adapted, task.query.x), task.query.y), info
+
+    return MetaLearner(init, adapt, predict, meta_loss)
+
+
+def _of_length_one(points: Float[Array, "row embedding"]) -> Float[Array, "row embedding"]:
+    points = in_full(points)
+    # Inside of the root, so that a row of zeros has a derivative.
+    return points / jnp.sqrt(jnp.sum(jnp.square(points), axis=-1, keepdims=True) + 1e-12)

@@ -1,0 +1,93 @@
+"""Prototypical Networks: classify by the nearest class mean in a meta-learned space."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from maml_jax.learners._descent import (
+    adaptation_info,
+    class_numbers,
+    in_full,
+    no_steps,
+    require_plain_params,
+)
+from maml_jax.meta.losses import cross_entropy
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+
+
+class Prototypes(NamedTuple):
+    """An embedding with the centres of a task's classes.
+
+    Attributes:
+        embedding: parameters of the embedding network.
+        centres: mean embedding of each class, `[class, embedding]`.
+    """
+
+    embedding: Params
+    centres: Float[Array, "class embedding"]
+
+
+def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entropy) -> MetaLearner:
+    r"""Make the Prototypical Networks learner, for classification.
+
+    $$c_k = \frac{1}{|S_k|}\sum_{x \in S_k} f_\theta(x), \qquad
+      \log p(y = k \mid x) = -\lVert f_\theta(x) - c_k\rVert^2 + \text{const}$$
+
+    which is the linear classifier with weights $2c_k$ and biases $-\lVert c_k\rVert^2$ on the
+    embedding. The meta-parameters are those of the embedding.
+
+    There is no regression form: a prototype is the mean of a class. For returns, wrap it in
+    `direction`, whose classes are down, flat and up.
+
+    Args:
+        embedding: `(init, apply)`, `[n, *input] -> [n, embedding]`.
+        classes: how many classes there are; targets are their numbers, integers `[n]` or `[n, 1]`.
+            A class without a row in the support set stands at the mean of all rows.
+        loss: compares logits `[n, classes]` with targets, on the query.
+
+    Returns:
+        A `MetaLearner` that predicts logits; its adapted parameters are `Prototypes` and its `info`
+        is an `AdaptationInfo` (before: of all classes being alike).
+
+    Raises:
+        ShapeError: from `adapt` and `loss`, if targets are no class numbers.
+        ValueError: if there are less than 2 classes; from `adapt`, if it is given a number of
+            steps.
+
+    Reference:
+        Snell, Swersky, Zemel (2017), Prototypical Networks for Few-shot Learning, arXiv:1703.05175,
+        equations 1, 2 and 8.
+    """
+    if classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
+
+    def init(key, x, /) -> Params:
+        return require_plain_params(embedding.init(key, x))
+
+    def centre(theta: Params, support: Batch) -> Prototypes:
+        points = in_full(embedding.apply(theta, support.x))
+        member = jax.nn.one_hot(class_numbers(support.y), classes, dtype=points.dtype)
+        count = member.sum(axis=0)[:, None]
+        centres = member.T @ points / jnp.maximum(count, 1)
+        return Prototypes(theta, jnp.where(count > 0, centres, points.mean(axis=0)))
+
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Prototypes:
+        no_steps("prototypes", steps)
+        return centre(meta_params, support)
+
+    def predict(adapted: Prototypes, x, /):
+        points = in_full(embedding.apply(adapted.embedding, x))
+        return -jnp.sum(jnp.square(points[:, None] - adapted.centres), axis=-1)
+
+    def meta_loss(meta_params: Params, task: Task, step):
+        del step
+        adapted = centre(meta_params, task.support)
+        alike = adapted._replace(centres=jnp.zeros_like(adapted.centres))
+        query_loss = loss(predict(adapted, task.query.x), task.query.y)
+        return query_loss, adaptation_info(loss, predict, alike, adapted, task.support)
+
+    return MetaLearner(init, adapt, predict, meta_loss)

@@ -1,0 +1,116 @@
+"""Reptile: move the start towards where plain training on a task leads."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    InnerOptimizer,
+    adaptation_info,
+    require_fixed,
+    require_plain_params,
+)
+from maml_jax.meta.inner_loop import UNROLL, inner_step
+from maml_jax.meta.losses import squared_error
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+
+INNER_LEARNING_RATE = 0.005
+BATCH_SIZE = 10
+
+
+def reptile(
+    model: ModelLike,
+    *,
+    inner_optimizer: InnerOptimizer | None = None,
+    inner_steps: int = INNER_STEPS,
+    batch_size: int | None = BATCH_SIZE,
+    loss: LossFn = squared_error,
+) -> MetaLearner:
+    r"""Make the Reptile learner.
+
+    $$\theta \leftarrow \theta + \epsilon\,\frac1T\sum_{i=1}^{T}(\phi_i - \theta), \qquad
+      \phi_i = U^k_i(\theta)$$
+
+    with $U^k$ being $k$ steps of the inner optimizer on the task. No derivative is taken through
+    them. The loss that is given to the outer optimizer has the value of the query loss at $\phi$
+    and the gradient $\theta - \phi$, so that `optax.sgd(epsilon)` on one task at a time is the
+    serial form of the paper, on a meta-batch the batched form, and any other optimizer, such as
+    Adam, takes the difference for a gradient. (Clipping of the meta-gradient bounds the difference.
+    Pass `max_grad_norm=None` for the paper's update.)
+
+    Meta-training uses all rows of a task, the support rows and then the query rows.
+
+    Args:
+        model: `(init, apply)`.
+        inner_optimizer: default `optax.sgd(0.005)`.
+        inner_steps: steps on each task.
+        batch_size: rows of a step: the first step takes the first ones, the next step the next
+            ones, and around again; draw tasks in random order where that should be random. None:
+            every step takes all rows.
+        loss: compares outputs with targets.
+
+    Returns:
+        A `MetaLearner` whose `info` is an `AdaptationInfo` (of the support rows).
+
+    Raises:
+        TypeError: if `inner_optimizer` is a learned one.
+        ValueError: if `inner_steps` is negative, or `batch_size` less than 1.
+
+    Reference:
+        Nichol, Achiam, Schulman (2018), On First-Order Meta-Learning Algorithms, arXiv:1803.02999,
+        algorithms 1 and 2.
+    """
+    if inner_steps < 0 or (batch_size is not None and batch_size < 1):
+        raise ValueError(
+            f"inner_steps must not be negative and batch_size at least 1, got {inner_steps} and "
+            f"{batch_size}"
+        )
+    optimizer = require_fixed(
+        "reptile", optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
+    )
+
+    def batch_loss(params: Params, batch: Batch):
+        return loss(model.apply(params, batch.x), batch.y)
+
+    def init(key, x, /) -> Params:
+        return require_plain_params(model.init(key, x))
+
+    def train(params: Params, rows: Batch, steps: int) -> Params:
+        if steps < 0:
+            raise ValueError(f"the number of inner steps must not be negative, got {steps}")
+        total = rows.x.shape[0]
+        size = total if batch_size is None else min(batch_size, total)
+        places = (jnp.arange(steps)[:, None] * size + jnp.arange(size)) % total
+
+        def step(carry, place):
+            batch = jax.tree.map(lambda leaf: leaf[place], rows) if size < total else rows
+            return inner_step(batch_loss, optimizer, batch)(carry, None)
+
+        return lax.scan(
+            step, (params, optimizer.init(params)), places, unroll=max(1, min(steps, UNROLL))
+        )[0][0]
+
+    @partial(jax.jit, static_argnames="steps")
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
+        return train(meta_params, support, inner_steps if steps is None else steps)
+
+    def meta_loss(meta_params: Params, task: Task, step):
+        del step
+        rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *task)
+        start = lax.stop_gradient(meta_params)
+        reached = train(start, rows, inner_steps)
+        # Worth zero, with the difference as its gradient.
+        pull = sum(
+            jnp.sum((theta - fixed) * (fixed - phi))
+            for theta, fixed, phi in zip(
+                *map(jax.tree.leaves, (meta_params, start, reached)), strict=True
+            )
+        )
+        value = batch_loss(reached, task.query) + pull
+        return value, adaptation_info(loss, model.apply, start, reached, task.support)
+
+    return MetaLearner(init, adapt, model.apply, meta_loss)

@@ -1,0 +1,5 @@
+"""A search for look-ahead: the same pipeline on other futures."""
+
+from maml_jax.lookahead.check import LookAheadReport, check_lookahead
+
+__all__ = ["LookAheadReport", "check_lookahead"]

@@ -1,0 +1,122 @@
+"""Does a run know anything that was not known yet? Its pipeline is run again on other futures.
+
+Bars are cut off after a bar, altered after it, and begun later; and all that is known at that bar
+is compared: every feature, the scaling, regimes, labels, the rows of tasks, predictions, decisions
+and orders.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import ConfigError, LookAheadError
+from maml_jax.experiment.result import Result, load
+from maml_jax.experiment.run import Bars
+from maml_jax.experiment.timing import stage
+from maml_jax.lookahead.beginnings import check_beginnings
+from maml_jax.lookahead.columns import check_columns, study_columns
+from maml_jax.lookahead.findings import Finding, findings_table
+from maml_jax.lookahead.job import columns_of, job_of, quantities_of
+from maml_jax.lookahead.pipeline import check_training, check_walk, parts_of
+
+CUTS = 3
+"""Bars of the test span after which bars are cut off and altered."""
+
+
+@dataclass(frozen=True, repr=False)
+class LookAheadReport:
+    """What the check found.
+
+    Attributes:
+        findings: one row for each quantity that knows what it should not: `what` it is (in the
+            order of the pipeline), its `name`, the `asset` in which it was seen first and in how
+            many `assets`, the first `bar` that differs, the `cut` up to which it should not, the
+            `size` of the difference in its `unit`, and `how` it was found.
+        recursive: how far the beginning of the bars reaches: the greatest difference of each
+            feature in per cent of its deviation, after so many warm-ups of bars.
+        checked: what was looked at, in sentences.
+        notes: what was not looked at, and why.
+    """
+
+    findings: pd.DataFrame
+    recursive: pd.DataFrame
+    checked: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return self.findings.empty
+
+    def __repr__(self) -> str:
+        return f"LookAheadReport({len(self.findings)} findings)"
+
+    def __str__(self) -> str:
+        return self.verdict()
+
+    def verdict(self) -> str:
+        """Say in a sentence what was found."""
+        if self.clean:
+            return "Nothing in this run looks ahead, as far as was checked."
+        first = self.findings.iloc[0]
+        count = len(self.findings)
+        where = f" of {first['asset']}" if first["asset"] else ""
+        when = f", first seen at {first['bar']}" if first["bar"] is not None else ""
+        return (
+            f"This run knows what it should not: {count} finding{'s' if count > 1 else ''}; "
+            f"nearest to the cause: {first['what']} {first['name']!r}{where}{when} "
+            f"({first['how']})."
+        )
+
+
+def check_lookahead(
+    run: Result | str | Path, *, bars: Bars | None = None, cuts: int = CUTS, seed: int = 0
+) -> LookAheadReport:
+    """Run the pipeline of a run again on other futures and beginnings, and compare.
+
+    Args:
+        run: a result, or a run directory.
+        bars: bars to use instead of those that the settings name; those of a run that was made of
+            bars in memory.
+        cuts: after how many bars of the test span the future is changed.
+        seed: of the places of cuts and of the altered futures.
+
+    Returns:
+        What was found, what was looked at, and what could not be.
+
+    Raises:
+        ConfigError: if the bars of the run have to be handed over, or `cuts` is below 1.
+        DataError: if the bars will not do.
+        RunError: if there is no run.
+    """
+    if cuts < 1:
+        raise ConfigError(f"cuts must be at least 1, got {cuts}")
+    result = run if isinstance(run, Result) else load(run)
+    job = job_of(result, bars, cuts, seed)
+    findings, checked, notes = [*job.findings], [], [*job.notes]
+    with stage("features on other futures"):
+        study = study_columns(quantities_of(job), columns_of(job), job.market)
+        found, told = check_columns(
+            study, cuts=2 * cuts, horizon=job.config.target.horizon, seed=seed
+        )
+        begun, recursive = check_beginnings(study)
+        findings += found + begun
+        checked += [*told, "bars begun later at 5 places: the same, from their warm-up on"]
+    try:
+        parts, told = parts_of(job)
+        findings += told.findings
+        notes += told.notes
+        for part, step in itertools.product(parts, (check_training, check_walk)):
+            found, told, left = step(job, part)
+            findings += found
+            checked += told
+            notes += left
+    except LookAheadError as error:
+        where = (error.feature, error.asset, error.bar, error.cut)
+        how = "refused when a panel is made"
+        findings.append(Finding("feature", *where, np.nan, "deviations", how))
+        notes.append(f"Not looked at: all that is made of features. {error}.")
+    return LookAheadReport(findings_table(findings), recursive, tuple(checked), tuple(notes))

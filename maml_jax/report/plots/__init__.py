@@ -1,0 +1,3 @@
+"""Plots, each made from a table."""
+
+__all__ = ["comparisons", "forecasts", "returns", "style", "trading"]

@@ -1,0 +1,162 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import sinusoid_sampler
+
+from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step
+from maml_jax.errors import TrainingError
+from maml_jax.meta.training import step_key, tasks_of_step
+from maml_jax.models import mlp
+
+OPTIMIZER = optax.adam(1e-3)
+KEY = jax.random.key(0)
+
+
+# One learner and one sampler for all, so that `fit` compiles once for each number of steps.
+LEARNER = maml(mlp((16, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)
+SAMPLER = sinusoid_sampler()
+STEPS = 4
+
+
+def assert_close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **({"rtol": 1e-5, "atol": 1e-6} | tolerance))
+
+
+def run(key=KEY, sampler=SAMPLER, steps=STEPS, **options):
+    return fit(LEARNER, OPTIMIZER, sampler, key, steps=steps, **options)
+
+
+def test_fit_is_a_loop_of_meta_steps():
+    fitted, history = run()
+    init_key, _ = jax.random.split(KEY)
+    state = meta_init(LEARNER, OPTIMIZER, init_key, jnp.zeros((10, 1)))
+    step = jax.jit(lambda state, tasks: meta_step(LEARNER, OPTIMIZER, state, tasks))
+    losses = []
+    for number in range(STEPS):
+        state, info = step(state, tasks_of_step(SAMPLER, KEY, number))
+        losses.append(info.loss)
+    assert_close(fitted.params, state.params)
+    assert_close(history.loss, jnp.stack(losses))
+    assert int(fitted.step) == STEPS
+
+
+def test_fit_in_two_calls_is_fit_in_one():
+    whole, history = run(steps=2 * STEPS)
+    half, first = run()
+    rest, second = run(state=half)
+    assert_close(whole, rest)
+    assert_close(history.loss, jnp.concatenate([first.loss, second.loss]))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_the_chunk_does_not_change_the_result(chunk):
+    reference, history = run()
+    state, other = run(chunk=chunk)
+    assert_close(reference.params, state.params)
+    assert_close(history.task_loss, other.task_loss)
+
+
+@pytest.mark.long
+def test_fit_over_seeds_is_many_fits():
+    keys = jax.random.split(jax.random.key(5), 3)
+    states, histories = jax.vmap(run)(keys)
+    assert histories.loss.shape == (3, STEPS)
+    for i, key in enumerate(keys):
+        alone, _ = run(key)
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], states.params), alone.params)
+
+
+@pytest.mark.long
+def test_the_meta_gradient_is_clipped_unless_told_otherwise():
+    plain = optax.sgd(1.0)
+    tasks = SAMPLER(KEY)
+    state = meta_init(LEARNER, plain, KEY, jnp.zeros((10, 1)))
+
+    def moved(**options):
+        after, info = jax.jit(lambda s, t: meta_step(LEARNER, plain, s, t, **options))(state, tasks)
+        away = optax.tree.norm(jax.tree.map(jnp.subtract, after.params, state.params))
+        return float(away), float(info.grad_norm)
+
+    away, norm = moved()
+    assert norm > 1
+    np.testing.assert_allclose(away, 1.0, rtol=1e-5)
+    away, norm = moved(max_grad_norm=None)
+    np.testing.assert_allclose(away, norm, rtol=1e-5)
+    away, norm = moved(max_grad_norm=1e6)
+    np.testing.assert_allclose(away, norm, rtol=1e-5)
+
+
+def make_poisoned_sampler(task=3, from_step=2):
+    """Targets of one task become NaN from a step on; steps are known by the key they are given."""
+    keys = [jax.random.key_data(step_key(KEY, step)) for step in range(from_step)]
+
+    def sample(key):
+        tasks = SAMPLER(key)
+        early = jnp.any(jnp.stack([jnp.all(jax.random.key_data(key) == k) for k in keys]))
+        y = tasks.query.y.at[task].set(jnp.where(early, tasks.query.y[task], jnp.nan))
+        return Task(tasks.support, Batch(tasks.query.x, y))
+
+    return sample
+
+
+POISONED = make_poisoned_sampler()
+
+
+def test_a_loss_that_turns_nan_stops_training_with_step_and_task():
+    with pytest.raises(TrainingError, match=r"step 2: the loss of task 3 of 8") as caught:
+        run(sampler=POISONED)
+    assert caught.value.step == 2
+    assert caught.value.tasks == [3]
+    assert "smaller inner learning rate" in str(caught.value)
+
+
+def test_the_step_is_counted_from_where_training_went_on():
+    state, _ = run(sampler=POISONED, steps=2)
+    with pytest.raises(TrainingError, match=r"step 2"):
+        run(sampler=POISONED, state=state)
+
+
+@pytest.mark.long
+def test_under_vmap_the_state_stays_as_it_was_before_the_bad_step():
+    good, _ = run(sampler=POISONED, steps=2)
+    states, history = jax.vmap(lambda key: run(key, sampler=POISONED))(KEY[None])
+    assert_close(jax.tree.map(lambda leaf: leaf[0], states.params), good.params)
+    assert np.isfinite(history.loss[0, :2]).all()
+    assert np.isnan(history.loss[0, 2:]).all()
+
+
+def test_ten_steps_are_one_trace_and_a_second_fit_is_none():
+    traces = []
+    network = mlp((8, 1))
+
+    def apply(params, x):
+        traces.append(x.shape)
+        return network.apply(params, x)
+
+    learner = maml(Model(network.init, apply), inner_steps=3)
+    fit(learner, OPTIMIZER, SAMPLER, KEY, steps=10)
+    once = len(traces)
+    fit(learner, OPTIMIZER, SAMPLER, jax.random.key(1), steps=10)
+    assert len(traces) == once
+    assert once < 20
+
+
+def test_a_sampler_may_be_a_pytree_of_arrays():
+    arrays = sinusoid_sampler()(jax.random.key(7))
+    fixed = jax.tree_util.Partial(lambda tasks, key: tasks, arrays)
+    _, history = run(sampler=fixed, steps=30)
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_meta_training_makes_adaptation_better():
+    fresh = sinusoid_sampler(500)(jax.random.key(9))
+    judge = jax.jit(jax.vmap(LEARNER.loss, (None, 0, None)))
+    before, _ = run()
+    after, _ = run(steps=300, state=before)
+    loss_before, _ = judge(before.params, fresh, 0)
+    loss_after, info = judge(after.params, fresh, 0)
+    assert loss_after.mean() < 0.95 * loss_before.mean()
+    assert (info.support_loss_after < info.support_loss_before).mean() > 0.9
