@@ -8,7 +8,7 @@ import pytest
 from helpers import random_market
 
 from maml_jax import watchdog
-from maml_jax.cli.main import main as cli
+from maml_jax.cli import main as cli
 from maml_jax.experiment import load
 
 CONFIG = """

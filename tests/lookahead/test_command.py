@@ -13,7 +13,7 @@ from lookahead import MARKET, config_for
 import maml_jax.experiment.evaluation.accounts as accounts
 import maml_jax.experiment.preparation.prepare as preparing
 import maml_jax.lookahead.walk as walk
-from maml_jax.cli.main import main as cli
+from maml_jax.cli import main as cli
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import run, train
 from maml_jax.features import fit_scaler, register_feature
