@@ -17,7 +17,7 @@ import pandas as pd
 from maml_jax import fit, maml
 from maml_jax.data import builtin_bars
 from maml_jax.features import Target, compute_features, fit_scaler, technical_features
-from maml_jax.meta import squared_error
+from maml_jax.meta import mean_squared_error
 from maml_jax.models import mlp
 from maml_jax.parallel import map_tasks
 from maml_jax.tasks import asset_family, make_panel, market_sampler
@@ -54,7 +54,7 @@ def main(steps: int) -> pd.DataFrame:
         def one(window):
             task = unseen.task(window)
             adapted = learner.adapt(start, task.support, steps=inner_steps)
-            return squared_error(learner.predict(adapted, task.query.x), task.query.y)
+            return mean_squared_error(learner.predict(adapted, task.query.x), task.query.y)
 
         return float(jnp.mean(map_tasks(one, jnp.arange(len(windows.asset)))))
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from benchmarks.reproduce.training import point
 from maml_jax.meta import MetaLearner
 from maml_jax.meta.inner_loop import inner_step
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import ModelLike, Params, Task
 from maml_jax.parallel import map_tasks
 
@@ -164,7 +164,7 @@ def _curve(model: ModelLike, kind: str, steps: int):
             return model.apply(params, x) - centred * model.apply(untrained, x)
 
         def objective(params, support):
-            return squared_error(predict(params, support.x), support.y)
+            return mean_squared_error(predict(params, support.x), support.y)
 
         optimizer = _optimizer(kind, rate)
         step = inner_step(objective, optimizer, task.support)
@@ -185,7 +185,7 @@ def _last(model: ModelLike, steps: int):
         optimizer = _optimizer("sgd", 0.01)
 
         def objective(params, support):
-            return squared_error(model.apply(params, support.x), support.y)
+            return mean_squared_error(model.apply(params, support.x), support.y)
 
         step = inner_step(objective, optimizer, task.support)
         carry = (untrained, optimizer.init(untrained))

@@ -25,7 +25,7 @@ from benchmarks.reproduce.table import (
     surroundings,
 )
 from benchmarks.reproduce.training import train
-from maml_jax.learners import Level, hierarchical, maml
+from maml_jax.learners import Level, hierarchical_maml, maml
 from maml_jax.meta import MetaLearner, learned_rates
 from maml_jax.models import mlp
 from maml_jax.parallel import map_tasks
@@ -84,7 +84,7 @@ class HierarchyRow(NamedTuple):
 
 def _levels(steps: int, nested: bool = False) -> MetaLearner:
     levels = (Level(steps, learned_rates(INITIAL_RATE, speed=SPEED)),) * LEVELS
-    return hierarchical(mlp((HIDDEN, 1)), levels=levels, rows=ROWS_OF_LEVELS, nested=nested)
+    return hierarchical_maml(mlp((HIDDEN, 1)), levels=levels, rows=ROWS_OF_LEVELS, nested=nested)
 
 
 def _flat(steps: int) -> MetaLearner:

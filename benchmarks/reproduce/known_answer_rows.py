@@ -18,10 +18,10 @@ from maml_jax.learners import (
     joint_training,
     maml,
     maml_plus_plus,
-    matching,
+    matching_networks,
     meta_curvature,
     meta_sgd,
-    prototypes,
+    prototypical_networks,
     reptile,
     ridge,
 )
@@ -155,17 +155,17 @@ ROWS = (
     KnownAnswerRow(
         "matching",
         "Matching, regression",
-        lambda network: matching(network(FEATURES)),
+        lambda network: matching_networks(network(FEATURES)),
     ),
     KnownAnswerRow(
         "matching-direction",
         "Matching, direction",
-        lambda network: direction(matching(network(FEATURES), classes=len(CLASSES))),
+        lambda network: direction(matching_networks(network(FEATURES), classes=len(CLASSES))),
     ),
     KnownAnswerRow(
         "prototypes",
         "Prototypes, direction",
-        lambda network: direction(prototypes(network(FEATURES), classes=len(CLASSES))),
+        lambda network: direction(prototypical_networks(network(FEATURES), classes=len(CLASSES))),
     ),
     KnownAnswerRow(
         "joint", "joint training", lambda network: joint_training(network(1)), steps=SHORT

@@ -17,7 +17,7 @@ from maml_jax.learners import (
     joint_training,
     maml,
     maml_plus_plus,
-    matching,
+    matching_networks,
     meta_curvature,
     meta_sgd,
     reptile,
@@ -304,7 +304,7 @@ ROWS = (
     SinusoidRow(
         key="matching",
         name="Matching, regression",
-        learner=lambda: matching(smooth_network(outputs=40)),
+        learner=lambda: matching_networks(smooth_network(outputs=40)),
         inner_lr="-",
         meta_steps=SHORT,
         details="1-40-40-40 tanh embedding; kernel-weighted average",

@@ -32,7 +32,7 @@ from maml_jax.learners import alpaca, maml
 from maml_jax.learners._bayesian import bayesian_maml
 from maml_jax.learners._ensemble import ensemble
 from maml_jax.learners._maml import INNER_LEARNING_RATE
-from maml_jax.meta import Batch, MetaLearner, Prediction, Task, gaussian_likelihood
+from maml_jax.meta import Batch, MetaLearner, Prediction, Task, gaussian_nll
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.models import gaussian
 from maml_jax.parallel import map_tasks
@@ -112,7 +112,7 @@ class UncertaintyRow:
 def _heteroscedastic(network: Network) -> MetaLearner:
     # The likelihood's derivative is half of the squared error's where the deviation is 1.
     optimizer = optax.sgd(2 * INNER_LEARNING_RATE)
-    return maml(gaussian(network(2)), inner_optimizer=optimizer, loss=gaussian_likelihood)
+    return maml(gaussian(network(2)), inner_optimizer=optimizer, loss=gaussian_nll)
 
 
 HETEROSCEDASTIC = {

@@ -10,14 +10,14 @@ from maml_jax.learners._descent import AdaptationInfo, MetaParams
 from maml_jax.learners._direction import direction
 from maml_jax.learners._double_adapt import double_adapt
 from maml_jax.learners._ensemble import ensemble
-from maml_jax.learners._hierarchical import Level, hierarchical
+from maml_jax.learners._hierarchical_maml import Level, hierarchical_maml
 from maml_jax.learners._imaml import imaml
 from maml_jax.learners._maml import maml
 from maml_jax.learners._maml_plus_plus import maml_plus_plus
-from maml_jax.learners._matching import matching
+from maml_jax.learners._matching_networks import matching_networks
 from maml_jax.learners._meta_curvature import meta_curvature
 from maml_jax.learners._meta_sgd import meta_sgd
-from maml_jax.learners._prototypes import prototypes
+from maml_jax.learners._prototypical_networks import prototypical_networks
 from maml_jax.learners._reptile import reptile
 from maml_jax.learners._ridge import ridge
 
@@ -34,15 +34,15 @@ __all__ = [
     "double_adapt",
     "ensemble",
     "from_scratch",
-    "hierarchical",
+    "hierarchical_maml",
     "imaml",
     "joint_training",
     "maml",
     "maml_plus_plus",
-    "matching",
+    "matching_networks",
     "meta_curvature",
     "meta_sgd",
-    "prototypes",
+    "prototypical_networks",
     "reptile",
     "ridge",
 ]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.learners._descent import adaptation_info, no_steps, require_plain_params, rows_of
 from maml_jax.meta.linalg import inverse_spd
-from maml_jax.meta.losses import gaussian_likelihood
+from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
 
 NOISE = 1.0
@@ -59,7 +59,7 @@ def alpaca(
     targets: int = 1,
     noise: float = NOISE,
     prior_precision: float = PRIOR_PRECISION,
-    loss: LossFn = gaussian_likelihood,
+    loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian linear head on meta-learned features (ALPaCA).
 

@@ -14,7 +14,7 @@ from maml_jax.learners._descent import (
     whole_network,
 )
 from maml_jax.meta.gradients.modes import GradientMode, exact
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers.learned_rates import learned_rates
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
 
@@ -29,7 +29,7 @@ def anil(
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the ANIL learner (almost no inner loop).
 

@@ -12,7 +12,7 @@ from maml_jax.learners._descent import (
     whole_network,
 )
 from maml_jax.meta.gradients.modes import first_order
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params, Task
 
 SCRATCH_LEARNING_RATE = 0.01
@@ -25,7 +25,7 @@ def from_scratch(
     *,
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = SCRATCH_STEPS,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     """Make the baseline that knows nothing but its support set.
 
@@ -66,7 +66,7 @@ def joint_training(
     *,
     fine_tuning_steps: int = 0,
     inner_optimizer: InnerOptimizer | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the baseline of one network trained on all tasks together.
 

@@ -23,7 +23,7 @@ from maml_jax.learners._ensemble import mixture, stacked
 from maml_jax.meta.gradients.implicit import Implicit
 from maml_jax.meta.gradients.modes import GradientMode, exact
 from maml_jax.meta.inner_loop import descend
-from maml_jax.meta.losses import gaussian_likelihood
+from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer
 from maml_jax.meta.types import (
     Batch,
@@ -67,7 +67,7 @@ def bayesian_maml(
     noise: float = NOISE,
     prior_precision: float = PRIOR_PRECISION,
     gradient: GradientMode | None = None,
-    loss: LossFn = gaussian_likelihood,
+    loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian MAML learner.
 

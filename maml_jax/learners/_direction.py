@@ -25,7 +25,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
 
     Args:
         classifier: a learner of three classes that predicts logits or log probabilities, such as
-            `prototypes(embedding, classes=3)`.
+            `prototypical_networks(embedding, classes=3)`.
         threshold: returns beyond so many root mean squares of the support set's are up or down.
 
     Returns:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.learners._descent import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
 from maml_jax.meta.gradients.modes import GradientMode, exact
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import (
     Batch,
     LossFn,
@@ -84,7 +84,7 @@ def double_adapt(
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the DoubleAdapt learner.
 

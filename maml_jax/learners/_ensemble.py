@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.meta.losses import gaussian_likelihood
+from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
 
 MEMBERS = 5
@@ -113,7 +113,7 @@ def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOI
         if isinstance(shape, Prediction):
             return jnp.zeros(())
         adapted = adapt(meta_params._replace(members=fixed), task.support)
-        value = gaussian_likelihood(predict(adapted, task.query.x), task.query.y)
+        value = gaussian_nll(predict(adapted, task.query.x), task.query.y)
         return value - jax.lax.stop_gradient(value)
 
     def _first_prediction(fixed: Params, task: Task):

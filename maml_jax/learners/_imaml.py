@@ -7,7 +7,7 @@ import optax
 from maml_jax.learners._descent import InnerOptimizer, Parts, by_descent, whole_network
 from maml_jax.meta.gradients.implicit import implicit
 from maml_jax.meta.gradients.modes import GradientMode
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params, Scalar
 
 INNER_LEARNING_RATE = 0.01
@@ -25,7 +25,7 @@ def imaml(
     iterations: int = 5,
     damping: float = 0.0,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the iMAML learner.
 

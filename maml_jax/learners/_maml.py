@@ -4,7 +4,7 @@ import optax
 
 from maml_jax.learners._descent import INNER_STEPS, InnerOptimizer, by_descent, whole_network
 from maml_jax.meta.gradients.modes import GradientMode, exact
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
 
 INNER_LEARNING_RATE = 0.005
@@ -17,7 +17,7 @@ def maml(
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the MAML learner.
 

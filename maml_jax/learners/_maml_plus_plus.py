@@ -14,7 +14,7 @@ from maml_jax.learners._descent import (
 )
 from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
 from maml_jax.meta.inner_loop import UNROLL
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers.learned_rates import learned_rates
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
@@ -29,7 +29,7 @@ def maml_plus_plus(
     multi_step_until: int = 500,
     second_order_from: int = 100,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the MAML++ learner.
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
 from maml_jax.meta.gradients.modes import GradientMode, exact
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
 
@@ -22,7 +22,7 @@ def meta_curvature(
     inner_learning_rate: float = INNER_LEARNING_RATE,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Meta-Curvature learner.
 

@@ -2,7 +2,7 @@
 
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
 from maml_jax.meta.gradients.modes import GradientMode, exact
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers.learned_rates import learned_rates
 from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
 
@@ -16,7 +16,7 @@ def meta_sgd(
     positive: bool = True,
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Meta-SGD learner.
 

@@ -15,7 +15,7 @@ from maml_jax.learners._descent import (
     require_plain_params,
 )
 from maml_jax.meta.inner_loop import UNROLL, inner_step
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
 INNER_LEARNING_RATE = 0.005
@@ -28,7 +28,7 @@ def reptile(
     inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
     batch_size: int | None = BATCH_SIZE,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Reptile learner.
 

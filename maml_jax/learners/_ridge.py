@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from maml_jax.learners._descent import adaptation_info, no_steps, require_plain_params, rows_of
 from maml_jax.meta.linalg import solve_spd
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
 PENALTY = 50.0
@@ -41,7 +41,7 @@ class RidgeHead(NamedTuple):
 
 
 def ridge(
-    features: ModelLike, *, penalty: float = PENALTY, loss: LossFn = squared_error
+    features: ModelLike, *, penalty: float = PENALTY, loss: LossFn = mean_squared_error
 ) -> MetaLearner:
     r"""Make the ridge head on meta-learned features (R2-D2).
 

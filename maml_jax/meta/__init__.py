@@ -4,7 +4,7 @@ from maml_jax.meta.gradients.implicit import implicit
 from maml_jax.meta.gradients.mixed_mode import mixed_mode
 from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
 from maml_jax.meta.inner_loop import descend
-from maml_jax.meta.losses import cross_entropy, gaussian_likelihood, huber, squared_error
+from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
 from maml_jax.meta.optimizers.conditioned_rates import conditioned_rates
 from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
 from maml_jax.meta.training import MetaInfo, MetaState, fit, meta_init, meta_step
@@ -26,12 +26,12 @@ __all__ = [
     "exact",
     "first_order",
     "fit",
-    "gaussian_likelihood",
+    "gaussian_nll",
     "huber",
     "implicit",
     "learned_rates",
     "meta_init",
     "meta_step",
     "mixed_mode",
-    "squared_error",
+    "mean_squared_error",
 ]

@@ -12,7 +12,7 @@ from maml_jax.errors import ShapeError
 from maml_jax.meta.types import LossFn, Prediction, Scalar
 
 
-def squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
+def mean_squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
     r"""Mean squared error, $\frac{1}{n}\sum_i (\hat y_i - y_i)^2$.
 
     Args:
@@ -29,16 +29,16 @@ def squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
 
 
 def huber(delta: float = 1.0) -> LossFn:
-    r"""Make the Huber loss: squared near zero, straight beyond `delta`, for targets with fat tails.
+    r"""Make the Huber loss: quadratic near zero, linear beyond `delta`, for targets with fat tails.
 
-    $$h(e) = \begin{cases} e^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & \text{else}
-      \end{cases}$$
+    $$h(e) = \begin{cases} \tfrac12 e^2 & |e| \le \delta \\
+      \delta\,(|e| - \tfrac12\delta) & \text{else} \end{cases}$$
 
-    which is twice the usual form, so that it agrees with `squared_error` near zero and learning
-    rates mean the same.
+    the mean of `optax.huber_loss`. Near zero it is half of `mean_squared_error`, so that the same
+    step takes twice the learning rate.
 
     Args:
-        delta: where it turns straight, in units of the target.
+        delta: where it becomes linear, in units of the target.
 
     Returns:
         A loss `(y_hat [n, *targets], y [n, *targets]) -> scalar`.
@@ -54,12 +54,12 @@ def huber(delta: float = 1.0) -> LossFn:
 
     def loss(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
         y_hat = _one_number(y_hat)
-        return 2 * jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta=delta))
+        return jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta=delta))
 
     return loss
 
 
-def gaussian_likelihood(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
+def gaussian_nll(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
     r"""Mean negative log likelihood of a normal distribution.
 
     $$\frac{1}{n}\sum_i \log\sigma_i + \tfrac12\Bigl(\frac{y_i - \mu_i}{\sigma_i}\Bigr)^2
@@ -75,7 +75,7 @@ def gaussian_likelihood(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
     """
     if not isinstance(y_hat, Prediction):
         raise TypeError(
-            "gaussian_likelihood compares a Prediction(mean, std) with targets; wrap the model in "
+            "gaussian_nll compares a Prediction(mean, std) with targets; wrap the model in "
             "maml_jax.models.gaussian, which makes one of two outputs per target"
         )
     error = (_fitted(y, y_hat.mean.shape) - y_hat.mean) / y_hat.std
@@ -113,7 +113,7 @@ def _one_number(y_hat: Any) -> Array:
     if isinstance(y_hat, Prediction):
         raise TypeError(
             "the model predicts means and standard deviations, which this loss does not compare: "
-            "use loss=gaussian_likelihood"
+            "use loss=gaussian_nll"
         )
     return y_hat
 

@@ -77,8 +77,8 @@ def hierarchy_sampler(
         query: query rows of a task.
 
     Returns:
-        A pure function `(key) -> Task`: x `[task, row, 10]`, y `[task, row, 1]`. `hierarchical`
-        takes it with `rows=hierarchy.rows`, any flat learner as it is.
+        A pure function `(key) -> Task`: x `[task, row, 10]`, y `[task, row, 1]`.
+        `hierarchical_maml` takes it with `rows=hierarchy.rows`, any flat learner as it is.
 
     >>> import jax
     >>> sample = hierarchy_sampler(Hierarchy(World(snr=1.0)), meta_batch=3)

@@ -99,10 +99,10 @@ def test_checkpoints_from_before_targets_were_scaled_load(trained):
 @pytest.mark.long
 def test_directions_run_with_regressors_and_classifiers():
     settings = settings_for(kind="direction", flat=0.2)
-    settings["learner"] = {"methods": ["maml", "prototypes"], "inner_steps": 1}
+    settings["learner"] = {"methods": ["maml", "prototypical_networks"], "inner_steps": 1}
     result = run(settings, bars=MARKET)
     assert set(result.predictions["target"].dropna()) == {-1.0, 0.0, 1.0}
-    predictions = result.predictions.query("strategy == 'prototypes'")["prediction"]
+    predictions = result.predictions.query("strategy == 'prototypical_networks'")["prediction"]
     assert predictions.between(-1, 1).all()
     assert predictions.std() > 0
 

@@ -29,23 +29,23 @@ from maml_jax import (
     double_adapt,
     first_order,
     from_scratch,
-    gaussian_likelihood,
-    hierarchical,
+    gaussian_nll,
+    hierarchical_maml,
     imaml,
     joint_training,
     learned_rates,
     maml,
     maml_plus_plus,
-    matching,
+    matching_networks,
+    mean_squared_error,
     meta_curvature,
     meta_init,
     meta_sgd,
     meta_step,
     mixed_mode,
-    prototypes,
+    prototypical_networks,
     reptile,
     ridge,
-    squared_error,
 )
 from maml_jax.learners import AdaptationInfo
 from maml_jax.learners._anil import paths_of
@@ -99,7 +99,7 @@ class Entry(NamedTuple):
     outputs: int = 1
     task: str = "regression"
     predicts: Any = 1
-    loss: Callable = squared_error
+    loss: Callable = mean_squared_error
     classifier: Callable[[Model], MetaLearner] | None = None
     expected: Callable = after_adapting
     takes_steps: bool = True
@@ -162,8 +162,8 @@ LEARNERS = {
     "cavia": Entry(lambda model: cavia(model, context=2, inner_steps=STEPS), trained=100),
     "imaml": Entry(lambda model: imaml(model, inner_steps=STEPS), is_gradient=False),
     "meta_curvature": Entry(lambda model: meta_curvature(model, inner_steps=STEPS)),
-    "hierarchical": Entry(
-        lambda model: hierarchical(model, levels=(Level(STEPS), Level(STEPS)), rows=(4, 2))
+    "hierarchical_maml": Entry(
+        lambda model: hierarchical_maml(model, levels=(Level(STEPS), Level(STEPS)), rows=(4, 2))
     ),
     "alfa": Entry(lambda model: alfa(model, inner_steps=STEPS), no_gradient=unseen),
     "double_adapt": Entry(
@@ -172,27 +172,27 @@ LEARNERS = {
         no_gradient=lambda path: path == "features.prototypes",  # one feature has no angle
     ),
     "ridge": Entry(ridge, outputs=4, **CLOSED),
-    "alpaca": Entry(alpaca, outputs=4, predicts=Prediction, loss=gaussian_likelihood, **CLOSED),
+    "alpaca": Entry(alpaca, outputs=4, predicts=Prediction, loss=gaussian_nll, **CLOSED),
     "bayesian_maml": Entry(
         lambda model: bayesian_maml(model, particles=2, inner_steps=STEPS),
         predicts=Prediction,
-        loss=gaussian_likelihood,
+        loss=gaussian_nll,
     ),
-    "prototypes": Entry(
-        lambda model: prototypes(model, classes=3), no_gradient=last_bias, **EMBEDDED
+    "prototypical_networks": Entry(
+        lambda model: prototypical_networks(model, classes=3), no_gradient=last_bias, **EMBEDDED
     ),
-    "matching": Entry(lambda model: matching(model, classes=3), **EMBEDDED),
-    "matching, regression": Entry(matching, outputs=4, **CLOSED),
-    "direction of prototypes": Entry(
-        lambda model: direction(prototypes(model, classes=3)),
-        classifier=lambda model: prototypes(model, classes=3),
+    "matching_networks": Entry(lambda model: matching_networks(model, classes=3), **EMBEDDED),
+    "matching_networks, regression": Entry(matching_networks, outputs=4, **CLOSED),
+    "direction of prototypical_networks": Entry(
+        lambda model: direction(prototypical_networks(model, classes=3)),
+        classifier=lambda model: prototypical_networks(model, classes=3),
         no_gradient=last_bias,
         trained=100,
         **RETURNS,
     ),
-    "direction of matching": Entry(
-        lambda model: direction(matching(model, classes=3)),
-        classifier=lambda model: matching(model, classes=3),
+    "direction of matching_networks": Entry(
+        lambda model: direction(matching_networks(model, classes=3)),
+        classifier=lambda model: matching_networks(model, classes=3),
         **RETURNS,
     ),
     "from_scratch": Entry(
@@ -338,7 +338,7 @@ def double():
         yield
 
 
-QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypes")
+QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypical_networks")
 """Learners that are tried before each commit: each kind of meta-gradient and of adapting."""
 
 

@@ -14,7 +14,7 @@ from maml_jax import (
     Prediction,
     exact,
     first_order,
-    gaussian_likelihood,
+    gaussian_nll,
     imaml,
     implicit,
     learned_rates,
@@ -86,7 +86,7 @@ def test_adapting_is_steins_formula_in_loops(prior_precision):
     starts, unflatten = numpy_particles(params.particles)
 
     def log_posterior(theta, start):
-        likelihood = -n * gaussian_likelihood(
+        likelihood = -n * gaussian_nll(
             Prediction(apply(unflatten(theta), rows.x), jnp.full((n, 1), STD)), rows.y
         )
         return likelihood - prior_precision / 2 * jnp.sum((theta - start) ** 2)
@@ -143,9 +143,9 @@ def test_one_particle_is_a_learner_that_descends(prior_precision, mode):
     theta = jax.tree.map(lambda leaf: leaf[0], params.particles)
     if prior_precision:
         proximal = prior_precision / len(task().support.y)
-        other = imaml(FIXED_NOISE, loss=gaussian_likelihood, proximal=proximal, **inner)
+        other = imaml(FIXED_NOISE, loss=gaussian_nll, proximal=proximal, **inner)
     else:
-        other = maml(FIXED_NOISE, loss=gaussian_likelihood, **inner)
+        other = maml(FIXED_NOISE, loss=gaussian_nll, **inner)
     (loss, info), grad = value_and_grad(learner, params)
     (expected, told), slope = value_and_grad(other, theta)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from maml_jax import Batch, Model, direction, matching, prototypes
+from maml_jax import Batch, Model, direction, matching_networks, prototypical_networks
 from maml_jax.learners._direction import THRESHOLD, classes_of
-from maml_jax.learners._matching import MatchingParams
+from maml_jax.learners._matching_networks import MatchingParams
 
 EMBEDDING = Model(lambda key, x: jax.random.normal(key, (2, 4)), lambda w, x: jnp.tanh(x @ w))
 CLASSES = np.array([0, 1, 2, 0, 1, 2, 2])
@@ -27,7 +27,7 @@ def numbers():
 
 
 def prototypes_of(w, x, y, classes=3):
-    learner = prototypes(EMBEDDING, classes=classes)
+    learner = prototypical_networks(EMBEDDING, classes=classes)
     return learner, learner.adapt(jnp.asarray(w), Batch(jnp.asarray(x), jnp.asarray(y)))
 
 
@@ -52,7 +52,7 @@ def test_a_class_without_support_stands_at_the_mean_of_all_rows(numbers):
 
 def matched(numbers, y, temperature, **options):
     w, x, xq = numbers
-    learner = matching(EMBEDDING, **options)
+    learner = matching_networks(EMBEDDING, **options)
     params = MatchingParams(jnp.asarray(w), jnp.log(temperature))
     adapted = learner.adapt(params, Batch(jnp.asarray(x), jnp.asarray(y)))
     return learner.predict(adapted, jnp.asarray(xq))
@@ -83,7 +83,7 @@ def test_matching_gives_classes_the_likeness_of_their_rows(numbers):
 
 
 def test_matching_begins_with_the_temperature_that_it_is_given():
-    params = matching(EMBEDDING, temperature=0.7).init(jax.random.key(0), jnp.ones((1, 2)))
+    params = matching_networks(EMBEDDING, temperature=0.7).init(jax.random.key(0), jnp.ones((1, 2)))
     np.testing.assert_allclose(jnp.exp(params.log_temperature), 0.7, rtol=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_returns_are_down_flat_or_up():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
-@pytest.mark.parametrize("make", [prototypes, matching])
+@pytest.mark.parametrize("make", [prototypical_networks, matching_networks])
 def test_direction_is_the_excess_of_up_over_down_in_any_unit_of_returns(numbers, make, scale):
     _, x, xq = map(jnp.asarray, numbers)
     y = scale * np.random.default_rng(2).standard_normal(7)

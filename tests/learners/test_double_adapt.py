@@ -12,7 +12,7 @@ from maml_jax import (
     Task,
     double_adapt,
     first_order,
-    gaussian_likelihood,
+    gaussian_nll,
     learned_rates,
     maml,
 )
@@ -162,7 +162,7 @@ def test_sequences_and_learned_rates_and_deviations():
         gaussian(gru(3, 2)),
         inner_optimizer=learned_rates(0.01),
         inner_steps=1,
-        loss=gaussian_likelihood,
+        loss=gaussian_nll,
     )
     params = learner.init(KEY, tasks.support.x)
     value, grad = jax.jit(jax.value_and_grad(lambda p: learner.loss(p, tasks, 0)[0]))(params)

@@ -14,10 +14,10 @@ from maml_jax import (
     Task,
     alpaca,
     fit,
-    gaussian_likelihood,
+    gaussian_nll,
     maml,
     maml_plus_plus,
-    matching,
+    matching_networks,
 )
 from maml_jax.errors import ShapeError
 from maml_jax.learners._ensemble import ensemble, mixture
@@ -44,7 +44,7 @@ def points():
 
 
 def distributions():
-    return maml(gaussian(network(2)), loss=gaussian_likelihood, **INNER)
+    return maml(gaussian(network(2)), loss=gaussian_nll, **INNER)
 
 
 def closed():
@@ -130,7 +130,7 @@ def test_noise_learns_by_the_likelihood_of_the_mixture_and_nothing_else_does():
 
     def likelihood(tenth_log_noise):
         adapted = learner.adapt(params._replace(tenth_log_noise=tenth_log_noise), TASK.support)
-        return gaussian_likelihood(learner.predict(adapted, TASK.query.x), TASK.query.y)
+        return gaussian_nll(learner.predict(adapted, TASK.query.x), TASK.query.y)
 
     expected = jax.grad(likelihood)(params.tenth_log_noise)
     np.testing.assert_allclose(grad.tenth_log_noise, expected, rtol=1e-5)
@@ -206,6 +206,6 @@ def test_what_makes_no_sense_is_refused():
         support=Batch(TASK.support.x, jnp.arange(6) % 3),
         query=Batch(TASK.query.x, jnp.arange(6) % 3),
     )
-    learner = ensemble(matching(network(4), classes=3), 2)
+    learner = ensemble(matching_networks(network(4), classes=3), 2)
     with pytest.raises(ShapeError, match="direction"):
         learner.loss(begun(learner), classes, 0)

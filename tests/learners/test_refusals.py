@@ -25,7 +25,7 @@ from maml_jax import (
     maml,
     meta_sgd,
     mixed_mode,
-    prototypes,
+    prototypical_networks,
     reptile,
 )
 from maml_jax.errors import ConfigError, GradientError, ShapeError
@@ -70,7 +70,7 @@ def test_square_roots_without_a_derivative(mode):
 @pytest.mark.parametrize("loss", [None, huber()], ids=["squared", "huber"])
 def test_losses_that_do_not_compare_a_prediction(loss):
     options = {} if loss is None else {"loss": loss}
-    with pytest.raises(TypeError, match="gaussian_likelihood"):
+    with pytest.raises(TypeError, match="gaussian_nll"):
         loss_of(maml(gaussian(mlp((8, 2))), **options), one_task())
 
 
@@ -82,7 +82,7 @@ def test_another_number_of_targets_than_the_head_has():
 
 def test_directions_of_another_number_of_classes():
     task = one_task()
-    learner = direction(prototypes(mlp((4,)), classes=6))
+    learner = direction(prototypical_networks(mlp((4,)), classes=6))
     params = learner.init(jax.random.key(0), task.support.x)
     with pytest.raises(ShapeError, match="down, flat, up; this one has 6"):
         learner.predict(learner.adapt(params, task.support), task.query.x)

@@ -1,11 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import log_softmax
 from scipy.stats import norm
 
-from maml_jax import Prediction, cross_entropy, gaussian_likelihood, huber, squared_error
+from maml_jax import Prediction, cross_entropy, gaussian_nll, huber, mean_squared_error
 from maml_jax.errors import ShapeError
 
 RNG = np.random.default_rng(0)
@@ -13,53 +14,54 @@ RNG = np.random.default_rng(0)
 
 def test_a_trailing_axis_of_one_is_not_broadcast():
     y = jnp.arange(5.0)
-    np.testing.assert_allclose(squared_error(y[:, None] + 1, y), 1.0)
-    np.testing.assert_allclose(squared_error(y + 1, y[:, None]), 1.0)
-    np.testing.assert_allclose(huber()(y[:, None] + 1, y), 1.0)
+    np.testing.assert_allclose(mean_squared_error(y[:, None] + 1, y), 1.0)
+    np.testing.assert_allclose(mean_squared_error(y + 1, y[:, None]), 1.0)
+    np.testing.assert_allclose(huber()(y[:, None] + 1, y), 0.5)
     likely = Prediction(y[:, None], jnp.ones((5, 1)))
-    np.testing.assert_allclose(gaussian_likelihood(likely, y), 0.5 * np.log(2 * np.pi), rtol=1e-6)
+    np.testing.assert_allclose(gaussian_nll(likely, y), 0.5 * np.log(2 * np.pi), rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [squared_error, huber(0.5)], ids=["squared", "huber"])
+@pytest.mark.parametrize("loss", [mean_squared_error, huber(0.5)], ids=["squared", "huber"])
 def test_other_shapes_are_refused(loss):
     with pytest.raises(ShapeError, match=r"\(5, 2\).*\(5,\)"):
         loss(jnp.ones((5, 2)), jnp.ones(5))
 
 
 @pytest.mark.parametrize("delta", [0.3, 1.0, 4.0])
-def test_huber_is_squared_near_zero_and_straight_beyond(delta):
+def test_huber_is_quadratic_near_zero_and_linear_beyond(delta):
     error = np.linspace(-3 * delta, 3 * delta, 61)
     each = jax.vmap(lambda e: huber(delta)(e[None], jnp.zeros(1)))(jnp.asarray(error))
     far = np.abs(error) > delta
-    expected = np.where(far, 2 * delta * np.abs(error) - delta**2, error**2)
+    expected = np.where(far, delta * (np.abs(error) - delta / 2), error**2 / 2)
     np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-6)
     slope = jax.grad(lambda e: huber(delta)(e[None], jnp.zeros(1)))
-    np.testing.assert_allclose(slope(3 * delta), 2 * delta, rtol=1e-6)
+    np.testing.assert_allclose(slope(3 * delta), delta, rtol=1e-6)
 
 
-def test_huber_of_small_errors_is_the_squared_error():
-    y_hat, y = (jnp.asarray(0.2 * RNG.standard_normal((20, 2))) for _ in range(2))
-    np.testing.assert_allclose(huber(5.0)(y_hat, y), squared_error(y_hat, y), rtol=1e-6)
+def test_huber_is_scaled_as_in_optax():
+    y_hat, y = (jnp.asarray(RNG.standard_normal((20, 2))) for _ in range(2))
+    expected = optax.losses.huber_loss(y_hat, y, delta=0.7).mean()
+    np.testing.assert_allclose(huber(0.7)(y_hat, y), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("delta", [0.0, -1.0])
-def test_a_huber_loss_turns_straight_somewhere(delta):
+def test_delta_must_be_positive(delta):
     with pytest.raises(ValueError, match="delta must be positive"):
         huber(delta)
 
 
-def test_gaussian_likelihood_is_that_of_a_normal_distribution():
+def test_gaussian_nll_is_that_of_a_normal_distribution():
     mean, y = RNG.standard_normal((2, 20, 3))
     std = np.exp(RNG.standard_normal((20, 3)))
-    loss = gaussian_likelihood(Prediction(jnp.asarray(mean), jnp.asarray(std)), jnp.asarray(y))
+    loss = gaussian_nll(Prediction(jnp.asarray(mean), jnp.asarray(std)), jnp.asarray(y))
     np.testing.assert_allclose(loss, -norm(mean, std).logpdf(y).mean(), rtol=1e-5)
 
 
-def test_gaussian_likelihood_needs_a_prediction_of_the_targets_shape():
+def test_gaussian_nll_needs_a_prediction_of_the_targets_shape():
     with pytest.raises(TypeError, match="Prediction"):
-        gaussian_likelihood(jnp.ones((5, 2)), jnp.ones((5, 1)))
+        gaussian_nll(jnp.ones((5, 2)), jnp.ones((5, 1)))
     with pytest.raises(ShapeError, match=r"\(5, 2\).*\(5,\)"):
-        gaussian_likelihood(Prediction(jnp.ones((5, 2)), jnp.ones((5, 2))), jnp.ones(5))
+        gaussian_nll(Prediction(jnp.ones((5, 2)), jnp.ones((5, 2))), jnp.ones(5))
 
 
 @pytest.mark.parametrize("column", [False, True], ids=["[n]", "[n, 1]"])

@@ -6,7 +6,7 @@ from flax import nnx
 
 from maml_jax import Batch, Prediction, Task, maml
 from maml_jax.errors import ShapeError
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.models import (
     gaussian,
     gru,
@@ -105,7 +105,7 @@ def test_second_derivatives_are_those_of_finite_differences(model):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), model.init(KEY, X))
 
         def loss(params):
-            return squared_error(model.apply(params, x), jnp.ones((5, 2)))
+            return mean_squared_error(model.apply(params, x), jnp.ones((5, 2)))
 
         def after_a_step(params):
             slopes = jax.grad(loss)(params)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
 from maml_jax.meta.linalg import eigh
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import Batch, MetaLearner, Prediction, Task
 
 PENALTIES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0)
@@ -114,7 +114,7 @@ def ridge_regression() -> MetaLearner:
     def meta_loss(meta_params: Sums, task: Task, step):
         del step
         adapted = update(meta_params, task.support)
-        return squared_error(predict(adapted, task.query.x).mean, task.query.y), ()
+        return mean_squared_error(predict(adapted, task.query.x).mean, task.query.y), ()
 
     return MetaLearner(init, adapt, predict, meta_loss, update)
 

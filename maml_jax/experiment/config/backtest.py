@@ -53,8 +53,8 @@ class BacktestConfig(Section, frozen=True):
     weights of all assets with a prediction sum to zero at every bar."""
     threshold: NotNegative = 0.0
     """Positions are taken where the prediction exceeds it, in volatilities over the horizon (of
-    `prototypes` and `matching_direction`: in probability up less down); 0 follows its sign. (A
-    threshold near the usual size of predictions trades more, not less.)"""
+    `prototypical_networks` and `matching_networks_direction`: in probability up less down); 0
+    follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
     strong_threshold: Positive | None = None
     """Of "levels", in the same units, above `threshold`; default: 0.1 more."""
     scale: Positive = 0.2

@@ -280,7 +280,7 @@ class Config(Section, frozen=True):
         if kind == "volatility" and classifiers:
             raise ValueError(
                 f"learner.methods: {', '.join(classifiers)} tell up from down, and a volatility "
-                "has neither; use matching, which averages, or any method of numbers"
+                "has neither; use matching_networks, which averages, or any method of numbers"
             )
         if kind == "volatility" and "strategy" in families:
             raise ValueError(

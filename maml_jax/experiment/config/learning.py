@@ -21,13 +21,13 @@ MethodName: TypeAlias = Literal[
     "meta_curvature",
     "ridge",
     "alpaca",
-    "matching",
-    "matching_direction",
-    "prototypes",
+    "matching_networks",
+    "matching_networks_direction",
+    "prototypical_networks",
     "joint_training",
     "alfa",
     "double_adapt",
-    "hierarchical",
+    "hierarchical_maml",
     "bayesian_maml",
     "gaussian_maml",
     "ensemble",
@@ -35,7 +35,14 @@ MethodName: TypeAlias = Literal[
 """See `maml_jax.experiment.learning.methods`."""
 
 
-CLASSIFIERS = ("matching_direction", "prototypes")
+_RENAMED = {
+    "prototypes": "prototypical_networks",
+    "matching": "matching_networks",
+    "matching_direction": "matching_networks_direction",
+    "hierarchical": "hierarchical_maml",
+}
+
+CLASSIFIERS = ("matching_networks_direction", "prototypical_networks")
 """Methods that predict the direction of returns alone."""
 
 
@@ -97,9 +104,17 @@ class LearnerConfig(Section, frozen=True):
     """Particles of `bayesian_maml`, networks of `ensemble`."""
     features: Count = 16
     """Outputs of the network under a head in closed form (`ridge`, `alpaca`), or of an embedding
-    (`matching`, `prototypes`)."""
+    (`matching_networks`, `prototypical_networks`)."""
     remat: Switch | Literal["auto", "nested"] = "auto"
     """What differentiating the inner loop computes again to save memory; see `exact`."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _not_renamed(cls, value):
+        for name in value if isinstance(value, list | tuple) else ():
+            if isinstance(name, str) and name in _RENAMED:
+                raise ValueError(f'the method "{name}" is called "{_RENAMED[name]}"')
+        return value
 
     @field_validator("methods")
     @classmethod

@@ -18,15 +18,15 @@ from maml_jax.learners import (
     direction,
     double_adapt,
     ensemble,
-    hierarchical,
+    hierarchical_maml,
     imaml,
     joint_training,
     maml,
     maml_plus_plus,
-    matching,
+    matching_networks,
     meta_curvature,
     meta_sgd,
-    prototypes,
+    prototypical_networks,
     reptile,
     ridge,
 )
@@ -37,8 +37,8 @@ from maml_jax.learners._cavia import INNER_LEARNING_RATE as CAVIA_RATE
 from maml_jax.learners._descent import INNER_STEPS
 from maml_jax.learners._direction import CLASSES
 from maml_jax.learners._double_adapt import INNER_LEARNING_RATE as DOUBLE_RATE
-from maml_jax.learners._hierarchical import INITIAL_RATE as LEVEL_RATE
-from maml_jax.learners._hierarchical import Level
+from maml_jax.learners._hierarchical_maml import INITIAL_RATE as LEVEL_RATE
+from maml_jax.learners._hierarchical_maml import Level
 from maml_jax.learners._imaml import INNER_LEARNING_RATE as IMAML_RATE
 from maml_jax.learners._imaml import INNER_STEPS as IMAML_STEPS
 from maml_jax.learners._maml import INNER_LEARNING_RATE as MAML_RATE
@@ -49,7 +49,7 @@ from maml_jax.meta import (
     Model,
     exact,
     first_order,
-    gaussian_likelihood,
+    gaussian_nll,
     learned_rates,
 )
 from maml_jax.models import gaussian, gru, in_precision, mlp, temporal_convolution, transformer
@@ -70,8 +70,8 @@ GAUSSIAN_RATE = 2 * MAML_RATE
 _SPEED = 10.0
 
 LEVELS = (0.5, 0.25, 0.25)
-"""Shares of a support set that the levels of `hierarchical` adapt on, in its order. Of mixed rows:
-all assets; the asset itself; its latest rows. Of an asset's own: older, newer, latest rows."""
+"""Shares of a support set that the levels of `hierarchical_maml` adapt on, in its order. Of mixed
+rows: all assets; the asset itself; its latest rows. Of its own: older, newer, latest rows."""
 
 
 class Method(NamedTuple):
@@ -150,7 +150,7 @@ def _gaussian(network: Callable[[int], Model], settings: LearnerConfig) -> MetaL
     """Make MAML whose network predicts a deviation beside the mean."""
     return maml(
         gaussian(network(2)),
-        loss=gaussian_likelihood,
+        loss=gaussian_nll,
         gradient=_exact(settings),
         **{"inner_optimizer": optax.sgd(GAUSSIAN_RATE), **_descent(settings, GAUSSIAN_RATE)},
     )
@@ -166,7 +166,7 @@ def _levels(network: Callable[[int], Model], settings: LearnerConfig) -> MetaLea
     learned = settings.inner_optimizer in (None, "learned")
     optimizer = fast if learned else inner["inner_optimizer"]
     level = Level(inner.get("inner_steps", INNER_STEPS), optimizer)
-    return hierarchical(
+    return hierarchical_maml(
         network(1),
         levels=[level] * len(LEVELS),
         rows=LEVELS,
@@ -208,9 +208,9 @@ METHODS: dict[str, Method] = {
     ),
     "ridge": Method(lambda network, s: ridge(network(s.features)), False),
     "alpaca": Method(lambda network, s: alpaca(network(s.features)), False),
-    "matching": Method(lambda network, s: matching(network(s.features)), False),
-    "matching_direction": _classifier(matching),
-    "prototypes": _classifier(prototypes),
+    "matching_networks": Method(lambda network, s: matching_networks(network(s.features)), False),
+    "matching_networks_direction": _classifier(matching_networks),
+    "prototypical_networks": _classifier(prototypical_networks),
     "joint_training": Method(
         lambda network, s: joint_training(network(1)), usual_steps=SCRATCH_STEPS
     ),
@@ -218,7 +218,7 @@ METHODS: dict[str, Method] = {
     "double_adapt": Method(
         lambda network, s: double_adapt(network(1), gradient=_exact(s), **_descent(s, DOUBLE_RATE))
     ),
-    "hierarchical": Method(_levels),
+    "hierarchical_maml": Method(_levels),
     "bayesian_maml": Method(
         lambda network, s: bayesian_maml(
             network(1), particles=s.members, gradient=_exact(s), **_descent(s, PARTICLE_RATE)

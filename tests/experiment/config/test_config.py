@@ -57,6 +57,10 @@ FAULTS = {
     "not finite": ({"learner.inner_learning_rate": float("inf")}, r"inner_learning_rate.*finite"),
     "unknown choice": ({"target.fill": "next_week"}, r"key 'target.fill'.*'next_open'"),
     "unknown method": ({"learner.methods": ["mamml"]}, r"key 'learner.methods.0'"),
+    "renamed method": (
+        {"learner.methods": ["maml", "prototypes"]},
+        r"'learner.methods': .*\"prototypes\" is called \"prototypical_networks\"",
+    ),
     "method twice": ({"learner.methods": ["maml", "maml"]}, r"none twice"),
     "unknown feature": ({"features.names": ["rsi", "zzz"]}, r"unknown features \['zzz'\]"),
     "no features": ({"features.names": []}, r"at least one feature"),

@@ -12,7 +12,7 @@ from maml_jax.experiment.evaluation.trials import LEDGER
 pytestmark = pytest.mark.usefixtures("no_page")
 
 LEAST = {"training": {"steps": 2}, "backtest": {"samples": 20, "baselines": []}}
-TWO = {**LEAST, "learner": {"methods": ["ridge", "matching"]}}
+TWO = {**LEAST, "learner": {"methods": ["ridge", "matching_networks"]}}
 ONE = {**LEAST, "learner": {"methods": ["ridge"]}}
 
 

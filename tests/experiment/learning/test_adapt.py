@@ -112,12 +112,12 @@ def by_hand_batch(checkpoint):
 
 
 def test_without_a_prior_nothing_is_said_of_before():
-    table = adaptation_table(checkpoint_of("matching"), NEW)
+    table = adaptation_table(checkpoint_of("matching_networks"), NEW)
     assert np.isnan(table.loc["before"]).all()
     assert np.isfinite(table.loc["after", "error"])
 
 
-FAST = ("maml", "alpaca", "matching")
+FAST = ("maml", "alpaca", "matching_networks")
 
 
 @pytest.mark.parametrize(

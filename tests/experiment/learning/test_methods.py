@@ -85,14 +85,14 @@ def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):
 
 @pytest.mark.long
 def test_methods_without_steps_stand_beside_those_that_take_them():
-    methods = ["ridge", "prototypes", "anil"]
+    methods = ["ridge", "prototypical_networks", "anil"]
     result = run(
         {**SMALL, "learner": {"methods": methods, "features": 4}},
         bars=MARKET,
         backtest={"inner_steps": 1},
     )
     assert list(result.stats) == [*methods, "from scratch", *BASELINES]
-    sides = result.predictions.query("strategy == 'prototypes'")["prediction"]
+    sides = result.predictions.query("strategy == 'prototypical_networks'")["prediction"]
     assert sides.abs().max() <= 1
     assert list(result.history["method"].unique()) == methods
 

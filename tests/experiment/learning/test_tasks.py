@@ -107,8 +107,10 @@ def test_a_position_rule_needs_what_it_is_made_of():
         run(SMALL, bars=MARKET, backtest={"positions": "kelly"})
     with pytest.raises(ConfigError, match="a volatility has no side"):
         load_config(SMALL, {"target.kind": "volatility", "backtest.positions": "threshold"})
-    with pytest.raises(ConfigError, match="prototypes tell up from down"):
-        load_config(SMALL, {"target.kind": "volatility", "learner.methods": ["prototypes"]})
+    with pytest.raises(ConfigError, match="prototypical_networks tell up from down"):
+        load_config(
+            SMALL, {"target.kind": "volatility", "learner.methods": ["prototypical_networks"]}
+        )
     with pytest.raises(ConfigError, match="predicts what a rule pays"):
         load_config(SMALL, {"target.kind": "volatility", **RULED})
     with pytest.raises(ConfigError, match="goes on with joint_training"):

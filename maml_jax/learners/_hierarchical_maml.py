@@ -20,7 +20,7 @@ from maml_jax.learners._descent import (
 from maml_jax.meta.gradients.implicit import Implicit
 from maml_jax.meta.gradients.modes import GradientMode, exact
 from maml_jax.meta.inner_loop import descend
-from maml_jax.meta.losses import squared_error
+from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Scalar, Task
 
@@ -42,14 +42,14 @@ class Level(NamedTuple):
     optimizer: InnerOptimizer | None = None
 
 
-def hierarchical(
+def hierarchical_maml(
     model: ModelLike,
     *,
     levels: int | Sequence[Level] = 2,
     rows: Sequence[int] | Sequence[float] | None = None,
     nested: bool = False,
     gradient: GradientMode | None = None,
-    loss: LossFn = squared_error,
+    loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the hierarchical MAML learner.
 
@@ -93,7 +93,7 @@ def hierarchical(
     >>> import jax, jax.numpy as jnp
     >>> from maml_jax import Batch
     >>> from maml_jax.models import mlp
-    >>> learner = hierarchical(mlp((8, 1)), rows=(30, 10))
+    >>> learner = hierarchical_maml(mlp((8, 1)), rows=(30, 10))
     >>> x = jnp.linspace(-1.0, 1.0, 40)[:, None]
     >>> theta = learner.init(jax.random.key(0), x)
     >>> together = learner.adapt(theta, Batch(x, x))

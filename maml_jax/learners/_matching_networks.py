@@ -14,7 +14,7 @@ from maml_jax.learners._descent import (
     no_steps,
     require_plain_params,
 )
-from maml_jax.meta.losses import cross_entropy, squared_error
+from maml_jax.meta.losses import cross_entropy, mean_squared_error
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
 
 TEMPERATURE = 0.3
@@ -48,7 +48,7 @@ class Memory(NamedTuple):
     values: Float[Array, "row value"]
 
 
-def matching(
+def matching_networks(
     embedding: ModelLike,
     *,
     classes: int | None = None,
@@ -70,7 +70,7 @@ def matching(
         classes: how many classes there are; None for regression.
         temperature: what $\tau$ begins with.
         loss: compares predictions with targets, on the query; default `cross_entropy` with classes,
-            else `squared_error`.
+            else `mean_squared_error`.
 
     Returns:
         A `MetaLearner` that predicts log probabilities `[n, classes]` or targets `[n, targets]`;
@@ -91,7 +91,7 @@ def matching(
         raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature}")
-    compare = loss or (squared_error if classes is None else cross_entropy)
+    compare = loss or (mean_squared_error if classes is None else cross_entropy)
 
     def init(key, x, /) -> MatchingParams:
         theta = require_plain_params(embedding.init(key, x))
@@ -107,7 +107,7 @@ def matching(
 
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: MatchingParams, support: Batch, steps: int | None = None) -> Memory:
-        no_steps("matching", steps)
+        no_steps("matching_networks", steps)
         return remember(meta_params, support)
 
     def average(weights, values):

@@ -30,7 +30,9 @@ class Prototypes(NamedTuple):
     centres: Float[Array, "class embedding"]
 
 
-def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entropy) -> MetaLearner:
+def prototypical_networks(
+    embedding: ModelLike, *, classes: int, loss: LossFn = cross_entropy
+) -> MetaLearner:
     r"""Make the Prototypical Networks learner, for classification.
 
     $$c_k = \frac{1}{|S_k|}\sum_{x \in S_k} f_\theta(x), \qquad
@@ -76,7 +78,7 @@ def prototypes(embedding: ModelLike, *, classes: int, loss: LossFn = cross_entro
 
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Prototypes:
-        no_steps("prototypes", steps)
+        no_steps("prototypical_networks", steps)
         return centre(meta_params, support)
 
     def predict(adapted: Prototypes, x, /):

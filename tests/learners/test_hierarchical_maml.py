@@ -15,7 +15,7 @@ from maml_jax import (
     conditioned_rates,
     exact,
     first_order,
-    hierarchical,
+    hierarchical_maml,
     implicit,
     learned_rates,
     maml,
@@ -84,7 +84,7 @@ def by_hand(theta, supports, levels):
 def test_one_meta_gradient_goes_through_all_levels(gradient):
     supports, query = levelled(*ROWS), rows(1, 6)
     theta, rates = start(), [(2, 0.03), (1, 0.02), (3, 0.01)]
-    learner = hierarchical(NETWORK, levels=SGD, gradient=gradient)
+    learner = hierarchical_maml(NETWORK, levels=SGD, gradient=gradient)
     close(learner.adapt(theta, supports), by_hand(theta, supports, rates)[0])
     (value, info), grad = value_and_grad(learner, theta, Task(supports, query))
 
@@ -99,7 +99,7 @@ def test_one_meta_gradient_goes_through_all_levels(gradient):
 @pytest.mark.long
 def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     supports, query = levelled(*ROWS), rows(1, 6)
-    learner = hierarchical(NETWORK, levels=SGD, gradient=first_order())
+    learner = hierarchical_maml(NETWORK, levels=SGD, gradient=first_order())
     theta = start()
     _, grad = value_and_grad(learner, theta, Task(supports, query))
     adapted = learner.adapt(theta, supports)
@@ -117,7 +117,7 @@ def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     ids=["sgd", "rates", "conditioned"],
 )
 def test_with_one_level_it_is_maml(optimizer, gradient):
-    one = hierarchical(NETWORK, levels=(Level(3, optimizer),), gradient=gradient)
+    one = hierarchical_maml(NETWORK, levels=(Level(3, optimizer),), gradient=gradient)
     flat = maml(NETWORK, inner_optimizer=optimizer, inner_steps=3, gradient=gradient)
     task = one_task(4, dtype=jnp.float64)
     ours, theirs = (learner.init(KEY, task.support.x) for learner in (one, flat))
@@ -132,16 +132,16 @@ def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
     supports = levelled(*ROWS)
     whole = together(supports)
     theta = start()
-    expected = hierarchical(NETWORK, levels=SGD).adapt(theta, supports)
+    expected = hierarchical_maml(NETWORK, levels=SGD).adapt(theta, supports)
     for counts in (ROWS, (7, 5, 100)):
-        learner = hierarchical(NETWORK, levels=SGD, rows=counts)
+        learner = hierarchical_maml(NETWORK, levels=SGD, rows=counts)
         close(learner.adapt(theta, whole), expected)
         close(learner.adapt(theta, supports), expected)
     short = jax.tree.map(lambda leaf: leaf[:10], whole)  # three rows of the second level, no third
     parts = (supports[0], jax.tree.map(lambda leaf: leaf[:3], supports[1]))
     close(
-        hierarchical(NETWORK, levels=SGD, rows=ROWS).adapt(theta, short),
-        hierarchical(NETWORK, levels=SGD[:2]).adapt(theta, parts),
+        hierarchical_maml(NETWORK, levels=SGD, rows=ROWS).adapt(theta, short),
+        hierarchical_maml(NETWORK, levels=SGD[:2]).adapt(theta, parts),
     )
 
 
@@ -152,8 +152,8 @@ def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     supports, theta = levelled(*counts), start()
     rest = [place for place in range(3) if place != empty]
     whole, without = (
-        hierarchical(NETWORK, levels=SGD),
-        hierarchical(NETWORK, levels=tuple(SGD[place] for place in rest)),
+        hierarchical_maml(NETWORK, levels=SGD),
+        hierarchical_maml(NETWORK, levels=tuple(SGD[place] for place in rest)),
     )
     left = tuple(supports[place] for place in rest)
     close(whole.adapt(theta, supports), without.adapt(theta, left))
@@ -169,8 +169,8 @@ def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
 def test_nested_levels_see_the_rows_of_finer_ones_too():
     supports, query = levelled(*ROWS), rows(1, 6)
     wider = tuple(together(supports[place:]) for place in range(3))
-    nested, apart = (hierarchical(NETWORK, levels=SGD, nested=each) for each in (True, False))
-    cut = hierarchical(NETWORK, levels=SGD, rows=ROWS, nested=True)
+    nested, apart = (hierarchical_maml(NETWORK, levels=SGD, nested=each) for each in (True, False))
+    cut = hierarchical_maml(NETWORK, levels=SGD, rows=ROWS, nested=True)
     theta = start()
     close(nested.adapt(theta, supports), apart.adapt(theta, wider))
     close(cut.adapt(theta, together(supports)), apart.adapt(theta, wider))
@@ -181,7 +181,7 @@ def test_nested_levels_see_the_rows_of_finer_ones_too():
     close(info.support_loss_before, jnp.mean(error**2))
     resting = (SGD[0], SGD[1]._replace(steps=0), SGD[2]._replace(steps=0))
     close(
-        hierarchical(NETWORK, levels=resting, nested=True).adapt(theta, supports),
+        hierarchical_maml(NETWORK, levels=resting, nested=True).adapt(theta, supports),
         maml(NETWORK, inner_optimizer=optax.sgd(0.03), inner_steps=2).adapt(theta, wider[0]),
     )
 
@@ -189,14 +189,14 @@ def test_nested_levels_see_the_rows_of_finer_ones_too():
 def test_shares_of_the_rows_cut_as_numbers_do():
     whole, theta = together(levelled(*ROWS)), start()
     numbers, shares = (
-        hierarchical(NETWORK, levels=SGD, rows=each) for each in ((7, 3, 5), (0.5, 0.25, 0.25))
+        hierarchical_maml(NETWORK, levels=SGD, rows=each) for each in ((7, 3, 5), (0.5, 0.25, 0.25))
     )
     close(numbers.adapt(theta, whole), shares.adapt(theta, whole))
 
 
 @pytest.mark.long
 def test_levels_have_rates_of_their_own_and_learn_them():
-    learner = hierarchical(NETWORK, levels=(Level(2), Level(2, optax.sgd(0.01)), Level(2)))
+    learner = hierarchical_maml(NETWORK, levels=(Level(2), Level(2, optax.sgd(0.01)), Level(2)))
     supports, query = levelled(*ROWS), rows(1, 6)
     params = learner.init(KEY, query.x)
     assert isinstance(params, MetaParams)
@@ -206,7 +206,7 @@ def test_levels_have_rates_of_their_own_and_learn_them():
         assert all(leaf != 0 for leaf in jax.tree.leaves(grad.settings[place]))
     quiet = jax.tree.map(lambda leaf: leaf - 100, params.settings[0])  # e^-100: no step at all
     still = params._replace(settings=(quiet, *params.settings[1:]))
-    rest = hierarchical(NETWORK, levels=(Level(2, optax.sgd(0.01)), Level(2)))
+    rest = hierarchical_maml(NETWORK, levels=(Level(2, optax.sgd(0.01)), Level(2)))
     close(
         learner.adapt(still, supports),
         rest.adapt(MetaParams(params.start, params.settings[1:]), supports[1:]),
@@ -215,7 +215,7 @@ def test_levels_have_rates_of_their_own_and_learn_them():
 
 @pytest.mark.long
 def test_a_tuple_of_batches_is_trained_on_like_any_task():
-    learner = hierarchical(NETWORK, levels=2)
+    learner = hierarchical_maml(NETWORK, levels=2)
     with jax.enable_x64(False):
         task = Task(levelled(6, 3), rows(1, 4))
         tasks = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), task)
@@ -229,16 +229,16 @@ def test_a_tuple_of_batches_is_trained_on_like_any_task():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="at least 1 level"):
-        hierarchical(NETWORK, levels=0)
+        hierarchical_maml(NETWORK, levels=0)
     with pytest.raises(ValueError, match="steps of a level"):
-        hierarchical(NETWORK, levels=(Level(-1),))
+        hierarchical_maml(NETWORK, levels=(Level(-1),))
     with pytest.raises(ValueError, match=r"each of the 2 levels a number of rows.*got \(3,\)"):
-        hierarchical(NETWORK, rows=(3,))
+        hierarchical_maml(NETWORK, rows=(3,))
     with pytest.raises(GradientError, match="implicit"):
-        hierarchical(NETWORK, gradient=implicit())
+        hierarchical_maml(NETWORK, gradient=implicit())
     with pytest.raises(TypeError, match=r"write exact\(\)"):
-        hierarchical(NETWORK, gradient=exact)
-    learner, theta = hierarchical(NETWORK, levels=SGD), start()
+        hierarchical_maml(NETWORK, gradient=exact)
+    learner, theta = hierarchical_maml(NETWORK, levels=SGD), start()
     with pytest.raises(ShapeError, match="tuple of a Batch for each.*rows="):
         learner.adapt(theta, rows(0, 5))
     with pytest.raises(ShapeError, match="3 levels need a Batch each, got 2"):
@@ -250,8 +250,8 @@ def test_what_does_not_fit_is_refused():
 def test_shares_of_a_support_set_are_rows_of_it():
     supports = levelled(8, 4, 4)
     theta = start()
-    shares = hierarchical(NETWORK, levels=SGD, rows=(0.5, 0.25, 0.25))
+    shares = hierarchical_maml(NETWORK, levels=SGD, rows=(0.5, 0.25, 0.25))
     close(
         shares.adapt(theta, together(supports)),
-        hierarchical(NETWORK, levels=SGD).adapt(theta, supports),
+        hierarchical_maml(NETWORK, levels=SGD).adapt(theta, supports),
     )
