@@ -1,6 +1,6 @@
 """Names in a sentence: all of a few, the first of many and how many more there are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 FEW = 5
 """Names that a sentence lists at most."""
@@ -19,6 +19,15 @@ def listed(names: Iterable[object], most: int = FEW, kind: str = "") -> str:
     first = ", ".join(every[:most])
     more = len(every) - most
     return first if more <= 0 else f"{first} and {more:,} more {kind}".rstrip()
+
+
+def listed_or_counted(names: Sequence[str], kind: str, most: int = 8) -> str:
+    """Write names one after the other, or how many there are where they are more than `most`.
+
+    >>> listed_or_counted(["A", "B"], "assets"), listed_or_counted(["A"] * 9, "assets")
+    ('A, B', '9 assets')
+    """
+    return ", ".join(names) if len(names) <= most else f"{len(names):,} {kind}"
 
 
 def quoted(names: Iterable[str]) -> str:

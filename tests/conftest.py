@@ -39,8 +39,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 def no_page(monkeypatch):
     """Write run directories with an empty page, where a test is of something else: it takes half
     of the time."""
-    monkeypatch.setattr("maml_jax.experiment.result.tear_sheet", lambda *_: None)
-    monkeypatch.setattr("maml_jax.experiment.result.render", lambda _: "<html></html>")
+    monkeypatch.setattr("maml_jax.experiment.tear_sheet.tear_sheet", lambda *_: None)
+    monkeypatch.setattr("maml_jax.experiment.tear_sheet.render", lambda _: "<html></html>")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def compare_command(
 ) -> None:
     """Set runs beside each other: on the bars they share, with what differs between them."""
     from maml_jax.experiment.compare.compare import compare
-    from maml_jax.experiment.compare.page import verdict
+    from maml_jax.experiment.compare.page import verdict, write_comparison
     from maml_jax.report.tear_sheet import format_table
 
     comparison = compare(runs, strategy=strategy, seed=seed, samples=samples)
@@ -68,26 +68,25 @@ def compare_command(
     if len(comparison.settings):
         _print_table(comparison.settings, "settings that differ")
     typer.echo(verdict(comparison))
-    typer.echo(f"report: {comparison.report(out)}")
+    typer.echo(f"report: {write_comparison(comparison, out)}")
 
 
 def print_notes(result) -> None:
     """Print what a reader must know."""
     from maml_jax.experiment.tear_sheet import brief_notes
 
-    for note in brief_notes(result):
+    for note in brief_notes(result.config, result.notes):
         typer.echo(f"note: {note}")
 
 
 def print_result(result) -> None:
     """Print notes, the headline figures of every strategy, and the verdict."""
-    from maml_jax.experiment.result import verdict
     from maml_jax.report.tear_sheet import format_table
 
     print_notes(result)
     shown = result.stats.loc[[name for name in HEADLINES if name in result.stats.index]]
     _print_table(format_table(shown), "net of costs unless the name says gross")
-    typer.echo(verdict(result))
+    typer.echo(result.verdict())
 
 
 def _print_table(shown: "pd.DataFrame", title: str) -> None:

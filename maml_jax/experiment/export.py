@@ -1,15 +1,14 @@
 """What a run found, in the forms that other tools take."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.metrics import drawdown, equity_curve
 from maml_jax.errors import ConfigError, RunError
-
-if TYPE_CHECKING:
-    from maml_jax.experiment.result import Result
+from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.evaluation.evaluate import Evaluation
 
 _NAMES = (
     "Start", "End", "Duration", "Exposure Time [%]", "Equity Final [$]", "Equity Peak [$]",
@@ -22,7 +21,7 @@ _NAMES = (
 )  # fmt: skip
 
 
-def orders(result: "Result", strategy: str | None = None) -> pd.DataFrame:
+def orders(config: Config, evaluation: Evaluation, strategy: str | None = None) -> pd.DataFrame:
     """Return what one strategy orders: the share of the equity that each asset is to have.
 
     It stands at the bar that executes it, at its open or close as `target.fill` says; the decision
@@ -30,7 +29,8 @@ def orders(result: "Result", strategy: str | None = None) -> pd.DataFrame:
     `Portfolio.from_orders(..., size_type="targetpercent")`.
 
     Args:
-        result: of a run that was backtested.
+        config: the settings of a run.
+        evaluation: its tables.
         strategy: default the first method.
 
     Returns:
@@ -41,28 +41,28 @@ def orders(result: "Result", strategy: str | None = None) -> pd.DataFrame:
         ConfigError: if there is no such strategy.
         RunError: if the run directory was written without weights.
     """
-    table = _weights(result, strategy, "order")
-    if result.config.backtest.rebalance == "always":
+    table = _weights(evaluation, strategy, "order")
+    if config.backtest.rebalance == "always":
         return table
     before = table.ffill().shift(1).fillna(0.0)
     return table.where(table != before)
 
 
-def weights(result: "Result", strategy: str | None = None) -> pd.DataFrame:
+def weights(evaluation: Evaluation, strategy: str | None = None) -> pd.DataFrame:
     """Return what one strategy held at each close, as signed shares of the equity, `[time, asset]`.
 
     Args:
-        result: of a run that was backtested.
+        evaluation: tables of a run.
         strategy: default the first method.
 
     Raises:
         ConfigError: if there is no such strategy.
         RunError: if the run directory was written without weights.
     """
-    return _weights(result, strategy, "weight")
+    return _weights(evaluation, strategy, "weight")
 
 
-def to_stats(result: "Result", strategy: str | None = None) -> pd.Series:
+def to_stats(config: Config, evaluation: Evaluation, strategy: str | None = None) -> pd.Series:
     """Return the figures of one strategy under the names of backtesting.py's `stats`, in its order.
 
     Figures are ours: ratios are of arithmetic means, alpha is annual. NaN where the run does not
@@ -72,16 +72,17 @@ def to_stats(result: "Result", strategy: str | None = None) -> pd.Series:
     equity at entry).
 
     Args:
-        result: of a run that was backtested.
+        config: the settings of a run.
+        evaluation: its tables.
         strategy: default the first method.
 
     Raises:
         ConfigError: if there is no such strategy.
     """
-    name = _named(result, strategy)
-    stats: dict[Any, Any] = result.stats[name].to_dict()
-    held: Any = result.stats.get("buy and hold")
-    made = result.trades[result.trades["strategy"] == name].reset_index(drop=True)
+    name = _named(evaluation, strategy)
+    stats: dict[Any, Any] = evaluation.stats[name].to_dict()
+    held: Any = evaluation.stats.get("buy and hold")
+    made = evaluation.trades[evaluation.trades["strategy"] == name].reset_index(drop=True)
     stats["Return (Ann.) [%]"] = stats.get("CAGR [%]", np.nan)
     if held is not None:
         stats.setdefault("Buy & Hold Return [%]", held["Return [%]"])
@@ -89,8 +90,8 @@ def to_stats(result: "Result", strategy: str | None = None) -> pd.Series:
         stats.setdefault("Commissions [$]", float(made["cost"].sum()))
     found: dict[str, Any] = {key: stats.get(key, np.nan) for key in _NAMES}
     found["_strategy"] = _Strategy(name)
-    found["_equity_curve"] = _equity_curve(result.returns[name], result.config.backtest.capital)
-    found["_trades"] = _trades(made, pd.DatetimeIndex(result.returns.index))
+    found["_equity_curve"] = _equity_curve(evaluation.returns[name], config.backtest.capital)
+    found["_trades"] = _trades(made, pd.DatetimeIndex(evaluation.returns.index))
     return pd.Series(found, dtype=object)
 
 
@@ -98,23 +99,22 @@ class _Strategy(str):
     """The name of a strategy; backtesting.py looks for indicators among its attributes."""
 
 
-def _named(result: "Result", strategy: str | None) -> str:
-    name = next(iter(result.checkpoints)) if strategy is None else strategy
-    if name not in result.stats.columns:
-        raise ConfigError(
-            f"no strategy {name!r} in this run; there are {list(result.stats.columns)}"
-        )
+def _named(evaluation: Evaluation, strategy: str | None) -> str:
+    names = list(evaluation.stats.columns)
+    name = names[0] if strategy is None else strategy
+    if name not in names:
+        raise ConfigError(f"no strategy {name!r} in this run; there are {names}")
     return name
 
 
-def _weights(result: "Result", strategy: str | None, column: str) -> pd.DataFrame:
-    name = _named(result, strategy)
-    table = getattr(result.evaluation, "weights", pd.DataFrame())
+def _weights(evaluation: Evaluation, strategy: str | None, column: str) -> pd.DataFrame:
+    name = _named(evaluation, strategy)
+    table = evaluation.weights
     if table.empty:
         raise RunError("this run directory was written without weights; backtest it again")
     own = table[table["strategy"] == name]
     wide = own.pivot_table(column, "timestamp", "asset", dropna=False, sort=False, observed=True)
-    return wide.reindex(result.returns.index).rename_axis(columns=None)
+    return wide.reindex(evaluation.returns.index).rename_axis(columns=None)
 
 
 def _equity_curve(returns: pd.Series, capital: float) -> pd.DataFrame:

@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from maml_jax.atomic import whole_file
 from maml_jax.errors import ConfigError, RunError
@@ -18,7 +17,6 @@ from maml_jax.experiment import export
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
 from maml_jax.experiment.evaluation.evaluate import Evaluation
-from maml_jax.experiment.evaluation.verdict import verdict as verdict
 from maml_jax.experiment.learning.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.learning.checkpoint import (
     FOLDER,
@@ -30,8 +28,10 @@ from maml_jax.experiment.learning.checkpoint import (
 )
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.process import is_first_process, together, whole_folder
-from maml_jax.experiment.tear_sheet import name_assets, tear_sheet
-from maml_jax.report import plot_equity, render, write_page
+from maml_jax.listing import listed_or_counted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
 _FURTHER = (
@@ -68,7 +68,8 @@ class Result:
 
     def __repr__(self) -> str:
         state = "trained" if self.evaluation is None else "walked forward"
-        return f"Result({', '.join(self.checkpoints)}; {state}; {name_assets(self)})"
+        assets = listed_or_counted(self.config.data.test_assets or (), "assets")
+        return f"Result({', '.join(self.checkpoints)}; {state}; {assets})"
 
     @property
     def stats(self) -> pd.DataFrame:
@@ -105,25 +106,35 @@ class Result:
         """One row per strategy and regime of the market."""
         return self._evaluated().regimes
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Return the figure of the equity of all strategies."""
+        from maml_jax.report.plots.returns import plot_equity
+
         return plot_equity(self.returns)
+
+    def verdict(self) -> str:
+        """Say in a few sentences what the headline method did and how sure that is."""
+        from maml_jax.experiment.evaluation.verdict import verdict
+
+        return verdict(self.config, self._evaluated())
 
     def report(self, path: str | Path) -> Path:
         """Write the tear sheet as one HTML file, and return its path."""
-        return write_page(path, render(tear_sheet(self, verdict(self))))
+        from maml_jax.experiment.tear_sheet import write_tear_sheet
+
+        return write_tear_sheet(path, self.config, self._evaluated(), self.history, self.notes)
 
     def orders(self, strategy: str | None = None) -> pd.DataFrame:
         """Return what a strategy orders, `[time, asset]`; see `maml_jax.experiment.export`."""
-        return export.orders(self, strategy)
+        return export.orders(self.config, self._evaluated(), strategy)
 
     def weights(self, strategy: str | None = None) -> pd.DataFrame:
         """Return what a strategy holds at each close, `[time, asset]`, as shares of the equity."""
-        return export.weights(self, strategy)
+        return export.weights(self._evaluated(), strategy)
 
     def to_stats(self, strategy: str | None = None) -> pd.Series:
         """Return figures under backtesting.py's names; see `maml_jax.experiment.export`."""
-        return export.to_stats(self, strategy)
+        return export.to_stats(self.config, self._evaluated(), strategy)
 
     def adapt(self, bars: Bars, *, method: str | None = None, steps: int | None = None) -> Adapted:
         """Adapt to a few bars of an asset; see `maml_jax.experiment.learning.adapt`.

@@ -1,20 +1,22 @@
 """What the tear sheet of a run shows, and in which order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from maml_jax.listing import MOST
-from maml_jax.report import RunTables, TearSheet, text
+from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.evaluation.evaluate import Evaluation
+from maml_jax.experiment.evaluation.verdict import verdict
+from maml_jax.listing import MOST, listed_or_counted
+from maml_jax.report import RunTables, TearSheet, render, text, write_page
 from maml_jax.report.sections import assets as parts_assets
 from maml_jax.report.sections import forecasts as parts_forecasts
 from maml_jax.report.sections import returns as parts
 from maml_jax.report.tear_sheet import format_value
-
-if TYPE_CHECKING:
-    from maml_jax.experiment.result import Result
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
 _UNITS = {
@@ -24,25 +26,45 @@ _UNITS = {
 }
 
 
-def tear_sheet(result: "Result", verdict: str) -> TearSheet:
-    """Lay out what a run found.
+def write_tear_sheet(
+    path: str | Path,
+    config: Config,
+    evaluation: Evaluation,
+    history: pd.DataFrame,
+    notes: Sequence[str],
+) -> Path:
+    """Write the tear sheet of a run as one HTML file, and return its path.
 
     Args:
-        result: of a run that was backtested.
-        verdict: what is to be said of it first.
+        path: of the file.
+        config: the settings of the run, with what was left open filled in.
+        evaluation: its tables.
+        history: of its meta-training, as `Result` has it.
+        notes: what a reader must know.
+
+    Raises:
+        RunError: if it cannot be written.
     """
-    tables = run_tables(result)
-    settings: dict[str, Any] = result.config.model_dump(exclude_none=True)
+    return write_page(path, render(tear_sheet(config, evaluation, history, notes)))
+
+
+def tear_sheet(
+    config: Config, evaluation: Evaluation, history: pd.DataFrame, notes: Sequence[str]
+) -> TearSheet:
+    """Lay out what a run found; arguments as for `write_tear_sheet`."""
+    tables = run_tables(config, evaluation, history)
+    assets = listed_or_counted(config.data.test_assets or (), "assets")
+    settings: dict[str, Any] = config.model_dump(exclude_none=True)
     seed = settings.pop("seed")
     run = {"seed": seed, "bars per year": f"{tables.bars_per_year:g}"}
     if any(_is_long(value) for values in settings.values() for value in values.values()):
         run["lists of many"] = "cut short here, whole in config.toml of the run directory"
     return TearSheet(
-        title=f"{tables.headline.upper()} on {name_assets(result)}",
-        facts=_facts(result, tables),
+        title=f"{tables.headline.upper()} on {assets}",
+        facts=_facts(config, tables),
         tiles=parts.tiles(tables),
-        verdict=verdict,
-        notes=brief_notes(result),
+        verdict=verdict(config, evaluation),
+        notes=brief_notes(config, notes),
         parts=(
             parts.earned(tables),
             parts.luck(tables),
@@ -58,33 +80,26 @@ def tear_sheet(result: "Result", verdict: str) -> TearSheet:
     )
 
 
-def run_tables(result: "Result") -> RunTables:
+def run_tables(config: Config, evaluation: Evaluation, history: pd.DataFrame) -> RunTables:
     """Return the tables of a run; those that an old run directory lacks are empty."""
-    evaluation: Any = result.evaluation
-    names = ("predictions", "trades", "assets", "regimes", "gross", "turnover", "exposure",
-             "adaptation", "intervals", "differences", "significance")  # fmt: skip
-    given: dict[str, Any] = {name: getattr(evaluation, name, pd.DataFrame()) for name in names}
-    stats: Any = result.stats
-    config = result.config
+    stats: Any = evaluation.stats
     settings = config.backtest
-    headline = next(iter(result.checkpoints))
+    headline = stats.columns[0]
+    names = {field.name for field in fields(RunTables)} & {*Evaluation._fields}
     return RunTables(
         headline=headline,
-        methods=[name for name in result.checkpoints if name in stats],
+        methods=[name for name in config.learner.methods if name in stats],
         bars_per_year=float(stats.loc["Bars per Year", headline]),
-        stats=stats,
-        returns=result.returns,
-        history=result.history,
-        overfitting=getattr(evaluation, "overfitting", {}),
+        history=history,
         cost=settings.fee + settings.slippage,
         units=_UNITS.get(config.target.kind, ""),
         overlap=config.target.horizon,
-        **given,
+        **{name: getattr(evaluation, name) for name in names},
     )
 
 
-def _facts(result: "Result", tables: RunTables) -> str:
-    returns, settings = tables.returns, result.config.backtest
+def _facts(config: Config, tables: RunTables) -> str:
+    returns, settings = tables.returns, config.backtest
     start, end = (format_value(pd.Timestamp(returns.index[place])) for place in (0, -1))
     cost = 1e4 * (settings.fee + settings.slippage)
     more = [
@@ -98,20 +113,14 @@ def _facts(result: "Result", tables: RunTables) -> str:
     return (
         f"{start} to {end} · {len(returns):,} bars, {tables.bars_per_year:g} a year · "
         f"{cost:g} bp of the value traded for fees and slippage{''.join(more)} · "
-        f"seed {result.config.seed}"
+        f"seed {config.seed}"
     )
 
 
-def brief_notes(result: "Result") -> tuple[str, ...]:
+def brief_notes(config: Config, notes: Sequence[str]) -> tuple[str, ...]:
     """Return what a reader must know; of notes on many assets, the first."""
-    data = result.config.data
-    return text.brief(result.notes, {*(data.test_assets or ()), *(data.train_assets or ())})
-
-
-def name_assets(result: "Result") -> str:
-    """Name the assets that are walked forward on, or count them."""
-    names = result.config.data.test_assets or ()
-    return ", ".join(names) if len(names) <= 8 else f"{len(names):,} assets"
+    data = config.data
+    return text.brief(notes, {*(data.test_assets or ()), *(data.train_assets or ())})
 
 
 def _is_long(value: object) -> bool:

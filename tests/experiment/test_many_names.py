@@ -52,7 +52,7 @@ def test_a_result_shows_itself_in_a_line_and_notes_are_shortened():
     notes = tuple(f"{name}: no bar after 2020-01-01." for name in NAMES)
     result = Result(SimpleNamespace(data=data), {"maml": None}, None, notes)
     assert repr(result) == "Result(maml; trained; 1,000 assets)"
-    told = brief_notes(result)
+    told = brief_notes(result.config, result.notes)
     assert len(told) == FEW + 1 and "995 more notes" in told[-1] and len(result.notes) == 1000
 
 

@@ -12,10 +12,8 @@ import pandas as pd
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference.significance import differences, intervals
 from maml_jax.errors import ConfigError
-from maml_jax.experiment.compare.page import comparison_sheet
 from maml_jax.experiment.result import Result, load
 from maml_jax.listing import MOST, listed
-from maml_jax.report import render, write_page
 
 Runs: TypeAlias = Mapping[str, Result] | Sequence[Result | str | Path]
 
@@ -59,14 +57,6 @@ class Comparison:
     warnings: tuple[str, ...]
     bars_per_year: float
     gross: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    def report(self, path: str | Path) -> Path:
-        """Write the comparison as one HTML file, and return its path.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        return write_page(path, render(comparison_sheet(self)))
 
 
 def compare(

@@ -1,31 +1,41 @@
 """What the page of a comparison of runs shows, and in which order."""
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from maml_jax.backtest.period_tables import by_year
+from maml_jax.experiment.compare.compare import Comparison
 from maml_jax.report import (
     TearSheet,
     plot_drawdown,
     plot_equity,
     plot_intervals,
     plot_rolling_sharpe,
+    render,
+    write_page,
 )
 from maml_jax.report.plots.returns import rolling_window
 from maml_jax.report.run_tables import HALF, PHONE, WIDE
 from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, format_value
 from maml_jax.report.text import number, with_intervals
 
-if TYPE_CHECKING:
-    from maml_jax.experiment.compare.compare import Comparison
-
 _SHOWN = 12
 """Runs of which years are told; more do not fit beside each other."""
 
 
-def comparison_sheet(comparison: "Comparison") -> TearSheet:
+def write_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write a comparison of runs as one HTML file, and return its path.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    return write_page(path, render(comparison_sheet(comparison)))
+
+
+def comparison_sheet(comparison: Comparison) -> TearSheet:
     """Lay out a comparison of runs."""
     net, first = comparison.returns, comparison.returns.columns[0]
     start, end = (format_value(pd.Timestamp(net.index[place])) for place in (0, -1))
@@ -45,7 +55,7 @@ def comparison_sheet(comparison: "Comparison") -> TearSheet:
     )
 
 
-def verdict(comparison: "Comparison") -> str:
+def verdict(comparison: Comparison) -> str:
     """Say how the first run's Sharpe ratio differs from those of the others."""
     first = comparison.returns.columns[0]
     stats: Any = comparison.stats
@@ -64,7 +74,7 @@ def verdict(comparison: "Comparison") -> str:
     return "; ".join(told) + "."
 
 
-def _growth(comparison: "Comparison") -> tuple[Block, ...]:
+def _growth(comparison: Comparison) -> tuple[Block, ...]:
     net = comparison.returns
     return (
         Plot(
@@ -89,7 +99,7 @@ def _growth(comparison: "Comparison") -> tuple[Block, ...]:
     )
 
 
-def _figures(comparison: "Comparison") -> tuple[Block, ...]:
+def _figures(comparison: Comparison) -> tuple[Block, ...]:
     first = comparison.returns.columns[0]
     table = comparison.stats.T.rename_axis("run")
     table.insert(0, "strategy", pd.Series(comparison.strategies, dtype=object))
@@ -125,7 +135,7 @@ _TOLD = (
 )  # fmt: skip
 
 
-def _differences(comparison: "Comparison", first: str) -> tuple[Block, ...]:
+def _differences(comparison: Comparison, first: str) -> tuple[Block, ...]:
     table = comparison.differences
     if table.empty:
         return ()
@@ -143,7 +153,7 @@ def _differences(comparison: "Comparison", first: str) -> tuple[Block, ...]:
     )
 
 
-def _settings(comparison: "Comparison") -> tuple[Block, ...]:
+def _settings(comparison: Comparison) -> tuple[Block, ...]:
     if comparison.settings.empty:
         return ()
     return (Grid("Settings", comparison.settings, columns=4),)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from maml_jax.backtest.inference.alpha import SIZE
 from maml_jax.backtest.inference.forecast_tests import Difference, r_squared_difference
+from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, FOLLOW
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.forecasts import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
-
-if TYPE_CHECKING:
-    from maml_jax.experiment.result import Result
 
 _CAUTION = "One stretch of history proves little by itself."
 _FEW_BARS = 250
@@ -42,34 +40,37 @@ def called_significant(table: pd.DataFrame, headline: str) -> bool:
     return bool(table.loc[[headline], "p_adjusted"].astype(float).iloc[0] < SIZE)
 
 
-def verdict(result: Result) -> str:
-    """Say what the headline method did, how sure that is, and against what it must beat."""
-    stats: Any = result.stats
-    method = next(iter(result.checkpoints))
+def verdict(config: Config, evaluation: Evaluation) -> str:
+    """Say what the headline method did, how sure that is, and against what it must beat.
+
+    Args:
+        config: the settings of a run.
+        evaluation: its tables; the headline is the first column of `stats`.
+    """
+    stats: Any = evaluation.stats
+    method = stats.columns[0]
     start, end = stats.loc["Start", method], stats.loc["End", method]
     span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
-    if result.config.target.kind == "volatility":
-        return _of_volatility(result, method, span)
+    if config.target.kind == "volatility":
+        return _of_volatility(config, evaluation, span)
     if math.isnan(stats.loc["Sharpe Ratio", method]):
         return f"{span}, {method} took no position."
-    evaluation = result.evaluation
-    assert evaluation is not None  # there are stats
     if evaluation.significance.empty:
         rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
         sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
         return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
-    return " ".join([*_of_returns(evaluation, method, span), *_not_to_be_had(result)])
+    return " ".join([*_of_returns(evaluation, method, span), *_not_to_be_had(config)])
 
 
-def _not_to_be_had(result: Result) -> list[str]:
+def _not_to_be_had(config: Config) -> list[str]:
     """Say why nobody could have earned this, where the settings make it so."""
     said = []
-    if result.config.folds.kind == "combinatorial":
+    if config.folds.kind == "combinatorial":
         said.append(
             "Combinatorial folds are trained on what came later too: this is no walk-forward, and "
             "nobody could have traded it."
         )
-    if result.config.target.fill == "close":
+    if config.target.fill == "close":
         said.append(
             "Orders are filled at the very close that decided them, which is optimistic: choose "
             "next_open or next_close for what can be had."
@@ -154,26 +155,27 @@ def _to_no_adaptation(evaluation: Evaluation, method: str) -> list[str]:
     return [f"{said} (95 % interval {_number(low)} to {_number(high)}): {clear}."]
 
 
-def _of_volatility(result: Result, method: str, span: str) -> str:
+def _of_volatility(config: Config, evaluation: Evaluation, span: str) -> str:
     rivals = (NO_ADAPTATION, POOLED_HAR, EWMA)
-    figures: Any = result.stats.loc["R2"]
+    method = evaluation.stats.columns[0]
+    figures: Any = evaluation.stats.loc["R2"]
     explained = _against(figures, method, rivals)
     said = [f"{span}, the forecasts of log volatility by {method} had an R2 of {explained}."]
     for rival in rivals:
-        difference = _r_squared_less(result, method, rival)
+        difference = _r_squared_less(config, evaluation.predictions, method, rival)
         if difference is not None:
             value, low, high = (f"{each:.3f}" for each in difference)
             said.append(f"Its R2 less that of {rival} is {value} (95 % interval {low} to {high}).")
-    evaluation = result.evaluation
-    if evaluation is not None and not evaluation.significance.empty:
+    if not evaluation.significance.empty:
         row: Any = evaluation.significance.loc[method].astype(float)
         (alpha,) = _alpha(row, is_significant(evaluation))
         said.append(f"Of positions sized by these forecasts: {alpha[0].lower()}{alpha[1:]}")
-    return " ".join([*said, *_not_to_be_had(result)])
+    return " ".join([*said, *_not_to_be_had(config)])
 
 
-def _r_squared_less(result: Result, method: str, rival: str) -> Difference | None:
-    predictions = result.predictions
+def _r_squared_less(
+    config: Config, predictions: pd.DataFrame, method: str, rival: str
+) -> Difference | None:
     if rival not in set(predictions["strategy"]):
         return None
     tables: Any = {
@@ -184,10 +186,10 @@ def _r_squared_less(result: Result, method: str, rival: str) -> Difference | Non
     first = tables[method]["prediction"]
     outcome = tables[method]["target"].reindex_like(first).to_numpy(float)
     second = tables[rival]["prediction"].reindex_like(first).to_numpy(float)
-    block = max(_MONTH, 3 * result.config.target.horizon)
+    block = max(_MONTH, 3 * config.target.horizon)
     try:
         return r_squared_difference(
-            first.to_numpy(float), second, outcome, block=block, seed=result.config.seed
+            first.to_numpy(float), second, outcome, block=block, seed=config.seed
         )
     except ValueError:  # there is no bar that both forecast
         return None

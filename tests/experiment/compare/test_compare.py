@@ -10,7 +10,7 @@ from market import MARKET
 from maml_jax.backtest.metrics import sharpe_ratio
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import backtest, compare, load
-from maml_jax.experiment.compare.page import verdict
+from maml_jax.experiment.compare.page import verdict, write_comparison
 
 pytestmark = pytest.mark.long
 
@@ -85,18 +85,18 @@ def test_runs_that_share_no_bar_are_shown_each_on_its_own(saved, tmp_path):
     assert compared.differences.empty and len(compared.returns) == 2 * len(shifted)
     own = sharpe_ratio(saved[0].returns["maml"], compared.bars_per_year)
     assert compared.stats.loc["Sharpe Ratio", "one"] == pytest.approx(own)
-    assert compared.report(tmp_path / "x.html").stat().st_size > 10_000
+    assert write_comparison(compared, tmp_path / "x.html").stat().st_size > 10_000
 
 
 def test_the_page_holds_all_runs(compared, tmp_path):
-    page = compared.report(tmp_path / "compared.html").read_text()
+    page = write_comparison(compared, tmp_path / "compared.html").read_text()
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == ["Equity", "Figures", "Differences", "Settings that differ"]
     for text in (">first</th>", ">later</th>", "backtest.fee", "fees differ"):
         assert text in page
     assert "http" not in page
     with pytest.raises(RunError, match="cannot be written"):
-        compared.report(tmp_path / "missing" / "x.html")
+        write_comparison(compared, tmp_path / "missing" / "x.html")
 
 
 def test_one_run_or_the_same_twice_is_refused(saved):

@@ -8,7 +8,8 @@ import pytest
 from maml_jax.backtest import r_squared_difference
 from maml_jax.backtest.inference.significance import differences, intervals, significance
 from maml_jax.experiment.evaluation.evaluate import Evaluation
-from maml_jax.experiment.evaluation.verdict import _number, is_significant, verdict
+from maml_jax.experiment.evaluation.verdict import _number, is_significant
+from maml_jax.experiment.evaluation.verdict import verdict as verdict_of
 
 HELD, UNADAPTED = "buy and hold", "no adaptation"
 
@@ -58,9 +59,6 @@ def of_returns(
     empty = pd.DataFrame()
     evaluation = Evaluation(stats, empty, net, empty, empty, empty, empty, **told)
     return SimpleNamespace(
-        stats=stats,
-        predictions=evaluation.predictions,
-        checkpoints=dict.fromkeys(methods),
         config=SimpleNamespace(
             target=SimpleNamespace(kind=kind, horizon=5, fill=fill),
             folds=SimpleNamespace(kind=folds),
@@ -70,16 +68,18 @@ def of_returns(
     )
 
 
+def verdict(result):
+    return verdict_of(result.config, result.evaluation)
+
+
 def test_luck_is_not_called_significant():
     result = run()
     said = verdict(result)
     row = result.evaluation.significance.loc["maml"]
     assert not is_significant(result.evaluation)
     assert said.startswith("From 2020-01-01 to 2021-08-22 (600 bars), after costs, maml had a")
-    assert (
-        f"Sharpe ratio of {_number(result.stats.loc['Sharpe Ratio', 'maml'])} (95 % interval"
-        in said
-    )
+    sharpe = result.evaluation.stats.loc["Sharpe Ratio", "maml"]
+    assert f"Sharpe ratio of {_number(sharpe)} (95 % interval" in said
     assert f"alpha to buy and hold is {row['alpha [%]']:.2f} % a year (90 % interval" in said
     assert "not significant at 5 %" in said and "no clear difference" in said
     assert f"p = {row['p_value']:.2f}, one-sided)" in said
@@ -138,7 +138,7 @@ def test_without_a_trade_or_without_tables_nothing_is_significant():
     empty = pd.DataFrame()
     old = run(edge=0.004, intervals=empty, differences=empty, significance=empty)
     assert not is_significant(old.evaluation)
-    sharpe = old.stats.loc["Sharpe Ratio"]
+    sharpe = old.evaluation.stats.loc["Sharpe Ratio"]
     assert verdict(old) == (
         f"From 2020-01-01 to 2021-08-22, after costs, maml had a Sharpe ratio of "
         f"{sharpe['maml']:.2f}, against {sharpe[UNADAPTED]:.2f} for no adaptation (beaten), "
@@ -161,8 +161,8 @@ def test_of_forecasts_of_volatility_the_explained_share_is_told_with_its_differe
         if not (name == "maml" and time == times[7])  # one did not forecast everywhere
     ]
     result = run(kind="volatility")
-    result.stats.loc["R2"] = [0.9, 0.6, np.nan]
-    result.predictions = pd.DataFrame(rows)
+    result.evaluation.stats.loc["R2"] = [0.9, 0.6, np.nan]
+    result.evaluation = result.evaluation._replace(predictions=pd.DataFrame(rows))
     keep = np.arange(400) != 7
     expected = r_squared_difference(
         found["maml"][:, keep], found[UNADAPTED][:, keep], truth[:, keep], block=21

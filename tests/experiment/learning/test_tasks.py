@@ -14,7 +14,6 @@ from maml_jax.experiment.preparation.prepare import SIDE, prepare
 from maml_jax.experiment.preparation.regimes import regimes_of_report
 from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.experiment.preparation.series import make_series
-from maml_jax.experiment.result import verdict
 from maml_jax.features import STRATEGIES, compute_target, fill_returns, spread_bars
 
 RULES = ["mean_reversion", "breakout", "arbitrage"]
@@ -169,7 +168,7 @@ def test_volatility_is_predicted_in_its_own_units_and_sizes_positions():
     expected = (0.15 / (np.exp(own["prediction"]) * np.sqrt(years))).clip(upper=1)
     np.testing.assert_allclose(own["position"], expected, rtol=1e-4)
     assert result.stats.loc["R2"].notna().sum() >= 4
-    assert "log volatility by alpaca had an R2 of" in verdict(result)
+    assert "log volatility by alpaca had an R2 of" in result.verdict()
 
 
 def test_an_asset_without_history_in_the_span_is_told_by_name():
