@@ -23,7 +23,9 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-CHECKED = ["maml_jax.meta", "maml_jax.learners", "maml_jax.models", "maml_jax.tasks"]
+CHECKED = [
+    f"maml_jax.{name}" for name in ("parallel", "meta", "learners", "models", "tasks", "worlds")
+]
 install_import_hook(CHECKED, "beartype.beartype")
 
 import pytest  # noqa: E402
