@@ -56,7 +56,7 @@ def _steps(sizes: tuple[int, ...]) -> dict[str, Callable]:
 def _walks(sizes: tuple[int, ...]) -> dict[str, Callable]:
     from benchmarks.problems import make_panel, make_params
     from maml_jax import maml
-    from maml_jax.backtest import walk_forward
+    from maml_jax.backtest import find_supports, walk_forward
     from maml_jax.models import mlp
 
     learner = maml(mlp((64, 64, 1)))
@@ -66,7 +66,7 @@ def _walks(sizes: tuple[int, ...]) -> dict[str, Callable]:
         panel = make_panel(20, size // 20)
 
         def run(panel=panel) -> Any:
-            return walk_forward(learner, params, panel, window=20)
+            return walk_forward(learner, params, panel, find_supports(panel, 20))
 
         made[f"rolling backtest of {size:,} windows"] = _timed_first(run)
     return made

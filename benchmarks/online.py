@@ -44,7 +44,7 @@ def walk(bars: int) -> list[dict[str, Any]]:
     import optax
 
     from maml_jax import alpaca, first_order, maml, meta_init
-    from maml_jax.backtest import Updates, walk_online
+    from maml_jax.backtest import OnlineTraining, Updates, find_supports, walk_online
     from maml_jax.models import mlp
     from maml_jax.tasks import asset_family
 
@@ -64,14 +64,11 @@ def walk(bars: int) -> list[dict[str, Any]]:
             begun = time.perf_counter()
             result = walk_online(
                 learner,
-                optimizer,
                 state,
                 panel,
-                windows,
-                key=jax.random.key(1),
-                window=SUPPORT,
-                updates=Updates(EVERY, STEPS, META_BATCH),
-                first=FIRST,
+                find_supports(panel, SUPPORT, first=FIRST),
+                OnlineTraining(optimizer, windows, Updates(EVERY, STEPS, META_BATCH)),
+                jax.random.key(1),
             )
             seconds.append(time.perf_counter() - begun)
         mean = getattr(result.predictions, "mean", result.predictions)

@@ -70,7 +70,7 @@ def _learner(problem: Any) -> tuple[Any, Any]:
 def ours(windows: int) -> dict[str, Any]:
     """The library on all devices, and on one."""
     harness.use_devices()
-    from maml_jax.backtest import walk_forward
+    from maml_jax.backtest import find_supports, walk_forward
 
     problem = make_rolling_problem(windows)
     panel = _panel(problem.features, problem.targets)
@@ -78,7 +78,8 @@ def ours(windows: int) -> dict[str, Any]:
 
     def on(devices):
         def run():
-            return walk_forward(learner, params, panel, window=problem.window, devices=devices)
+            supports = find_supports(panel, problem.window)
+            return walk_forward(learner, params, panel, supports, devices=devices)
 
         begun = time.perf_counter()
         run()
@@ -146,7 +147,7 @@ def large() -> dict[str, float]:
     import numpy as np
 
     harness.use_devices()
-    from maml_jax.backtest import walk_forward
+    from maml_jax.backtest import find_supports, walk_forward
 
     assets = 20
     problem = make_rolling_problem(100)
@@ -159,7 +160,7 @@ def large() -> dict[str, float]:
     del features, targets
     before = _peak_memory()
     begun = time.perf_counter()
-    predictions = walk_forward(learner, params, panel, window=problem.window)
+    predictions = walk_forward(learner, params, panel, find_supports(panel, problem.window))
     seconds = time.perf_counter() - begun
     return {
         "windows": int(np.isfinite(predictions).sum()),

@@ -22,7 +22,7 @@ from benchmarks.problems import (
     warmed_up,
 )
 from benchmarks.whole_run import run_apart
-from maml_jax.backtest.walk_forward.rolling import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.parallel.machine import cores
 
 SERIES = {
@@ -77,7 +77,11 @@ def rolling(*, assets: int, bars: int) -> Callable[[], Any]:
     """Make a contestant that walks forward over all assets and bars."""
     learner, panel = make_learner(), make_panel(assets, bars)
     params = make_params(learner)
-    return warmed_up(lambda: walk_forward(learner, params, panel, window=WINDOW), meta_steps=1)
+
+    def walk() -> Any:
+        return walk_forward(learner, params, panel, find_supports(panel, WINDOW))
+
+    return warmed_up(walk, meta_steps=1)
 
 
 def sharing() -> dict[str, Callable]:

@@ -9,7 +9,7 @@ import pytest
 from helpers import sinusoid_sampler
 
 from maml_jax import Batch, Model, fit, maml, meta_init, meta_step
-from maml_jax.backtest import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.meta import exact, first_order
 from maml_jax.models import in_precision, mlp
 from maml_jax.parallel import map_tasks
@@ -130,7 +130,7 @@ def test_new_assets_and_longer_histories_need_no_new_program(devices):
     params = learner.init(KEY, jnp.zeros((1, 3)))
 
     def walk(panel):
-        return walk_forward(learner, params, panel, window=5, devices=devices)
+        return walk_forward(learner, params, panel, find_supports(panel, 5), devices=devices)
 
     first = walk(panel_of(2, 300))
     traced = traces.count
@@ -156,7 +156,8 @@ def test_the_longest_history_still_has_all_its_windows():
     learner = maml(mlp((4, 1)), inner_steps=1)
     params = learner.init(KEY, jnp.zeros((1, 3)))
     panel = panel_of(1, 1024)  # fills the room to the last row
-    result = walk_forward(learner, params, panel, window=5, devices=8)
-    alone = walk_forward(learner, params, panel, window=5, first=1023, devices=1)
+    result = walk_forward(learner, params, panel, find_supports(panel, 5), devices=8)
+    last = find_supports(panel, 5, first=1023)
+    alone = walk_forward(learner, params, panel, last, devices=1)
     assert np.isfinite(result[0, 6:]).all()
     np.testing.assert_allclose(result[0, -1], alone[0, -1], rtol=1e-5)

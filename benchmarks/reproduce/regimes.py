@@ -46,8 +46,7 @@ from benchmarks.reproduce.table import (
     require_positive,
     surroundings,
 )
-from maml_jax.backtest.walk_forward.online import walk_online
-from maml_jax.backtest.walk_forward.rolling import walk_forward
+from maml_jax.backtest import OnlineTraining, find_supports, walk_forward, walk_online
 from maml_jax.errors import TrainingError
 from maml_jax.learners import maml
 from maml_jax.meta import MetaState, fit, learned_rates, meta_init
@@ -278,18 +277,18 @@ def _walk(
     protocol: Protocol,
 ) -> Float[np.ndarray, "asset time"]:
     learner, optimizer = _learner(protocol.meta_steps)
-    asked = {"window": WINDOW, "first": protocol.first, "labels": _labels(row, panel, truth)}
+    labels = _labels(row, panel, truth)
+    supports = find_supports(panel, WINDOW, labels=labels, first=protocol.first)
     if row.updates is None:
-        return np.asarray(walk_forward(learner, state.params, panel, **asked))
+        return np.asarray(walk_forward(learner, state.params, panel, supports))
     updates = row.updates
     start_key, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
     if updates.restart:
         updates = updates._replace(steps=protocol.meta_steps)
         state = meta_init(learner, optimizer, start_key, panel.features[0, :1])
     windows = asset_family(panel, support=WINDOW, query=QUERY)
-    online = walk_online(
-        learner, optimizer, state, panel, windows, key=key, updates=updates, **asked
-    )
+    training = OnlineTraining(optimizer, windows, updates)
+    online = walk_online(learner, state, panel, supports, training, key)
     if online.failed.any():
         raise TrainingError(
             f"{int(online.failed.sum())} meta-steps of updates were not finite",

@@ -39,7 +39,7 @@ from benchmarks.reproduce.volatility_rows import (
     baseline_forecasts,
 )
 from benchmarks.reproduce.volatility_target import deviations, target_table
-from maml_jax.backtest import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.backtest.inference.forecast_tests import (
     diebold_mariano,
     qlike,
@@ -210,10 +210,12 @@ def _learner_job(
                 learner,
                 params,
                 ready.panel,
-                window=window,
-                first=_first(ready),
-                last=ready.test_last,
-                assets=unseen,
+                find_supports(
+                    *(ready.panel, window),
+                    first=_first(ready),
+                    last=ready.test_last,
+                    assets=unseen,
+                ),
                 steps=None if row.adapts else 0,
             )
             key = str(window) if row.adapts else ALWAYS

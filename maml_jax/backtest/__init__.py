@@ -24,8 +24,9 @@ from maml_jax.backtest.regime_results import regime_results
 from maml_jax.backtest.simulate import Costs, Simulation, list_trades, simulate
 from maml_jax.backtest.summary import skill, summarise
 from maml_jax.backtest.walk_forward.folds import CombinatorialFolds, WalkForwardFolds
-from maml_jax.backtest.walk_forward.online import Online, Updates, walk_online
+from maml_jax.backtest.walk_forward.online import Online, OnlineTraining, Updates, walk_online
 from maml_jax.backtest.walk_forward.rolling import walk_forward
+from maml_jax.backtest.walk_forward.supports import Supports, find_supports
 
 __all__ = [
     "Account",
@@ -34,7 +35,9 @@ __all__ = [
     "Execution",
     "Market",
     "Online",
+    "OnlineTraining",
     "Simulation",
+    "Supports",
     "Totals",
     "Updates",
     "WalkForwardFolds",
@@ -42,6 +45,7 @@ __all__ = [
     "calibration",
     "confident_positions",
     "diebold_mariano",
+    "find_supports",
     "has_ended",
     "held_weights",
     "kelly_positions",

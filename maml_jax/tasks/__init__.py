@@ -12,13 +12,14 @@ from maml_jax.tasks.families import (
     strategy_family,
 )
 from maml_jax.tasks.panel import Panel, make_panel
-from maml_jax.tasks.pools import support_parts
+from maml_jax.tasks.pools import SupportRows, support_parts
 from maml_jax.tasks.rows import labelled_rows
 from maml_jax.tasks.sampler import MarketSampler, market_sampler
 
 __all__ = [
     "MarketSampler",
     "Panel",
+    "SupportRows",
     "Windows",
     "asset_family",
     "bars_needed",

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from maml_jax.errors import DataError
 from maml_jax.listing import quoted
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.pools import Origin, Part, Pool, make_pool, support_parts
+from maml_jax.tasks.pools import Part, Pool, SupportRows, make_pool, support_parts
 from maml_jax.tasks.rows import LabelledRows, labelled_rows
 
 Period: TypeAlias = Literal["month", "quarter", "year"]
@@ -62,15 +62,13 @@ class Windows(NamedTuple):
 def asset_family(
     panel: Panel,
     *,
-    support: int,
+    support: int | SupportRows,
     query: int,
     embargo: int = 0,
     assets: Sequence[str] | None = None,
     first: int = 0,
     last: int | None = None,
     length: int | None = None,
-    support_from: Origin = "asset",
-    classes: Int[np.ndarray, " asset"] | None = None,
 ) -> Windows:
     """List the windows of the asset family: one asset is one group.
 
@@ -87,7 +85,7 @@ def asset_family(
 
     Args:
         panel: what to cut from.
-        support: rows of a support set.
+        support: rows of a support set; as `SupportRows` also whose they are.
         query: rows of a query set.
         embargo: further rows left out between the two.
         assets: names of the assets to use; default all.
@@ -96,14 +94,12 @@ def asset_family(
         length: how many bars a sequence model reads at a row, itself last: `x` of a task is
             `[row, length, feature]`. They may reach back before `first`. None for models that read
             the row's features alone.
-        support_from: whose rows a support set holds, as `support_parts` has it.
-        classes: number of the class of each asset of the panel; default one for all.
 
     Raises:
         DataError: if an asset is unknown, or none has room for a window.
-        ValueError: if a size or `support_from` is impossible.
+        ValueError: if a size or the origin of support rows is impossible.
     """
-    parts = support_parts(panel, support, support_from, classes=classes)
+    parts = support_parts(panel, support)
     return _family(panel, parts, parts[-1].lanes, query, embargo, assets, first, last, length)
 
 
@@ -111,15 +107,13 @@ def label_family(
     panel: Panel,
     labels: Int[np.ndarray, "asset time"],
     *,
-    support: int,
+    support: int | SupportRows,
     query: int,
     embargo: int = 0,
     assets: Sequence[str] | None = None,
     first: int = 0,
     last: int | None = None,
     length: int | None = None,
-    support_from: Origin = "asset",
-    classes: Int[np.ndarray, " asset"] | None = None,
 ) -> Windows:
     """List the windows of a family of labelled bars, such as regimes: one label is one group.
 
@@ -136,14 +130,12 @@ def label_family(
         first: place of the first row that may be used.
         last: place at which the last label must be complete.
         length: how many bars a sequence model reads at a row.
-        support_from: whose rows a support set holds.
-        classes: number of the class of each asset.
 
     Raises:
         DataError: if an asset is unknown, or no label has room for a window.
-        ValueError: if a size or `support_from` is impossible.
+        ValueError: if a size or the origin of support rows is impossible.
     """
-    parts = support_parts(panel, support, support_from, labels=labels, classes=classes)
+    parts = support_parts(panel, support, labels)
     return _family(panel, parts, labels, query, embargo, assets, first, last, length)
 
 
@@ -188,20 +180,25 @@ def period_family(panel: Panel, *, period: Period = "quarter", **options) -> Win
     return _sorted(windows, first == last)
 
 
-def strategy_family(panel: Panel, *, strategies: Sequence[str], **options) -> Windows:
+def strategy_family(
+    panel: Panel, *, strategies: Sequence[str], support: int | SupportRows, **options
+) -> Windows:
     """List the windows of the strategy family: series that follow one rule are one group.
 
     Args:
         panel: of series, one for each asset and rule.
         strategies: name of the rule of each series of the panel.
-        **options: as for `asset_family`; a cross-section is of one rule.
+        support: rows of a support set; rules take the place of its classes, so that a
+            cross-section is of one rule.
+        **options: as for `asset_family`.
 
     Raises:
         DataError: if a series is unknown, or none has room for a window.
     """
     names = list(dict.fromkeys(strategies))
     numbers = np.array([names.index(name) for name in strategies])
-    windows = asset_family(panel, classes=numbers, **options)
+    support = support if isinstance(support, SupportRows) else SupportRows(support)
+    windows = asset_family(panel, support=support._replace(classes=numbers), **options)
     return _sorted(windows._replace(group=numbers[windows.asset]))
 
 

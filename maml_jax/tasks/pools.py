@@ -13,6 +13,23 @@ Origin: TypeAlias = Literal["asset", "cross_section", "mixed"]
 """Whose rows a support set holds: the asset's own, those of all assets, or half of each."""
 
 
+class SupportRows(NamedTuple):
+    """How many rows a support set holds, and whose.
+
+    Attributes:
+        count: rows of a whole support set.
+        origin: `asset`: the last rows of the asset itself. `cross_section`: the last rows of all
+            assets, an equal number of the latest bars. `mixed`: first half of them (rounded down)
+            of the cross-section, then the others of the asset itself.
+        classes: number of the class of each asset of the panel, `[asset]`; a cross-section is of
+            one class. None: all assets are of one.
+    """
+
+    count: int
+    origin: Origin = "asset"
+    classes: Int[np.ndarray, " asset"] | None = None
+
+
 class Part(NamedTuple):
     """One part of every support set: so many rows, taken from one lane.
 
@@ -106,28 +123,23 @@ def make_pool(
 
 def support_parts(
     panel: Panel,
-    rows: int,
-    origin: Origin = "asset",
-    *,
+    support: int | SupportRows,
     labels: Int[np.ndarray, "asset time"] | None = None,
-    classes: Int[np.ndarray, " asset"] | None = None,
 ) -> tuple[Part, ...]:
     """Say which lanes a support set is taken from, coarse to fine.
 
     Args:
         panel: the bars.
-        rows: of a whole support set.
-        origin: `asset`: the last rows of the asset itself. `cross_section`: the last rows of all
-            assets, an equal number of the latest bars. `mixed`: first half of them (rounded down)
-            of the cross-section, then the others of the asset itself.
+        support: rows of a support set: how many, and whose; a number: the asset's own.
         labels: rows are taken from bars of one label, such as a regime; -1 is no label.
-        classes: number of the class of each asset; a cross-section is of one class.
 
     Raises:
-        ValueError: if `origin` is unknown, or `rows` less than it needs.
+        ValueError: if the origin is unknown, or the rows are fewer than it needs.
     """
+    support = support if isinstance(support, SupportRows) else SupportRows(support)
+    rows, origin, classes = support
     if origin not in get_args(Origin):
-        raise ValueError(f"support_from is one of {get_args(Origin)}, not {origin!r}")
+        raise ValueError(f"the origin of support rows is one of {get_args(Origin)}, not {origin!r}")
     if rows < (2 if origin == "mixed" else 1):
         raise ValueError(f"a {origin} support set needs more than {rows} rows")
     assets, bars = panel.valid.shape

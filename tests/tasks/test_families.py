@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from helpers import random_market
 
-from maml_jax.backtest.walk_forward.rolling import find_supports
+from maml_jax.backtest import find_supports
 from maml_jax.errors import DataError
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.tasks import (
+    SupportRows,
     asset_family,
     label_family,
     make_panel,
@@ -87,7 +88,7 @@ def expected_support(panel, asset, time, origin, size, label=None, labels=None):
 @pytest.mark.parametrize("labelled", [False, True])
 def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, labelled):
     options = {"labels": labels} if labelled else {}
-    supports = find_supports(panel, window=7, support_from=origin, **options)
+    supports = find_supports(panel, SupportRows(7, origin), **options)
     fallbacks = 0
     for asset in range(3):
         for time in range(0, 120, 11):
@@ -116,7 +117,8 @@ def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, la
 @pytest.mark.parametrize("origin", ["asset", "cross_section", "mixed"])
 @pytest.mark.parametrize("embargo", [0, 3])
 def test_windows_are_as_in_walk_forward_and_leave_a_gap(panel, labels, origin, embargo):
-    windows = label_family(panel, labels, support_from=origin, embargo=embargo, **SIZES)
+    sizes = {**SIZES, "support": SupportRows(SIZES["support"], origin)}
+    windows = label_family(panel, labels, embargo=embargo, **sizes)
     assert len(windows.asset) > 20
     for window in range(0, len(windows.asset), 13):
         assets, times, ends = rows_of(windows, windows.support_rows(window))
@@ -135,7 +137,7 @@ def test_windows_are_as_in_walk_forward_and_leave_a_gap(panel, labels, origin, e
 
 
 def test_the_cross_section_is_made_of_the_latest_bars_of_all_assets(panel):
-    windows = asset_family(panel, support_from="cross_section", support=9, query=6)
+    windows = asset_family(panel, support=SupportRows(9, "cross_section"), query=6)
     spans = []
     for window in range(len(windows.asset)):
         assets, times, _ = rows_of(windows, windows.support_rows(window))
@@ -147,7 +149,8 @@ def test_the_cross_section_is_made_of_the_latest_bars_of_all_assets(panel):
 
 def test_a_cross_section_is_of_one_class(panel):
     classes = np.array([0, 1, 0])
-    windows = asset_family(panel, support_from="mixed", classes=classes, **SIZES)
+    sizes = {**SIZES, "support": SupportRows(SIZES["support"], "mixed", classes)}
+    windows = asset_family(panel, **sizes)
     for window in range(0, len(windows.asset), 5):
         assets, _, _ = rows_of(windows, windows.support_rows(window))
         assert (classes[assets] == classes[windows.asset[window]]).all()
@@ -155,9 +158,8 @@ def test_a_cross_section_is_of_one_class(panel):
 
 def test_the_bounds_of_a_span_hold_for_every_row(panel, labels):
     for origin in ("cross_section", "mixed"):
-        windows = label_family(
-            panel, labels, support_from=origin, assets=["A0", "A2"], first=30, last=90, **SIZES
-        )
+        sizes = {**SIZES, "support": SupportRows(SIZES["support"], origin)}
+        windows = label_family(panel, labels, assets=["A0", "A2"], first=30, last=90, **sizes)
         for window in range(len(windows.asset)):
             numbers = np.append(windows.support_rows(window), windows.query_rows(window))
             assets, times, ends = rows_of(windows, numbers)
@@ -221,7 +223,7 @@ def test_a_mixture_draws_families_as_its_weights_say(panel, labels):
 
 def test_what_cannot_be_is_refused(panel, labels):
     with pytest.raises(ValueError, match="a mixed support set needs more than 1 row"):
-        asset_family(panel, support_from="mixed", support=1, query=4)
+        asset_family(panel, support=SupportRows(1, "mixed"), query=4)
     with pytest.raises(DataError, match="room for a window"):
         label_family(panel, np.full_like(labels, -1), **SIZES)
     with pytest.raises(ValueError, match="same sizes"):

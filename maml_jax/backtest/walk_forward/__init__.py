@@ -1,3 +1,3 @@
 """Adapt and predict bar by bar, from the past alone."""
 
-__all__ = ["folds", "growing", "online", "rolling"]
+__all__ = ["folds", "growing", "online", "rolling", "supports"]

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
+from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.parallel.map import map_tasks, plan_tasks
 from maml_jax.parallel.placement import fetched, placed
@@ -16,7 +17,6 @@ from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import (
     LabelledRows,
     bars_back,
-    labelled_rows,
     row_table,
     valid_places,
     with_room,
@@ -30,24 +30,22 @@ _NOTHING = -1
 
 def walk_growing(
     learner: MetaLearner,
-    meta_params: Params,
+    params: Params,
     panel: Panel,
-    due: Bool[np.ndarray, "asset time"],
+    supports: Supports,
     *,
     steps: int | None = None,
-    length: int | None = None,
     chunk: int | None = None,
     devices: int | None = None,
 ) -> Any:
-    """Predict where `due`, after taking in all rows of the asset whose labels are complete by then.
+    """Predict after taking in all rows of the asset whose labels are complete by then.
 
     Args:
         learner: an algorithm with an `update`.
-        meta_params: its meta-parameters.
+        params: its meta-parameters.
         panel: the bars.
-        due: where to predict, as `due_predictions` has it.
+        supports: where predictions are due, and the labelled rows.
         steps: None; or 0, which takes in nothing and leaves the meta-learned start.
-        length: as for `walk_forward`.
         chunk: how many assets are vectorised together.
         devices: over how many devices assets are spread.
 
@@ -60,36 +58,37 @@ def walk_growing(
     if learner.update is None:
         raise ValueError(
             "growing windows need a learner that takes in one row after the other, and this one "
-            "has no `update`; walk forward over rolling windows (growing=False)"
+            "has no `update`; walk forward on supports found with growing=False"
         )
     if steps not in (None, 0):
         raise ValueError(
             f"with growing windows each row is taken in once; steps must be None, or 0 to take in "
             f"none, got {steps}"
         )
-    rows = labelled_rows(panel, length)
+    supports.require(panel)
+    due, rows = supports.due, supports.rows
     asset, time = np.nonzero(due)
     assets, lane = np.unique(asset, return_inverse=True)
     # The bars to walk through are one range for all assets, so that no lane waits for another.
     bounds = np.array([time.min(initial=due.shape[1]), time.max(initial=-1) + 1], np.int32)
     events, table = _events(panel, rows, due, assets), row_table(panel, rows)
     plan = plan_tasks(
-        *(_walk, (learner, steps == 0, length), events, meta_params, table, bounds),
+        *(_walk, (learner, steps == 0, rows.length), events, params, table, bounds),
         chunk=chunk,
         devices=devices,
         fewest=_FEWEST_CHUNKS,
     )
     result = _walk_all(
         plan,
-        *placed(plan.schedule.mesh, meta_params, table, events, bounds, np.int32(len(assets))),
+        *placed(plan.schedule.mesh, params, table, events, bounds, np.int32(len(assets))),
     )
 
-    def place(values):
+    def lay_out(values):
         full = np.full(due.shape, np.nan, np.float32)
         full[due] = values[lane, time].astype(np.float32).reshape(-1)
         return full
 
-    return jax.tree.map(place, fetched(result))
+    return jax.tree.map(lay_out, fetched(result))
 
 
 def _events(

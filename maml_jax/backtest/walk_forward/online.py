@@ -1,6 +1,5 @@
 """Walk-forward in which meta-training goes on: follow the meta-leader."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +10,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from maml_jax.backtest.walk_forward.rolling import Supports, find_supports, prediction_at
+from maml_jax.backtest.walk_forward.rolling import prediction_at
+from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.training import (
     MAX_GRAD_NORM,
     MetaState,
@@ -23,13 +23,12 @@ from maml_jax.parallel.map import map_tasks, plan_tasks
 from maml_jax.parallel.placement import brought_back, fetched, placed
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.pools import Origin
 from maml_jax.tasks.rows import with_room
 from maml_jax.tasks.sampler import MarketSampler, market_sampler
 
 
 class Updates(NamedTuple):
-    """When and how meta-parameters are updated.
+    """When meta-parameters are updated, and how much is learned.
 
     Attributes:
         every: bars between two updates.
@@ -48,6 +47,22 @@ class Updates(NamedTuple):
     restart: bool = False
 
 
+class OnlineTraining(NamedTuple):
+    """How meta-training goes on while predictions are made.
+
+    Attributes:
+        optimizer: the outer optimizer.
+        windows: tasks to learn from, of any family of the panel, over its whole span.
+        updates: when and how much is learned.
+        max_grad_norm: bound on the norm of the meta-gradient; None: no bound.
+    """
+
+    optimizer: optax.GradientTransformation
+    windows: Windows
+    updates: Updates = Updates()
+    max_grad_norm: float | None = MAX_GRAD_NORM
+
+
 class Online(NamedTuple):
     """What an online walk-forward found.
 
@@ -58,7 +73,7 @@ class Online(NamedTuple):
             complete yet to learn from, `[update]`.
         failed: meta-steps of each update whose loss or gradient was not finite, and which were not
             taken, `[update]`.
-        bars: place of the bar before whose prediction each update was made, `[update]`.
+        bars: index of the bar before whose prediction each update was made, `[update]`.
     """
 
     predictions: Any
@@ -70,22 +85,13 @@ class Online(NamedTuple):
 
 def walk_online(
     learner: MetaLearner,
-    optimizer: optax.GradientTransformation,
     state: MetaState,
     panel: Panel,
-    windows: Windows,
-    *,
+    supports: Supports,
+    training: OnlineTraining,
     key: Key[Array, ""],
-    window: int,
-    updates: Updates | None = None,
-    first: int = 0,
-    last: int | None = None,
-    assets: Sequence[str] | None = None,
+    *,
     steps: int | None = None,
-    support_from: Origin = "asset",
-    labels: Int[np.ndarray, "asset time"] | None = None,
-    classes: Int[np.ndarray, " asset"] | None = None,
-    max_grad_norm: float | None = MAX_GRAD_NORM,
     chunk: int | None = None,
     devices: int | None = None,
 ) -> Online:
@@ -100,22 +106,13 @@ def walk_online(
 
     Args:
         learner: the algorithm.
-        optimizer: the outer optimizer.
-        state: meta-parameters, trained on labels complete before bar `first`, and the state of the
-            optimizer.
+        state: meta-parameters, trained on labels complete before bar `supports.first`, and the
+            state of the outer optimizer.
         panel: the bars.
-        windows: tasks to learn from, of any family of the panel, over its whole span.
+        supports: where to predict and what to adapt on, as `find_supports` found it in this panel.
+        training: how meta-training goes on.
         key: decides which tasks are drawn.
-        window: rows to adapt on.
-        updates: when and how meta-parameters are updated; default `Updates()`.
-        first: as for `walk_forward`, and so are the others.
-        last: place of the last bar to predict at.
-        assets: names of the assets to predict.
-        steps: adaptation steps of a prediction.
-        support_from: whose rows a support set holds.
-        labels: of each bar of each asset.
-        classes: number of the class of each asset.
-        max_grad_norm: bound on the norm of the meta-gradient.
+        steps: adaptation steps of a prediction; default as the learner was made.
         chunk: how many predictions, and tasks, are vectorised together.
         devices: over how many devices they are spread.
 
@@ -124,51 +121,53 @@ def walk_online(
         not finite is not taken.
 
     Raises:
-        DataError: if an asset is unknown.
-        ValueError: as `walk_forward`, or if a number of `updates` is below 1.
+        ValueError: if a number of the updates is below 1, supports grow, or supports and windows
+            read sequences of different lengths.
 
     Reference:
         Finn, Rajeswaran, Kakade, Levine (2019), Online Meta-Learning, arXiv:1902.08438,
         algorithm 1; with a fixed number of meta-steps an update.
     """
-    updates = Updates() if updates is None else updates
-    sizes = updates.every, updates.steps, updates.meta_batch
-    if min(sizes) < 1 or (updates.recent is not None and updates.recent < 1):
-        raise ValueError(f"the numbers of updates must be at least 1, got {updates}")
-    length = windows.rows.length
-    supports = find_supports(
-        panel,
-        window=window,
-        first=first,
-        last=last,
-        assets=assets,
-        length=length,
-        support_from=support_from,
-        labels=labels,
-        classes=classes,
-    )
-    stop = len(panel.timestamps) if last is None else last + 1
-    begins = np.arange(first, max(stop, first + 1), updates.every)
+    _require_possible(supports, training)
+    windows, updates = training.windows, training.updates
+    begins = np.arange(supports.first, max(supports.stop, supports.first + 1), updates.every)
     sampler = market_sampler(panel, windows, meta_batch=updates.meta_batch)
     blocks = _blocks(sampler, windows, supports, begins, updates)
     tables = sampler, supports.table(panel)
     tasks = jax.eval_shape(sampler, key)
-    wishes: Any = {"chunk": chunk, "devices": devices}
-    learning = plan_meta_step(learner, state, tasks, repeats=len(begins) * updates.steps, **wishes)
-    asking = plan_tasks(
-        *(prediction_at, (learner, supports.sizes, steps, length)),
-        *(blocks.asks[0], state.params, tables[1]),
-        **wishes,
+    options: Any = {"chunk": chunk, "devices": devices}
+    learning = plan_meta_step(learner, state, tasks, repeats=len(begins) * updates.steps, **options)
+    predicting = plan_tasks(
+        *(prediction_at, (learner, supports.sizes, steps, supports.rows.length)),
+        *(blocks.requests[0], state.params, tables[1]),
+        **options,
     )
-    mesh = learning.schedule.mesh or asking.schedule.mesh
-    static = (learning, asking, optimizer, updates.steps, updates.restart, max_grad_norm)
+    mesh = learning.schedule.mesh or predicting.schedule.mesh
+    static = (
+        *(learning, predicting, training.optimizer),
+        *(updates.steps, updates.restart, training.max_grad_norm),
+    )
     state, results = _walk(static, *placed(mesh, state, tables, blocks, key))
     state, (loss, failed, predicted) = brought_back(mesh, state), fetched(results)
-    # Asks stand block by block; put them in the order in which supports list them.
+    # Predictions stand block by block; put them in the order in which supports list them.
     block, slot = blocks_of(supports, begins)
-    found = jax.tree.map(lambda leaf: supports.placed(leaf[block, slot]), predicted)
+    found = jax.tree.map(lambda leaf: supports.lay_out(leaf[block, slot]), predicted)
     count = len(begins)
     return Online(found, state, loss[:count], failed[:count], begins)
+
+
+def _require_possible(supports: Supports, training: OnlineTraining) -> None:
+    updates = training.updates
+    sizes = updates.every, updates.steps, updates.meta_batch
+    if min(sizes) < 1 or (updates.recent is not None and updates.recent < 1):
+        raise ValueError(f"the numbers of updates must be at least 1, got {updates}")
+    if supports.growing:
+        raise ValueError("walk_online adapts on the last rows; find supports with growing=False")
+    lengths = supports.rows.length, training.windows.rows.length
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"supports read sequences of length {lengths[0]}, the windows of tasks {lengths[1]}"
+        )
 
 
 class _Blocks(NamedTuple):
@@ -178,7 +177,7 @@ class _Blocks(NamedTuple):
         start: first window of each group that may be drawn, `[block, group]`.
         size: how many there are, `[block, group]`.
         upto: sum of the weights of the groups that have any, up to each one, `[block, group]`.
-        asks: the predictions, `[block, ask, places]`.
+        requests: the predictions, `[block, request, index]`.
         count: how many there are, `[block]`.
         real: 1 of a block, 0 of room to spare.
     """
@@ -186,7 +185,7 @@ class _Blocks(NamedTuple):
     start: Int[np.ndarray, "block group"]
     size: Int[np.ndarray, "block group"]
     upto: Float[np.ndarray, "block group"]
-    asks: Int[np.ndarray, "block ask places"]
+    requests: Int[np.ndarray, "block request index"]
     count: Int[np.ndarray, " block"]
     real: Int[np.ndarray, " block"]
 
@@ -201,32 +200,33 @@ def _blocks(
     groups = np.unique(windows.group, return_inverse=True)[1]
     bars = supports.due.shape[1] + 1
     keys = groups.astype(np.int64) * bars + windows.known
-    lanes = np.arange(int(groups.max()) + 1) * bars
+    group_keys = np.arange(int(groups.max()) + 1) * bars
 
     def upto(time: Int[np.ndarray, " block"]) -> Int[np.ndarray, "block group"]:
-        """Place past the last window of each group that was complete before a bar."""
-        return np.searchsorted(keys, lanes + np.maximum(time, 0)[:, None])
+        """Find the index past the last window of each group that was complete before a bar."""
+        return np.searchsorted(keys, group_keys + np.maximum(time, 0)[:, None])
 
     stop = upto(begins)
-    start = np.searchsorted(keys, lanes)[None] + 0 * stop
+    start = np.searchsorted(keys, group_keys)[None] + 0 * stop
     if updates.recent is not None:
         start = np.maximum(start, upto(begins - updates.recent))
     room = sampler.group_start.shape[0]
     wide = np.zeros((2, len(begins), room), np.int32)
-    wide[:, :, : len(lanes)] = start, stop - start
+    wide[:, :, : len(group_keys)] = start, stop - start
     weight = np.zeros((len(begins), room), np.float32)
-    weight[:, : len(lanes)] = _weights(windows, stop > start)
+    weight[:, : len(group_keys)] = _weights(windows, stop > start)
     block, slot = blocks_of(supports, begins)
-    places = np.concatenate([supports.place[..., None], supports.stops], axis=-1)[supports.due]
+    rows = np.concatenate([supports.query[..., None], supports.stops], axis=-1)[supports.due]
     count = np.bincount(block, minlength=len(begins)).astype(np.int32)
-    asks = np.zeros((len(begins), len(with_room(np.zeros(max(1, count.max())))), places.shape[1]))
-    asks[block, slot] = places
+    most = len(with_room(np.zeros(max(1, count.max()))))
+    requests = np.zeros((len(begins), most, rows.shape[1]))
+    requests[block, slot] = rows
     real = np.ones(len(begins), np.int32)
     parts = (
         wide[0],
         wide[1],
         np.cumsum(weight, axis=1, dtype=np.float32),
-        asks.astype(np.int32),
+        requests.astype(np.int32),
         count,
         real,
     )
@@ -251,7 +251,7 @@ def _weights(
 
 def blocks_of(
     supports: Supports, begins: Int[np.ndarray, " block"]
-) -> tuple[Int[np.ndarray, " ask"], Int[np.ndarray, " ask"]]:
+) -> tuple[Int[np.ndarray, " request"], Int[np.ndarray, " request"]]:
     """Return the block that each prediction falls into, and its number within the block."""
     block = np.searchsorted(begins, np.nonzero(supports.due)[1], side="right") - 1
     order = np.argsort(block, kind="stable")
@@ -262,7 +262,7 @@ def blocks_of(
 
 @partial(jax.jit, static_argnums=0)
 def _walk(static, state, tables, blocks, key):
-    learning, asking, optimizer, steps, restart, max_grad_norm = static
+    learning, predicting, optimizer, steps, restart, max_grad_norm = static
     sampler, table = tables
     first = state
 
@@ -285,7 +285,7 @@ def _walk(static, state, tables, blocks, key):
     def walk(state, numbered):
         number, block = numbered
         state, loss, failed = update(state, number, block)
-        predicted = map_tasks(asking, block.asks, state.params, table, count=block.count)
+        predicted = map_tasks(predicting, block.requests, state.params, table, count=block.count)
         return state, (loss, failed, predicted)
 
     return lax.scan(walk, state, (jnp.arange(len(blocks.real)), blocks))

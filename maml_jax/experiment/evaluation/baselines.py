@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from maml_jax.backtest import Supports
 from maml_jax.backtest.baselines.ridge import ridge_regression
 from maml_jax.backtest.baselines.simple import boosted_trees, past_return
 from maml_jax.backtest.baselines.volatility import (
@@ -17,7 +18,7 @@ from maml_jax.backtest.baselines.volatility import (
     shifted,
 )
 from maml_jax.experiment.config.backtest import NEED_DEVIATION
-from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span, walked, where_due
+from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span, predict_test_span
 from maml_jax.experiment.preparation.prepare import Prepared, fitting_panel
 from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.experiment.timing import stage
@@ -33,7 +34,9 @@ POOLED_HAR = "har"
 EWMA = "ewma"
 
 
-def baseline_forecasts(prepared: Prepared) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+def baseline_forecasts(
+    prepared: Prepared, supports: Supports
+) -> tuple[dict[str, Predicted], tuple[str, ...]]:
     """Predict as the baselines of the settings do, at the bars where learners do.
 
     Rules that size positions by a predicted deviation get one: of ridge its own; of momentum and
@@ -41,6 +44,7 @@ def baseline_forecasts(prepared: Prepared) -> tuple[dict[str, Predicted], tuple[
 
     Args:
         prepared: settings, bars and panel.
+        supports: of the test span, as learners adapt on them.
 
     Returns:
         What each predicts, and what a reader must know: what was left out, and why.
@@ -51,14 +55,14 @@ def baseline_forecasts(prepared: Prepared) -> tuple[dict[str, Predicted], tuple[
     config, wanted = prepared.config, prepared.config.backtest.baselines
     found, notes = volatility_baselines(prepared), []
     if "ridge" in wanted:
-        found[RIDGE] = _ridge(prepared)
+        found[RIDGE] = _ridge(prepared, supports)
     if "momentum" in wanted:
         if config.target.kind == "volatility":
             notes.append(f"Without the baseline {MOMENTUM}: a volatility has no side.")
         else:
-            found[MOMENTUM] = _momentum(prepared)
+            found[MOMENTUM] = _momentum(prepared, supports)
     if "trees" in wanted:
-        trees = _trees(prepared)
+        trees = _trees(prepared, supports)
         if trees is None:
             notes.append(
                 f"Without the baseline {TREES}: no bars of meta-training are there to fit it on."
@@ -68,19 +72,19 @@ def baseline_forecasts(prepared: Prepared) -> tuple[dict[str, Predicted], tuple[
     return found, tuple(notes)
 
 
-def _ridge(prepared: Prepared) -> Predicted:
+def _ridge(prepared: Prepared, supports: Supports) -> Predicted:
     """Walk forward with ridge regression, on the support sets that the first method adapts on."""
     learner = ridge_regression()
     start = learner.init(
         jax.random.key(0), jnp.zeros((1, len(prepared.panel.feature_names)), jnp.float32)
     )
-    predicted = walked(prepared, RIDGE, learner, start)
+    predicted = predict_test_span(prepared, supports, RIDGE, learner, start)
     if prepared.config.position_rule() in NEED_DEVIATION:
         return predicted
     return Predicted(predicted.mean)
 
 
-def _momentum(prepared: Prepared) -> Predicted:
+def _momentum(prepared: Prepared, supports: Supports) -> Predicted:
     config, target = prepared.config, target_of(prepared.config)
     forecasts = {}
     for asset in prepared.test_assets:
@@ -94,10 +98,10 @@ def _momentum(prepared: Prepared) -> Predicted:
         )
         if target.kind == "direction":
             forecasts[asset] = pd.Series(np.sign(forecasts[asset]), index=bars.index)
-    return _kept(prepared, on_timeline(prepared.panel, forecasts))
+    return _keep_due(prepared, supports, on_timeline(prepared.panel, forecasts))
 
 
-def _trees(prepared: Prepared) -> Predicted | None:
+def _trees(prepared: Prepared, supports: Supports) -> Predicted | None:
     with stage(f"fitting {TREES}"):
         values = boosted_trees(
             fitting_panel(prepared),
@@ -108,12 +112,12 @@ def _trees(prepared: Prepared) -> Predicted | None:
         )
     if values is None:
         return None
-    return _kept(prepared, prepared.scaler.restore_target(values))
+    return _keep_due(prepared, supports, prepared.scaler.restore_target(values))
 
 
-def _kept(prepared: Prepared, values: np.ndarray) -> Predicted:
+def _keep_due(prepared: Prepared, supports: Supports, values: np.ndarray) -> Predicted:
     """Keep forecasts at the bars where learners predict, with a deviation where it is needed."""
-    mean = on_test_span(prepared, np.where(where_due(prepared), values, np.nan))
+    mean = on_test_span(prepared, np.where(supports.due, values, np.nan))
     if prepared.config.position_rule() in NEED_DEVIATION:
         return Predicted(mean, mean.notna().astype("float64").where(mean.notna()))
     return Predicted(mean)

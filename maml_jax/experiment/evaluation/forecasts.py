@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from maml_jax.backtest import Updates, walk_online
+from maml_jax.backtest import OnlineTraining, Supports, Updates, walk_online
 from maml_jax.experiment.evaluation.baselines import EWMA as EWMA
 from maml_jax.experiment.evaluation.baselines import POOLED_HAR as POOLED_HAR
 from maml_jax.experiment.evaluation.baselines import TRAILING as TRAILING
 from maml_jax.experiment.evaluation.baselines import baseline_forecasts
-from maml_jax.experiment.evaluation.predicted import Predicted, restored, span_of, walked
+from maml_jax.experiment.evaluation.predicted import Predicted, predict_test_span, restore
 from maml_jax.experiment.evaluation.predicted import on_test_span as on_test_span
 from maml_jax.experiment.learning.methods import METHODS
-from maml_jax.experiment.learning.tasks import online_windows, supports
+from maml_jax.experiment.learning.tasks import online_windows, tested_supports
 from maml_jax.experiment.learning.train import initial_params, make_learner, outer_optimizer
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.timing import stage
@@ -56,35 +56,35 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
     """
     config, panel = prepared.config, prepared.panel
     headline = next(iter(trained))
-    growing = config.backtest.window == "growing"
-
-    def predict(name, method, params, steps=config.backtest.inner_steps, growing=growing):
-        return walked(
-            prepared,
-            name,
-            make_learner(config, method),
-            params,
-            steps=steps if METHODS[method].takes_steps or growing else None,
-            growing=growing,
-        )
-
     learner = make_learner(config, headline)
     untrained = initial_params(config, learner, len(panel.feature_names))
-    predicted = {method: predict(method, method, params) for method, params in trained.items()}
     # Where a head is fitted in closed form only a prior can do without its support set.
-    prior = learner.update is not None
+    prior, supports = learner.update is not None, tested_supports(prepared)
+
+    def predict(name, method, params, steps=config.backtest.inner_steps, supports=supports):
+        return predict_test_span(
+            *(prepared, supports, name, make_learner(config, method), params),
+            steps=steps if METHODS[method].takes_steps or supports.growing else None,
+        )
+
+    predicted = {method: predict(method, method, params) for method, params in trained.items()}
     if prior or METHODS[headline].takes_steps:
         predicted[NO_ADAPTATION] = predict(
-            NO_ADAPTATION, headline, trained[headline], steps=0, growing=prior
+            *(NO_ADAPTATION, headline, trained[headline], 0),
+            supports=tested_supports(prepared, growing=True) if prior else supports,
         )
     predicted[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
-    online, notes = _online(prepared, trained, headline, untrained)
-    others, left_out = baseline_forecasts(prepared)
+    online, notes = _predict_online(prepared, supports, trained, headline, untrained)
+    others, left_out = baseline_forecasts(prepared, supports)
     return Forecasts({**predicted, **online, **others}, (*notes, *left_out))
 
 
-def _online(
-    prepared: Prepared, trained: Mapping[str, Params], headline: str, untrained: Params
+def _predict_online(
+    prepared: Prepared,
+    supports: Supports,
+    trained: Mapping[str, Params],
+    headline: str,
+    untrained: Params,
 ) -> tuple[dict[str, Predicted], tuple[str, ...]]:
     """Walk forward with the variants that go on learning."""
     config, settings = prepared.config, prepared.config.online
@@ -131,20 +131,16 @@ def _online(
         with stage(f"walk-forward {name}"):
             result = walk_online(
                 make_learner(config, method),
-                optimizer,
                 state,
                 prepared.panel,
-                windows,
-                key=jax.random.fold_in(jax.random.key(config.seed), _SEED),
-                updates=updates,
+                supports,
+                OnlineTraining(optimizer, windows, updates, config.training.max_grad_norm),
+                jax.random.fold_in(jax.random.key(config.seed), _SEED),
                 steps=adapt_steps,
-                **span_of(prepared),
-                **supports(prepared),
-                max_grad_norm=config.training.max_grad_norm,
                 chunk=config.backtest.chunk,
                 devices=config.backtest.devices,
             )
-        predicted[name] = restored(prepared, result.predictions)
+        predicted[name] = restore(prepared, result.predictions)
         if result.failed.any():
             first = prepared.panel.timestamps[result.bars[np.argmax(result.failed > 0)]]
             notes.append(

@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest import walk_forward
-from maml_jax.backtest.walk_forward.rolling import due_predictions
-from maml_jax.experiment.learning.tasks import supports
+from maml_jax.backtest import Supports, walk_forward
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.timing import stage
 from maml_jax.meta import MetaLearner, Prediction
@@ -27,44 +25,40 @@ class Predicted(NamedTuple):
     std: pd.DataFrame | None = None
 
 
-def walked(
+def predict_test_span(
     prepared: Prepared,
+    supports: Supports,
     name: str,
     learner: MetaLearner,
     params: Params,
     *,
     steps: int | None = None,
-    growing: bool | None = None,
 ) -> Predicted:
     """Walk forward over the test span as the settings describe it.
 
     Args:
         prepared: settings and panel.
+        supports: of the test span, as `tested_supports` finds them.
         name: of the strategy, for the list of stages.
         learner: what adapts and predicts.
         params: its meta-parameters.
         steps: adaptation steps; None as the learner was made.
-        growing: adapt on all rows so far; default as the settings say.
     """
     config = prepared.config
-    growing = config.backtest.window == "growing" if growing is None else growing
     with stage(f"walk-forward {name}"):
         result = walk_forward(
             learner,
             params,
             prepared.panel,
-            **span_of(prepared),
-            **({} if growing else supports(prepared)),
+            supports,
             steps=steps,
-            length=config.model.length,
-            growing=growing,
             chunk=config.backtest.chunk,
             devices=config.backtest.devices,
         )
-    return restored(prepared, result)
+    return restore(prepared, result)
 
 
-def restored(prepared: Prepared, result: Any) -> Predicted:
+def restore(prepared: Prepared, result: Any) -> Predicted:
     """Lay out predictions `[asset, time]` in the target's own units."""
     scaler = prepared.scaler
     if not isinstance(result, Prediction):
@@ -83,23 +77,3 @@ def on_test_span(prepared: Prepared, values: Any) -> pd.DataFrame:
     )
     span = slice(prepared.test_first, prepared.test_last + 1)
     return table.iloc[span].loc[:, prepared.test_assets]
-
-
-def span_of(prepared: Prepared) -> dict[str, Any]:
-    """Return where to predict and on how many rows to adapt, as arguments of `walk_forward`."""
-    return {
-        "window": prepared.config.task.support,
-        "first": prepared.test_first,
-        "last": prepared.test_last,
-        "assets": prepared.test_assets,
-    }
-
-
-def where_due(prepared: Prepared) -> np.ndarray:
-    """Say where learners predict, `[asset, time]`: a row is usable and its support is there."""
-    return due_predictions(
-        prepared.panel,
-        **span_of(prepared),
-        **supports(prepared),
-        length=prepared.config.model.length,
-    )

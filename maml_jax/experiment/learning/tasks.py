@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from maml_jax.backtest import Supports, find_supports
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.series import rule_of
 from maml_jax.tasks import (
+    SupportRows,
     Windows,
     asset_family,
     mix_families,
@@ -50,13 +52,24 @@ def tested_windows(prepared: Prepared) -> Windows:
     return _windows(prepared, assets=prepared.test_assets, **span)
 
 
-def supports(prepared: Prepared) -> dict[str, Any]:
-    """Return how `walk_forward` makes support sets, as its arguments."""
-    return {
-        "support_from": prepared.config.task.support_from,
-        "labels": prepared.panel.regimes if prepared.config.adapts_within_regimes() else None,
-        "classes": classes(prepared),
+def tested_supports(prepared: Prepared, *, growing: bool | None = None) -> Supports:
+    """Find where the test span is predicted, and on which rows strategies adapt there.
+
+    Args:
+        prepared: settings and panel.
+        growing: all rows of the asset so far; default as the settings say.
+    """
+    config = prepared.config
+    span: Any = {
+        "first": prepared.test_first,
+        "last": prepared.test_last,
+        "assets": prepared.test_assets,
+        "length": config.model.length,
     }
+    if config.backtest.window == "growing" if growing is None else growing:
+        return find_supports(prepared.panel, config.task.support, growing=True, **span)
+    labels = prepared.panel.regimes if config.adapts_within_regimes() else None
+    return find_supports(prepared.panel, _support_rows(prepared), labels=labels, **span)
 
 
 def classes(prepared: Prepared) -> Int[np.ndarray, " asset"] | None:
@@ -71,23 +84,26 @@ def classes(prepared: Prepared) -> Int[np.ndarray, " asset"] | None:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
+def _support_rows(prepared: Prepared) -> SupportRows:
+    task = prepared.config.task
+    return SupportRows(task.support, task.support_from, classes(prepared))
+
+
 def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, **span) -> Windows:
     """List windows of the families; only those that lie in stretches of `bars`, where given."""
     config, panel = prepared.config, prepared.panel
     sizes = {
-        "support": config.task.support,
+        "support": _support_rows(prepared),
         "query": config.task.query,
         "embargo": config.task.embargo,
         "length": config.model.length,
-        "support_from": config.task.support_from,
     }
-    of_class = {"classes": classes(prepared)}
     makers: dict[str, Callable[..., Windows]] = {
-        "asset": partial(asset_family, **of_class),
-        "regime": partial(regime_family, **of_class),
-        "month": partial(period_family, period="month", **of_class),
-        "quarter": partial(period_family, period="quarter", **of_class),
-        "year": partial(period_family, period="year", **of_class),
+        "asset": asset_family,
+        "regime": regime_family,
+        "month": partial(period_family, period="month"),
+        "quarter": partial(period_family, period="quarter"),
+        "year": partial(period_family, period="year"),
         "strategy": partial(strategy_family, strategies=[rule_of(name) for name in panel.assets]),
     }
     families = [

@@ -7,7 +7,7 @@ import pytest
 from helpers import random_market
 
 from maml_jax import Batch
-from maml_jax.backtest import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.backtest.baselines.ridge import PENALTIES, ridge_regression
 from maml_jax.backtest.baselines.volatility import recent_regression
 from maml_jax.errors import ShapeError
@@ -124,7 +124,7 @@ def panel():
 
 def test_it_walks_forward_as_a_regression_on_the_last_complete_rows(panel):
     start = LEARNER.init(jax.random.key(0), jnp.zeros((1, len(panel.feature_names))))
-    found = walk_forward(LEARNER, start, panel, window=15, first=60)
+    found = walk_forward(LEARNER, start, panel, find_supports(panel, 15, first=60))
     known = np.isfinite(found.mean)
     by_penalty = np.stack(
         [recent_regression(panel, window=15, penalty=p, first=60) for p in PENALTIES]
@@ -137,7 +137,8 @@ def test_it_walks_forward_as_a_regression_on_the_last_complete_rows(panel):
 
 def test_growing_windows_take_in_all_rows_so_far(panel):
     start = LEARNER.init(jax.random.key(0), jnp.zeros((1, len(panel.feature_names))))
-    found = walk_forward(LEARNER, start, panel, window=15, first=60, growing=True)
+    supports = find_supports(panel, 15, first=60, growing=True)
+    found = walk_forward(LEARNER, start, panel, supports)
     x, y = np.asarray(panel.features, float), np.asarray(panel.targets, float)
     ends = np.asarray(panel.label_end)
     for time in (60, 90, 119):

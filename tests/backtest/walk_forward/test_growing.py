@@ -6,7 +6,7 @@ import pytest
 from helpers import random_bars, random_market
 
 from maml_jax import Batch, MetaLearner, Prediction, maml
-from maml_jax.backtest import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.models import mlp
 from maml_jax.tasks import make_panel
@@ -58,13 +58,18 @@ LEARNER = linear_regression()
 PENALTY = jnp.asarray(2.0)
 
 
+def walk(panel, learner=LEARNER, window=WINDOW, steps=None, chunk=None, devices=None, **span):
+    supports = find_supports(panel, window, growing=True, **span)
+    options = {"steps": steps, "chunk": chunk, "devices": devices}
+    return walk_forward(learner, PENALTY, panel, supports, **options)
+
+
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
 @pytest.mark.parametrize("length", [None, 4])
 def test_equals_a_naive_loop_that_adapts_on_all_complete_rows(fill, length):
     panel = panel_of(ragged_market(), fill)
     first, last = 30, 85
-    options = {"window": WINDOW, "length": length, "first": first, "last": last}
-    fast = walk_forward(LEARNER, PENALTY, panel, growing=True, **options)
+    fast = walk(panel, length=length, first=first, last=last)
     x, y = np.asarray(panel.features), np.asarray(panel.targets)
     valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)
     slow, seen = np.full((2, *valid.shape), np.nan)
@@ -84,8 +89,7 @@ def test_equals_a_naive_loop_that_adapts_on_all_complete_rows(fill, length):
 @pytest.mark.parametrize("options", [{"chunk": 1}, {"chunk": 2}, {"devices": 3}])
 def test_neither_chunk_nor_devices_change_the_result(options):
     panel = panel_of(random_market(count=70, assets=5))
-    alone = walk_forward(LEARNER, PENALTY, panel, window=WINDOW, growing=True)
-    other = walk_forward(LEARNER, PENALTY, panel, window=WINDOW, growing=True, **options)
+    alone, other = walk(panel), walk(panel, **options)
     np.testing.assert_allclose(other.mean, alone.mean, rtol=1e-4, atol=1e-5)
 
 
@@ -95,10 +99,7 @@ def test_later_bars_change_no_earlier_prediction():
     for frame in changed.values():
         frame.loc[frame.index > bars["A0"].index[70]] *= 1.3
     cut = {a: b.loc[: bars["A0"].index[70]] for a, b in bars.items()}
-    whole, *others = (
-        walk_forward(LEARNER, PENALTY, panel_of(each), window=WINDOW, growing=True).mean
-        for each in (bars, changed, cut)
-    )
+    whole, *others = (walk(panel_of(each)).mean for each in (bars, changed, cut))
     for other in others:
         np.testing.assert_allclose(other[:, :71], whole[:, :71], rtol=1e-4, atol=1e-5)
     assert not np.allclose(others[0][0, 71:], whole[0, 71:], atol=1e-3)
@@ -106,17 +107,16 @@ def test_later_bars_change_no_earlier_prediction():
 
 def test_assets_are_as_asked_and_no_steps_leave_the_prior():
     panel = panel_of(ragged_market())
-    options = {"window": WINDOW, "growing": True, "first": 50, "assets": ["A1"]}
-    result = walk_forward(LEARNER, PENALTY, panel, steps=0, **options)
+    result = walk(panel, steps=0, first=50, assets=["A1"])
     assert np.isnan(result.mean[[0, 2]]).all()
     assert (result.mean[1, 62:] == 0).all()
     assert (result.std[1, 62:] == 0).all()
-    assert (walk_forward(LEARNER, PENALTY, panel, **options).std[1, 62:] > WINDOW).all()
+    assert (walk(panel, first=50, assets=["A1"]).std[1, 62:] > WINDOW).all()
 
 
 def test_no_row_at_all_is_no_prediction():
     panel = panel_of({"A": random_bars(count=30)})
-    result = walk_forward(LEARNER, PENALTY, panel, window=500, growing=True)
+    result = walk(panel, window=500)
     assert np.isnan(result.mean).all()
 
 
@@ -124,9 +124,9 @@ def test_learners_that_cannot_take_in_rows_are_refused():
     panel = panel_of({"A": random_bars(count=60)})
     learner = maml(mlp((4, 1)))
     with pytest.raises(ValueError, match="has no `update`.*growing=False"):
-        walk_forward(learner, None, panel, window=WINDOW, growing=True)
+        walk(panel, learner)
     with pytest.raises(ValueError, match="steps must be None, or 0 .* got 3"):
-        walk_forward(LEARNER, PENALTY, panel, window=WINDOW, growing=True, steps=3)
+        walk(panel, steps=3)
 
 
 def test_a_longer_history_and_another_asset_need_no_new_program():
@@ -140,7 +140,7 @@ def test_a_longer_history_and_another_asset_need_no_new_program():
     before = 0
     for count, assets in ((200, 3), (210, 3), (210, 4)):
         panel = panel_of(random_market(count=count, assets=assets))
-        result = walk_forward(learner, PENALTY, panel, window=WINDOW, growing=True)
+        result = walk(panel, learner)
         assert np.isfinite(result.mean[:, 40:]).all()
         before = before or traced[0]
         assert traced[0] == before

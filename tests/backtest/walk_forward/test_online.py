@@ -8,11 +8,18 @@ import pytest
 from helpers import random_market
 
 from maml_jax import Task, alpaca, maml, meta_init
-from maml_jax.backtest import Updates, walk_forward, walk_online
+from maml_jax.backtest import OnlineTraining, Updates, find_supports, walk_forward, walk_online
 from maml_jax.features import Target, compute_features, fit_scaler, technical_features
 from maml_jax.meta import meta_step
 from maml_jax.models import mlp
-from maml_jax.tasks import asset_family, make_panel, market_sampler, mix_families, period_family
+from maml_jax.tasks import (
+    SupportRows,
+    asset_family,
+    make_panel,
+    market_sampler,
+    mix_families,
+    period_family,
+)
 
 FEATURES = list(technical_features(window=5, fast=3, slow=5).values())
 KEY = jax.random.key(3)
@@ -51,9 +58,10 @@ def families(panel):
     return mix_families([(plain, 2.0), (period_family(panel, support=WINDOW, query=4), 1.0)])
 
 
-def walk(learner, optimizer, state, panel, windows, **options):
-    settings = {"key": KEY, "window": WINDOW, "first": FIRST, "updates": UPDATES}
-    return walk_online(learner, optimizer, state, panel, windows, **{**settings, **options})
+def walk(learner, optimizer, state, panel, windows, *, updates=UPDATES, support=WINDOW, **options):
+    supports = find_supports(panel, support, first=FIRST)
+    training = OnlineTraining(optimizer, windows, updates)
+    return walk_online(learner, state, panel, supports, training, KEY, **options)
 
 
 def slow_walk(learner, optimizer, start, panel, windows, updates):
@@ -86,7 +94,8 @@ def slow_walk(learner, optimizer, start, panel, windows, updates):
             tasks = jax.vmap(sampler.task)(jnp.asarray(chosen))
             state, _ = meta_step(learner, optimizer, state, Task(*tasks))
         last = min(begin + updates.every, len(panel.timestamps)) - 1
-        part = walk_forward(learner, state.params, panel, window=WINDOW, first=begin, last=last)
+        supports = find_supports(panel, WINDOW, first=begin, last=last)
+        part = walk_forward(learner, state.params, panel, supports)
         predictions = np.where(np.isnan(part), predictions, part)
     return predictions, state
 
@@ -141,7 +150,8 @@ def test_a_block_learns_nothing_that_is_completed_at_its_first_bar_or_later(
 def test_before_anything_is_complete_the_state_stays(learner, optimizer, state, panel):
     late = asset_family(panel, support=WINDOW, query=4, first=70)
     online = walk(learner, optimizer, state, panel, late)
-    frozen = walk_forward(learner, state.params, panel, window=WINDOW, first=FIRST, last=79)
+    supports = find_supports(panel, WINDOW, first=FIRST, last=79)
+    frozen = walk_forward(learner, state.params, panel, supports)
     np.testing.assert_allclose(online.predictions[:, :80], frozen[:, :80], atol=1e-5)
     assert np.isnan(online.loss[:3]).all()
     assert np.isfinite(online.loss[-1])
@@ -161,9 +171,10 @@ def test_steps_that_are_not_finite_are_not_taken_and_counted(learner, optimizer,
 def test_learners_with_a_deviation_and_mixed_supports(optimizer, panel):
     learner = alpaca(mlp((8, 4)))
     state = meta_init(learner, optimizer, jax.random.key(0), jnp.zeros((1, len(FEATURES))))
-    windows = asset_family(panel, support=WINDOW, query=4, support_from="mixed")
-    online = walk(learner, optimizer, state, panel, windows, support_from="mixed", devices=2)
-    alone = walk(learner, optimizer, state, panel, windows, support_from="mixed", devices=1)
+    mixed = SupportRows(WINDOW, "mixed")
+    windows = asset_family(panel, support=mixed, query=4)
+    online = walk(learner, optimizer, state, panel, windows, support=mixed, devices=2)
+    alone = walk(learner, optimizer, state, panel, windows, support=mixed, devices=1)
     assert np.isfinite(online.predictions.mean).sum() > 80
     np.testing.assert_allclose(online.predictions.mean, alone.predictions.mean, atol=1e-4)
     assert (online.predictions.std[np.isfinite(online.predictions.std)] > 0).all()
@@ -172,3 +183,11 @@ def test_learners_with_a_deviation_and_mixed_supports(optimizer, panel):
 def test_impossible_updates_are_refused(learner, optimizer, state, panel):
     with pytest.raises(ValueError, match="at least 1"):
         walk(learner, optimizer, state, panel, families(panel), updates=Updates(every=0))
+
+
+def test_supports_must_fit_the_windows(learner, optimizer, state, panel):
+    training = OnlineTraining(optimizer, families(panel), UPDATES)
+    for options, message in (({"growing": True}, "growing=False"), ({"length": 4}, "length 4")):
+        supports = find_supports(panel, WINDOW, **options)
+        with pytest.raises(ValueError, match=message):
+            walk_online(learner, state, panel, supports, training, KEY)

@@ -6,10 +6,10 @@ import pytest
 from helpers import random_bars, random_market
 
 from maml_jax import Batch, MetaLearner, Prediction, maml
-from maml_jax.backtest import walk_forward
+from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.features import Target, compute_features, fit_scaler, technical_features
 from maml_jax.models import mlp
-from maml_jax.tasks import make_panel
+from maml_jax.tasks import SupportRows, make_panel
 
 FEATURES = list(technical_features(window=5, fast=3, slow=5).values())
 WINDOW = 12
@@ -43,7 +43,8 @@ def params(learner):
 def test_equals_a_naive_loop_that_adapts_one_window_at_a_time(learner, params, fill):
     panel = panel_of(ragged_market(), fill)
     first, last = 30, 85
-    fast = walk_forward(learner, params, panel, window=WINDOW, first=first, last=last, chunk=7)
+    supports = find_supports(panel, WINDOW, first=first, last=last)
+    fast = walk_forward(learner, params, panel, supports, chunk=7)
     x, y = np.asarray(panel.features), np.asarray(panel.targets)
     valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)
     slow = np.full(valid.shape, np.nan)
@@ -61,19 +62,18 @@ def test_equals_a_naive_loop_that_adapts_one_window_at_a_time(learner, params, f
 @pytest.mark.parametrize("chunk", [None, 1, 10_000])
 def test_the_chunk_does_not_change_the_result(learner, params, chunk):
     panel = panel_of(ragged_market())
-    options = {"window": WINDOW, "first": 50}
+    supports = find_supports(panel, WINDOW, first=50)
     np.testing.assert_allclose(
-        walk_forward(learner, params, panel, **options, chunk=chunk),
-        walk_forward(learner, params, panel, **options, chunk=3),
+        walk_forward(learner, params, panel, supports, chunk=chunk),
+        walk_forward(learner, params, panel, supports, chunk=3),
         atol=1e-6,
     )
 
 
 def test_assets_steps_and_span_are_as_asked(learner, params):
     panel = panel_of(ragged_market())
-    result = walk_forward(
-        learner, params, panel, window=WINDOW, first=50, last=70, assets=["A0"], steps=0
-    )
+    supports = find_supports(panel, WINDOW, first=50, last=70, assets=["A0"])
+    result = walk_forward(learner, params, panel, supports, steps=0)
     assert np.isnan(result[1:]).all()
     assert np.isfinite(result[0, 50:71]).all()
     assert np.isnan(result[0, :50]).all()
@@ -85,7 +85,7 @@ def test_assets_steps_and_span_are_as_asked(learner, params):
 
 def test_no_window_at_all_is_no_prediction(learner, params):
     panel = panel_of({"A": random_bars(count=30)})
-    assert np.isnan(walk_forward(learner, params, panel, window=500)).all()
+    assert np.isnan(walk_forward(learner, params, panel, find_supports(panel, 500))).all()
 
 
 def test_probabilistic_learners_give_mean_and_std():
@@ -99,10 +99,27 @@ def test_probabilistic_learners_give_mean_and_std():
         lambda meta_params, task, step: (task.query.y.mean(), None),
     )
     panel = panel_of({"A": random_bars(count=60)})
-    result = walk_forward(mean_of_support, jnp.zeros(()), panel, window=WINDOW)
+    supports = find_supports(panel, WINDOW)
+    result = walk_forward(mean_of_support, jnp.zeros(()), panel, supports)
     assert isinstance(result, Prediction)
     t = 50
     complete = np.flatnonzero(np.asarray(panel.label_end[0]) <= t)[-WINDOW:]
     expected = np.asarray(panel.targets)[0, complete].mean()
     assert result.mean[0, t] == pytest.approx(expected, rel=1e-5)
     assert (result.std[np.isfinite(result.std)] == 2).all()
+
+
+def test_supports_of_another_panel_and_impossible_ones_are_refused(learner, params):
+    panel = panel_of({"A": random_bars(count=60)})
+    for options, message in (
+        ({"support": 0}, "at least 1 row"),
+        ({"support": WINDOW, "first": -1}, "must not be negative"),
+        ({"support": WINDOW, "labels": np.zeros((1, 59), int)}, r"labels are \[asset, time\]"),
+        ({"support": SupportRows(WINDOW, classes=np.zeros(2, int))}, "classes are given for 2"),
+        ({"support": SupportRows(WINDOW, "mixed"), "growing": True}, "asset's own rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_supports(panel, **options)
+    longer = panel_of({"A": random_bars(count=70)})
+    with pytest.raises(ValueError, match="found in a panel of .*60.* and this one has .*70"):
+        walk_forward(learner, params, longer, find_supports(panel, WINDOW))

@@ -8,8 +8,8 @@ import pytest
 from helpers import random_market
 
 from maml_jax import Batch, maml
-from maml_jax.backtest import walk_forward
-from maml_jax.backtest.walk_forward.rolling import _predict_all, due_predictions, prediction_at
+from maml_jax.backtest import find_supports, walk_forward
+from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.models import gru
 from maml_jax.parallel.map import plan_tasks
@@ -40,7 +40,8 @@ def params(learner):
 
 
 def test_equals_a_naive_loop(learner, params, panel):
-    fast = walk_forward(learner, params, panel, window=WINDOW, length=LENGTH, first=20, chunk=7)
+    supports = find_supports(panel, WINDOW, length=LENGTH, first=20)
+    fast = walk_forward(learner, params, panel, supports, chunk=7)
     x, y = np.asarray(panel.features), np.asarray(panel.targets)
     valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)
     adapt, predict = jax.jit(learner.adapt), jax.jit(learner.predict)
@@ -56,18 +57,19 @@ def test_equals_a_naive_loop(learner, params, panel):
     assert np.isfinite(slow).sum() > 100
     np.testing.assert_array_equal(np.isfinite(fast), np.isfinite(slow))
     np.testing.assert_allclose(fast, slow, atol=1e-5)
-    due = due_predictions(panel, window=WINDOW, length=LENGTH, first=20)
-    np.testing.assert_array_equal(np.isfinite(fast), due)
+    np.testing.assert_array_equal(np.isfinite(fast), supports.due)
 
 
 def test_later_bars_change_no_earlier_prediction(learner, params, panel):
-    options = {"window": WINDOW, "length": LENGTH, "first": 40}
     late = np.arange(90) > 70
     changed = panel._replace(
         features=jnp.where(late[:, None], -panel.features, panel.features),
         targets=jnp.where(panel.label_end > 70, -panel.targets, panel.targets),
     )
-    before, after = (walk_forward(learner, params, each, **options) for each in (panel, changed))
+    before, after = (
+        walk_forward(*(learner, params, each), find_supports(each, WINDOW, length=LENGTH, first=40))
+        for each in (panel, changed)
+    )
     np.testing.assert_allclose(after[:, :71], before[:, :71], atol=1e-6)
     assert not np.allclose(after[0, 71:], before[0, 71:], atol=1e-3)
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from market import MARKET, SMALL
 
-from maml_jax.backtest.walk_forward.rolling import due_predictions
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
 from maml_jax.experiment.evaluation.accounts import (
@@ -23,8 +22,8 @@ from maml_jax.experiment.evaluation.decisions import (
     decide,
     random_positions,
 )
-from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span, span_of
-from maml_jax.experiment.learning.tasks import supports
+from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span
+from maml_jax.experiment.learning.tasks import tested_supports
 from maml_jax.experiment.preparation.prepare import Fitted, prepare
 from maml_jax.features import fill_returns
 
@@ -213,13 +212,10 @@ def test_every_baseline_predicts_where_learners_do(changes):
     pytest.importorskip("sklearn")
     changes = {**changes, "backtest.baselines": ["trees", "ridge", "momentum", "random"]}
     prepared = prepared_with(**changes)
-    found, notes = baseline_forecasts(prepared)
+    supports = tested_supports(prepared)
+    found, notes = baseline_forecasts(prepared, supports)
     assert list(found) == NAMES and notes == ()
-    options = {} if changes.get("backtest.window") == "growing" else supports(prepared)
-    due = due_predictions(
-        prepared.panel, **span_of(prepared), **options, length=prepared.config.model.length
-    )
-    due = on_test_span(prepared, due) > 0
+    due = on_test_span(prepared, supports.due) > 0
     assert due.to_numpy().sum() > 50
     for mean, std in found.values():
         pd.testing.assert_frame_equal(np.isfinite(mean), due)
@@ -237,7 +233,7 @@ def test_every_baseline_predicts_where_learners_do(changes):
 
 def test_a_volatility_has_no_momentum_and_says_so():
     prepared = prepared_with(**{"target.kind": "volatility"})
-    found, notes = baseline_forecasts(prepared)
+    found, notes = baseline_forecasts(prepared, tested_supports(prepared))
     assert "momentum" not in found
     assert any("momentum: a volatility has no side" in note for note in notes)
     logarithms = found["ridge regression"].mean.to_numpy()
@@ -256,9 +252,12 @@ def test_trees_are_left_out_where_their_bars_are_not_given():
     fitted = Fitted(first.scaler)
     company = prepare(first.config, MARKET, fitted)
     alone = prepare(first.config, {"A3": MARKET["A3"]}, fitted)
-    whole, again = (baseline_forecasts(each)[0][NAMES[2]].mean for each in (first, company))
+    whole, again = (
+        baseline_forecasts(each, tested_supports(each))[0][NAMES[2]].mean
+        for each in (first, company)
+    )
     pd.testing.assert_frame_equal(whole, again)
-    found, notes = baseline_forecasts(alone)
+    found, notes = baseline_forecasts(alone, tested_supports(alone))
     assert found == {} and "no bars of meta-training" in notes[0]
 
 

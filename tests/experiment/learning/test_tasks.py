@@ -9,7 +9,12 @@ from market import MARKET, SMALL
 from maml_jax.backtest import regime_results
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
-from maml_jax.experiment.learning.tasks import classes, online_windows, supports, training_windows
+from maml_jax.experiment.learning.tasks import (
+    classes,
+    online_windows,
+    tested_supports,
+    training_windows,
+)
 from maml_jax.experiment.preparation.prepare import SIDE, prepare
 from maml_jax.experiment.preparation.regimes import regimes_of_report
 from maml_jax.experiment.preparation.requirements import target_of
@@ -92,7 +97,9 @@ def test_families_and_supports_are_one_line_of_the_settings(family, origin):
     assert windows.sizes == ((2, 2) if origin == "mixed" else (4,))
     assert windows.known.max() <= prepared.train_last
     assert online_windows(prepared).known.max() > prepared.train_last
-    assert (supports(prepared)["labels"] is not None) == (family == "regime")
+    supports = tested_supports(prepared)
+    assert supports.sizes == windows.sizes
+    assert (supports.due.sum(axis=1) > 0).all()
 
 
 def test_classes_part_the_cross_section():
