@@ -86,7 +86,7 @@ def _accounts(strategies: int, bars: int, assets: int) -> dict[str, Callable]:
     orders = rng.choice([-1.0, 0.0, 1.0], (strategies, bars, assets)) / assets
 
     def run() -> Any:
-        return trade_many(orders, market, fill="next_close", bars_per_year=252)
+        return trade_many(orders, market, fill="next_close")
 
     return {f"{strategies:,} accounts, {bars:,} bars, {assets} assets": _timed_first(run)}
 

@@ -27,7 +27,6 @@ def make_panel(bars: int) -> Any:
     return Panel(
         features=jnp.asarray(rng.standard_normal((*shape, FEATURES)), jnp.float32),
         targets=jnp.asarray(rng.standard_normal(shape), jnp.float32),
-        returns=jnp.asarray(0.01 * rng.standard_normal(shape), jnp.float32),
         valid=jnp.ones(shape, bool),
         label_end=jnp.asarray(np.broadcast_to(ends, shape)),
         timestamps=pd.bdate_range("2010-01-01", periods=bars, tz="UTC"),

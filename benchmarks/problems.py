@@ -57,7 +57,6 @@ def make_panel(assets: int, bars: int) -> Panel:
     return Panel(
         features=draw(assets, bars, FEATURES),
         targets=draw(assets, bars),
-        returns=0.01 * draw(assets, bars),
         valid=jnp.ones((assets, bars), bool),
         label_end=jnp.asarray(np.tile(label_end, (assets, 1)), jnp.int32),
         timestamps=pd.date_range("2000-01-01", periods=bars, freq="h"),

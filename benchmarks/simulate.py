@@ -76,7 +76,6 @@ def ours(
             fill="close",
             execution=execution,
             capital=CAPITAL,
-            bars_per_year=252,
         )
 
     def equity() -> np.ndarray:

@@ -36,7 +36,7 @@ class Position:
 class NaiveAccount:
     """Follows the text of the documentation, not the code."""
 
-    def __init__(self, orders, market, *, fill, execution=None, capital, bars_per_year):
+    def __init__(self, orders, market, *, fill, execution=None, capital):
         self.fill = fill
         self.orders = orders.to_dict("records")
         tables = {name: table.to_dict("records") for name, table in market._asdict().items()}
@@ -46,7 +46,8 @@ class NaiveAccount:
         ]
         self.rules = execution or Execution()
         self.cash = self.equity = capital
-        self.dt = 1 / bars_per_year
+        steps = orders.index.to_series().diff()
+        self.years = (steps / pd.Timedelta(days=365)).fillna(0.0).tolist()
         self.alive = True
         self.assets = {name: Position() for name in orders.columns}
         self.curve, self.costs, self.turnover, self.trades, self.units = [], [], [], [], []
@@ -57,7 +58,7 @@ class NaiveAccount:
     def _bar(self, number, time):
         before = self.equity
         self.paid = self.traded = 0.0
-        self.time, self.order = time, self.orders[number]
+        self.time, self.order, self.dt = time, self.orders[number], self.years[number]
         bar = {}
         for name, position in self.assets.items():
             prices = self.prices[number][name]

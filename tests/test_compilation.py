@@ -113,7 +113,6 @@ def panel_of(assets, bars, seed=0):
     return Panel(
         jnp.asarray(rng.standard_normal((*shape, 3)), jnp.float32),
         jnp.asarray(rng.standard_normal(shape), jnp.float32),
-        jnp.zeros(shape),
         jnp.ones(shape, bool),
         jnp.broadcast_to(jnp.minimum(jnp.arange(bars) + 2, bars), shape),
         pd.date_range("2020-01-01", periods=bars, freq="D", tz="UTC"),

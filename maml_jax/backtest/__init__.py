@@ -21,7 +21,6 @@ from maml_jax.backtest.positions import (
     volatility_target_positions,
 )
 from maml_jax.backtest.regime_results import regime_results
-from maml_jax.backtest.simulate import Costs, Simulation, list_trades, simulate
 from maml_jax.backtest.summary import skill, summarise
 from maml_jax.backtest.walk_forward.folds import CombinatorialFolds, WalkForwardFolds
 from maml_jax.backtest.walk_forward.online import Online, OnlineTraining, Updates, walk_online
@@ -31,12 +30,10 @@ from maml_jax.backtest.walk_forward.supports import Supports, find_supports
 __all__ = [
     "Account",
     "CombinatorialFolds",
-    "Costs",
     "Execution",
     "Market",
     "Online",
     "OnlineTraining",
-    "Simulation",
     "Supports",
     "Totals",
     "Updates",
@@ -49,7 +46,6 @@ __all__ = [
     "has_ended",
     "held_weights",
     "kelly_positions",
-    "list_trades",
     "make_market",
     "of_variance",
     "place_orders",
@@ -57,7 +53,6 @@ __all__ = [
     "r_squared",
     "r_squared_difference",
     "regime_results",
-    "simulate",
     "skill",
     "summarise",
     "threshold_positions",

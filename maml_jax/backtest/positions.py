@@ -9,6 +9,17 @@ PATIENCE = pd.Timedelta(days=30)
 """An asset that has had no bar for longer is taken to have ended; at least 6 bars."""
 
 
+def patience_at(index: pd.DatetimeIndex) -> pd.Series:
+    """Return the seconds without a bar, at each bar, after which an asset is taken to have ended.
+
+    30 days, or 6 of the usual steps until then if that is longer: a longer history ends no asset
+    earlier or later.
+    """
+    least = PATIENCE.total_seconds()
+    step = index.to_series().diff().dt.total_seconds().expanding().median()
+    return (6 * step).clip(lower=least).fillna(least)
+
+
 def threshold_positions(predictions: pd.DataFrame, threshold: float = 0.0) -> pd.DataFrame:
     """Long above the threshold, short below its negative, flat between.
 
@@ -272,14 +283,14 @@ def held_weights(decisions: pd.DataFrame, returns: pd.DataFrame, delay: int) -> 
         delay: bars from a decision to the first return that it earns, >= 1.
     """
     index = pd.DatetimeIndex(returns.index)
-    patience = max(PATIENCE, 6 * index.to_series().diff().median()) if len(index) > 1 else PATIENCE
+    patience = patience_at(index)
     columns = {}
     for asset in returns.columns:
         own = returns[asset].notna()
         held = decisions[asset].reindex(index[own]).fillna(0.0).shift(delay, fill_value=0.0)
         held = held.reindex(index).ffill().fillna(0.0)
-        latest = index.to_series().where(own).ffill()
-        columns[asset] = held.mask(index - latest > patience, 0.0)
+        silent = index.to_series() - index.to_series().where(own).ffill()
+        columns[asset] = held.mask(silent.dt.total_seconds() > patience, 0.0)
     return pd.DataFrame(columns, index=returns.index)
 
 

@@ -10,8 +10,8 @@ from maml_jax.backtest.inference.significance import probabilistic_sharpe
 from maml_jax.backtest.period_tables import spells
 
 
-class Earned(Protocol):
-    """What a strategy earned: a `Simulation` or an `Account`."""
+class Result(Protocol):
+    """What became of a strategy, such as an `Account`."""
 
     @property
     def net(self) -> pd.Series:
@@ -30,7 +30,7 @@ class Earned(Protocol):
 
 
 def summarise(
-    simulation: Earned,
+    result: Result,
     weights: pd.DataFrame,
     trades: pd.DataFrame,
     *,
@@ -44,20 +44,20 @@ def summarise(
     cent where the name ends in [%]. What the data do not determine is NaN or NaT.
 
     Args:
-        simulation: what the strategy earned.
+        result: returns and turnover of the strategy, such as an `Account`.
         weights: what it held, `[time, asset]`.
-        trades: as `list_trades` returns them, or those of an account.
+        trades: one row per trade, as those of an `Account`.
         bars_per_year: for everything annualised.
         capital: starting equity, in the money of the account.
         benchmark: net returns of buying and holding at the same bars, to which alpha (per year) and
             beta refer; without it they are NaN.
     """
     terms = {"bars_per_year": bars_per_year, "capital": capital, "benchmark": benchmark}
-    return pd.Series(figures_of(simulation, weights, trades, **terms))
+    return pd.Series(compute_figures(result, weights, trades, **terms))
 
 
-def figures_of(
-    simulation: Earned,
+def compute_figures(
+    result: Result,
     weights: pd.DataFrame,
     trades: pd.DataFrame,
     *,
@@ -66,8 +66,8 @@ def figures_of(
     benchmark: pd.Series | None,
 ) -> dict[str, Any]:
     """Return what `summarise` does as a dict, which is made in half of the time."""
-    index = pd.DatetimeIndex(simulation.net.index)
-    series = (simulation.net, simulation.gross, simulation.turnover)
+    index = pd.DatetimeIndex(result.net.index)
+    series = (result.net, result.gross, result.turnover)
     net, gross, turnover = (each.to_numpy(float) for each in series)
     equity = capital * metrics.equity_curve(net)
     depth, lengths = _falls(net, index)
@@ -109,11 +109,11 @@ def figures_of(
         "Break-Even Cost [bp]": metrics.break_even_cost(gross, turnover),
         "Win Rate (Bars) [%]": 100 * metrics.win_rate(net),
         "Profit Factor (Bars)": metrics.profit_factor(net),
-        **_of_trades(trades),
+        **_trade_figures(trades),
     }
 
 
-def _of_trades(trades: pd.DataFrame) -> dict[str, Any]:
+def _trade_figures(trades: pd.DataFrame) -> dict[str, Any]:
     """Return the figures of trades."""
     closed = trades["net"].to_numpy(float) if len(trades) else np.array([])
     lasted = pd.to_timedelta(trades["exit"] - trades["entry"]) if len(trades) else None
@@ -143,16 +143,16 @@ def _falls(net: np.ndarray, index: pd.DatetimeIndex) -> tuple[np.ndarray, pd.Tim
 
 
 def skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.Series:
-    """Return how predictions agree with what came: over all rows, and by date across assets.
+    """Measure how predictions agree with outcomes: over all rows, and by date across assets.
 
     Args:
         predictions: `[time, asset]`, NaN where there is none.
         outcomes: the target at the same bars, NaN where it is not known.
     """
-    return pd.Series(skill_of(predictions, outcomes))
+    return pd.Series(compute_skill(predictions, outcomes))
 
 
-def skill_of(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, float]:
+def compute_skill(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, float]:
     """Return what `skill` does as a dict."""
     ic = metrics.information_coefficient(predictions, outcomes)
     rank_ic = metrics.information_coefficient(predictions, outcomes, rank=True)

@@ -96,9 +96,7 @@ def compare_walks(base: Walked, other: Walked, cut: pd.Timestamp, how: str) -> l
     }
     mine = decide(base.prepared, base.predicted, base.returns)
     theirs = decide(other.prepared, joined, other.returns)
-    # How many bars a year has is a convention, inferred from all bars of the test span.
-    years = other.prepared._replace(bars_per_year=base.prepared.bars_per_year)
-    one, two = base.traded(mine), other._replace(prepared=years).traded(theirs)
+    one, two = base.traded(mine), other.traded(theirs)
     fill = base.prepared.config.target.fill
     for name, orders in one.orders.items():
         if name not in two.orders:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from maml_jax.errors import DataError
 from maml_jax.features.scaling import Scaler
-from maml_jax.features.targets import Target, fill_return, learned_target
+from maml_jax.features.targets import Target, learned_target
 
 
 class Panel(NamedTuple):
@@ -23,21 +23,19 @@ class Panel(NamedTuple):
         features: standardised, `[asset, time, feature]`; 0 where not `valid`.
         targets: of order one, `[asset, time]`: returns in volatilities, directions, or standardised
             log volatilities; 0 where not known.
-        returns: from the previous fill price to this bar's, `[asset, time]`; 0 without a bar.
         valid: whether a whole row of features stands here and a target can be formed from it,
             `[asset, time]`.
-        label_end: place on the time axis of the bar that completes the label, `[asset, time]`;
+        label_end: index on the time axis of the bar that completes the label, `[asset, time]`;
             the length of the axis where there is no label.
         timestamps: opening times of the bars, `[time]`.
         assets: names, `[asset]`.
         feature_names: `[feature]`.
         regimes: number of the regime in force at each bar, known at that bar, `[asset, time]`; -1
-            where there is none yet. None where no regimes were told.
+            where there is none yet. None where regimes are not used.
     """
 
     features: Float[Array, "asset time feature"]
     targets: Float[Array, "asset time"]
-    returns: Float[Array, "asset time"]
     valid: Bool[Array, "asset time"]
     label_end: Int[Array, "asset time"]
     timestamps: pd.DatetimeIndex
@@ -71,25 +69,23 @@ def make_panel(
     timestamps, delay = assets_timeline(bars), target.label_delay
     shape = (len(assets), len(timestamps))
     x = np.zeros((*shape, len(names)), np.float32)
-    y, returns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    y = np.zeros(shape, np.float32)
     valid, label_end = np.zeros(shape, bool), np.full(shape, shape[1], np.int32)
     for i, asset in enumerate(assets):
         values, scale = learned_target(bars[asset], target, scaler, asset=asset)
         table = features[asset].to_numpy()
-        place = timestamps.get_indexer(bars[asset].index)
+        index = timestamps.get_indexer(bars[asset].index)
         whole = np.isfinite(table).all(axis=1) & np.isfinite(scale.to_numpy())
         known = whole & np.isfinite(values.to_numpy())
-        ends = np.full(len(place), shape[1])
-        ends[:-delay] = place[delay:]
-        x[i, place[whole]] = table[whole]
-        y[i, place[known]] = values.to_numpy()[known]
-        returns[i, place] = fill_return(bars[asset], target.fill, asset=asset)
-        valid[i, place] = whole
-        label_end[i, place[known]] = ends[known]
+        ends = np.full(len(index), shape[1])
+        ends[:-delay] = index[delay:]
+        x[i, index[whole]] = table[whole]
+        y[i, index[known]] = values.to_numpy()[known]
+        valid[i, index] = whole
+        label_end[i, index[known]] = ends[known]
     return Panel(
         features=jnp.asarray(x),
         targets=jnp.asarray(y),
-        returns=jnp.asarray(returns),
         valid=jnp.asarray(valid),
         label_end=jnp.asarray(label_end),
         timestamps=timestamps,

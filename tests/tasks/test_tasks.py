@@ -35,8 +35,8 @@ def ragged_market():
 def test_the_panel_holds_what_the_tables_hold():
     bars = ragged_market()
     panel = panel_of(bars)
-    assert panel.features.dtype == panel.targets.dtype == panel.returns.dtype == jnp.float32
-    for array in (panel.features, panel.targets, panel.returns):
+    assert panel.features.dtype == panel.targets.dtype == jnp.float32
+    for array in (panel.features, panel.targets):
         assert jnp.isfinite(array).all()
     table = compute_features(bars["A1"], FEATURES)
     for i, time in enumerate(panel.timestamps):

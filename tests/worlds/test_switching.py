@@ -57,7 +57,7 @@ def test_the_truth_has_the_variance_of_all_worlds():
 
 def test_what_is_earned_is_what_was_predicted_a_bar_before(market):
     world, panel, truth = market
-    returns, targets = np.asarray(panel.returns), np.asarray(panel.targets)
+    returns, targets = truth.returns, np.asarray(panel.targets)
     assert (returns[:, 0] == 0).all()
     usual = (signal_variance() + 1 / world.snr) ** 0.5
     expected = truth.volatility[truth.regime] * targets / usual
@@ -65,7 +65,9 @@ def test_what_is_earned_is_what_was_predicted_a_bar_before(market):
     for state, deviation in enumerate(truth.volatility):
         found = returns[:, 1:][:, truth.regime[:-1] == state].std()
         assert found == pytest.approx(deviation, rel=0.2)
-    closes = {name: bars["close"].pct_change() for name, bars in switching_bars(panel).items()}
+    closes = {
+        name: bars["close"].pct_change() for name, bars in switching_bars(panel, truth).items()
+    }
     np.testing.assert_allclose(closes["A3"].iloc[1:], returns[3, 1:], rtol=1e-4, atol=1e-9)
 
 
@@ -149,7 +151,7 @@ def test_the_regimes_of_the_panel_are_told_late_and_then_right(market):
     right = labels == truth.regime
     assert right[truth.since == 0].mean() < 0.05  # what it has earned nothing in cannot be told
     assert right[truth.since >= 5].mean() > 0.95
-    returns = np.array(panel.returns)
+    returns = truth.returns.copy()
     early = detect_regimes(world, truth.volatility, returns[:, :1000])
     np.testing.assert_array_equal(early, labels[:1000])
     returns[:, 1000:] *= 3
@@ -176,7 +178,7 @@ def test_the_filter_against_bayes_rule_over_all_paths():
 
 def test_labels_from_prices_tell_something_of_the_regime(market):
     _, panel, truth = market
-    labels = market_regimes(switching_bars(panel), trend=100.0)
+    labels = market_regimes(switching_bars(panel, truth), trend=100.0)
     wild, calm = truth.volatility.argmax(), truth.volatility.argmin()
     settled = (truth.since >= 20) & (labels >= 0).to_numpy()
     for state, place, other in ((wild, 2, 3), (calm, 3, 2)):

@@ -1,3 +1,3 @@
 """Orders, fills, costs and the money that is left."""
 
-__all__ = ["account", "execution", "many", "orders", "scan", "trades"]
+__all__ = ["account", "execution", "many", "orders", "scan", "state", "trades"]

@@ -1,6 +1,7 @@
 """An account that trades: money, units that drift with their prices, stops, limits and costs."""
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -8,27 +9,19 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from maml_jax.backtest.account.execution import Execution as Execution
 from maml_jax.backtest.account.execution import (
-    bars_of,
-    most_at_once,
-    numbers_of,
-    returns_of,
-    rules_of,
+    Execution,
+    compute_returns,
+    largest_batch,
+    lay_out_market,
+    make_numbers,
+    make_rules,
     validate_execution,
 )
-from maml_jax.backtest.account.many import Totals as Totals
-from maml_jax.backtest.account.many import trade_many as trade_many
 from maml_jax.backtest.account.orders import Market
-from maml_jax.backtest.account.scan import (
-    OF_ASSETS,
-    Bars,
-    Rules,
-    Told,
-    scan_account,
-    scan_alone,
-)
-from maml_jax.backtest.account.trades import earned, fills_of, trades_of
+from maml_jax.backtest.account.scan import scan_account, scan_alone
+from maml_jax.backtest.account.state import OF_ASSETS, Bars, Record, Rules
+from maml_jax.backtest.account.trades import attribute_result, list_fills, list_trades
 from maml_jax.errors import ShapeError
 from maml_jax.features.targets import Fill
 
@@ -45,7 +38,7 @@ class Account(NamedTuple):
             to -1 counts 2.
         weights: signed value over equity at each close, `[time, asset]`.
         asset_net: each asset's contribution to `net`, `[time, asset]`.
-        trades: one row per trade, as `trades.trades_of` tells.
+        trades: one row per trade, as `trades.list_trades` returns them.
     """
 
     equity: pd.Series
@@ -65,7 +58,6 @@ def trade(
     fill: Fill,
     execution: Execution = Execution(),  # noqa: B008 - immutable
     capital: float = 10_000.0,
-    bars_per_year: float,
 ) -> Account:
     r"""Trade one strategy's orders.
 
@@ -84,15 +76,13 @@ def trade(
         fill: `next_open` fills at opens, `next_close` and `close` at closes.
         execution: costs and bounds.
         capital: money before the first bar, positive.
-        bars_per_year: turns the annual rate of borrowing into one per bar.
 
     Raises:
         ShapeError: if orders and market differ in index or columns, or an order is infinite.
         DataError: if the bars lack opens, highs or lows that are needed.
-        ConfigError: if a number of `execution`, the capital or the bars per year are impossible.
+        ConfigError: if a number of `execution` or the capital is impossible.
     """
-    options = {"execution": execution, "capital": capital, "bars_per_year": bars_per_year}
-    return trade_all({"": orders}, market, fill=fill, **options)[""]
+    return trade_all({"": orders}, market, fill=fill, execution=execution, capital=capital)[""]
 
 
 def trade_all(
@@ -102,23 +92,32 @@ def trade_all(
     fill: Fill,
     execution: Execution = Execution(),  # noqa: B008 - immutable
     capital: float = 10_000.0,
-    bars_per_year: float,
 ) -> dict[Any, Account]:
     """Trade several strategies' orders, each in an account of its own, as `trade` does one.
 
     One compiled scan takes them side by side.
+
+    Args:
+        orders: by strategy, wanted weights as for `trade`.
+        market: prices at the same index and columns.
+        fill: at which price of a bar orders are filled.
+        execution: costs and bounds.
+        capital: money of each account before the first bar.
+
+    Raises:
+        ShapeError, DataError, ConfigError: as `trade`.
     """
-    terms = _Terms(fill, execution, capital, bars_per_year)
-    bars = _laid_out(orders, market, terms)
-    rules = rules_of(execution, fill, bars, detail=True)
-    names, together = list(orders), most_at_once(bars.mark.size)
+    terms = _Terms(fill, execution, capital)
+    bars = _lay_out(orders, market, terms)
+    rules = make_rules(execution, fill, bars, detail=True)
+    names, together = list(orders), largest_batch(bars.mark.size)
     accounts = {}
     for first in range(0, len(names), together):
         part = names[first : first + together]
         wanted = np.stack([orders[name].to_numpy(np.float64) for name in part], axis=-1)
         kept = _scan(scan_account, wanted, bars, rules, terms)
-        for place, name in enumerate(part):
-            one = Told(*(None if values is None else values[place] for values in kept))
+        for number, name in enumerate(part):
+            one = jax.tree.map(itemgetter(number), kept)
             accounts[name] = _account(one, bars, market, terms)
     return accounts
 
@@ -130,7 +129,6 @@ def trade_alone(
     fill: Fill,
     execution: Execution = Execution(),  # noqa: B008 - immutable
     capital: float = 10_000.0,
-    bars_per_year: float,
 ) -> Iterator[tuple[Any, dict[Any, Account]]]:
     """Trade every asset alone, with the whole capital, as `trade` does the asset's own column.
 
@@ -138,13 +136,11 @@ def trade_alone(
     own column, and some assets at a time are traded side by side.
 
     Args:
-        orders: of several strategies, as for `trade_all`: weights of an account that holds this
-            asset alone.
-        market: as for `trade`; likewise all others.
-        fill: -
-        execution: -
-        capital: -
-        bars_per_year: -
+        orders: by strategy, `[time, asset]`: weights of an account that holds this asset alone.
+        market: prices at the same index and columns.
+        fill: at which price of a bar orders are filled.
+        execution: costs and bounds.
+        capital: money of each account before the first bar.
 
     Yields:
         For each asset, in the order of the market's columns, its name and the account of each
@@ -153,25 +149,24 @@ def trade_alone(
     Raises:
         ShapeError, DataError, ConfigError: as `trade`, when the first asset is asked for.
     """
-    terms = _Terms(fill, execution, capital, bars_per_year)
-    bars = _laid_out(orders, market, terms)
+    terms = _Terms(fill, execution, capital)
+    bars = _lay_out(orders, market, terms)
     assets, names = market.close.columns, list(orders)
     if not names:
         return
-    rules = rules_of(execution, fill, bars, detail=True)  # of all assets: one program
-    lanes = len(bars.mark) * _power_of_two(len(names))
-    together = min(_power_of_two(len(assets)), most_at_once(lanes))
+    rules = make_rules(execution, fill, bars, detail=True)  # of all assets: one program
+    size = len(bars.mark) * _power_of_two(len(names))
+    together = min(_power_of_two(len(assets)), largest_batch(size))
     for first in range(0, len(assets), together):
         part = np.arange(first, first + together).clip(max=len(assets) - 1)
-        own = Bars(*(values[:, part] for values in bars))
+        own = _columns(bars, part)
         wanted = np.stack([orders[n].iloc[:, part].to_numpy(np.float64) for n in names], axis=-1)
         kept = _scan(scan_alone, wanted, own, rules, terms)
-        for place, asset in enumerate(assets[first : first + together]):
-            column = first + place
-            alone = Market(*(table.iloc[:, [column]] for table in market))
-            bar = Bars(*(values[:, [column]] for values in bars))
+        for column, asset in enumerate(assets[first : first + together]):
+            alone = Market(*(table.iloc[:, [first + column]] for table in market))
+            bar = _columns(bars, [first + column])
             accounts = {
-                name: _account(_column(kept, number, place), bar, alone, terms)
+                name: _account(_one_account(kept, number, column), bar, alone, terms)
                 for number, name in enumerate(names)
             }
             yield asset, accounts
@@ -183,26 +178,25 @@ class _Terms(NamedTuple):
     fill: Fill
     execution: Execution
     capital: float
-    bars_per_year: float
 
 
-def _laid_out(orders: Mapping[Any, pd.DataFrame], market: Market, terms: _Terms) -> Bars:
+def _lay_out(orders: Mapping[Any, pd.DataFrame], market: Market, terms: _Terms) -> Bars:
     """Check what is given, and lay the market out for the scan."""
-    validate_execution(terms.execution, terms.capital, terms.bars_per_year)
+    validate_execution(terms.execution, terms.capital)
     for name, table in orders.items():
         if not (
             table.index.equals(market.close.index) and table.columns.equals(market.close.columns)
         ):
             raise ShapeError(
                 f"orders {name} {table.shape} and market {market.close.shape} must have the same "
-                "index and columns; place_orders lays them out alike"
+                "index and columns; place_orders gives both the same"
             )
-    return bars_of(market, terms.fill, terms.execution)
+    return lay_out_market(market, terms.fill, terms.execution)
 
 
 def _scan(
-    scan: Callable[..., Told], orders: np.ndarray, bars: Bars, rules: Rules, terms: _Terms
-) -> Told:
+    scan: Callable[..., Record], orders: np.ndarray, bars: Bars, rules: Rules, terms: _Terms
+) -> Record:
     """Run a scan in double precision.
 
     Args:
@@ -217,16 +211,16 @@ def _scan(
     """
     if np.isinf(orders).any():
         raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
-    numbers = numbers_of(terms.execution, terms.bars_per_year)
+    numbers = make_numbers(terms.execution)
     length, _, count = orders.shape
-    room = _rounded(length) - length
+    room = _round_up(length) - length
     # Few numbers of strategies are compiled as well: powers of two.
     more = _power_of_two(count) - count
     with jax.enable_x64(True):
         kept = scan(
             rules,
             numbers,
-            Bars(*(_lengthened(name, values, room) for name, values in bars._asdict().items())),
+            _lengthen(bars, room),
             np.pad(orders, ((0, room), (0, 0), (0, more)), constant_values=np.nan),
             np.float64(terms.capital),
         )
@@ -234,7 +228,7 @@ def _scan(
     def strategies_first(values: Array) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(np.asarray(values)[:length, ..., :count], -1, 0))
 
-    return Told(*(None if values is None else strategies_first(values) for values in kept))
+    return jax.tree.map(strategies_first, kept)
 
 
 def _power_of_two(count: int) -> int:
@@ -242,51 +236,55 @@ def _power_of_two(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _column(kept: Told, strategy: int, place: int) -> Told:
-    """Return what is kept of one strategy's account of one asset."""
+def _columns(bars: Bars, assets: np.ndarray | list[int]) -> Bars:
+    """Return what the market shows of some assets."""
+    return jax.tree.map(lambda values: values[:, assets], bars)
+
+
+def _one_account(kept: Record, strategy: int, asset: int) -> Record:
+    """Return what is recorded of one strategy's account of one asset."""
     own = {
-        name: values[strategy][:, [place] if name in OF_ASSETS else place]
+        name: values[strategy][:, [asset] if name in OF_ASSETS else asset]
         for name, values in kept._asdict().items()
         if values is not None
     }
-    return Told(**own)
+    return Record(**own)
 
 
-def _rounded(count: int) -> int:
+def _round_up(count: int) -> int:
     """Round up to eight steps between powers of two, so that few lengths are compiled."""
     grain = max(1, 2 ** (max(count, 1).bit_length() - 4))
     return -(-count // grain) * grain
 
 
-def _lengthened(name: str, values: np.ndarray, room: int) -> np.ndarray:
+def _lengthen(bars: Bars, room: int) -> Bars:
     """Add bars in which nothing can be done."""
-    if name == "inverse":
-        return np.pad(values, ((0, room), (0, 0)))
-    return np.pad(values, ((0, room), (0, 0)), mode="edge")
+    longer = jax.tree.map(lambda values: np.pad(values, ((0, room), (0, 0)), mode="edge"), bars)
+    return longer._replace(inverse=np.pad(bars.inverse, ((0, room), (0, 0))))
 
 
-def _account(told: Told, bars: Bars, market: Market, terms: _Terms) -> Account:
+def _account(record: Record, bars: Bars, market: Market, terms: _Terms) -> Account:
     index, assets = market.close.index, market.close.columns
-    net, costs = returns_of(told.equity, told.costs, terms.capital)
-    fills = fills_of(told, bars, at_open=terms.fill == "next_open")
-    before = np.concatenate([[terms.capital], told.equity[:-1]])
-    shares = earned(told, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
+    net, costs = compute_returns(record.equity, record.costs, terms.capital)
+    fills = list_fills(record, bars, at_open=terms.fill == "next_open")
+    before = np.concatenate([[terms.capital], record.equity[:-1]])
+    shares = attribute_result(record, bars, fills) / np.where(before > 0, before, 1.0)[:, None]
     # At the bar that takes all, assets share the loss that there is.
     whole = shares.sum(axis=1)
-    over = (told.equity <= 0) & (whole < -1)
+    over = (record.equity <= 0) & (whole < -1)
     shares *= np.where(over, -1 / np.where(over, whole, 1.0), 1.0)[:, None]
-    left = np.where(told.equity > 0, told.equity, np.inf)
+    left = np.where(record.equity > 0, record.equity, np.inf)
 
     def series(values: np.ndarray, name: str) -> pd.Series:
         return pd.Series(values, index, name=name)
 
     return Account(
-        equity=series(told.equity, "equity"),
+        equity=series(record.equity, "equity"),
         net=series(net, "net"),
         gross=series(net + costs, "gross"),
         costs=series(costs, "costs"),
-        turnover=series(told.turnover, "turnover"),
-        weights=pd.DataFrame(told.units * bars.mark / left[:, None], index, assets),
+        turnover=series(record.turnover, "turnover"),
+        weights=pd.DataFrame(record.units * bars.mark / left[:, None], index, assets),
         asset_net=pd.DataFrame(shares, index, assets),
-        trades=trades_of(told, bars, fills, market),
+        trades=list_trades(record, bars, fills, market),
     )

@@ -1,11 +1,12 @@
-"""What trading costs and which bounds it keeps, and the market as the scan over bars needs it."""
+"""What trading costs and which bounds it keeps, and the market as the scan over bars reads it."""
 
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 
 from maml_jax.backtest.account.orders import Market, has_ended, require_fill
-from maml_jax.backtest.account.scan import Bars, Numbers, Rules
+from maml_jax.backtest.account.state import Bars, Numbers, Rules
 from maml_jax.errors import ConfigError, DataError, ShapeError
 from maml_jax.features.targets import Fill
 from maml_jax.parallel.machine import usable_memory
@@ -22,7 +23,8 @@ class Execution(NamedTuple):
         fee: share of the value traded.
         slippage: share of the price, against the trader.
         range_slippage: share of the filled bar's high - low, added to it.
-        borrow: annual rate on the value of shorts and on borrowed (negative) cash.
+        borrow: annual rate on the value of shorts and on borrowed (negative) cash; a bar is charged
+            for the days since the bar before, of 365.
         stop_loss: share of the entry price; None for no stop.
         take_profit: share of the entry price; None for none. Filled at its price, no slippage.
         trailing_stop: share below the highest high since entry (above the lowest low for shorts),
@@ -56,7 +58,7 @@ _BYTES_OF_A_NUMBER = 2**11
 """Of the memory that may be planned with: the kinds that are kept, their copies, and room."""
 
 
-def most_at_once(size: int) -> int:
+def largest_batch(size: int) -> int:
     """Return how many strategies of a size, or assets, a scan takes at a time: a power of two.
 
     Args:
@@ -66,7 +68,7 @@ def most_at_once(size: int) -> int:
     return 1 << max(fitting.bit_length() - 1, 0)
 
 
-def validate_execution(execution: Execution, capital: float, bars_per_year: float) -> None:
+def validate_execution(execution: Execution, capital: float) -> None:
     """Refuse numbers that cannot be.
 
     Raises:
@@ -86,16 +88,15 @@ def validate_execution(execution: Execution, capital: float, bars_per_year: floa
             raise ConfigError(
                 f"{name} must lie above 0 and below {most:g}, or be None for none, got {value}"
             )
-    for name, value in {"capital": capital, "bars_per_year": bars_per_year}.items():
-        if not 0 < value < np.inf:
-            raise ConfigError(f"{name} must be a positive number, got {value}")
+    if not 0 < capital < np.inf:
+        raise ConfigError(f"capital must be a positive number, got {capital}")
     if execution.rebalance not in get_args(Rebalance):
         raise ConfigError(
             f"rebalance must be one of {get_args(Rebalance)}, got {execution.rebalance!r}"
         )
 
 
-def rules_of(execution: Execution, fill: Fill, bars: Bars, *, detail: bool) -> Rules:
+def make_rules(execution: Execution, fill: Fill, bars: Bars, *, detail: bool) -> Rules:
     """Return what is compiled into the scan."""
     return Rules(
         at_open=fill == "next_open",
@@ -112,7 +113,7 @@ def rules_of(execution: Execution, fill: Fill, bars: Bars, *, detail: bool) -> R
     )
 
 
-def numbers_of(execution: Execution, bars_per_year: float) -> Numbers:
+def make_numbers(execution: Execution) -> Numbers:
     """Return the sizes of the rules; 0 where there is none."""
     return Numbers(
         *(
@@ -120,7 +121,7 @@ def numbers_of(execution: Execution, bars_per_year: float) -> Numbers:
             for value in (
                 execution.fee,
                 execution.slippage,
-                execution.borrow / bars_per_year,
+                execution.borrow,
                 execution.stop_loss,
                 execution.take_profit,
                 execution.trailing_stop,
@@ -141,7 +142,7 @@ def known_prices(market: Market) -> dict[str, np.ndarray]:
     return {name: np.where(there, values, np.nan) for name, values in prices.items()}
 
 
-def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
+def lay_out_market(market: Market, fill: Fill, execution: Execution) -> Bars:
     """Lay the market out for the scan: prices that are always there, and what a unit costs.
 
     Where an asset has ended, what is held can be closed at the last price that was known.
@@ -154,8 +155,8 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
     """
     require_fill(fill)
     for name, table in market._asdict().items():
-        alike = table.index.equals(market.close.index)
-        if not alike or not table.columns.equals(market.close.columns):
+        same = table.index.equals(market.close.index)
+        if not same or not table.columns.equals(market.close.columns):
             raise ShapeError(f"{name} stands at other bars or assets than close; see make_market")
     prices = known_prices(market)
     at_open = fill == "next_open"
@@ -170,7 +171,7 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
                 f"{asset}: {by_what} need column {name!r}, which its bars do not have; "
                 "use fill 'next_close' without them"
             )
-    mark = _carried(prices["close"])
+    mark = _carry_forward(prices["close"])
     before = np.vstack([np.zeros_like(mark[:1]), mark[:-1]])
     spread = np.nan_to_num(execution.range_slippage * (prices["high"] - prices["low"]))
     spread = np.maximum(spread, 0.0)
@@ -183,23 +184,31 @@ def bars_of(market: Market, fill: Fill, execution: Execution) -> Bars:
     buy, sell = _unit_costs(price, spread, execution)
     mark_buy, mark_sell = _unit_costs(mark, spread, execution)
     return Bars(
-        price,
-        inverse,
-        buy,
-        sell,
-        mark,
-        before,
-        mark_buy,
-        mark_sell,
-        prices["open"],
-        prices["high"],
-        prices["low"],
-        spread,
-        gone,
+        price=price,
+        inverse=inverse,
+        buy=buy,
+        sell=sell,
+        mark=mark,
+        before=before,
+        mark_buy=mark_buy,
+        mark_sell=mark_sell,
+        open=prices["open"],
+        high=prices["high"],
+        low=prices["low"],
+        spread=spread,
+        gone=gone,
+        years=_elapsed_years(market) if execution.borrow > 0 else None,
     )
 
 
-def returns_of(
+def _elapsed_years(market: Market) -> np.ndarray:
+    """Return the years of 365 days since the bar before, `[time, asset]`; 0 at the first."""
+    days = pd.DatetimeIndex(market.close.index).to_series().diff() / pd.Timedelta(days=1)
+    years = days.fillna(0.0).to_numpy(float) / 365
+    return np.broadcast_to(years[:, None], market.close.shape)
+
+
+def compute_returns(
     equity: np.ndarray, costs: np.ndarray, capital: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return net returns and costs as shares of the equity one bar before.
@@ -218,10 +227,10 @@ def returns_of(
     return net, np.where(alive, costs / safe, 0.0)
 
 
-def _carried(values: np.ndarray) -> np.ndarray:
+def _carry_forward(values: np.ndarray) -> np.ndarray:
     """Return the last known value of each column, 0 before the first."""
-    places = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.nan_to_num(np.take_along_axis(values, np.maximum.accumulate(places), axis=0))
+    rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.nan_to_num(np.take_along_axis(values, np.maximum.accumulate(rows), axis=0))
 
 
 def _unit_costs(

@@ -1,4 +1,4 @@
-"""Accounts of many strategies at once, of which the totals alone are told."""
+"""Accounts of many strategies at once, of which only the totals are kept."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,15 +13,16 @@ from jax.sharding import PartitionSpec as P
 
 from maml_jax.backtest.account.execution import (
     Execution,
-    bars_of,
-    most_at_once,
-    numbers_of,
-    returns_of,
-    rules_of,
+    compute_returns,
+    largest_batch,
+    lay_out_market,
+    make_numbers,
+    make_rules,
     validate_execution,
 )
 from maml_jax.backtest.account.orders import Market
-from maml_jax.backtest.account.scan import Bars, Numbers, Rules, scan_account
+from maml_jax.backtest.account.scan import scan_account
+from maml_jax.backtest.account.state import Bars, Numbers, Rules
 from maml_jax.errors import ShapeError
 from maml_jax.features.targets import Fill
 
@@ -58,9 +59,8 @@ def trade_many(
     fill: Fill,
     execution: Execution = Execution(),  # noqa: B008 - immutable
     capital: float = 10_000.0,
-    bars_per_year: float,
 ) -> Totals:
-    """Trade many strategies' orders, each in an account of its own, and tell their totals alone.
+    """Trade many strategies' orders, each in an account of its own, and keep only their totals.
 
     Strategies are spread over the devices, and go in chunks on each of them.
 
@@ -72,44 +72,43 @@ def trade_many(
         fill: `next_open` fills at opens, `next_close` and `close` at closes.
         execution: costs and bounds.
         capital: money before the first bar, positive.
-        bars_per_year: turns the annual rate of borrowing into one per bar.
 
     Raises:
         ShapeError: if time or assets of orders are not those of the market, or an order is
             infinite.
         DataError: if the bars lack opens, highs or lows that are needed.
-        ConfigError: if a number of `execution`, the capital or the bars per year are impossible.
+        ConfigError: if a number of `execution` or the capital is impossible.
     """
-    validate_execution(execution, capital, bars_per_year)
+    validate_execution(execution, capital)
     shape = market.close.shape
-    bars = bars_of(market, fill, execution)
-    rules = rules_of(execution, fill, bars, detail=False)
-    numbers = numbers_of(execution, bars_per_year)
-    told = [np.empty((len(orders), shape[0])) for _ in range(4)]
+    bars = lay_out_market(market, fill, execution)
+    rules = make_rules(execution, fill, bars, detail=False)
+    sizes = make_numbers(execution)
+    kept = [np.empty((len(orders), shape[0])) for _ in range(4)]
     mesh, together = _plan(len(orders), bars.mark.size)
     with jax.enable_x64(True):
-        arguments = jax.tree.map(jnp.asarray, (numbers, bars, np.float64(capital)))
+        arguments = jax.tree.map(jnp.asarray, (sizes, bars, np.float64(capital)))
         for first in range(0, len(orders), together):
             part = np.full((together, *shape), np.nan)
-            places = range(first, min(first + together, len(orders)))
-            for place in places:
-                part[place - first] = _table(orders, place, shape)
+            numbers = range(first, min(first + together, len(orders)))
+            for number in numbers:
+                part[number - first] = _read_orders(orders, number, shape)
             infinite, totals = _scan_part(rules, mesh, part, *arguments)
             if bool(infinite.any()):
                 raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
-            for kept, values in zip(told, totals, strict=True):
-                kept[first : first + together] = np.asarray(values)[: len(places)]
-    equity, costs, turnover, exposure = told
-    net, costs = returns_of(equity, costs, capital)
+            for column, values in zip(kept, totals, strict=True):
+                column[first : first + together] = np.asarray(values)[: len(numbers)]
+    equity, costs, turnover, exposure = kept
+    net, costs = compute_returns(equity, costs, capital)
     return Totals(net, net + costs, costs, turnover, exposure)
 
 
-def _table(orders: Any, place: int, shape: tuple[int, ...]) -> np.ndarray:
-    table = np.asarray(orders[place], np.float64)
+def _read_orders(orders: Any, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    table = np.asarray(orders[number], np.float64)
     if table.shape != shape:
         raise ShapeError(
             f"orders must be [strategy, time, asset] with time and asset of the market, {shape}; "
-            f"those of strategy {place} are {table.shape}"
+            f"those of strategy {number} are {table.shape}"
         )
     return table
 
@@ -117,7 +116,7 @@ def _table(orders: Any, place: int, shape: tuple[int, ...]) -> np.ndarray:
 def _plan(strategies: int, size: int) -> tuple[Mesh | None, int]:
     """Return the devices that share the work, None for one, and how many strategies go at once."""
     devices = jax.local_devices()
-    chunk = min(_SIDE_BY_SIDE.get(devices[0].platform, _OTHERWISE), most_at_once(size))
+    chunk = min(_SIDE_BY_SIDE.get(devices[0].platform, _OTHERWISE), largest_batch(size))
     if strategies <= chunk:
         return None, 1 << (max(strategies, 1) - 1).bit_length()
     used = devices[: -(-strategies // chunk)]
@@ -134,8 +133,8 @@ def _scan_part(
     """Return which strategies' orders are infinite, and equity, costs, turnover and exposure."""
 
     def run(orders, numbers, bars, capital):
-        told = scan_account(rules, numbers, bars, orders.transpose(1, 2, 0), capital)
-        totals = (told.equity, told.costs, told.turnover, told.exposure)
+        record = scan_account(rules, numbers, bars, orders.transpose(1, 2, 0), capital)
+        totals = (record.equity, record.costs, record.turnover, record.exposure)
         return jnp.isinf(orders).any((1, 2)), tuple(values.T for values in totals)
 
     if mesh is None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from maml_jax.backtest.positions import PATIENCE
+from maml_jax.backtest.positions import patience_at
 from maml_jax.errors import ConfigError, DataError, ShapeError
 from maml_jax.features.targets import Fill
 
@@ -57,7 +57,7 @@ def make_market(bars: Mapping[str, pd.DataFrame], index: pd.DatetimeIndex | None
     if not index.is_unique or not index.is_monotonic_increasing:
         raise DataError("the index of a market must be ascending, each time once")
 
-    def laid_out(column: str) -> pd.DataFrame:
+    def lay_out(column: str) -> pd.DataFrame:
         missing = pd.Series(np.nan, index, dtype="float64")
         return pd.DataFrame(
             {
@@ -69,7 +69,7 @@ def make_market(bars: Mapping[str, pd.DataFrame], index: pd.DatetimeIndex | None
             index=index,
         )
 
-    return Market(*(laid_out(column) for column in COLUMNS))
+    return Market(*(lay_out(column) for column in COLUMNS))
 
 
 def require_fill(fill: str) -> None:
@@ -83,18 +83,16 @@ def require_fill(fill: str) -> None:
 
 
 def has_ended(market: Market) -> pd.DataFrame:
-    """Tell where an asset is taken to have ended: no bar for 30 days, or 6 bars if that is longer.
+    """Find where assets are taken to have ended: no bar for 30 days, or 6 bars if that is longer.
 
-    It is told from the past alone: an asset that comes back has ended in between.
+    Only the past decides: an asset that comes back has ended in between.
 
     Returns:
         Booleans, `[time, asset]`; False before an asset's first bar.
     """
     index = market.close.index
     times = pd.DatetimeIndex(index).to_series()
-    # Of the steps until then: a longer history ends no asset earlier or later.
-    step = times.diff().dt.total_seconds().expanding().median()
-    patience = (6 * step).clip(lower=PATIENCE.total_seconds()).to_numpy()[:, None]
+    patience = patience_at(pd.DatetimeIndex(index)).to_numpy()[:, None]
     seconds = (times - times.min()).dt.total_seconds().to_numpy()
     last = _last_bar(np.isfinite(market.close.to_numpy(float)))
     silent = (last >= 0) & (seconds[:, None] - seconds[last] > patience)
@@ -102,9 +100,9 @@ def has_ended(market: Market) -> pd.DataFrame:
 
 
 def _last_bar(known: Bool[np.ndarray, "time asset"]) -> Int[np.ndarray, "time asset"]:
-    """Return the place of each asset's latest bar at each time; -1 before its first."""
-    places = np.where(known, np.arange(len(known))[:, None], -1)
-    return np.maximum.accumulate(places, axis=0) if len(places) else places
+    """Return the index of each asset's latest bar at each time; -1 before its first."""
+    rows = np.where(known, np.arange(len(known))[:, None], -1)
+    return np.maximum.accumulate(rows, axis=0) if len(rows) else rows
 
 
 def place_orders(
@@ -124,7 +122,7 @@ def place_orders(
             it is to be flat. Decisions where an asset has no bar are not executed.
         market: the bars.
         fill: `next_open`, `next_close` or `close`.
-        ended: as `has_ended` tells of the market, where it is known already.
+        ended: as `has_ended` finds it in the market, where that is known already.
 
     Returns:
         Wanted weights at the index and columns of the market; NaN where an asset has no bar and

@@ -1,173 +1,31 @@
 """What an account does in each bar: one scan over bars, for many strategies side by side."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-STOP_LOSS, TAKE_PROFIT, TRAILING_STOP = 1, 2, 3
-"""Why a stop was filled; 0 where none was."""
-
+from maml_jax.backtest.account.state import (
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRAILING_STOP,
+    Bars,
+    Held,
+    Numbers,
+    Record,
+    Rules,
+)
 
 _ROUNDING = 1e-12
 """Share of a bound within which what is meant to lie on it counts as kept."""
 
 
-class Rules(NamedTuple):
-    """What is compiled in; what is off costs nothing.
-
-    Attributes:
-        at_open: orders are filled at the open, before stops are looked for; else at the close.
-        always: trade towards the wanted weight at every bar; else where it changes.
-        stop_loss: there is one; likewise the next six.
-        take_profit: -
-        trailing_stop: -
-        band: -
-        max_turnover: -
-        max_gross: -
-        borrow: -
-        gaps: there are bars in which no order can be filled; orders wait there, and what has ended
-            is closed.
-        detail: tell what happened to each asset; else the account's totals alone.
-    """
-
-    at_open: bool
-    always: bool
-    stop_loss: bool
-    take_profit: bool
-    trailing_stop: bool
-    band: bool
-    max_turnover: bool
-    max_gross: bool
-    borrow: bool
-    gaps: bool
-    detail: bool
-
-    @property
-    def stops(self) -> bool:
-        """Whether anything is looked for between high and low."""
-        return self.stop_loss or self.take_profit or self.trailing_stop
-
-
-class Numbers(NamedTuple):
-    """The sizes of the rules, scalars. `fee` and `slippage` are of stops; orders have prices."""
-
-    fee: Any
-    slippage: Any
-    borrow: Any  # per bar
-    stop_loss: Any
-    take_profit: Any
-    trailing_stop: Any
-    band: Any
-    max_turnover: Any
-    max_gross: Any
-
-
-class Bars(NamedTuple):
-    """What the market shows, the same for all strategies, `[time, asset]`.
-
-    Attributes:
-        price: what an order is filled at before slippage; the last known price where there is none.
-        inverse: 1 / price; 0 where no order can be filled.
-        buy: cost of buying a unit at `price`: slippage and fee.
-        sell: cost of selling a unit at `price`.
-        mark: close, or the last known one; 0 before the first.
-        before: `mark` one bar earlier.
-        mark_buy: cost of buying a unit at `mark`.
-        mark_sell: cost of selling a unit at `mark`.
-        open: NaN where there is none; likewise the next two.
-        high: -
-        low: -
-        spread: slippage of a stop that goes by the bar's range, in money for each unit.
-        gone: whether the asset has ended.
-    """
-
-    price: Any
-    inverse: Any
-    buy: Any
-    sell: Any
-    mark: Any
-    before: Any
-    mark_buy: Any
-    mark_sell: Any
-    open: Any
-    high: Any
-    low: Any
-    spread: Any
-    gone: Any
-
-
-class Held(NamedTuple):
-    """What goes from bar to bar; arrays `[asset, strategy]` or `[strategy]`, None where not needed.
-
-    Attributes:
-        cash: money, `[strategy]`.
-        units: signed numbers of units.
-        alive: whether the account still trades, `[strategy]`.
-        equity: money at the close before, `[strategy]`.
-        wanted: the weight that was wanted last.
-        pending: whether a part of it waits for the turnover that is allowed.
-        entry: average price at which what is held was bought or sold, before slippage.
-        best: highest price since entry for longs, lowest for shorts.
-        stopped: side of the last position that a stop has closed, 0 once another is wanted.
-        waiting: an order for which there was no price yet, NaN for none.
-    """
-
-    cash: Any
-    units: Any
-    alive: Any
-    equity: Any
-    wanted: Any
-    pending: Any
-    entry: Any
-    best: Any
-    stopped: Any
-    waiting: Any
-
-
-class Told(NamedTuple):
-    """What is kept of each bar, `[time, strategy]` and `[time, asset, strategy]`.
-
-    Attributes:
-        equity: money at the close.
-        costs: money, of all kinds.
-        turnover: value traded, as share of the equity before.
-        exposure: value of what is held at the close, longs and shorts added, over equity.
-        value: equity at the prices of the orders, before they are filled.
-        ordered: units after orders were filled.
-        order_cost: money.
-        stop_kind: why a stop was filled, 0 where none was.
-        stop_price: before slippage.
-        stop_cost: money.
-        borrow_cost: money.
-        ruin_cost: money, of closing all.
-        units: at the close.
-    """
-
-    equity: Any
-    costs: Any
-    turnover: Any
-    exposure: Any
-    value: Any = None
-    ordered: Any = None
-    order_cost: Any = None
-    stop_kind: Any = None
-    stop_price: Any = None
-    stop_cost: Any = None
-    borrow_cost: Any = None
-    ruin_cost: Any = None
-    units: Any = None
-
-
-OF_ASSETS = ("ordered", "order_cost", "stop_kind", "stop_price", "stop_cost", "borrow_cost",
-             "ruin_cost", "units")  # fmt: skip
-"""What is kept of each asset; the rest is of the whole account."""
-
-
 @partial(jax.jit, static_argnames="rules")
-def scan_account(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Told:
+def scan_account(
+    rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array
+) -> Record:
     """Run the accounts of many strategies over all bars.
 
     Args:
@@ -183,7 +41,7 @@ def scan_account(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capi
 
 
 @partial(jax.jit, static_argnames="rules")
-def scan_alone(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Told:
+def scan_alone(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capital: Array) -> Record:
     """Run an account for every asset and strategy, which trades this asset and no other.
 
     The same as `scan_account` of each asset's own column; arguments as there.
@@ -192,10 +50,10 @@ def scan_alone(rules: Rules, numbers: Numbers, bars: Bars, orders: Array, capita
         All arrays `[time, asset, strategy]`.
     """
 
-    def one(bars: Bars, orders: Array) -> Told:
+    def one(bars: Bars, orders: Array) -> Record:
         own = jax.tree.map(lambda column: column[:, None], bars)
-        kept = scan_account(rules, numbers, own, orders[:, None], capital)
-        return jax.tree.map(lambda values: values.reshape(orders.shape), kept)
+        record = scan_account(rules, numbers, own, orders[:, None], capital)
+        return jax.tree.map(lambda values: values.reshape(orders.shape), record)
 
     return jax.vmap(one, in_axes=1, out_axes=1)(bars, orders)
 
@@ -219,36 +77,36 @@ def begin(rules: Rules, shape: tuple[int, ...], capital: Array) -> Held:
     )
 
 
-def step(rules: Rules, numbers: Numbers, held: Held, at: tuple[Bars, Array]) -> tuple[Held, Told]:
+def step(rules: Rules, numbers: Numbers, held: Held, at: tuple[Bars, Array]) -> tuple[Held, Record]:
     """Take one bar: orders at the open, stops, orders at the close, marking at the close."""
     bar, order = at
     bar = jax.tree.map(lambda row: row[:, None], bar)
-    before, told = held, {}
+    before, record = held, {}
     costs, turnover = jnp.zeros_like(held.cash), jnp.zeros_like(held.cash)
     if rules.borrow:
         held, cost = _borrow(numbers, bar, held)
-        told["borrow_cost"] = cost
+        record["borrow_cost"] = cost
         costs += cost.sum(0)
     if rules.at_open:
         held, filled = _fill(rules, numbers, bar, order, held)
     if rules.stops:
         held, stopped = _stop(rules, numbers, bar, held)
-        told |= {key: stopped[key] for key in ("stop_kind", "stop_price", "stop_cost")}
+        record |= {key: stopped[key] for key in ("stop_kind", "stop_price", "stop_cost")}
         costs += stopped["stop_cost"].sum(0)
         turnover += stopped["traded"].sum(0) / before.equity
         held = _watch(rules, bar, held)
     if not rules.at_open:
         held, filled = _fill(rules, numbers, bar, order, held)
-    told |= {key: filled[key] for key in ("value", "ordered", "order_cost")}
+    record |= {key: filled[key] for key in ("value", "ordered", "order_cost")}
     costs += filled["order_cost"].sum(0)
     turnover += filled["turnover"]
     held, ruin = _mark(bar, held)
     costs += ruin.sum(0)
-    told |= {"ruin_cost": ruin, "units": held.units}
+    record |= {"ruin_cost": ruin, "units": held.units}
     invested = jnp.abs(held.units * bar.mark).sum(0)
     exposure = _where(held.alive, invested / held.equity, 0.0)
     turnover = _where(before.alive, turnover, 0.0)
-    return held, Told(held.equity, costs, turnover, exposure, **(told if rules.detail else {}))
+    return held, Record(held.equity, costs, turnover, exposure, **(record if rules.detail else {}))
 
 
 def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
@@ -262,12 +120,12 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
         order = _where(bar.gone, 0.0, _where(jnp.isnan(order), held.waiting, order))
         waiting = _where(there, jnp.nan, order)
         able = able & there
-    asked = able & ~jnp.isnan(order)
-    send, wanted = asked, order
+    ordered = able & ~jnp.isnan(order)
+    send, wanted = ordered, order
     if held.wanted is not None:
         if not rules.always:
-            send = asked & (order != held.wanted)
-        wanted = _where(asked, order, held.wanted)
+            send = ordered & (order != held.wanted)
+        wanted = _where(ordered, order, held.wanted)
         if rules.max_turnover:
             send |= able & held.pending
     stopped = held.stopped
@@ -322,8 +180,8 @@ def _within_gross(limit: Array, units: Array, change: Array, share: Array) -> Ar
     rest = _where(flipped, 0.0, smaller)
     larger = after - rest
     room = limit - jnp.abs(rest * share).sum(0)
-    asked = jnp.abs(larger * share).sum(0)
-    part = jnp.clip(room / _where(asked > 0, asked, 1.0), 0.0, 1.0)
+    wanted = jnp.abs(larger * share).sum(0)
+    part = jnp.clip(room / _where(wanted > 0, wanted, 1.0), 0.0, 1.0)
     return _where(part < 1, rest + part * larger - units, change)
 
 
@@ -346,12 +204,12 @@ def _stop(rules: Rules, numbers: Numbers, bar: Bars, held: Held):
     price = _where(long, jnp.fmin(price, bar.high), jnp.fmax(price, bar.low))
     if rules.take_profit:
         goal = entry * (1 + side * numbers.take_profit)
-        earned = _where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached
+        gained = _where(long, bar.high >= goal, bar.low <= goal) & (units != 0) & ~reached
         profit = _where(long, jnp.fmax(bar.open, goal), jnp.fmin(bar.open, goal))
         price = _where(reached, price, profit)
-        kind = _where(earned, jnp.int8(TAKE_PROFIT), kind)
-        slippage = _where(earned, 0.0, numbers.slippage * price + bar.spread)
-        reached |= earned
+        kind = _where(gained, jnp.int8(TAKE_PROFIT), kind)
+        slippage = _where(gained, 0.0, numbers.slippage * price + bar.spread)
+        reached |= gained
     else:
         slippage = numbers.slippage * price + bar.spread
     size = jnp.abs(units)
@@ -388,7 +246,7 @@ def _borrow(numbers: Numbers, bar: Bars, held: Held) -> tuple[Held, Array]:
     lent = jnp.maximum(-held.cash, 0.0)
     whole = longs.sum(0)
     shares = longs / _where(whole > 0, whole, 1.0)
-    cost = numbers.borrow * (jnp.maximum(-value, 0.0) + shares * lent)
+    cost = numbers.borrow * bar.years * (jnp.maximum(-value, 0.0) + shares * lent)
     return held._replace(cash=held.cash - cost.sum(0)), cost
 
 

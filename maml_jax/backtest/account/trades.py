@@ -1,4 +1,4 @@
-"""The fills of an account, what each asset earned by them, and the trades that they make."""
+"""The fills of an account, what each asset brought by them, and the trades that they make."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.account.orders import Market
-from maml_jax.backtest.account.scan import STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, Bars, Told
+from maml_jax.backtest.account.state import (
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRAILING_STOP,
+    Bars,
+    Record,
+)
 
 REASONS = ("order", "stop loss", "take profit", "trailing stop", "end", "ruin")
 """Why a trade was closed: an order, one of the stops, the asset's or the bars' end, or nothing left
@@ -14,7 +20,7 @@ in the account."""
 
 _REASON = pd.CategoricalDtype(pd.Index(REASONS))
 _KINDS = {"side": "int64", "bars": "int64", "reason": _REASON, "open": "bool"}
-"""Types of columns that hold other than floats, where there is no trade to tell them by."""
+"""Types of columns that hold other than floats, where there is no trade to infer them from."""
 _END, _RUIN = REASONS.index("end"), REASONS.index("ruin")
 assert (STOP_LOSS, TAKE_PROFIT, TRAILING_STOP) == (1, 2, 3)
 
@@ -31,7 +37,7 @@ class Fills(NamedTuple):
         after: units after.
         price: of the fill, before slippage.
         cost: money.
-        reason: place in `REASONS`.
+        reason: index in `REASONS`.
     """
 
     before: np.ndarray
@@ -41,16 +47,16 @@ class Fills(NamedTuple):
     reason: np.ndarray
 
 
-def fills_of(told: Told, bars: Bars, *, at_open: bool) -> list[Fills]:
+def list_fills(record: Record, bars: Bars, *, at_open: bool) -> list[Fills]:
     """Return the fills of one strategy's bars: borrowing, orders, stops and ruin.
 
     Args:
-        told: what the scan tells in detail, without the axis of strategies.
-        bars: what it was told.
+        record: of the scan, in detail, without the axis of strategies.
+        bars: what it read.
         at_open: whether orders come before stops.
     """
     nothing = np.zeros_like(bars.mark)
-    start = np.vstack([nothing[:1], told.units[:-1]])
+    start = np.vstack([nothing[:1], record.units[:-1]])
     fills = []
 
     def add(before, after, price, cost, reason) -> np.ndarray:
@@ -59,33 +65,33 @@ def fills_of(told: Told, bars: Bars, *, at_open: bool) -> list[Fills]:
 
     def order(before: np.ndarray) -> np.ndarray:
         reason = np.where(bars.gone, _END, 0)
-        return add(before, told.ordered, bars.price, told.order_cost, reason)
+        return add(before, record.ordered, bars.price, record.order_cost, reason)
 
     held = start
-    if told.borrow_cost is not None:
-        add(held, held, nothing, told.borrow_cost, 0)
+    if record.borrow_cost is not None:
+        add(held, held, nothing, record.borrow_cost, 0)
     if at_open:
         held = order(held)
-    if told.stop_kind is not None:
-        stopped = told.stop_kind > 0
+    if record.stop_kind is not None:
+        stopped = record.stop_kind > 0
         after = np.where(stopped, 0.0, held)
-        held = add(held, after, told.stop_price, told.stop_cost, told.stop_kind)
+        held = add(held, after, record.stop_price, record.stop_cost, record.stop_kind)
     if not at_open:
         held = order(held)
-    if told.ruin_cost is not None:
-        add(held, told.units, bars.mark, told.ruin_cost, _RUIN)
+    if record.ruin_cost is not None:
+        add(held, record.units, bars.mark, record.ruin_cost, _RUIN)
     return fills
 
 
-def earned(told: Told, bars: Bars, fills: list[Fills]) -> np.ndarray:
+def attribute_result(record: Record, bars: Bars, fills: list[Fills]) -> np.ndarray:
     """Return the money that each asset brought in each bar, after its costs, `[time, asset]`."""
-    value = told.units * bars.mark
-    start = np.vstack([np.zeros_like(value[:1]), told.units[:-1]]) * bars.before
-    paid = sum((each.after - each.before) * each.price + each.cost for each in fills)
-    return value - start - paid
+    value = record.units * bars.mark
+    start = np.vstack([np.zeros_like(value[:1]), record.units[:-1]]) * bars.before
+    spent = sum((each.after - each.before) * each.price + each.cost for each in fills)
+    return value - start - spent
 
 
-def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.DataFrame:
+def list_trades(record: Record, bars: Bars, fills: list[Fills], market: Market) -> pd.DataFrame:
     """List the trades: from flat to flat, or to the other side, in one asset.
 
     Several fills of one trade enter by their average price.
@@ -95,7 +101,7 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
         of the bars of the fills; where `open`, the asset's last bar), `bars` (of the asset, between
         the two), `gross` and `net` (result before and after costs over the equity at entry),
         `result` (money, before costs), `cost` (money: fees, slippage, borrowing), `reason` (see
-        `REASONS`), `open` (not closed at the end, told at the last price), `entry_price` and
+        `REASONS`), `open` (not closed at the end, marked at the last price), `entry_price` and
         `exit_price` (averages, before slippage).
     """
     index, assets = market.close.index, market.close.columns
@@ -125,7 +131,7 @@ def trades_of(told: Told, bars: Bars, fills: list[Fills], market: Market) -> pd.
     mark = bars.mark[-1][asset]
     result = left * mark - add_up(change * event.price)
     cost = add_up(event.cost)
-    equity = told.value[entry]
+    equity = record.value[entry]
     bought = add_up(np.where(grows, np.abs(change), 0.0))
     given = add_up(np.where(grows, 0.0, np.abs(change))) + np.abs(left)
     entry_price = add_up(np.where(grows, np.abs(change) * event.price, 0.0)) / bought

@@ -165,5 +165,4 @@ def _terms(prepared: Prepared) -> dict:
         "fill": config.target.fill,
         "execution": execution_of(config),
         "capital": config.backtest.capital,
-        "bars_per_year": prepared.bars_per_year,
     }

@@ -18,7 +18,7 @@ from maml_jax.backtest import (
     skill,
 )
 from maml_jax.backtest.positions import level_signals
-from maml_jax.backtest.summary import figures_of, skill_of, summarise
+from maml_jax.backtest.summary import compute_figures, compute_skill, summarise
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.accounts import (
     Traded,
@@ -194,10 +194,10 @@ def _asset_figures(
     for asset, accounts in trade_assets(prepared, market, decisions):
         held = accounts[BUY_AND_HOLD].net if BUY_AND_HOLD in accounts else None
         for name, alone in accounts.items():
-            figures = figures_of(alone, alone.weights, alone.trades, benchmark=held, **terms)
+            figures = compute_figures(alone, alone.weights, alone.trades, benchmark=held, **terms)
             row = {"strategy": name, "asset": asset, **figures}
             if name in predicted:
-                row |= skill_of(predicted[name].mean[[asset]], targets[[asset]])
+                row |= compute_skill(predicted[name].mean[[asset]], targets[[asset]])
             del row["Start"], row["End"]
             rows[name].append(row)
     return pd.DataFrame([row for each in rows.values() for row in each])

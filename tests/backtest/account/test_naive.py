@@ -9,7 +9,7 @@ from naive_account import NaiveAccount
 
 from maml_jax.backtest import Execution, Market, trade
 
-BARS, ASSETS, CAPITAL, YEAR = 48, 3, 1_000.0, 365.0
+BARS, ASSETS, CAPITAL = 48, 3, 1_000.0
 
 STOPS = {"stop_loss": 0.03, "take_profit": 0.05, "trailing_stop": 0.04}
 LIMITS = {"band": 0.05, "max_turnover": 0.9, "max_gross": 1.5}
@@ -86,7 +86,7 @@ def test_the_scan_does_what_the_naive_account_does(
         rebalance=rebalance,
         **{name: min(0.99, scale * value) for name, value in bounds.items()},
     )
-    options = {"fill": fill, "execution": execution, "capital": CAPITAL, "bars_per_year": YEAR}
+    options = {"fill": fill, "execution": execution, "capital": CAPITAL}
     account = trade(orders, market, **options)
     naive = NaiveAccount(orders, market, **options)
     size = max(CAPITAL, np.abs(naive.curve).max())

@@ -76,7 +76,7 @@ def test_vectorbt(case):
         slippage=float(rng.choice([0.0, 0.001])),
         rebalance=str(rng.choice(["changes", "always"])),
     )
-    ours = trade(orders, market, fill=fill, execution=execution, bars_per_year=365, capital=1e4)
+    ours = trade(orders, market, fill=fill, execution=execution, capital=1e4)
     size = orders
     if execution.rebalance == "changes":
         repeated = {a: orders[a].dropna().diff().fillna(orders[a].dropna()) == 0 for a in orders}
@@ -147,7 +147,7 @@ def test_the_cases_of_backtesting_hold_every_kind_of_exit():
     for case in CASES:
         market, wanted, execution = case_of_one_asset(case)
         orders = place_orders(wanted, market, "next_open")
-        made = trade(orders, market, fill="next_open", execution=execution, bars_per_year=365)
+        made = trade(orders, market, fill="next_open", execution=execution)
         reasons += made.trades["reason"].tolist()
         same_bar += (made.trades["entry"] == made.trades["exit"]).sum()
     assert min(reasons.count(each) for each in set(reasons) - {"end"}) > 300
@@ -163,9 +163,7 @@ def test_backtesting(case):
     market, wanted, execution = case_of_one_asset(case)
     capital = 1e12
     orders = place_orders(wanted, market, "next_open")
-    ours = trade(
-        orders, market, fill="next_open", execution=execution, capital=capital, bars_per_year=365
-    )
+    ours = trade(orders, market, fill="next_open", execution=execution, capital=capital)
     test = backtesting.Backtest(
         pd.DataFrame({name.title(): t["A0"] for name, t in market._asdict().items()}),
         strategy_of(backtesting.Strategy, wanted["A0"].to_numpy(), market, execution),

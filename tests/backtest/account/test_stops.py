@@ -25,7 +25,7 @@ def run(market, orders, fill="close", **execution):
     orders = [*orders, *[orders[-1]] * (BARS - len(orders))]
     table = pd.DataFrame({"A": np.array(orders, float)}, market.close.index)
     settings = FREE._replace(**{**FAR, **execution})
-    return trade(table, market, fill=fill, execution=settings, capital=CAPITAL, bars_per_year=365.0)
+    return trade(table, market, fill=fill, execution=settings, capital=CAPITAL)
 
 
 def mirrored(market):

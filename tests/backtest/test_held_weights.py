@@ -1,19 +1,22 @@
+"""Weights as they are held, and the account beside weights times returns."""
+
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import random_bars
+from helpers import random_bars, random_market
+from simulate_oracle import Costs, list_trades, simulate
 
 from maml_jax.backtest import (
-    Costs,
+    Execution,
     held_weights,
-    list_trades,
+    make_market,
     metrics,
-    simulate,
+    place_orders,
     summarise,
     threshold_positions,
+    trade,
 )
-from maml_jax.errors import ShapeError
-from maml_jax.features import fill_return, fill_returns, label_delay
+from maml_jax.features import fill_returns, label_delay
 
 COSTS = Costs(fee=0.001, slippage=0.0005)
 INDEX = pd.date_range("2020-01-01", periods=200, tz="UTC")
@@ -40,26 +43,6 @@ def test_a_constant_price_with_flips_loses_exactly_the_costs_and_every_metric_sh
     assert stats["Win Rate [%]"] == 0
     assert stats["# Trades"] == 100
     assert stats["Equity Final [$]"] == pytest.approx(10_000 * equity[-1])
-
-
-def test_perfect_foresight_earns_every_move_less_the_costs():
-    returns = fill_return(random_bars(), "close")
-    weights = np.sign(returns)
-    result = simulate(weights, returns, COSTS)
-    turnover = weights.diff().fillna(weights.iloc[:1]).abs().sum()
-    assert result.gross.sum() == pytest.approx(returns.abs().sum())
-    assert result.net.sum() == pytest.approx(returns.abs().sum() - COSTS.rate * turnover)
-
-
-def test_always_long_is_buying_and_holding_less_one_entry():
-    bars = random_bars()
-    returns = fill_return(bars, "close").iloc[1:]
-    result = simulate(returns * 0 + 1, returns, COSTS)
-    np.testing.assert_allclose(result.gross, bars["close"].pct_change().iloc[1:])
-    np.testing.assert_allclose(result.net.iloc[1:], result.gross.iloc[1:])
-    assert result.net.iloc[0] == pytest.approx(result.gross.iloc[0] - COSTS.rate)
-    growth = bars["close"].iloc[-1] / bars["close"].iloc[0]
-    assert (1 + result.gross).prod() == pytest.approx(growth)
 
 
 def test_on_a_random_walk_the_mean_net_sharpe_is_minus_the_cost():
@@ -126,22 +109,6 @@ def test_a_position_in_an_asset_that_ended_is_closed_once_that_is_plain():
     assert trades["open"].to_dict() == {"A": True, "B": False}
 
 
-def test_a_flip_pays_twice():
-    result = simulate(series([0, 1, -1, 0]), series([0, 0, 0, 0]), COSTS)
-    assert result.turnover.tolist() == [0, 1, 2, 1]
-    np.testing.assert_allclose(result.net, -COSTS.rate * result.turnover)
-
-
-def test_many_assets_add_up():
-    rng = np.random.default_rng(1)
-    weights, returns = (pd.DataFrame(rng.standard_normal((50, 3)), INDEX[:50]) for _ in range(2))
-    result = simulate(weights, returns, COSTS)
-    alone = [simulate(weights[a], returns[a], COSTS) for a in weights]
-    np.testing.assert_allclose(result.net, sum(s.net for s in alone))
-    np.testing.assert_allclose(result.turnover, sum(s.turnover for s in alone))
-    np.testing.assert_allclose(result.asset_net.sum(axis=1), result.net)
-
-
 def test_trades_are_the_stretches_of_one_sign():
     weights = series([0, 1, 1, -1, -1, -1, 0, 0.5])
     returns = series([0.5, 0.1, 0.2, 0.1, -0.1, 0.0, 0.9, 0.2])
@@ -159,12 +126,6 @@ def test_trades_are_the_stretches_of_one_sign():
     )
 
 
-def test_no_trades_is_an_empty_table():
-    trades = list_trades(series([0, 0, 0]), series([0.1, 0.1, 0.1]), COSTS)
-    assert len(trades) == 0
-    assert "net" in trades.columns
-
-
 def test_threshold_positions():
     predictions = pd.DataFrame({"A": [0.2, 0.1, -0.1, -0.2, np.nan]})
     assert threshold_positions(predictions, 0.1)["A"].tolist() == [1, 0, 0, -1, 0]
@@ -173,8 +134,36 @@ def test_threshold_positions():
         threshold_positions(predictions, -1)
 
 
-def test_weights_and_returns_must_go_together():
-    with pytest.raises(ShapeError, match="same index"):
-        simulate(series([1, 1]), series([0.1, 0.1, 0.1]))
-    with pytest.raises(ShapeError, match="finite"):
-        simulate(series([1, np.nan]), series([0.1, 0.1]))
+@pytest.mark.parametrize("fill", ["close", "next_close"])
+def test_an_account_that_trades_at_every_bar_earns_weights_times_returns(fill):
+    bars = random_market(count=80)
+    bars["A1"] = bars["A1"].drop(bars["A1"].index[[20, 21, 50]])
+    bars["A2"] = bars["A2"].iloc[:30]
+    market = make_market(bars)
+    shape = market.close.shape
+    decided = np.random.default_rng(0).choice([-0.3, 0.0, 0.2], shape)
+    decided = pd.DataFrame(decided, market.close.index, market.close.columns)
+    decided = decided.where(market.close.notna())
+    free = Execution(fee=0.0, slippage=0.0, rebalance="always")
+    account = trade(place_orders(decided, market, fill), market, fill=fill, execution=free)
+    # Where an asset misses a bar its units drift; with whole columns weights are set at every bar.
+    returns = fill_returns(bars, fill)
+    held = held_weights(decided, returns, label_delay(fill, 1))
+    gross = simulate(held, returns, Costs(0.0, 0.0)).gross
+    np.testing.assert_allclose(account.net[:20], gross[:20], atol=1e-12)
+    np.testing.assert_allclose(account.net[52:60], gross[52:60], atol=1e-12)
+    assert (account.net[:20] != 0).any() and (account.net[52:60] != 0).any()
+
+
+def test_later_bars_end_no_asset_earlier_or_later():
+    """With monthly bars six are awaited; daily ones that follow shorten no wait before them."""
+    months = pd.date_range("2010-01-01", periods=24, freq="MS", tz="UTC")
+    days = pd.date_range(months[-1], periods=200, freq="D", tz="UTC")[1:]
+    index = months.append(days)
+    held = {}
+    for name, bars in {"months": months, "both": index}.items():
+        own = pd.Series(0.0, bars).where(np.arange(len(bars)) < 10)
+        returns = pd.DataFrame({"A": own, "B": 0.0})
+        held[name] = held_weights(returns * 0 + 1, returns, delay=1)
+    pd.testing.assert_frame_equal(held["both"].loc[months], held["months"], check_freq=False)
+    assert held["months"]["A"].tolist() == [0.0] + [1.0] * 15 + [0.0] * 8
