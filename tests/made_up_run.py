@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from maml_jax.backtest.regime_results import regime_results
+from maml_jax.backtest.regime_results import summarise_by_regime
 from maml_jax.backtest.summary import summarise
 from maml_jax.report import RunTables, TearSheet
 from maml_jax.report.sections import assets as parts_assets
@@ -60,7 +60,7 @@ def run_tables(bars=400, assets=3, strategies=STRATEGIES, **options) -> RunTable
         predictions=predictions(net.index, names, strategies[:4]),
         trades=trades,
         assets=pd.DataFrame(alone),
-        regimes=regime_results(net, regimes, 252.0),
+        regimes=summarise_by_regime(net, regimes, 252.0),
         history=pd.DataFrame(
             {"method": "maml", "fold": np.repeat([0, 1], 30), "step": [*range(30), *range(30)],
              "loss": rng.random(60)}

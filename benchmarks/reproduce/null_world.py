@@ -29,8 +29,8 @@ from benchmarks.reproduce.null_series import (
 from benchmarks.reproduce.progress import Advance, Progress
 from benchmarks.reproduce.results import Job, number, perform, write, write_json
 from benchmarks.reproduce.table import QUICK_MARK, Table, require_positive, surroundings
+from maml_jax.backtest.inference import Roles, assess_significance
 from maml_jax.backtest.inference.alpha import SIZE, alpha_tests
-from maml_jax.backtest.inference.significance import significance
 from maml_jax.backtest.metrics import pooled_correlation
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.loading import load_config
@@ -198,12 +198,9 @@ def _judge_world(ic: float, seed: int, settings: dict, advance: Advance) -> dict
     methods = list(prepared.config.learner.methods)
     forecasts = predict_all(prepared, {name: meta_train(prepared, name)[0] for name in methods})
     net = net_returns(prepared, forecasts)
-    table = significance(
+    table = assess_significance(
         net,
-        headline=methods[0],
-        methods=methods,
-        baselines=[BUY_AND_HOLD],
-        benchmark=BUY_AND_HOLD,
+        Roles(methods[0], methods, [BUY_AND_HOLD], BUY_AND_HOLD),
         bars_per_year=prepared.bars_per_year,
         seed=seed,
         samples=prepared.config.backtest.samples,

@@ -27,7 +27,7 @@ from benchmarks.reproduce.table import (
     surroundings,
 )
 from benchmarks.reproduce.training import train
-from maml_jax.backtest.inference.calibration import calibration
+from maml_jax.backtest.inference.calibration import measure_calibration
 from maml_jax.learners import alpaca, maml
 from maml_jax.learners._bayesian import bayesian_maml
 from maml_jax.learners._ensemble import ensemble
@@ -320,7 +320,7 @@ def _jobs(row: UncertaintyRow, snr: float, tasks: int, quick: bool) -> list[Job]
 
 
 def _judged(prediction: Prediction, y) -> dict[str, float]:
-    figures = calibration(*(np.asarray(each, float) for each in (*prediction, y)))
+    figures = measure_calibration(*(np.asarray(each, float) for each in (*prediction, y)))
     return {key: float(figures[name]) for name, key in NAMES.items()}
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from maml_jax.backtest.baselines.volatility import (
     HAR,
+    align_to_panel,
     ewma_volatility,
     garch_volatility,
-    on_timeline,
     pooled_regression,
     recent_regression,
 )
@@ -167,7 +167,7 @@ BASELINES = {
 """Keys and names of what learners are compared with."""
 
 MODELS_OF_VARIANCE = ("ewma", "garch", "trailing")
-"""Their logarithms are shifted by the mean of their errors before the test span."""
+"""Their logarithms are remove_mean_error by the mean of their errors before the test span."""
 
 
 def baseline_forecasts(
@@ -217,7 +217,7 @@ def baseline_forecasts(
         },
         "trailing": {a: log_volatility(b, market.trailing) for a, b in bars.items()},
     }.items():
-        laid = on_timeline(panel, logs)
+        laid = align_to_panel(panel, logs)
         made[name] = {ALWAYS: (laid - scaler.target_mean) / scaler.target_std}
     return made
 

@@ -4,13 +4,13 @@ from maml_jax.backtest.account.account import Account, trade, trade_all, trade_a
 from maml_jax.backtest.account.execution import Execution
 from maml_jax.backtest.account.many import Totals, trade_many
 from maml_jax.backtest.account.orders import Market, has_ended, make_market, place_orders
-from maml_jax.backtest.inference.calibration import calibration
+from maml_jax.backtest.inference.calibration import measure_calibration
 from maml_jax.backtest.inference.forecast_tests import (
     diebold_mariano,
-    of_variance,
     qlike,
     r_squared,
     r_squared_difference,
+    shift_to_mean_variance,
 )
 from maml_jax.backtest.metrics import bars_per_year
 from maml_jax.backtest.positions import (
@@ -20,7 +20,7 @@ from maml_jax.backtest.positions import (
     threshold_positions,
     volatility_target_positions,
 )
-from maml_jax.backtest.regime_results import regime_results
+from maml_jax.backtest.regime_results import summarise_by_regime
 from maml_jax.backtest.summary import skill, summarise
 from maml_jax.backtest.walk_forward.folds import CombinatorialFolds, WalkForwardFolds
 from maml_jax.backtest.walk_forward.online import Online, OnlineTraining, Updates, walk_online
@@ -39,7 +39,7 @@ __all__ = [
     "Updates",
     "WalkForwardFolds",
     "bars_per_year",
-    "calibration",
+    "measure_calibration",
     "confident_positions",
     "diebold_mariano",
     "find_supports",
@@ -47,12 +47,12 @@ __all__ = [
     "held_weights",
     "kelly_positions",
     "make_market",
-    "of_variance",
+    "shift_to_mean_variance",
     "place_orders",
     "qlike",
     "r_squared",
     "r_squared_difference",
-    "regime_results",
+    "summarise_by_regime",
     "skill",
     "summarise",
     "threshold_positions",

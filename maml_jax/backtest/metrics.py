@@ -7,7 +7,6 @@ do not determine (too few bars, no loss to divide by) is NaN.
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from maml_jax.errors import DataError
 
@@ -150,8 +149,8 @@ def break_even_cost(gross: Returns, turnover: Returns) -> float:
 
     Below 0 where nothing was earned before costs; NaN where nothing was traded.
     """
-    earned, traded = _values(gross), _values(turnover)
-    return 1e4 * _ratio(earned.mean(), traded.mean()) if len(traded) else np.nan
+    result, traded = _values(gross), _values(turnover)
+    return 1e4 * _ratio(result.mean(), traded.mean()) if len(traded) else np.nan
 
 
 def geometric_mean(returns: Returns) -> float:
@@ -205,6 +204,8 @@ def information_coefficient(
         return pd.Series([], predictions.index[dates], dtype=float, name=name)
     p, y = (np.where(both[dates], values[dates], np.nan) for values in (p, y))
     if rank:
+        from scipy.stats import rankdata
+
         p, y = (rankdata(values, axis=1, nan_policy="omit") for values in (p, y))
     with np.errstate(invalid="ignore"):
         usable = (_spread(p) > 0) & (_spread(y) > 0)

@@ -9,7 +9,9 @@ from maml_jax.features.signals.regimes import REGIMES
 UNKNOWN_NAME = "unknown"
 
 
-def regime_results(net: pd.DataFrame, regimes: pd.Series, bars_per_year: float) -> pd.DataFrame:
+def summarise_by_regime(
+    net: pd.DataFrame, regimes: pd.Series, bars_per_year: float
+) -> pd.DataFrame:
     """Return figures of the bars of each regime.
 
     Args:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maml_jax.backtest import regime_results
+from maml_jax.backtest import summarise_by_regime
 from maml_jax.backtest.metrics import sharpe_ratio
 from maml_jax.features import REGIMES
 
@@ -12,7 +12,7 @@ def test_bars_are_parted_by_regime_and_none_is_lost():
     index = pd.date_range("2020-01-01", periods=200, freq="D", tz="UTC")
     net = pd.DataFrame({"a": rng.normal(0.001, 0.01, 200), "b": rng.normal(0, 0.02, 200)}, index)
     place = pd.Series(rng.integers(-1, 4, 200), index)
-    table = regime_results(net, place, 365.0).set_index(["strategy", "regime"])
+    table = summarise_by_regime(net, place, 365.0).set_index(["strategy", "regime"])
     assert list(table.loc["a"].index) == [*REGIMES[:4], "unknown"]  # the last one never occurs
     for strategy in net:
         own = table.loc[strategy]

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from maml_jax import report
 from maml_jax.backtest.metrics import sharpe_ratio
-from maml_jax.backtest.regime_results import regime_results
+from maml_jax.backtest.regime_results import summarise_by_regime
 from maml_jax.errors import DataError
 from maml_jax.report.plots import style
 
@@ -50,7 +50,7 @@ def plots(net, gross, turnover, width):
             gross, turnover, 252.0, cost=15.0, width=width
         ),
         "regimes": lambda: report.plot_regimes(
-            regime_results(net, regimes, 252.0), 252.0, width=width
+            summarise_by_regime(net, regimes, 252.0), 252.0, width=width
         ),
         "assets": lambda: report.plot_assets(alone, width=width),
         "spread": lambda: report.plot_asset_distribution(alone, width=width),

@@ -18,7 +18,7 @@ TREE_SHARE = 100
 """A leaf holds at least one of so many rows, so that no leaf is a story of a few days."""
 
 
-def shifted_decisions(
+def shift_decisions(
     decisions: pd.DataFrame,
     rng: np.random.Generator,
     *,

@@ -3,14 +3,14 @@ r"""Forecasts of volatility that learners have to beat, each from the past alone
 Of two kinds. **Regressions** of the panel's targets on its features: on an asset's own last rows,
 as learners adapt, or on the rows of many assets in the meta-training span. **Models of the
 variance** of an asset's returns, $\ln (c_t / c_{t-1})$: they forecast a mean of squares, whose
-logarithm lies above the mean of logarithms that is the target; `shifted` takes the difference away.
+logarithm lies above the mean of logarithms that is the target; `remove_mean_error` takes the
+difference away.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from arch import arch_model
 from jaxtyping import Bool, Float
 
 from maml_jax.features.volatility import log_return
@@ -203,7 +203,7 @@ def garch_volatility(
     return _log_root(pd.Series(ahead / _PER_CENT**2, bars.index))
 
 
-def shifted(
+def remove_mean_error(
     forecast: Float[np.ndarray, "asset time"],
     panel: Panel,
     *,
@@ -232,7 +232,9 @@ def shifted(
     return forecast + (np.asarray(panel.targets, float)[rows] - forecast[rows]).mean()
 
 
-def on_timeline(panel: Panel, forecasts: dict[str, pd.Series]) -> Float[np.ndarray, "asset time"]:
+def align_to_panel(
+    panel: Panel, forecasts: dict[str, pd.Series]
+) -> Float[np.ndarray, "asset time"]:
     """Lay out forecasts by asset as the panel is, NaN where there is none."""
     result = np.full(panel.valid.shape, np.nan)
     for asset, series in forecasts.items():
@@ -268,6 +270,8 @@ def _fit(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.n
 
 def _fit_garch(r: np.ndarray) -> tuple[tuple[float, float, float], float]:
     """Return omega, alpha and beta, and the variance of the bar after the last."""
+    from arch import arch_model
+
     model = arch_model(r, mean="Zero", vol="GARCH", p=1, q=1, rescale=False)
     fitted = model.fit(disp="off", show_warning=False)
     omega, alpha, beta = (float(value) for value in fitted.params)

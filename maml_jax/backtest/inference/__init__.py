@@ -1,11 +1,67 @@
 """What figures are worth: intervals, tests, and the risk of overfitting."""
 
+from maml_jax.backtest.inference.alpha import Alpha, alpha_tests
+from maml_jax.backtest.inference.bootstrap import (
+    Resampled,
+    bootstrap_differences,
+    bootstrap_intervals,
+    compute_differences,
+    compute_intervals,
+    resample,
+)
+from maml_jax.backtest.inference.calibration import (
+    calibration_error,
+    coverage,
+    crps,
+    measure_calibration,
+    negative_log_likelihood,
+)
+from maml_jax.backtest.inference.forecast_tests import (
+    DieboldMariano,
+    Difference,
+    diebold_mariano,
+    qlike,
+    qlike_loss,
+    r_squared,
+    r_squared_difference,
+    shift_to_mean_variance,
+)
+from maml_jax.backtest.inference.overfitting import Overfitting, overfitting_probability
+from maml_jax.backtest.inference.significance import (
+    Roles,
+    assess_significance,
+    deflated_sharpe,
+    probabilistic_sharpe,
+    superior_ability,
+)
+
 __all__ = [
-    "alpha",
-    "bootstrap",
-    "bootstrap_metrics",
-    "calibration",
-    "forecast_tests",
-    "overfitting",
-    "significance",
+    "Alpha",
+    "DieboldMariano",
+    "Difference",
+    "Overfitting",
+    "Resampled",
+    "Roles",
+    "alpha_tests",
+    "assess_significance",
+    "bootstrap_differences",
+    "bootstrap_intervals",
+    "calibration_error",
+    "compute_differences",
+    "compute_intervals",
+    "coverage",
+    "crps",
+    "deflated_sharpe",
+    "diebold_mariano",
+    "measure_calibration",
+    "negative_log_likelihood",
+    "overfitting_probability",
+    "probabilistic_sharpe",
+    "qlike",
+    "qlike_loss",
+    "r_squared",
+    "r_squared_difference",
+    "resample",
+    "shift_to_mean_variance",
+    "superior_ability",
 ]

@@ -73,13 +73,13 @@ def alpha_tests(
         benchmark: its column.
         seed: decides the samples.
         samples: how many.
-        trials: how often each strategy was tried. A probability must be told more finely the more
-            trials it has to answer for: at least forty samples a trial are drawn, up to 50,000.
+        trials: how often each strategy was tried. The more trials a probability has to answer for,
+            the finer it must be: at least forty samples a trial are drawn, up to 50,000.
 
     Returns:
         For each strategy but the benchmark. NaN where the data do not determine it: fewer than 20
         bars, returns that are not finite, a benchmark that does not move, a strategy that is a
-        multiple of it (its alpha and beta are told) or holds nothing.
+        multiple of it (its alpha and beta are returned) or holds nothing.
 
     Raises:
         ValueError: if there is no sample to draw.
@@ -103,29 +103,31 @@ def alpha_tests(
         if np.isfinite(y).all():
             tried = (trials or {}).get(name, 1)
             wanted = max(samples, min(40 * tried, MOST_SAMPLES)) if tried > 1 else samples
-            found[name] = _tested(y, x, wanted, np.random.default_rng(seed))
+            found[name] = _test_one(y, x, wanted, np.random.default_rng(seed))
     return found
 
 
-def _tested(y: Float[np.ndarray, " bar"], x: Float[np.ndarray, " bar"], samples: int, rng) -> Alpha:
+def _test_one(
+    y: Float[np.ndarray, " bar"], x: Float[np.ndarray, " bar"], samples: int, rng
+) -> Alpha:
     value, beta = regress(y, x)
     rest = y - value - beta * x
     if np.mean(rest**2) <= _NIL * np.mean(y**2):  # nothing but a multiple, or nothing at all
         return _UNKNOWN._replace(value=value, beta=beta)
-    error, statistics = _under_the_null(y, x, rest, samples, rng)
+    error, statistics = _bootstrap_null(y, x, rest, samples, rng)
     statistic = value / error
     # Where no sign is flipped the statistic itself comes out, but for rounding.
     beyond = np.sum(statistics >= statistic - 1e-9 * abs(statistic))
     p_value = (1 + beyond) / (samples + 1)
     # The interval holds 0 exactly where the probability is at least the size; few samples bound
     # nothing.
-    place = int(np.ceil(SIZE * (samples + 1))) - 2
-    if place < 0:
+    rank = int(np.ceil(SIZE * (samples + 1))) - 2
+    if rank < 0:
         return Alpha(value, np.nan, np.nan, beta, float(p_value))
     ordered = np.sort(statistics)
     # As far beyond the other end for `high`; ends at the statistic itself count as beyond it.
-    low = value - (ordered[-1 - place] + 1e-9 * abs(statistic)) * error
-    high = value - ordered[place] * error
+    low = value - (ordered[-1 - rank] + 1e-9 * abs(statistic)) * error
+    high = value - ordered[rank] * error
     return Alpha(value, float(low), float(high), beta, float(p_value))
 
 
@@ -138,7 +140,7 @@ def regress(y: Float[np.ndarray, " bar"], x: Float[np.ndarray, " bar"]) -> tuple
     return float(y.mean() - beta * x.mean()), beta
 
 
-def _under_the_null(y, x, rest, samples, rng) -> tuple[float, Float[np.ndarray, " sample"]]:
+def _bootstrap_null(y, x, rest, samples, rng) -> tuple[float, Float[np.ndarray, " sample"]]:
     r"""Return the standard error of alpha, and studentised alphas of samples that have none.
 
     With $h_t$ the weight of bar t in $n \hat\alpha$, the score of a block is the sum of

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import optimal_block_length
 from jaxtyping import Float, Int
 
-from maml_jax.backtest.inference.bootstrap_metrics import FiguresOf
+from maml_jax.backtest.inference.bootstrap_metrics import SampleFigures
 from maml_jax.parallel.machine import cores, one_blas_thread
 
 SAMPLES = 1_000
@@ -44,6 +43,8 @@ def block_length(returns: Float[np.ndarray, "bar strategy"]) -> float:
     returns = returns[:, np.ptp(returns, axis=0) > 0]
     if not returns.size:
         return least
+    from arch.bootstrap import optimal_block_length
+
     scaled = returns / returns.std(axis=0)
     with np.errstate(all="ignore"):
         # Column by column, which lie in one piece: the search reads them many hundred times.
@@ -127,7 +128,7 @@ def resample(
         return None
     rng = np.random.default_rng(seed)
     values = np.where(np.isfinite(values).all(axis=0), values, np.nan)
-    block, measure = block_length(values), FiguresOf(values, bars_per_year)
+    block, measure = block_length(values), SampleFigures(values, bars_per_year)
     # The series itself comes first, as if it were a sample.
     whole = iter([np.arange(len(values))[None]])
     parts = list(_on_threads(measure, chain(whole, draws(len(values), samples, block, rng))))
@@ -153,7 +154,7 @@ def _on_threads(function: Callable[[Any], Any], arguments: Iterable[Any]) -> Ite
             yield waiting.popleft().result()
 
 
-def intervals(
+def bootstrap_intervals(
     net: pd.DataFrame,
     bars_per_year: float,
     *,
@@ -161,7 +162,7 @@ def intervals(
     samples: int = SAMPLES,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """Give an interval to the figures of every strategy, by one bootstrap of all together.
+    """Return intervals of every strategy's figures, by one bootstrap of all together.
 
     The interval lies between quantiles of the figure in samples as long as the series. It says how
     far chance alone moves a figure in as many bars; a largest drawdown of a sample is one of bars
@@ -181,24 +182,24 @@ def intervals(
     Raises:
         ValueError: if there is no sample to draw, or the level is none.
     """
-    return intervals_of(resample(net, bars_per_year, seed=seed, samples=samples), level=level)
+    return compute_intervals(resample(net, bars_per_year, seed=seed, samples=samples), level=level)
 
 
-def intervals_of(found: Resampled | None, *, level: float = LEVEL) -> pd.DataFrame:
-    """Give the intervals of `intervals` from samples that are drawn already."""
+def compute_intervals(found: Resampled | None, *, level: float = LEVEL) -> pd.DataFrame:
+    """Return the intervals of `bootstrap_intervals` from samples that are drawn already."""
     columns = ["strategy", "figure", "value", "low", "high"]
     if found is None:
         return pd.DataFrame({name: [] for name in columns})
     bounds = {name: quantiles(drawn, level) for name, drawn in found.drawn.items()}
     rows = [
-        (strategy, name, found.value[name][place], low[place], high[place])
-        for place, strategy in enumerate(found.strategies)
+        (strategy, name, found.value[name][column], low[column], high[column])
+        for column, strategy in enumerate(found.strategies)
         for name, (low, high) in bounds.items()
     ]
     return pd.DataFrame(rows, columns=columns)
 
 
-def differences(
+def bootstrap_differences(
     net: pd.DataFrame,
     of: str,
     others: Sequence[str],
@@ -208,7 +209,7 @@ def differences(
     samples: int = SAMPLES,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """Give an interval to how far one strategy's figures lie above those of others.
+    """Return intervals of one strategy's figures minus those of others.
 
     Both strategies of a sample hold the same bars, so that what moves both does not count.
 
@@ -223,8 +224,8 @@ def differences(
 
     Returns:
         One row per other strategy and figure ("Sharpe Ratio", "Mean Return (Ann.) [%]",
-        "Max. Drawdown [%]"): `other`, `figure`, `value` (of the strategy less of the other), `low`,
-        `high`; NaN where the data do not determine them.
+        "Max. Drawdown [%]"): `other`, `figure`, `value` (of the strategy minus that of the other),
+        `low`, `high`; NaN where the data do not determine them.
 
     Raises:
         KeyError: if a strategy is not in the table.
@@ -234,22 +235,22 @@ def differences(
     found = None
     if chosen.shape[1] > 1:
         found = resample(chosen, bars_per_year, seed=seed, samples=samples)
-    return differences_of(found, of, level=level)
+    return compute_differences(found, of, level=level)
 
 
-def differences_of(found: Resampled | None, of: str, *, level: float = LEVEL) -> pd.DataFrame:
-    """Give the intervals of `differences`, of one strategy from all others, likewise."""
+def compute_differences(found: Resampled | None, of: str, *, level: float = LEVEL) -> pd.DataFrame:
+    """Return the intervals of `bootstrap_differences` of one strategy from all others, likewise."""
     columns = ["other", "figure", "value", "low", "high"]
     if found is None:
         return pd.DataFrame({name: [] for name in columns})
     own, rows = found.strategies.index(of), []
-    for place, other in enumerate(found.strategies):
-        if place == own:
+    for column, other in enumerate(found.strategies):
+        if column == own:
             continue
         for name in ("Sharpe Ratio", "Mean Return (Ann.) [%]", "Max. Drawdown [%]"):
             value, drawn = found.value[name], found.drawn[name]
-            low, high = quantiles((drawn[:, own] - drawn[:, place])[:, None], level)
-            rows.append((other, name, value[own] - value[place], low[0], high[0]))
+            low, high = quantiles((drawn[:, own] - drawn[:, column])[:, None], level)
+            rows.append((other, name, value[own] - value[column], low[0], high[0]))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -268,9 +269,9 @@ def quantiles(
         raise ValueError(f"the level of an interval must lie between 0 and 1, got {level}")
     tails = [50 * (1 - level), 50 * (1 + level)]
     bounds = np.full((2, drawn.shape[1]), np.nan)
-    for place, column in enumerate(drawn.T):
-        known = column[~np.isnan(column)]
-        if len(known) > 0.9 * len(column):
+    for column, values in enumerate(drawn.T):
+        known = values[~np.isnan(values)]
+        if len(known) > 0.9 * len(values):
             # An infinite figure is beyond every bound; between it and another lies nothing.
-            bounds[:, place] = np.percentile(known, tails, method="nearest")
+            bounds[:, column] = np.percentile(known, tails, method="nearest")
     return bounds[0], bounds[1]

@@ -25,7 +25,7 @@ def figures(
         By name as in `summarise`, and "Mean Return (Ann.) [%]": the mean return times bars per
         year.
     """
-    measure = FiguresOf(returns, bars_per_year)
+    measure = SampleFigures(returns, bars_per_year)
     found, runs = measure(bars)
     return measure.with_drawdowns(
         found, [measure.deepest(n, [runs]) for n in range(returns.shape[1])]
@@ -36,7 +36,7 @@ _RUIN = -1e6
 """Stands for the logarithm of 0; a sum of logarithms below half of it holds one of them."""
 
 
-class FiguresOf:
+class SampleFigures:
     """Computes `figures` of many sets of samples of the same returns.
 
     Drawdowns depend on the order of bars and come last, strategy by strategy: what they are looked
@@ -75,8 +75,8 @@ class FiguresOf:
             mean = mean + self.level
             total = np.where(sums[6] < _RUIN / 2, -np.inf, sums[6])
             worst = [
-                _worst(self.returns[:, place], counts, order)
-                for place, order in enumerate(self.orders)
+                _worst(self.returns[:, column], counts, order)
+                for column, order in enumerate(self.orders)
             ]
             found = {
                 "Return [%]": 100 * np.expm1(total),
@@ -94,7 +94,7 @@ class FiguresOf:
             }
         unknown = np.isnan(self.returns).any(axis=0)
         found = {name: np.where(unknown, np.nan, values) for name, values in found.items()}
-        return found, runs_of(bars)
+        return found, find_runs(bars)
 
     def deepest(self, strategy: int, runs: Sequence["Runs"]) -> Float[np.ndarray, " sample"]:
         """Return the deepest drawdown of a strategy in each sample, as a share, 0 or below."""
@@ -127,7 +127,7 @@ class Runs(NamedTuple):
     lengths: Int[np.ndarray, "sample run"]
 
 
-def runs_of(bars: Int[np.ndarray, "sample drawn"]) -> Runs:
+def find_runs(bars: Int[np.ndarray, "sample drawn"]) -> Runs:
     """Find the runs of samples."""
     begins = np.ones(bars.shape, bool)
     begins[:, 1:] = np.diff(bars, axis=1) != 1

@@ -6,7 +6,6 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import norm
 
 from maml_jax.errors import DataError
 
@@ -16,13 +15,13 @@ LEVELS = tuple(n / 20 for n in range(1, 20))
 """Nominal coverages over which the calibration error is averaged: 5 %, 10 %, ... 95 %."""
 
 
-def calibration(mean: Values, std: Values, outcomes: Values) -> pd.Series:
-    """Return how true normal predictive distributions are, over all rows together.
+def measure_calibration(mean: Values, std: Values, outcomes: Values) -> pd.Series:
+    """Measure how true normal predictive distributions are, over all rows together.
 
     Args:
         mean: predicted means, `[time, asset]` or of any one shape; NaN where there is none.
         std: predicted standard deviations, positive, of the same shape; in units of the target.
-        outcomes: the target at the same places, NaN where it is not known.
+        outcomes: the target of the same rows, NaN where it is not known.
 
     Returns:
         Lower is better for `NLL`, `CRPS` and `Calibration Error [%]`; `Coverage 50 % [%]` should be
@@ -47,9 +46,9 @@ def negative_log_likelihood(mean: Values, std: Values, outcomes: Values) -> floa
     r"""Return the mean of $\log\sigma + \frac{(y-\mu)^2}{2\sigma^2} + \frac12\log 2\pi$.
 
     Args:
-        mean: as for `calibration`.
-        std: as for `calibration`.
-        outcomes: as for `calibration`.
+        mean: predicted means, of any one shape; NaN where there is none.
+        std: predicted standard deviations, positive, of the same shape.
+        outcomes: what was predicted, of the same shape; NaN where it is not known.
     """
     return _mean(_likelihoods(*_rows(mean, std, outcomes)))
 
@@ -63,9 +62,9 @@ def crps(mean: Values, std: Values, outcomes: Values) -> float:
     in units of the target; of a distribution that is one point, the absolute error.
 
     Args:
-        mean: as for `calibration`.
-        std: as for `calibration`.
-        outcomes: as for `calibration`.
+        mean: predicted means, of any one shape; NaN where there is none.
+        std: predicted standard deviations, positive, of the same shape.
+        outcomes: what was predicted, of the same shape; NaN where it is not known.
 
     Reference:
         Gneiting, Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
@@ -78,9 +77,9 @@ def coverage(mean: Values, std: Values, outcomes: Values, level: float) -> float
     r"""Return the share of outcomes within the central interval $\mu \pm z_{(1+level)/2}\,\sigma$.
 
     Args:
-        mean: as for `calibration`.
-        std: as for `calibration`.
-        outcomes: as for `calibration`.
+        mean: predicted means, of any one shape; NaN where there is none.
+        std: predicted standard deviations, positive, of the same shape.
+        outcomes: what was predicted, of the same shape; NaN where it is not known.
         level: nominal coverage, between 0 and 1.
 
     Raises:
@@ -96,9 +95,9 @@ def calibration_error(
     """Return the mean absolute gap between nominal and observed coverage.
 
     Args:
-        mean: as for `calibration`.
-        std: as for `calibration`.
-        outcomes: as for `calibration`.
+        mean: predicted means, of any one shape; NaN where there is none.
+        std: predicted standard deviations, positive, of the same shape.
+        outcomes: what was predicted, of the same shape; NaN where it is not known.
         levels: nominal coverages.
 
     Raises:
@@ -117,15 +116,21 @@ Row = Float[np.ndarray, " row"]
 
 
 def _likelihoods(mean: Row, std: Row, y: Row) -> Row:
+    from scipy.stats import norm
+
     return -norm.logpdf(y, mean, std)
 
 
 def _scores(mean: Row, std: Row, y: Row) -> Row:
+    from scipy.stats import norm
+
     z = (y - mean) / std
     return std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - np.pi**-0.5)
 
 
 def _covered(mean: Row, std: Row, y: Row, level: float) -> float:
+    from scipy.stats import norm
+
     return _mean(np.abs(y - mean) <= norm.ppf((1 + level) / 2) * std)
 
 

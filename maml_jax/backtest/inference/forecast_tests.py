@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap
 from jaxtyping import Float
-from scipy import stats
 
 _MEANT = 100.0
 """Logarithms of a ratio of variances beyond this size come of divergence."""
@@ -68,13 +66,13 @@ def qlike_loss(forecast: np.ndarray, outcome: np.ndarray) -> np.ndarray:
 
     $$L = \frac{\sigma^2}{h} - \ln \frac{\sigma^2}{h} - 1$$
 
-    with $\sigma^2$ the variance that came and $h$ the one forecast. Its ranking of forecasts is
+    with $\sigma^2$ the realised variance and $h$ the one forecast. Its ranking of forecasts is
     that which the true variance would give, although only a noisy measure of it is seen. It is
     least for the mean of the variance; the exponential of a mean of logarithms is lower than that.
 
     Args:
         forecast: logarithm of the volatility forecast, $\ln \sqrt h$.
-        outcome: logarithm of the volatility that came, $\ln \sigma$.
+        outcome: logarithm of the realised volatility, $\ln \sigma$.
 
     Reference:
         Patton (2011), Volatility forecast comparison using imperfect volatility proxies.
@@ -84,7 +82,7 @@ def qlike_loss(forecast: np.ndarray, outcome: np.ndarray) -> np.ndarray:
         return np.expm1(log_ratio) - log_ratio
 
 
-def of_variance(
+def shift_to_mean_variance(
     forecast: pd.DataFrame, outcome: pd.DataFrame, known_at: pd.DataFrame
 ) -> pd.DataFrame:
     r"""Turn forecasts of the log of volatility into those of the log of the mean variance's root.
@@ -97,8 +95,8 @@ def of_variance(
 
     Args:
         forecast: of the log of volatility, `[time, asset]`; NaN where there is none.
-        outcome: the log of the volatility that came, at the same bars and assets.
-        known_at: place on the time axis of the bar at which each outcome is known.
+        outcome: the log of the realised volatility, at the same bars and assets.
+        known_at: index on the time axis of the bar at which each outcome is known.
 
     Returns:
         `[time, asset]`; NaN until an outcome is known.
@@ -106,10 +104,10 @@ def of_variance(
     times = len(forecast)
     error = (outcome - forecast).to_numpy(float)
     ratio = np.exp(np.clip(2 * error, -_MEANT, _MEANT))
-    place = known_at.to_numpy()
-    there = np.isfinite(error) & (place >= 0) & (place < times)
+    index = known_at.to_numpy()
+    known = np.isfinite(error) & (index >= 0) & (index < times)
     total, count = (
-        np.cumsum(np.bincount(place[there], weights, times)) for weights in (ratio[there], None)
+        np.cumsum(np.bincount(index[known], weights, times)) for weights in (ratio[known], None)
     )
     shift = np.full(times, np.nan)
     shift[count > 0] = 0.5 * np.log(total[count > 0] / count[count > 0])
@@ -178,6 +176,8 @@ def diebold_mariano(
     correction = (times + 1 - 2 * horizon + horizon * (horizon - 1) / times) / times
     if not variance > 0:
         return DieboldMariano(np.nan, np.nan, times)
+    from scipy import stats
+
     statistic = float(d.mean() / np.sqrt(variance / times) * np.sqrt(correction))
     return DieboldMariano(statistic, float(2 * stats.t.sf(abs(statistic), times - 1)), times)
 
@@ -231,6 +231,8 @@ def r_squared_difference(
     def difference(drawn: np.ndarray) -> np.ndarray:
         better, count, total, squares = drawn.sum(axis=0)
         return np.array([better / (squares - total**2 / count)])
+
+    from arch.bootstrap import StationaryBootstrap
 
     drawn = StationaryBootstrap(block, sums, seed=seed).apply(difference, draws)[:, 0]
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from maml_jax.parallel.machine import one_blas_thread
 
@@ -81,6 +80,8 @@ def overfitting_probability(net: pd.DataFrame, blocks: int = BLOCKS) -> Overfitt
     before = _sharpe(inside, sums, squares, sizes)
     after = _sharpe(1 - inside, sums, squares, sizes)
     best = before.argmax(axis=1)
+    from scipy.stats import rankdata
+
     ranks = rankdata(after, axis=1)
     split = np.arange(len(chosen))
     omega = ranks[split, best] / (strategies + 1)

@@ -1,23 +1,15 @@
 """What the figures of a backtest are worth: intervals, tests, and probabilities of being luck."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
 from scipy.fft import irfft, next_fast_len, rfft
 
 from maml_jax.backtest.inference.alpha import alpha_tests
-from maml_jax.backtest.inference.bootstrap import SAMPLES, Resampled
-from maml_jax.backtest.inference.bootstrap import differences as differences
-from maml_jax.backtest.inference.bootstrap import differences_of as differences_of
-from maml_jax.backtest.inference.bootstrap import intervals as intervals
-from maml_jax.backtest.inference.bootstrap import intervals_of as intervals_of
-from maml_jax.backtest.inference.bootstrap import resample as resample
-from maml_jax.backtest.inference.overfitting import (
-    overfitting_probability as overfitting_probability,
-)
+from maml_jax.backtest.inference.bootstrap import SAMPLES, Resampled, resample
 from maml_jax.backtest.metrics import Returns
 
 _EULER = 0.5772156649015329
@@ -38,6 +30,8 @@ def probabilistic_sharpe(returns: Returns, benchmark: float = 0.0) -> float:
     Reference:
         Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier.
     """
+    from scipy import stats
+
     r = np.asarray(returns, float)
     if len(r) < 4 or not np.isfinite(r).all() or (r == r[0]).all():
         return np.nan
@@ -74,40 +68,53 @@ def deflated_sharpe(returns: Returns, *, trials: int, trial_variance: float) -> 
         raise ValueError("deflated_sharpe needs at least one trial and a variance of at least 0")
     if trials == 1:
         return probabilistic_sharpe(returns)
+    from scipy import stats
+
     luck = (1 - _EULER) * stats.norm.ppf(1 - 1 / trials)
     luck += _EULER * stats.norm.ppf(1 - 1 / (trials * np.e))
     return probabilistic_sharpe(returns, benchmark=float(np.sqrt(trial_variance) * luck))
 
 
-def significance(
+class Roles(NamedTuple):
+    """Which strategies are judged, and what they are judged against.
+
+    Attributes:
+        headline: the method that is judged.
+        methods: all that were tried, the headline among them or not.
+        baselines: what a method is to beat.
+        benchmark: to which alpha and beta refer.
+    """
+
+    headline: str
+    methods: Sequence[str]
+    baselines: Sequence[str]
+    benchmark: str = "buy and hold"
+
+
+def assess_significance(
     net: pd.DataFrame,
+    roles: Roles,
     *,
-    headline: str,
-    methods: Sequence[str],
-    baselines: Sequence[str],
-    benchmark: str = "buy and hold",
-    trials: int = 1,
-    trial_variance: float = 0.0,
     bars_per_year: float,
     seed: int,
+    trials: int = 1,
+    trial_variance: float = 0.0,
     samples: int = SAMPLES,
     resampled: Resampled | None = None,
 ) -> pd.DataFrame:
-    r"""Say what is significant, for the headline, the other methods and the baselines.
+    r"""Test what is significant, for the headline, the other methods and the baselines.
 
     The one test that a verdict stands on is that of the headline's alpha: `p_adjusted`, which is
     the test's probability after Sidak's $1 - (1 - p)^N$ for the best of N trials.
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
-        headline: the method that is judged.
-        methods: all that were tried, the headline among them or not.
-        baselines: what a method is to beat.
-        benchmark: to which alpha and beta refer, a column of `net`; without it they are NaN.
-        trials: how many distinct methods and settings were tried on these bars.
-        trial_variance: variance of their Sharpe ratios, per bar.
+        roles: columns of `net` that are judged, and those they are judged against; without its
+            benchmark alpha and beta are NaN.
         bars_per_year: for everything annualised.
         seed: decides the samples.
+        trials: how many distinct methods and settings were tried on these bars.
+        trial_variance: variance of their Sharpe ratios, per bar.
         samples: of each bootstrap.
         resampled: samples of `net`, where they are drawn already.
 
@@ -124,16 +131,17 @@ def significance(
         KeyError: if the headline is not in `net`.
         ValueError: if there is less than one trial, or no sample.
     """
+    headline = roles.headline
     if headline not in net.columns:
         raise KeyError(f"there are no returns of {headline!r}, only of {list(net.columns)}")
     if trials < 1:
         raise ValueError(f"there is at least one trial, got {trials}")
-    tried = [name for name in net.columns if name in {headline, *methods}]
+    tried = [name for name in net.columns if name in {headline, *roles.methods}]
     alphas = alpha_tests(
-        net, benchmark, seed=seed, samples=samples, trials=dict.fromkeys(tried, trials)
+        net, roles.benchmark, seed=seed, samples=samples, trials=dict.fromkeys(tried, trials)
     )
     superior = superior_ability(
-        net, tried, baselines, seed=seed, samples=samples, resampled=resampled
+        net, tried, roles.baselines, seed=seed, samples=samples, resampled=resampled
     )
     rows = {}
     for name in net.columns:
@@ -231,8 +239,8 @@ def _superior(net: pd.DataFrame, methods: list[str], baseline: str, drawn: Resam
     if not moves.any():
         return 1.0
     gains = gains[:, moves]
-    places = [drawn.strategies.index(name) for name in [*np.array(methods)[moves], baseline]]
-    means = drawn.drawn["Mean Return (Ann.) [%]"][:, places] / (100 * drawn.bars_per_year)
+    columns = [drawn.strategies.index(name) for name in [*np.array(methods)[moves], baseline]]
+    means = drawn.drawn["Mean Return (Ann.) [%]"][:, columns] / (100 * drawn.bars_per_year)
     sampled = means[:, :-1] - means[:, -1:]
     mean, length = gains.mean(axis=0), len(gains)
     variance = long_run_variance(gains, drawn.block)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import metrics
-from maml_jax.backtest.inference.significance import differences, intervals
+from maml_jax.backtest.inference import bootstrap_differences, bootstrap_intervals
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.result import Result, load
 from maml_jax.listing import MOST, listed
@@ -98,9 +98,11 @@ def compare(
         gross=pd.DataFrame(gross).rename_axis("timestamp"),
         stats=pd.DataFrame({name: _figures(series, years[name]) for name, series in net.items()}),
         told=pd.DataFrame({n: result.stats[strategies[n]] for n, result in results.items()}),
-        intervals=intervals(table, year, **drawn) if comparable else pd.DataFrame(),
+        intervals=bootstrap_intervals(table, year, **drawn) if comparable else pd.DataFrame(),
         differences=(
-            differences(table, first, others, year, **drawn) if comparable else pd.DataFrame()
+            bootstrap_differences(table, first, others, year, **drawn)
+            if comparable
+            else pd.DataFrame()
         ),
         settings=_settings(results),
         warnings=warnings,

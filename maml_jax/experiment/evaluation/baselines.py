@@ -12,10 +12,10 @@ from maml_jax.backtest.baselines.ridge import ridge_regression
 from maml_jax.backtest.baselines.simple import boosted_trees, past_return
 from maml_jax.backtest.baselines.volatility import (
     HAR,
+    align_to_panel,
     ewma_volatility,
-    on_timeline,
     pooled_regression,
-    shifted,
+    remove_mean_error,
 )
 from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span, predict_test_span
@@ -98,7 +98,7 @@ def _momentum(prepared: Prepared, supports: Supports) -> Predicted:
         )
         if target.kind == "direction":
             forecasts[asset] = pd.Series(np.sign(forecasts[asset]), index=bars.index)
-    return _keep_due(prepared, supports, on_timeline(prepared.panel, forecasts))
+    return _keep_due(prepared, supports, align_to_panel(prepared.panel, forecasts))
 
 
 def _trees(prepared: Prepared, supports: Supports) -> Predicted | None:
@@ -136,9 +136,9 @@ def volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
     of_window = garman_klass if target.estimator == "garman_klass" else realised_volatility
     trailing = {asset: of_window(frame, window) for asset, frame in bars.items()}
     logs = {a: pd.Series(np.log(each.where(each > 0))) for a, each in trailing.items()}
-    found = {TRAILING: on_timeline(panel, logs)}
+    found = {TRAILING: align_to_panel(panel, logs)}
     if target.estimator == "close":
-        found[EWMA] = on_timeline(panel, {a: ewma_volatility(b) for a, b in bars.items()})
+        found[EWMA] = align_to_panel(panel, {a: ewma_volatility(b) for a, b in bars.items()})
     train: dict[str, Any] = {
         "train_assets": prepared.train_assets,
         "train_first": prepared.train_first,
@@ -149,7 +149,9 @@ def volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
     ends = np.asarray(taught.label_end)[rows, max(prepared.train_first, 0) :]
     if (ends <= prepared.train_last).any():
         found = {
-            name: scaler.restore_target(shifted(scaler.transform_target(values), taught, **train))
+            name: scaler.restore_target(
+                remove_mean_error(scaler.transform_target(values), taught, **train)
+            )
             for name, values in found.items()
         }
         if {*HAR} <= {*panel.feature_names}:

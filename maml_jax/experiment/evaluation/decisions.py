@@ -13,7 +13,7 @@ from maml_jax.backtest import (
     threshold_positions,
     volatility_target_positions,
 )
-from maml_jax.backtest.baselines.simple import shifted_decisions
+from maml_jax.backtest.baselines.simple import shift_decisions
 from maml_jax.backtest.limits import limited
 from maml_jax.backtest.positions import level_positions, proportional_positions
 from maml_jax.experiment.config.backtest import NEED_DEVIATION as NEED_DEVIATION
@@ -91,7 +91,7 @@ def decide(
 def random_positions(
     prepared: Prepared, decided: pd.DataFrame, returns: pd.DataFrame, *, draw: int = 0
 ) -> pd.DataFrame:
-    """Take the positions of a strategy at another time, see `shifted_decisions`.
+    """Take the positions of a strategy at another time, see `shift_decisions`.
 
     The lag keeps away from none by what features and target look at: the warm-up and the label
     delay.
@@ -105,7 +105,7 @@ def random_positions(
     config = prepared.config
     present = returns.notna().reindex(decided.index, fill_value=False)
     seen = before_first_row(config, config.features.named()).bars + target_of(config).label_delay
-    return shifted_decisions(
+    return shift_decisions(
         decided,
         np.random.default_rng([config.seed, _SEED, draw]),
         present=present[decided.columns],

@@ -9,13 +9,13 @@ import pandas as pd
 
 from maml_jax.backtest import (
     Market,
-    calibration,
     has_ended,
-    of_variance,
+    measure_calibration,
     qlike,
     r_squared,
-    regime_results,
+    shift_to_mean_variance,
     skill,
+    summarise_by_regime,
 )
 from maml_jax.backtest.positions import level_signals
 from maml_jax.backtest.summary import compute_figures, compute_skill, summarise
@@ -59,12 +59,12 @@ class Evaluation(NamedTuple):
             done) and `weight` (what is held at the close).
         trades: all trades of all strategies, with the column `strategy`.
         assets: one row per strategy and asset traded alone.
-        regimes: one row per strategy and regime of the market, as `regime_results` returns them.
+        regimes: one row per strategy and regime of the market, by `summarise_by_regime`.
         adaptation: errors before and after each step, as `adaptation_errors` returns them.
-        intervals: of figures of every strategy, as `intervals` returns them.
-        differences: of the first method's figures from those of all others, as `differences`.
-        significance: one row per strategy, as `significance` returns it, and `random_share`: by
-            how many of its own positions at random times the first method was not beaten.
+        intervals: of figures of every strategy, as `compute_intervals` returns them.
+        differences: of the first method's figures from all others, by `compute_differences`.
+        significance: one row per strategy, by `assess_significance`, and `random_share`: by how
+            many of its own positions at random times the first method was not beaten.
         overfitting: what choosing the best of the methods is worth; `probability` and others.
         notes: what a reader must know, such as predictions that are not finite.
     """
@@ -168,7 +168,7 @@ def _measured(
         gross=_wide({name: account.gross for name, account in accounts.items()}),
         trades=long_trades(traded),
         assets=_asset_figures(prepared, predicted, decisions, traded.market, targets, terms),
-        regimes=regime_results(net, known, prepared.bars_per_year),
+        regimes=summarise_by_regime(net, known, prepared.bars_per_year),
         turnover=_wide({name: account.turnover for name, account in accounts.items()}),
         exposure=_wide(exposure),
         weights=long_weights(traded),
@@ -237,14 +237,14 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
     found = [skill(mean, targets)]
     if prepared.config.target.kind == "volatility":
         outcome = targets.to_numpy().T
-        variance = of_variance(mean, targets, _known_at(prepared)).to_numpy().T
+        variance = shift_to_mean_variance(mean, targets, _known_at(prepared)).to_numpy().T
         found.append(
             pd.Series(
                 {"R2": r_squared(mean.to_numpy().T, outcome), "QLIKE": qlike(variance, outcome)}
             )
         )
     if std is not None and prepared.config.target.kind != "direction":  # -1, 0 or 1
-        found.append(calibration(mean, std, targets))
+        found.append(measure_calibration(mean, std, targets))
     return found
 
 

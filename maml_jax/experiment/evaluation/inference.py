@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.account.orders import Market
-from maml_jax.backtest.inference.significance import (
-    differences_of,
-    intervals_of,
+from maml_jax.backtest.inference import (
+    Roles,
+    assess_significance,
+    compute_differences,
+    compute_intervals,
     overfitting_probability,
     resample,
-    significance,
 )
 from maml_jax.experiment.evaluation.accounts import trade_totals
 from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, random_positions
@@ -69,12 +70,9 @@ def judge(
     drawn: dict[str, Any] = {"seed": config.seed, "samples": config.backtest.samples}
     resampled = resample(net, years, **drawn)
     trials, notes = _trials(prepared, net, methods, market, ledger)
-    table = significance(
+    table = assess_significance(
         net,
-        headline=headline,
-        methods=methods,
-        baselines=baselines,
-        benchmark=BUY_AND_HOLD,
+        Roles(headline, methods, baselines, BUY_AND_HOLD),
         trials=trials.number,
         trial_variance=trials.variance,
         bars_per_year=years,
@@ -86,8 +84,8 @@ def judge(
         prepared, net[headline], decisions[headline], market
     )
     return Judgement(
-        intervals_of(resampled),
-        differences_of(resampled, headline),
+        compute_intervals(resampled),
+        compute_differences(resampled, headline),
         table,
         _overfitting(net[methods]),
         notes,

@@ -34,7 +34,7 @@ def is_significant(evaluation: Evaluation) -> bool:
 
 
 def called_significant(table: pd.DataFrame, headline: str) -> bool:
-    """Say whether a table of `significance` calls the headline significant; see there."""
+    """Say whether a table of `assess_significance` calls the headline significant; see there."""
     if table.empty or headline not in table.index:
         return False
     return bool(table.loc[[headline], "p_adjusted"].astype(float).iloc[0] < SIZE)

@@ -13,7 +13,7 @@ from maml_jax.backtest.baselines.simple import (
     boosted_trees,
     past_return,
     require_trees,
-    shifted_decisions,
+    shift_decisions,
 )
 from maml_jax.errors import ConfigError
 from maml_jax.features import Target, compute_features, compute_target, find_features, fit_scaler
@@ -37,7 +37,7 @@ def around(table):
 @given(st.integers(0, 10_000), st.integers(4, 120), st.integers(1, 500))
 def test_shifted_decisions_are_the_same_at_another_time(seed, count, least):
     decisions = decisions_of(count)
-    found = shifted_decisions(decisions, np.random.default_rng(seed), least=least)
+    found = shift_decisions(decisions, np.random.default_rng(seed), least=least)
     lags = [
         lag
         for lag in range(count)
@@ -55,9 +55,7 @@ def test_shifted_decisions_are_the_same_at_another_time(seed, count, least):
 def test_lags_are_drawn_from_all_that_are_far_enough():
     decisions = pd.DataFrame({"A": np.arange(100.0)})
     rng = np.random.default_rng(0)
-    first = [
-        shifted_decisions(decisions, rng, least=20)["A"].iloc[0].astype(int) for _ in range(600)
-    ]
+    first = [shift_decisions(decisions, rng, least=20)["A"].iloc[0].astype(int) for _ in range(600)]
     lags = (100 - np.array(first)) % 100
     assert lags.min() >= 20 and lags.max() <= 80
     assert len(set(lags)) > 50
@@ -67,7 +65,7 @@ def test_lags_are_drawn_from_all_that_are_far_enough():
 def test_the_same_seed_draws_the_same():
     decisions = decisions_of()
     one, other, third = (
-        shifted_decisions(decisions, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        shift_decisions(decisions, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     pd.testing.assert_frame_equal(one, other)
     assert not one.equals(third)
@@ -78,7 +76,7 @@ def test_an_asset_is_moved_within_its_own_bars():
     present = pd.DataFrame(True, decisions.index, decisions.columns)
     present.iloc[:40, 1] = False  # begins late
     present.iloc[60:70, 1] = False
-    found = shifted_decisions(decisions, np.random.default_rng(3), present=present, least=10)
+    found = shift_decisions(decisions, np.random.default_rng(3), present=present, least=10)
     own = present["A1"]
     assert not found.loc[~own, "A1"].to_numpy().any()
     lags = [
@@ -94,10 +92,10 @@ def test_an_asset_is_moved_within_its_own_bars():
 def test_without_bars_there_is_nothing_to_move():
     decisions = decisions_of(6, assets=1)
     nowhere = pd.DataFrame(False, decisions.index, decisions.columns)
-    found = shifted_decisions(decisions, np.random.default_rng(0), present=nowhere)
+    found = shift_decisions(decisions, np.random.default_rng(0), present=nowhere)
     assert not found.to_numpy().any()
     with pytest.raises(ValueError, match="at least 1 bar"):
-        shifted_decisions(decisions, np.random.default_rng(0), least=0)
+        shift_decisions(decisions, np.random.default_rng(0), least=0)
 
 
 TARGET = Target(horizon=4, volatility_window=10)

@@ -9,12 +9,12 @@ from helpers import random_bars, random_market
 
 from maml_jax.backtest.baselines.volatility import (
     HAR,
+    align_to_panel,
     ewma_volatility,
     garch_volatility,
-    on_timeline,
     pooled_regression,
     recent_regression,
-    shifted,
+    remove_mean_error,
 )
 from maml_jax.data import garch_bars
 from maml_jax.features import Target, compute_features, find_features, fit_scaler, fit_target
@@ -85,7 +85,7 @@ def test_the_pooled_regression_is_fitted_on_the_span_alone():
 def test_the_shift_is_learned_in_the_span_alone():
     forecast = np.asarray(PANEL.targets, float) + 0.7
     forecast[:, TRAIN_LAST + 1 :] = 5.0
-    found = shifted(forecast, PANEL, train_last=TRAIN_LAST)
+    found = remove_mean_error(forecast, PANEL, train_last=TRAIN_LAST)
     np.testing.assert_allclose(found, forecast - 0.7, atol=1e-6)
 
 
@@ -175,7 +175,7 @@ def test_garch_finds_the_variance_of_its_own_world():
 
 
 def test_forecasts_are_laid_out_as_the_panel_is():
-    laid = on_timeline(PANEL, {a: ewma_volatility(BARS[a]) for a in ("A1", "A2")})
+    laid = align_to_panel(PANEL, {a: ewma_volatility(BARS[a]) for a in ("A1", "A2")})
     assert np.isnan(laid[0]).all()
     place = PANEL.timestamps.get_loc(BARS["A2"].index[50])
     assert laid[2, place] == ewma_volatility(BARS["A2"]).iloc[50]
@@ -193,7 +193,10 @@ def test_forecasts_are_laid_out_as_the_panel_is():
         (lambda: recent_regression(PANEL, window=9, features=["rsi"]), r"no features \['rsi'\]"),
         (lambda: pooled_regression(PANEL, train_last=5), "no label is complete"),
         (lambda: pooled_regression(PANEL, train_last=99, penalty=-1.0), "at least 0"),
-        (lambda: shifted(np.zeros((3, 220)), PANEL, train_last=5), "no forecast with an outcome"),
+        (
+            lambda: remove_mean_error(np.zeros((3, 220)), PANEL, train_last=5),
+            "no forecast with an outcome",
+        ),
         (lambda: ewma_volatility(BARS["A0"], decay=1.0), "between 0 and 1"),
         (lambda: garch_volatility(BARS["A0"], horizon=0), "horizon and a refit of at least 1"),
         (lambda: garch_volatility(BARS["A0"], horizon=1, window=100), "window of at least 250"),

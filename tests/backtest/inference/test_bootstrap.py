@@ -5,9 +5,9 @@ import pytest
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference.bootstrap import (
     block_length,
-    differences,
+    bootstrap_differences,
+    bootstrap_intervals,
     draws,
-    intervals,
     quantiles,
 )
 from maml_jax.backtest.inference.bootstrap_metrics import figures
@@ -63,8 +63,8 @@ def test_what_is_not_finite_has_no_figure_and_leaves_the_others_alone():
     rng = np.random.default_rng(0)
     net = pd.DataFrame(rng.normal(size=(100, 2)) * 0.01, columns=["a", "b"])
     spoilt = net.assign(c=np.nan, d=np.where(np.arange(100) == 50, np.inf, 0.01))
-    table = intervals(spoilt, YEAR, seed=3, samples=50).set_index(["strategy", "figure"])
-    alone = intervals(net, YEAR, seed=3, samples=50).set_index(["strategy", "figure"])
+    table = bootstrap_intervals(spoilt, YEAR, seed=3, samples=50).set_index(["strategy", "figure"])
+    alone = bootstrap_intervals(net, YEAR, seed=3, samples=50).set_index(["strategy", "figure"])
     pd.testing.assert_frame_equal(table.loc[["a", "b"]], alone)
     assert table.loc[["c", "d"], ["value", "low", "high"]].isna().all(axis=None)
 
@@ -72,20 +72,20 @@ def test_what_is_not_finite_has_no_figure_and_leaves_the_others_alone():
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_few_bars_have_a_table_and_no_bars_an_empty_one(length):
     net = pd.DataFrame({"a": np.linspace(-0.01, 0.02, length)})
-    table = intervals(net, YEAR, seed=0, samples=20)
+    table = bootstrap_intervals(net, YEAR, seed=0, samples=20)
     assert list(table.columns) == ["strategy", "figure", "value", "low", "high"]
     assert len(table) == len(NAMED)
-    assert intervals(net.iloc[:0], YEAR, seed=0).empty
-    assert differences(net.iloc[:0].assign(b=0.0), "a", ["b"], YEAR, seed=0).empty
+    assert bootstrap_intervals(net.iloc[:0], YEAR, seed=0).empty
+    assert bootstrap_differences(net.iloc[:0].assign(b=0.0), "a", ["b"], YEAR, seed=0).empty
 
 
 def test_values_are_those_of_the_series_and_lie_between_bounds_that_a_seed_decides():
     rng = np.random.default_rng(1)
     net = pd.DataFrame(rng.normal(0.0005, 0.01, size=(600, 3)), columns=["x", "y", "z"])
-    table = intervals(net, YEAR, seed=7, samples=300)
+    table = bootstrap_intervals(net, YEAR, seed=7, samples=300)
     assert table["strategy"].unique().tolist() == ["x", "y", "z"]
-    assert table.equals(intervals(net, YEAR, seed=7, samples=300))
-    assert not table.equals(intervals(net, YEAR, seed=8, samples=300))
+    assert table.equals(bootstrap_intervals(net, YEAR, seed=7, samples=300))
+    assert not table.equals(bootstrap_intervals(net, YEAR, seed=8, samples=300))
     sharpe = table[table["figure"] == "Sharpe Ratio"].set_index("strategy")
     for name in net:
         assert sharpe["value"][name] == pytest.approx(metrics.sharpe_ratio(net[name], YEAR))
@@ -138,7 +138,7 @@ def test_a_sharpe_ratio_lies_in_its_interval_about_as_often_as_is_said():
     mean, deviation, worlds = 0.0004, 0.01, 300
     # 300 worlds are 300 columns of one table whose samples share their bars.
     net = pd.DataFrame(mean + deviation * rng.standard_t(6, (500, worlds)) / np.sqrt(1.5))
-    table = intervals(net, YEAR, seed=0, samples=400)
+    table = bootstrap_intervals(net, YEAR, seed=0, samples=400)
     rows = table[table["figure"] == "Sharpe Ratio"]
     true = mean / deviation * np.sqrt(YEAR)
     covered = ((rows["low"] <= true) & (true <= rows["high"])).mean()
@@ -149,14 +149,14 @@ def test_differences_of_what_moves_together_are_narrow():
     rng = np.random.default_rng(5)
     common, own = rng.normal(0, 0.01, 1000), rng.normal(0, 0.001, 1000)
     net = pd.DataFrame({"a": common + 0.0002, "b": common + own, "c": rng.normal(0, 0.01, 1000)})
-    table = differences(net, "a", ["a", "b", "c", "b"], YEAR, seed=0, samples=300)
+    table = bootstrap_differences(net, "a", ["a", "b", "c", "b"], YEAR, seed=0, samples=300)
     rows = table[table["figure"] == "Mean Return (Ann.) [%]"].set_index("other")
     assert rows.index.tolist() == ["b", "c"]
     assert rows["value"]["b"] == pytest.approx(100 * YEAR * (net["a"] - net["b"]).mean())
     width = rows["high"] - rows["low"]
     assert width["b"] < 0.2 * width["c"]
     assert rows["low"]["b"] > 0 > rows["low"]["c"]
-    same = differences(net.assign(d=net["a"]), "a", ["d"], YEAR, seed=0, samples=50)
+    same = bootstrap_differences(net.assign(d=net["a"]), "a", ["d"], YEAR, seed=0, samples=50)
     assert (same[["value", "low", "high"]] == 0).all(axis=None)
 
 
@@ -167,4 +167,4 @@ def test_bounds_are_nan_where_a_figure_is_often_not_determined():
     with pytest.raises(ValueError, match="between 0 and 1"):
         quantiles(np.ones((3, 1)), 1.0)
     with pytest.raises(ValueError, match="at least one sample"):
-        intervals(pd.DataFrame({"a": [0.1, 0.2]}), YEAR, seed=0, samples=0)
+        bootstrap_intervals(pd.DataFrame({"a": [0.1, 0.2]}), YEAR, seed=0, samples=0)

@@ -6,10 +6,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from maml_jax.backtest import calibration
+from maml_jax.backtest import measure_calibration
 from maml_jax.errors import DataError
 
-measures = sys.modules[calibration.__module__]
+measures = sys.modules[measure_calibration.__module__]
 
 
 def draw(rows=20_000, seed=0, inflated=1.0):
@@ -61,12 +61,15 @@ def test_calibration_error_is_the_mean_gap():
 
 @pytest.mark.parametrize("name", ["NLL", "CRPS", "Calibration Error [%]"])
 def test_the_truth_is_judged_best(name):
-    told = {inflated: calibration(*draw(inflated=inflated))[name] for inflated in (0.6, 1.0, 1.7)}
+    told = {
+        inflated: measure_calibration(*draw(inflated=inflated))[name]
+        for inflated in (0.6, 1.0, 1.7)
+    }
     assert told[1.0] < min(told[0.6], told[1.7])
 
 
 def test_what_is_told_of_true_distributions():
-    told = calibration(*draw())
+    told = measure_calibration(*draw())
     assert told["Coverage 50 % [%]"] == pytest.approx(50, abs=1)
     assert told["Coverage 90 % [%]"] == pytest.approx(90, abs=1)
     assert told["Calibration Error [%]"] < 1
@@ -79,25 +82,25 @@ def table(values, columns=("A", "B")):
 
 def test_rows_without_a_prediction_or_an_outcome_do_not_count():
     mean, std, y = (table(each.reshape(-1, 2)) for each in draw(40))
-    whole = calibration(mean.iloc[5:], std.iloc[5:], y.iloc[5:])
+    whole = measure_calibration(mean.iloc[5:], std.iloc[5:], y.iloc[5:])
     mean.iloc[:2], std.iloc[1:3], y.iloc[3:5] = np.nan, np.nan, np.nan
     mean.iloc[0], std.iloc[0] = 1.0, np.nan
-    pd.testing.assert_series_equal(calibration(mean, std, y), whole)
+    pd.testing.assert_series_equal(measure_calibration(mean, std, y), whole)
 
 
 def test_nothing_known_is_told_as_nothing():
     empty = table(np.full((3, 2), np.nan))
-    assert calibration(empty, empty, empty).isna().all()
+    assert measure_calibration(empty, empty, empty).isna().all()
 
 
 def test_tables_that_do_not_fit_are_refused():
     mean, std, y = (table(each.reshape(-1, 2)) for each in draw(20))
     with pytest.raises(DataError, match="outcomes have shape"):
-        calibration(mean, std, y.iloc[1:])
+        measure_calibration(mean, std, y.iloc[1:])
     with pytest.raises(DataError, match="deviations have other dates or assets"):
-        calibration(mean, std[["B", "A"]], y)
+        measure_calibration(mean, std[["B", "A"]], y)
     with pytest.raises(DataError, match="must be positive, one is 0"):
-        calibration(mean, std * 0, y)
+        measure_calibration(mean, std * 0, y)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 90])

@@ -9,11 +9,11 @@ from scipy import integrate
 
 from maml_jax.backtest.inference.forecast_tests import (
     diebold_mariano,
-    of_variance,
     qlike,
     qlike_loss,
     r_squared,
     r_squared_difference,
+    shift_to_mean_variance,
 )
 
 
@@ -200,7 +200,7 @@ def test_forecasts_of_variance_are_shifted_by_what_is_known():
     forecast.iloc[3, 1] = np.inf  # diverged: no error of it counts
     # The labels of B take twice as long; the last ones are never known.
     known = pd.DataFrame({"A": np.arange(60) + 5, "B": 2 * np.arange(60) + 8}, index)
-    shifted = of_variance(forecast, outcome, known)
+    shifted = shift_to_mean_variance(forecast, outcome, known)
     assert shifted.iloc[:5].isna().all(axis=None)
     errors = (outcome - forecast).replace([np.inf, -np.inf], np.nan)
     for place in (5, 23, 59):
@@ -209,11 +209,13 @@ def test_forecasts_of_variance_are_shifted_by_what_is_known():
         np.testing.assert_allclose(shifted.iloc[place], forecast.iloc[place] + constant)
     later = outcome.copy()
     later.iloc[40:] += 3
-    pd.testing.assert_frame_equal(of_variance(forecast, later, known).iloc[:45], shifted.iloc[:45])
+    pd.testing.assert_frame_equal(
+        shift_to_mean_variance(forecast, later, known).iloc[:45], shifted.iloc[:45]
+    )
     # Of many rows it is the constant with the least loss.
     truth = pd.DataFrame(np.zeros((4000, 1)))
     noisy = truth + rng.normal(0, 0.5, (4000, 1))
     next_bar = pd.DataFrame(np.arange(4000)[:, None] + 1)
-    best = of_variance(truth, noisy, next_bar).iloc[-1, 0]
+    best = shift_to_mean_variance(truth, noisy, next_bar).iloc[-1, 0]
     losses = [qlike_loss(np.full(4000, c), noisy.to_numpy()[:, 0]).mean() for c in (best, 0.0, 0.4)]
     assert losses[0] == min(losses)

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 from arch.bootstrap import SPA
 
-from maml_jax.backtest.inference.alpha import SIZE, _under_the_null, alpha_tests, regress
+from maml_jax.backtest.inference.alpha import SIZE, _bootstrap_null, alpha_tests, regress
 from maml_jax.backtest.inference.bootstrap import block_length, resample
 from maml_jax.backtest.inference.significance import (
+    Roles,
+    assess_significance,
     deflated_sharpe,
     long_run_variance,
     probabilistic_sharpe,
-    significance,
     superior_ability,
 )
 
@@ -29,15 +30,10 @@ def world(seed, length=400, alpha=0.0, strategies=1):
 
 
 def table(net, **given):
-    settings = {
-        "headline": "s0",
-        "methods": ["s0"],
-        "baselines": [HELD],
-        "bars_per_year": 252,
-        "seed": 0,
-        "samples": 199,
-    }
-    return significance(net, **{**settings, **given})
+    roles = {"headline": "s0", "methods": ["s0"], "baselines": [HELD]}
+    roles |= {name: given.pop(name) for name in roles if name in given}
+    settings = {"bars_per_year": 252, "seed": 0, "samples": 199, **given}
+    return assess_significance(net, Roles(**roles), **settings)
 
 
 def test_alpha_and_beta_are_those_of_least_squares():
@@ -64,7 +60,7 @@ def test_samples_are_regressions_of_returns_whose_blocks_change_their_signs():
     rng = np.random.default_rng(1)
     x, y = rng.normal(0.3, 1, 60), rng.standard_t(4, 60) + 0.2
     value, beta = regress(y, x)
-    error, statistics = _under_the_null(y, x, y - value - beta * x, 30, np.random.default_rng(7))
+    error, statistics = _bootstrap_null(y, x, y - value - beta * x, 30, np.random.default_rng(7))
     blocks = round(60 / block_length(y[:, None]))
     first = np.linspace(0, 60, blocks + 1).round().astype(int)[:-1]
     assert error == pytest.approx(clustered(y, x, first)[1])
@@ -220,11 +216,11 @@ def test_who_lost_everything_is_never_significant():
         index=pd.bdate_range("2020-01-01", periods=400, tz="UTC"),
     )
     net["buy and hold"] = 0.01 * rng.standard_normal(400)
-    terms = {"headline": "bold", "methods": ["bold"], "baselines": ["buy and hold"]}
-    terms |= {"bars_per_year": 252, "seed": 0, "samples": 50}
-    assert significance(net, **terms).loc["bold", "p_adjusted"] < 0.05
+    roles = Roles("bold", ["bold"], ["buy and hold"])
+    terms = {"bars_per_year": 252, "seed": 0, "samples": 50}
+    assert assess_significance(net, roles, **terms).loc["bold", "p_adjusted"] < 0.05
     net.iloc[200, 0] = -1.0
-    found = significance(net, **terms).loc["bold"]
+    found = assess_significance(net, roles, **terms).loc["bold"]
     assert found["p_adjusted"] == found["p_value"] == 1.0
     assert found["deflated_sharpe"] == found["probabilistic_sharpe"] == 0.0
 

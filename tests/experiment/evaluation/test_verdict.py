@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 
 from maml_jax.backtest import r_squared_difference
-from maml_jax.backtest.inference.significance import differences, intervals, significance
+from maml_jax.backtest.inference import (
+    Roles,
+    assess_significance,
+    bootstrap_differences,
+    bootstrap_intervals,
+)
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.verdict import _number, is_significant
 from maml_jax.experiment.evaluation.verdict import verdict as verdict_of
@@ -43,13 +48,11 @@ def of_returns(
     )
     drawn = {"bars_per_year": 365, "seed": 0, "samples": 199}
     told = {
-        "intervals": intervals(net, **drawn),
-        "differences": differences(net, methods[0], list(net.columns), **drawn),
-        "significance": significance(
+        "intervals": bootstrap_intervals(net, **drawn),
+        "differences": bootstrap_differences(net, methods[0], list(net.columns), **drawn),
+        "significance": assess_significance(
             net,
-            headline=methods[0],
-            methods=methods,
-            baselines=[UNADAPTED, HELD],
+            Roles(methods[0], methods, [UNADAPTED, HELD]),
             trials=trials or len(methods),
             trial_variance=0.001,
             **drawn,

@@ -6,7 +6,7 @@ import pytest
 from helpers import random_market
 from market import MARKET, SMALL
 
-from maml_jax.backtest import regime_results
+from maml_jax.backtest import summarise_by_regime
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
 from maml_jax.experiment.learning.tasks import (
@@ -247,7 +247,7 @@ def test_regimes_of_a_report_are_known_when_positions_are_decided():
     config = load_config({}, {"data.path": "memory", "target.fill": "next_open"})
     returns = fill_returns(market, "next_open").mean(axis=1)
     known = regimes_of_report(config, market)
-    table = regime_results(returns.to_frame("held"), known, 365.0).set_index("regime")
+    table = summarise_by_regime(returns.to_frame("held"), known, 365.0).set_index("regime")
     assert (table.loc[["bull", "bear"], "bars"] > 150).all()
     spread = table.loc["bull", "Sharpe Ratio"] - table.loc["bear", "Sharpe Ratio"]
     assert abs(spread) < 6  # one bar later it is 16
