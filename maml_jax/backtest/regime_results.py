@@ -16,7 +16,7 @@ def summarise_by_regime(
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
-        regimes: places in `REGIMES` on the same index, known when what earns the bar's return
+        regimes: indices in `REGIMES` on the same index, known when what earns the bar's return
             was decided; -1 where there is none.
         bars_per_year: for everything annualised.
 
@@ -26,12 +26,12 @@ def summarise_by_regime(
         `Sharpe Ratio`, `Return [%]` (compounded over its bars).
     """
     names = (*REGIMES, UNKNOWN_NAME)
-    place = regimes.to_numpy()
-    place = np.where(place < 0, len(REGIMES), place)
+    of_bar = regimes.to_numpy()
+    of_bar = np.where(of_bar < 0, len(REGIMES), of_bar)
     rows = []
     for strategy in net.columns:
-        for number in np.unique(place):
-            r = net[strategy].to_numpy(float)[place == number]
+        for number in np.unique(of_bar):
+            r = net[strategy].to_numpy(float)[of_bar == number]
             rows.append(
                 {
                     "strategy": strategy,

@@ -1,4 +1,4 @@
-"""Task families: tables of windows, told apart by where rows come from and what is one group."""
+"""Task families: tables of windows, by where rows come from and what is one group."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -24,10 +24,10 @@ class Windows(NamedTuple):
 
     Attributes:
         asset: of the first query row, `[window]`.
-        stop: place past the last support row, `[window, part]`.
-        query: place of the first query row, `[window]`.
+        stop: index past the last support row, `[window, part]`.
+        query: index of the first query row, `[window]`.
         group: `[window]`; a task is drawn by drawing a group, then a window in it.
-        known: place on the time axis of the bar that completes the last query label, `[window]`.
+        known: index on the time axis of the bar that completes the last query label, `[window]`.
         sizes: rows of each part of a support set.
         query_size: rows of a query set.
         entries: numbers of labelled rows, counted through all assets, `[entry]`.
@@ -89,8 +89,8 @@ def asset_family(
         query: rows of a query set.
         embargo: further rows left out between the two.
         assets: names of the assets to use; default all.
-        first: place on the time axis of the first row that may be used.
-        last: place at which the last label must be complete; default the end.
+        first: index on the time axis of the first row that may be used.
+        last: index of the bar at which the last label must be complete; default the end.
         length: how many bars a sequence model reads at a row, itself last: `x` of a task is
             `[row, length, feature]`. They may reach back before `first`. None for models that read
             the row's features alone.
@@ -100,7 +100,7 @@ def asset_family(
         ValueError: if a size or the origin of support rows is impossible.
     """
     parts = support_parts(panel, support)
-    return _family(panel, parts, parts[-1].lanes, query, embargo, assets, first, last, length)
+    return _family(panel, parts, parts[-1].sources, query, embargo, assets, first, last, length)
 
 
 def label_family(
@@ -127,8 +127,8 @@ def label_family(
         query: rows of a query set.
         embargo: further rows left out between the two.
         assets: names of the assets to use.
-        first: place of the first row that may be used.
-        last: place at which the last label must be complete.
+        first: index of the first bar that may be used.
+        last: index of the bar at which the last label must be complete.
         length: how many bars a sequence model reads at a row.
 
     Raises:
@@ -156,7 +156,7 @@ def period_family(panel: Panel, *, period: Period = "quarter", **options) -> Win
     """List the windows of the period family: each month, quarter or year is one group.
 
     The query is of one period. The support set is what is complete at its first row, as in use,
-    where the first days of a period are predicted by what the last one told; a family that kept to
+    where the first days of a period are predicted from the last one; a family that kept to
     one period would have no month of daily bars with 20 rows to adapt on.
 
     Args:
@@ -177,7 +177,7 @@ def period_family(panel: Panel, *, period: Period = "quarter", **options) -> Win
     windows = windows._replace(group=first)
     if not (first == last).any():
         raise DataError(f"no {period} has room for a query set of {windows.query_size} rows")
-    return _sorted(windows, first == last)
+    return _sort(windows, first == last)
 
 
 def strategy_family(
@@ -199,7 +199,7 @@ def strategy_family(
     numbers = np.array([names.index(name) for name in strategies])
     support = support if isinstance(support, SupportRows) else SupportRows(support)
     windows = asset_family(panel, support=support._replace(classes=numbers), **options)
-    return _sorted(windows._replace(group=numbers[windows.asset]))
+    return _sort(windows._replace(group=numbers[windows.asset]))
 
 
 def mix_families(families: Sequence[tuple[Windows, float]]) -> Windows:
@@ -287,7 +287,7 @@ def bars_needed(
 
 
 def asset_numbers(panel: Panel, assets: Sequence[str] | None) -> list[int]:
-    """Return the places of assets in a panel; all of them if None.
+    """Return the indices of assets in a panel; all of them if None.
 
     Raises:
         DataError: naming an asset that the panel does not hold.
@@ -316,12 +316,12 @@ def _family(
     rows = labelled_rows(panel, length)
     last = len(panel.timestamps) - 1 if last is None else last
     span = {"assets": asset_numbers(panel, assets), "first": first, "last": last}
-    pools = [make_pool(rows, part.lanes, **span) for part in parts]
+    pools = [make_pool(rows, part.sources, **span) for part in parts]
     pool = pools[-1]
-    latest = _completing(pool)
-    stops = [_stops(pool, latest, *each) for each in zip(pools, parts, strict=True)]
-    ask = pool.unseen(pool.lane[latest], pool.label_end[latest]) + embargo
-    fits = ask + query <= pool.end(pool.lane[latest])
+    latest = _last_completed(pool)
+    stops = [_find_stops(pool, latest, *each) for each in zip(pools, parts, strict=True)]
+    start = pool.unseen(pool.source[latest], pool.label_end[latest]) + embargo
+    fits = start + query <= pool.end(pool.source[latest])
     for each, part in zip(stops, parts, strict=True):
         fits &= each.enough(part.rows)
     if not fits.any():
@@ -330,17 +330,17 @@ def _family(
         raise DataError(
             f"no asset has room for a window of {support} support and {query} query rows{read}"
         )
-    ask = ask[fits]
+    start = start[fits]
     # Entries of all pools stand in one list, one pool after the other.
     offset = np.cumsum([0, *(len(each.row) for each in pools)])
-    places = [each.stop[fits] + start for each, start in zip(stops, offset, strict=False)]
-    return _sorted(
+    shifted = [each.stop[fits] + begin for each, begin in zip(stops, offset, strict=False)]
+    return _sort(
         Windows(
-            asset=pool.asset[ask],
-            stop=np.stack(places, axis=1),
-            query=ask + offset[len(pools) - 1],
-            group=groups[pool.asset[ask], pool.time[ask]],
-            known=pool.label_end[ask + query - 1],
+            asset=pool.asset[start],
+            stop=np.stack(shifted, axis=1),
+            query=start + offset[len(pools) - 1],
+            group=groups[pool.asset[start], pool.time[start]],
+            known=pool.label_end[start + query - 1],
             sizes=tuple(part.rows for part in parts),
             query_size=query,
             entries=np.concatenate([each.row for each in pools]),
@@ -359,19 +359,19 @@ class _Stops(NamedTuple):
         return self.stop - self.begin >= rows
 
 
-def _completing(pool: Pool) -> Int[np.ndarray, " window"]:
-    """Return the last of the entries of each lane whose labels one bar completes."""
-    key = np.stack([pool.lane, pool.label_end])
+def _last_completed(pool: Pool) -> Int[np.ndarray, " window"]:
+    """Return the last of the entries of each source whose labels one bar completes."""
+    key = np.stack([pool.source, pool.label_end])
     return np.flatnonzero(np.append((key[:, 1:] != key[:, :-1]).any(axis=0), len(pool.row) > 0))
 
 
-def _stops(pool: Pool, latest: Int[np.ndarray, " window"], other: Pool, part: Part) -> _Stops:
+def _find_stops(pool: Pool, latest: Int[np.ndarray, " window"], other: Pool, part: Part) -> _Stops:
     """Find what another part offers at the bar that completes the latest own label."""
-    lane = part.lanes[pool.asset[latest], pool.time[latest]]
-    return _Stops(other.begin(lane), other.complete(lane, pool.label_end[latest]))
+    source = part.sources[pool.asset[latest], pool.time[latest]]
+    return _Stops(other.begin(source), other.complete(source, pool.label_end[latest]))
 
 
-def _sorted(windows: Windows, kept: Bool[np.ndarray, " window"] | None = None) -> Windows:
+def _sort(windows: Windows, kept: Bool[np.ndarray, " window"] | None = None) -> Windows:
     """Sort windows by group, then by the bar that completes them; leave out what is not kept."""
     order = np.lexsort((windows.query, windows.known, windows.group))
     order = order if kept is None else order[kept[order]]

@@ -31,29 +31,29 @@ class SupportRows(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One part of every support set: so many rows, taken from one lane.
+    """One part of every support set: so many rows, taken from one source.
 
     Attributes:
-        lanes: the lane that each bar of an asset belongs to, `[asset, time]`; -1 for none.
+        sources: the source that each bar of an asset draws from, `[asset, time]`; -1 for none.
         rows: how many rows are taken.
     """
 
-    lanes: Int[np.ndarray, "asset time"]
+    sources: Int[np.ndarray, "asset time"]
     rows: int
 
 
 class Pool(NamedTuple):
-    """Labelled rows lane by lane, each lane in the order in which labels become complete.
+    """Labelled rows source by source, each in the order in which labels become complete.
 
-    What a lane offers at a bar is therefore one stretch of it, from its begin to the last label
+    What a source offers at a bar is therefore one stretch of it, from its start to the last label
     that is complete, and a support set is the end of that stretch.
 
     Attributes:
         row: number of each entry among the labelled rows of all assets, `[entry]`.
         asset: `[entry]`.
-        time: place on the time axis, `[entry]`.
-        label_end: place at which the label is complete, `[entry]`; ascending within a lane.
-        lane: `[entry]`, ascending.
+        time: index on the time axis, `[entry]`.
+        label_end: index of the bar that completes the label, `[entry]`; ascending within a source.
+        source: `[entry]`, ascending.
         bars: length of the time axis.
     """
 
@@ -61,64 +61,64 @@ class Pool(NamedTuple):
     asset: Int[np.ndarray, " entry"]
     time: Int[np.ndarray, " entry"]
     label_end: Int[np.ndarray, " entry"]
-    lane: Int[np.ndarray, " entry"]
+    source: Int[np.ndarray, " entry"]
     bars: int
 
-    def begin(self, lane: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-        """Return the place of a lane's first entry."""
-        return np.searchsorted(self.lane, lane)
+    def begin(self, source: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
+        """Return the index of a source's first entry."""
+        return np.searchsorted(self.source, source)
 
-    def end(self, lane: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-        """Return the place past a lane's last entry."""
-        return np.searchsorted(self.lane, lane, side="right")
+    def end(self, source: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
+        """Return the index past a source's last entry."""
+        return np.searchsorted(self.source, source, side="right")
 
     def complete(
-        self, lane: Int[np.ndarray, "*n"], time: Int[np.ndarray, "*n"]
+        self, source: Int[np.ndarray, "*n"], time: Int[np.ndarray, "*n"]
     ) -> Int[np.ndarray, "*n"]:
-        """Return the place past a lane's last entry whose label is complete at a bar."""
-        return np.searchsorted(self._keys(self.label_end), self._key(lane, time), side="right")
+        """Return the index past a source's last entry whose label is complete at a bar."""
+        return np.searchsorted(self._keys(self.label_end), self._key(source, time), side="right")
 
     def unseen(
-        self, lane: Int[np.ndarray, "*n"], time: Int[np.ndarray, "*n"]
+        self, source: Int[np.ndarray, "*n"], time: Int[np.ndarray, "*n"]
     ) -> Int[np.ndarray, "*n"]:
-        """Return the place from which on all entries of a lane stand at a bar or later."""
+        """Return the index from which on all entries of a source are of a bar or later."""
         earliest = np.minimum.accumulate(self._keys(self.time)[::-1])[::-1]
-        return np.searchsorted(earliest, self._key(lane, time))
+        return np.searchsorted(earliest, self._key(source, time))
 
-    def _keys(self, place):
-        return self._key(self.lane, place)
+    def _keys(self, time):
+        return self._key(self.source, time)
 
-    def _key(self, lane, place):
-        return np.asarray(lane, np.int64) * (self.bars + 1) + place
+    def _key(self, source, time):
+        return np.asarray(source, np.int64) * (self.bars + 1) + time
 
 
 def make_pool(
     rows: LabelledRows,
-    lanes: Int[np.ndarray, "asset time"],
+    sources: Int[np.ndarray, "asset time"],
     *,
     assets: Sequence[int] | None = None,
     first: int = 0,
     last: int | None = None,
 ) -> Pool:
-    """List rows lane by lane.
+    """List rows source by source.
 
     Args:
         rows: the labelled rows of a Panel.
-        lanes: the lane of each bar of an asset; rows of lane -1 are left out.
-        assets: places of the assets whose rows are listed; default all.
+        sources: the source of each bar of an asset; rows of source -1 are left out.
+        assets: indices of the assets whose rows are listed; default all.
         first: rows of earlier bars are left out.
         last: so are rows whose labels are complete later; default none.
     """
-    count, bars = len(rows.count), lanes.shape[1]
+    count, bars = len(rows.count), sources.shape[1]
     asset = np.repeat(np.arange(count), rows.count)
     there = np.arange(rows.time.shape[1]) < rows.count[:, None]
     time, label_end = rows.time[there], rows.label_end[there]
-    lane = lanes[asset, time]
-    kept = (lane >= 0) & (time >= first) & (label_end <= (bars if last is None else last))
+    source = sources[asset, time]
+    kept = (source >= 0) & (time >= first) & (label_end <= (bars if last is None else last))
     kept &= np.isin(asset, np.arange(count) if assets is None else assets)
     number = np.flatnonzero(kept)
-    order = number[np.lexsort((asset[kept], time[kept], label_end[kept], lane[kept]))]
-    return Pool(order, asset[order], time[order], label_end[order], lane[order], bars)
+    order = number[np.lexsort((asset[kept], time[kept], label_end[kept], source[kept]))]
+    return Pool(order, asset[order], time[order], label_end[order], source[order], bars)
 
 
 def support_parts(
@@ -126,7 +126,7 @@ def support_parts(
     support: int | SupportRows,
     labels: Int[np.ndarray, "asset time"] | None = None,
 ) -> tuple[Part, ...]:
-    """Say which lanes a support set is taken from, coarse to fine.
+    """Find the sources that a support set is taken from, coarse to fine.
 
     Args:
         panel: the bars.
@@ -145,11 +145,11 @@ def support_parts(
     assets, bars = panel.valid.shape
 
     def part(number: Int[np.ndarray, " asset"], rows: int) -> Part:
-        lanes = np.broadcast_to(number[:, None], (assets, bars))
+        sources = np.broadcast_to(number[:, None], (assets, bars))
         if labels is not None:
             kinds = int(labels.max(initial=0)) + 1
-            lanes = np.where(labels < 0, -1, lanes * kinds + labels)
-        return Part(lanes, rows)
+            sources = np.where(labels < 0, -1, sources * kinds + labels)
+        return Part(sources, rows)
 
     own = np.arange(assets)
     one_class = np.zeros(assets, int) if classes is None else classes

@@ -9,15 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 from maml_jax.tasks.panel import Panel
 
 _SMALL = 2**20
-"""Rows up to which a table is given room for four times as many."""
+"""Rows up to which tables are padded to powers of four."""
 
 
 class LabelledRows(NamedTuple):
     """The rows of each asset that have features and a label, in order, without holes.
 
     Attributes:
-        time: place of each row on the time axis, `[asset, row]`; the axis' length past the end.
-        label_end: place at which its label is complete, `[asset, row]`, ascending; likewise.
+        time: index of each row on the time axis, `[asset, row]`; the axis' length past the end.
+        label_end: index of the bar that completes its label, `[asset, row]`, ascending; likewise.
         count: how many rows an asset has, `[asset]`.
         length: how many bars a model reads at a row, the row itself last; None for the row's
             features alone.
@@ -35,39 +35,39 @@ class LabelledRows(NamedTuple):
 
 
 class RowTable(NamedTuple):
-    """A Panel as compiled programs read it: flat, and with room to spare.
+    """A Panel as compiled programs read it: flat, and padded.
 
     Rows are counted through all assets, so that neither a new asset nor a longer history changes a
-    shape until the room is used up. Only valid rows have a place, one after the other: the sequence
+    shape until the padding is used up. Only valid rows are held, one after the other: the sequence
     that ends with a row is what stands before it.
 
     Attributes:
-        features: of all valid rows, asset by asset, `[place, feature]`.
-        targets: `[place]`; 0 without a label.
-        place: place of each labelled row, in the order of the entries that tasks are made of.
+        features: of all valid rows, asset by asset, `[row, feature]`.
+        targets: `[row]`; 0 without a label.
+        entries: row of each entry that tasks are made of, `[entry]`.
     """
 
-    features: Float[Array, "place feature"]
-    targets: Float[Array, " place"]
-    place: Int[Array, " entry"]
+    features: Float[Array, "row feature"]
+    targets: Float[Array, " row"]
+    entries: Int[Array, " entry"]
 
     def inputs(
-        self, place: Int[Array, "*rows"], back: Int[Array, " bar"] | None = None
+        self, row: Int[Array, "*rows"], back: Int[Array, " bar"] | None = None
     ) -> Float[Array, "*rows_and_bars feature"]:
         """Gather what a model reads at rows.
 
         Args:
-            place: of the rows.
+            row: the rows.
             back: from a row to the bars that are read with it, as `bars_back` has it.
 
         Returns:
             `[*rows, feature]`, or `[*rows, bar, feature]` where there is `back`.
         """
-        return self.features[place if back is None else place[..., None] + back]
+        return self.features[row if back is None else row[..., None] + back]
 
 
 def bars_back(length: int | None) -> Int[Array, " bar"] | None:
-    """Return the way from a row to the bars of its sequence: `1 - length .. 0`; None for None."""
+    """Return the steps from a row to the bars of its sequence: `1 - length .. 0`; None for None."""
     return None if length is None else jnp.arange(1 - length, 1)
 
 
@@ -103,14 +103,14 @@ def labelled_rows(panel: Panel, length: int | None = None) -> LabelledRows:
     time = np.full((len(count), max(1, int(count.max()))), stop, np.int32)
     label_end = time.copy()
     for asset, row in enumerate(labelled):
-        places = np.flatnonzero(row)
-        time[asset, : len(places)] = places
-        label_end[asset, : len(places)] = ends[asset, places]
+        bars = np.flatnonzero(row)
+        time[asset, : len(bars)] = bars
+        label_end[asset, : len(bars)] = ends[asset, bars]
     return LabelledRows(time, label_end, count, length)
 
 
-def valid_places(panel: Panel) -> Int[np.ndarray, "asset time"]:
-    """Return the place that each valid row has in a `RowTable`; arbitrary where not valid."""
+def number_valid_rows(panel: Panel) -> Int[np.ndarray, "asset time"]:
+    """Number the valid rows as a `RowTable` holds them; arbitrary where not valid."""
     valid = np.asarray(panel.valid)
     return (np.cumsum(valid) - 1).reshape(valid.shape).astype(np.int32)
 
@@ -126,39 +126,39 @@ def row_table(
         entries: numbers of labelled rows, counted through all assets, in the order in which tasks
             count them; default every row once, asset by asset.
     """
-    valid, places = np.asarray(panel.valid), valid_places(panel)
+    valid, numbers = np.asarray(panel.valid), number_valid_rows(panel)
     labelled = np.concatenate(
         [
-            places[asset, time[:count]]
+            numbers[asset, time[:count]]
             for asset, (time, count) in enumerate(zip(rows.time, rows.count, strict=True))
         ]
     )
     return RowTable(
-        jnp.asarray(with_room(np.asarray(panel.features)[valid])),
-        jnp.asarray(with_room(np.asarray(panel.targets)[valid])),
-        jnp.asarray(with_room(labelled if entries is None else labelled[entries])),
+        jnp.asarray(pad(np.asarray(panel.features)[valid])),
+        jnp.asarray(pad(np.asarray(panel.targets)[valid])),
+        jnp.asarray(pad(labelled if entries is None else labelled[entries])),
     )
 
 
-def with_room(values: np.ndarray, least: int = 64) -> np.ndarray:
+def pad(values: np.ndarray, least: int = 64) -> np.ndarray:
     """Lengthen the first axis with zeros, so that tables of many lengths have one shape.
 
     To `least` times a power of four up to a million rows, from there on to the next quarter of a
     power of two.
 
-    >>> [len(with_room(np.zeros(n))) for n in (5, 300, 5000, 1_100_000)]
+    >>> [len(pad(np.zeros(n))) for n in (5, 300, 5000, 1_100_000)]
     [64, 1024, 16384, 1310720]
-    >>> [len(with_room(np.zeros(n), least=1)) for n in (1, 3, 5)]
+    >>> [len(pad(np.zeros(n), least=1)) for n in (1, 3, 5)]
     [1, 4, 16]
     """
     count = len(values)
     if count > _SMALL:
         step = 2 ** ((count - 1).bit_length() - 3)
-        room = -(-count // step) * step
+        length = -(-count // step) * step
     else:
-        room = least
-        while room < count:
-            room *= 4
-    lengthened = np.zeros((room, *values.shape[1:]), values.dtype)
-    lengthened[:count] = values
-    return lengthened
+        length = least
+        while length < count:
+            length *= 4
+    padded = np.zeros((length, *values.shape[1:]), values.dtype)
+    padded[:count] = values
+    return padded

@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int, Key
 from maml_jax.meta.types import Batch, Task
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.rows import RowTable, bars_back, row_table, with_room
+from maml_jax.tasks.rows import RowTable, bars_back, pad, row_table
 
 
 class MarketSampler(NamedTuple):
     """A sampler `(key) -> Task` over windows of a Panel; a pytree of arrays, as `fit` likes it.
 
-    Its arrays have room to spare: other assets or a longer history need no new program.
+    Its arrays are padded: other assets or a longer history need no new program.
 
     Attributes:
         table: the rows that tasks are gathered from.
@@ -33,7 +33,7 @@ class MarketSampler(NamedTuple):
     """
 
     table: RowTable
-    windows: Int[Array, "window places"]
+    windows: Int[Array, "window index"]
     group_start: Int[Array, " group"]
     group_size: Int[Array, " group"]
     groups: Int[Array, ""]
@@ -62,14 +62,14 @@ class MarketSampler(NamedTuple):
 
     def task(self, window: Int[Array, ""]) -> Task:
         """Gather the support and the query set of one window."""
-        places = self.windows[window]
-        rows = [stop + part for stop, part in zip(places[:-1], self.support, strict=True)]
+        entries = self.windows[window]
+        rows = [stop + part for stop, part in zip(entries[:-1], self.support, strict=True)]
         support = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
-        return Task(self._rows(support), self._rows(places[-1] + self.query))
+        return Task(self._rows(support), self._rows(entries[-1] + self.query))
 
-    def _rows(self, rows: Int[Array, " row"]) -> Batch:
-        place = self.table.place[rows]
-        return Batch(self.table.inputs(place, self.back), self.table.targets[place][:, None])
+    def _rows(self, entries: Int[Array, " entry"]) -> Batch:
+        row = self.table.entries[entries]
+        return Batch(self.table.inputs(row, self.back), self.table.targets[row][:, None])
 
 
 def draw_in_proportion(
@@ -95,11 +95,11 @@ def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> Market
     table = np.concatenate([windows.stop, windows.query[:, None]], axis=1)[order]
 
     def to_int(values):
-        return jnp.asarray(with_room(values.astype(np.int32)))
+        return jnp.asarray(pad(values.astype(np.int32)))
 
     upto = None
     if windows.weight is not None:
-        weight = with_room(np.asarray(windows.weight, np.float32))
+        weight = pad(np.asarray(windows.weight, np.float32))
         upto = jnp.cumsum(jnp.asarray(weight))
     return MarketSampler(
         row_table(panel, windows.rows, windows.entries),

@@ -7,7 +7,7 @@ from maml_jax.errors import DataError
 from maml_jax.tasks.families import Windows
 
 
-def within_stretches(windows: Windows, allowed: Bool[np.ndarray, " time"]) -> Windows:
+def keep_within_stretches(windows: Windows, allowed: Bool[np.ndarray, " time"]) -> Windows:
     """Keep the windows that lie wholly in one stretch of bars.
 
     From a window's first support row to the bar that completes its last query label, every bar is
@@ -37,7 +37,7 @@ def within_stretches(windows: Windows, allowed: Bool[np.ndarray, " time"]) -> Wi
 
 
 def _first_bars(windows: Windows) -> Int[np.ndarray, " window"]:
-    """Return the place on the time axis of the earliest row of each window."""
+    """Return the index on the time axis of the earliest row of each window."""
     rows = windows.rows
     # Rows counted through all assets, in their order: each asset's own rows ascend.
     there = np.arange(rows.time.shape[1]) < rows.count[:, None]

@@ -13,7 +13,7 @@ from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import Batch, MetaLearner, Prediction, Task
 
 PENALTIES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0)
-"""Of features of unit variance, the strongest first: it is taken where the rows tell nothing."""
+"""Of features of unit variance, the strongest first: it is taken where the rows say nothing."""
 
 _LEAST_FREEDOM = 1e-3
 _LEAST_VARIANCE = 1e-12
@@ -58,7 +58,7 @@ def ridge_regression() -> MetaLearner:
     $$\hat y = \bar y + (x - \bar x)^\top
       (\tilde X^\top\tilde X + \lambda I)^{-1} \tilde X^\top \tilde y$$
 
-    with $\tilde X, \tilde y$ the support rows less their means. The penalty is the one of nine,
+    with $\tilde X, \tilde y$ the support rows minus their means. The penalty is the one of nine,
     from 1 to 10,000, with the least generalised cross-validation
 
     $$\mathrm{GCV}(\lambda) = \frac{n\,\mathrm{RSS}(\lambda)}{(n - \mathrm{df}(\lambda))^2},
@@ -72,8 +72,8 @@ def ridge_regression() -> MetaLearner:
 
     Returns:
         A `MetaLearner` of one target that predicts a `Prediction`, whose deviation is that of an
-        outcome: the residuals' with $n - \mathrm{df}$ degrees of freedom, and the doubt about the
-        slopes.
+        outcome: the residuals' with $n - \mathrm{df}$ degrees of freedom, and the variance of
+        the slopes.
 
     Raises:
         ShapeError: from `adapt`, if targets are not one number per row.
@@ -107,8 +107,8 @@ def ridge_regression() -> MetaLearner:
     def predict(adapted: Sums, x, /) -> Prediction:
         fit = _fit(adapted)
         away = (_last_bar(x) - fit.x_mean) @ fit.directions
-        doubt = 1 / jnp.maximum(fit.count, 1) + (away**2 / fit.strengths).sum(axis=1)
-        std = jnp.sqrt(fit.variance * (1 + doubt))
+        spread = 1 / jnp.maximum(fit.count, 1) + (away**2 / fit.strengths).sum(axis=1)
+        std = jnp.sqrt(fit.variance * (1 + spread))
         return Prediction((fit.y_mean + away @ fit.slopes)[:, None], std[:, None])
 
     def meta_loss(meta_params: Sums, task: Task, step):

@@ -122,8 +122,8 @@ def boosted_trees(
     Args:
         panel: standardised features and the targets.
         train_assets: names of the assets to fit on.
-        train_first: place of the first row to fit on.
-        train_last: place at which the last label must be complete.
+        train_first: index of the first bar to fit on.
+        train_last: index of the bar at which the last label must be complete.
         seed: of the ties that the trees break at random.
 
     Returns:

@@ -44,7 +44,7 @@ def recent_regression(
     $$\hat y_t = \bar y + (x_t - \bar x)^\top
       \bigl(\tilde X^\top \tilde X + \lambda I\bigr)^{-1} \tilde X^\top \tilde y$$
 
-    with $\tilde X, \tilde y$ the rows less their means: the constant is not shrunk. The HAR model
+    with $\tilde X, \tilde y$ the rows minus their means: the constant is not shrunk. The HAR model
     per asset is this on `HAR`, without a penalty.
 
     Args:
@@ -53,8 +53,8 @@ def recent_regression(
         features: names of the features to use; default all.
         penalty: $\lambda$; with 0 the least of all equally good slopes is taken where the rows do
             not tell them apart.
-        first: place on the time axis of the first bar to predict at.
-        last: place of the last one; default the end.
+        first: index on the time axis of the first bar to predict at.
+        last: index of the last one; default the end.
         assets: names of the assets to predict; default all.
 
     Returns:
@@ -79,10 +79,10 @@ def recent_regression(
         due = _span(np.asarray(panel.valid)[asset], first, last)
         complete = np.searchsorted(ends[asset, rows], due, side="right")
         due, complete = due[complete >= window], complete[complete >= window]
-        for place, stop in zip(due, complete, strict=True):
+        for time, stop in zip(due, complete, strict=True):
             support = rows[stop - window : stop]
             slopes, x_mean, y_mean = _fit(x[asset, support], y[asset, support], penalty)
-            result[asset, place] = y_mean + (x[asset, place] - x_mean) @ slopes
+            result[asset, time] = y_mean + (x[asset, time] - x_mean) @ slopes
     return result
 
 
@@ -100,8 +100,8 @@ def pooled_regression(
     Args:
         panel: standardised features and the targets.
         train_assets: names of the assets to fit on; default all.
-        train_first: place of the first row to fit on.
-        train_last: place at which the last label must be complete.
+        train_first: index of the first bar to fit on.
+        train_last: index of the bar at which the last label must be complete.
         features: names of the features to use; default all.
         penalty: as for `recent_regression`.
 
@@ -171,7 +171,7 @@ def garch_volatility(
         horizon: $h$.
         window: returns to fit on; fewer, at least 250, where there are no more.
         refit: bars from one fit to the next.
-        first: place of the first bar to predict at.
+        first: index of the first bar to predict at.
 
     Returns:
         NaN before `first`, and until there are 250 returns.
@@ -196,10 +196,10 @@ def garch_volatility(
         seen = r[max(0, start + 1 - window) : start + 1]
         parameters, variance = _fit_garch(seen)
         omega, alpha, beta = parameters
-        for place in range(start, min(start + refit, len(r))):
-            if place > start:
-                variance = omega + alpha * r[place] ** 2 + beta * variance
-            ahead[known[place]] = _mean_ahead(parameters, variance, horizon)
+        for bar in range(start, min(start + refit, len(r))):
+            if bar > start:
+                variance = omega + alpha * r[bar] ** 2 + beta * variance
+            ahead[known[bar]] = _mean_ahead(parameters, variance, horizon)
     return _log_root(pd.Series(ahead / _PER_CENT**2, bars.index))
 
 
@@ -217,8 +217,8 @@ def remove_mean_error(
         forecast: in the units of the panel's targets.
         panel: with the outcomes.
         train_assets: names of the assets whose errors count; default all.
-        train_first: place of the first bar of the span.
-        train_last: place at which the last label must be complete.
+        train_first: index of the first bar of the span.
+        train_last: index of the bar at which the last label must be complete.
 
     Raises:
         DataError: if an asset is unknown.
@@ -253,8 +253,8 @@ def _columns(panel: Panel, names: Sequence[str] | None) -> Float[np.ndarray, "as
 
 
 def _span(valid: Bool[np.ndarray, " time"], first: int, last: int | None) -> np.ndarray:
-    places = np.flatnonzero(valid)
-    return places[(places >= first) & (places <= (len(valid) if last is None else last))]
+    bars = np.flatnonzero(valid)
+    return bars[(bars >= first) & (bars <= (len(valid) if last is None else last))]
 
 
 def _fit(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray, float]:

@@ -60,7 +60,7 @@ def alpha_tests(
       T = \hat\alpha / \widehat{se}(\hat\alpha)$$
 
     by least squares, against $T^*$ of samples in which the residuals under $\alpha = 0$ keep their
-    places and sizes while each block of neighbouring bars has all of its signs flipped or none (a
+    bars and sizes while each block of neighbouring bars has all of its signs flipped or none (a
     wild bootstrap of blocks, studentised, with the null imposed). Standard errors are those of
     sums over blocks.
 

@@ -1,4 +1,4 @@
-"""Folds: which bars are meta-trained on and which are tested, by their places on the time axis."""
+"""Folds: which bars are meta-trained on and which are tested, by their indices on the time axis."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -15,7 +15,7 @@ Size: TypeAlias = int | str | pd.Timedelta
 Bars: TypeAlias = int | pd.DatetimeIndex
 """How many bars there are, or when each one opens."""
 
-Places: TypeAlias = Int[np.ndarray, " bar"]
+Indices: TypeAlias = Int[np.ndarray, " bar"]
 
 
 class WalkForwardFolds(NamedTuple):
@@ -48,7 +48,7 @@ class WalkForwardFolds(NamedTuple):
         embargo: further ones.
         expand_train: train on all earlier bars, not on the last `train_size`.
         reduce_test: whether what is left at the end makes a shorter last test span.
-        first_test: place of the first bar tested; default: as soon as `train_size` and what is left
+        first_test: index of the first bar tested; default: as soon as `train_size` and what is left
             out lie before it.
 
     Reference:
@@ -67,8 +67,8 @@ class WalkForwardFolds(NamedTuple):
     reduce_test: bool = True
     first_test: int | None = None
 
-    def split(self, bars: Bars) -> Iterator[tuple[Places, Places]]:
-        """Yield the places trained on and tested of each fold, in the order of time.
+    def split(self, bars: Bars) -> Iterator[tuple[Indices, Indices]]:
+        """Yield the indices trained on and tested of each fold, in the order of time.
 
         Raises:
             ValueError: if a size is impossible, or the bars are too few for one fold.
@@ -106,12 +106,12 @@ class WalkForwardFolds(NamedTuple):
             least = "at least one bar" if self.reduce_test else f"test_size {self.test_size}"
             raise ValueError(
                 f"one fold needs train_size {self.train_size} + purge {self.purge} + embargo "
-                f"{self.embargo} + {least} to test, and there are {axis.count} bars{axis.told}"
+                f"{self.embargo} + {least} to test, and there are {axis.count} bars{axis.range}"
             )
 
 
 class CombinatorialFolds(NamedTuple):
-    r"""Part the bars into groups; each choice of `test_groups` of them is tested once.
+    r"""Split the bars into groups; each choice of `test_groups` of them is tested once.
 
     There are $\binom{N}{k}$ splits of N groups of which k are tested. Each group is tested in
     $\binom{N-1}{k-1}$ of them, and taking one of these for each group gives so many **paths**, each
@@ -128,7 +128,7 @@ class CombinatorialFolds(NamedTuple):
 
     That is `purge` bars before, whose labels would reach into what is tested; and after it `purge`
     bars, which the labels of what is tested reach into, and `embargo` further ones, for what wears
-    off slowly. The last group takes what is left where the bars cannot be parted equally.
+    off slowly. The last group takes what is left where the bars cannot be split equally.
 
     Attributes:
         groups: N, at least 3.
@@ -173,8 +173,8 @@ class CombinatorialFolds(NamedTuple):
         ]
         return np.array(testing).T
 
-    def parts(self, count: int) -> list[Places]:
-        """Return the places of each group among `count` bars."""
+    def parts(self, count: int) -> list[Indices]:
+        """Return the indices of each group among `count` bars."""
         _require_not_negative(purge=self.purge, embargo=self.embargo)
         if self.groups < 3 or not 1 <= self.test_groups < self.groups:
             raise ValueError(
@@ -190,8 +190,8 @@ class CombinatorialFolds(NamedTuple):
         edges = [*(size * group for group in range(self.groups)), count]
         return [np.arange(*pair) for pair in zip(edges, edges[1:], strict=False)]
 
-    def split(self, bars: Bars) -> Iterator[tuple[Places, list[Places]]]:
-        """Yield the places trained on, and those of each tested group, of each split.
+    def split(self, bars: Bars) -> Iterator[tuple[Indices, list[Indices]]]:
+        """Yield the indices trained on, and those of each tested group, of each split.
 
         Raises:
             ValueError: if a number is impossible, or the bars are too few.
@@ -207,28 +207,28 @@ class CombinatorialFolds(NamedTuple):
 
 
 class _Axis:
-    """The time axis: places, and what stands a number of bars or a time away from them."""
+    """The time axis: indices, and what stands a number of bars or a time away from them."""
 
     def __init__(self, bars: Bars):
-        self.times, self.count, self.told = None, 0, ""
+        self.times, self.count, self.range = None, 0, ""
         if not isinstance(bars, pd.DatetimeIndex):
             self.count = int(bars)
         elif len(bars):
             self.times, self.count = bars, len(bars)
-            self.told = f" from {bars[0]} to {bars[-1]}"
+            self.range = f" from {bars[0]} to {bars[-1]}"
 
-    def after(self, place: int, size: int | pd.Timedelta) -> int:
-        """Return the place of the first bar that is `size` or more after another."""
-        return place + size if isinstance(size, int) else self._at(self._time(place) + size)
+    def after(self, index: int, size: int | pd.Timedelta) -> int:
+        """Return the index of the first bar that is `size` or more after another."""
+        return index + size if isinstance(size, int) else self._at(self._time(index) + size)
 
     def before(self, stop: int, size: int | pd.Timedelta) -> int:
-        """Return the place of the first of the bars that make up `size` before `stop`."""
+        """Return the index of the first of the bars that make up `size` before `stop`."""
         if isinstance(size, int):
             return max(0, stop - size)
         return self._at(self._time(stop) - size)
 
     def spans(self, begin: int, size: int | pd.Timedelta) -> Iterator[tuple[int, int, bool]]:
-        """Yield first place, place past the end, and whether the bars do not end before it."""
+        """Yield first index, index past the end, and whether the bars do not end before it."""
         if begin >= self.count:
             return
         if isinstance(size, int):
@@ -242,16 +242,16 @@ class _Axis:
             yield first, stop, stop < self.count
             turn += 1
 
-    def at(self, place: int) -> str:
-        """Tell the time of a bar, where it is known."""
-        if self.times is None or not 0 <= place < self.count:
+    def at(self, index: int) -> str:
+        """Describe the time of a bar, where it is known."""
+        if self.times is None or not 0 <= index < self.count:
             return ""
-        return f" ({self.times[place]})"
+        return f" ({self.times[index]})"
 
-    def _time(self, place: int) -> pd.Timestamp:
+    def _time(self, index: int) -> pd.Timestamp:
         if self.times is None:
             raise ValueError("sizes that are times need the times of the bars, not their number")
-        return self.times[place] if place < self.count else self.times[-1] + pd.Timedelta(1, "us")
+        return self.times[index] if index < self.count else self.times[-1] + pd.Timedelta(1, "us")
 
     def _at(self, time: pd.Timestamp) -> int:
         assert self.times is not None

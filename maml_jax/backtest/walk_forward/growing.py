@@ -17,13 +17,13 @@ from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import (
     LabelledRows,
     bars_back,
+    number_valid_rows,
+    pad,
     row_table,
-    valid_places,
-    with_room,
 )
 
 _FEWEST_CHUNKS = 2
-"""A walk is as long for many assets as for one, so few chunks; two, to leave room to spare out."""
+"""A walk is as long for many assets as for one, so few chunks; two, to skip the padding."""
 
 _NOTHING = -1
 
@@ -68,8 +68,8 @@ def walk_growing(
     supports.require(panel)
     due, rows = supports.due, supports.rows
     asset, time = np.nonzero(due)
-    assets, lane = np.unique(asset, return_inverse=True)
-    # The bars to walk through are one range for all assets, so that no lane waits for another.
+    assets, walk = np.unique(asset, return_inverse=True)
+    # The bars to walk through are one range for all assets, so that no walk waits for another.
     bounds = np.array([time.min(initial=due.shape[1]), time.max(initial=-1) + 1], np.int32)
     events, table = _events(panel, rows, due, assets), row_table(panel, rows)
     plan = plan_tasks(
@@ -85,7 +85,7 @@ def walk_growing(
 
     def lay_out(values):
         full = np.full(due.shape, np.nan, np.float32)
-        full[due] = values[lane, time].astype(np.float32).reshape(-1)
+        full[due] = values[walk, time].astype(np.float32).reshape(-1)
         return full
 
     return jax.tree.map(lay_out, fetched(result))
@@ -96,24 +96,24 @@ def _events(
 ) -> Int[np.ndarray, "asset time 2"]:
     """List what happens at each bar of each asset: the row to take in, the row to predict.
 
-    Rows are places in a `RowTable`. One label at most is completed by a bar, since an asset's
+    Rows are counted as in a `RowTable`. One label at most is completed by a bar, since an asset's
     labels all take equally many of its own bars.
     """
-    places = valid_places(panel)
+    numbers = number_valid_rows(panel)
     events = np.full((len(assets), due.shape[1], 2), _NOTHING, np.int32)
-    for lane, asset in enumerate(assets):
+    for walk, asset in enumerate(assets):
         count = rows.count[asset]
-        events[lane, rows.label_end[asset, :count], 0] = places[asset, rows.time[asset, :count]]
-        events[lane, due[asset], 1] = places[asset, due[asset]]
-    return with_room(np.swapaxes(with_room(np.swapaxes(events, 0, 1)), 0, 1), least=1)
+        events[walk, rows.label_end[asset, :count], 0] = numbers[asset, rows.time[asset, :count]]
+        events[walk, due[asset], 1] = numbers[asset, due[asset]]
+    return pad(np.swapaxes(pad(np.swapaxes(events, 0, 1)), 0, 1), least=1)
 
 
 def _walk(learner, keeps_prior, length):
     back = bars_back(length)
 
     def walk(events, meta_params, table, bounds):
-        def batch(place):
-            return Batch(table.inputs(place, back), table.targets[place][:, None])
+        def batch(row):
+            return Batch(table.inputs(row, back), table.targets[row][:, None])
 
         def take_in(adapted, event):
             row = event[:1]

@@ -23,7 +23,7 @@ from maml_jax.parallel.map import map_tasks, plan_tasks
 from maml_jax.parallel.placement import brought_back, fetched, placed
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.rows import with_room
+from maml_jax.tasks.rows import pad
 from maml_jax.tasks.sampler import MarketSampler, market_sampler
 
 
@@ -179,7 +179,7 @@ class _Blocks(NamedTuple):
         upto: sum of the weights of the groups that have any, up to each one, `[block, group]`.
         requests: the predictions, `[block, request, index]`.
         count: how many there are, `[block]`.
-        real: 1 of a block, 0 of room to spare.
+        real: 1 of a block, 0 of padding.
     """
 
     start: Int[np.ndarray, "block group"]
@@ -218,7 +218,7 @@ def _blocks(
     block, slot = blocks_of(supports, begins)
     rows = np.concatenate([supports.query[..., None], supports.stops], axis=-1)[supports.due]
     count = np.bincount(block, minlength=len(begins)).astype(np.int32)
-    most = len(with_room(np.zeros(max(1, count.max()))))
+    most = len(pad(np.zeros(max(1, count.max()))))
     requests = np.zeros((len(begins), most, rows.shape[1]))
     requests[block, slot] = rows
     real = np.ones(len(begins), np.int32)
@@ -230,7 +230,7 @@ def _blocks(
         count,
         real,
     )
-    return _Blocks(*(with_room(part, least=1) for part in parts))
+    return _Blocks(*(pad(part, least=1) for part in parts))
 
 
 def _weights(

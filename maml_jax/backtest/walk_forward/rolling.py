@@ -17,7 +17,7 @@ from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import bars_back
 
 _FEWEST_CHUNKS = 32
-"""The list of predictions has room to spare; chunks are made small enough to leave it out."""
+"""The list of predictions is padded; chunks are made small enough to skip the padding."""
 
 
 def walk_forward(
@@ -80,7 +80,7 @@ def prediction_at(
 
     def predict(request, params, table):
         rows = [late + part for late, part in zip(request[1:], parts, strict=True)]
-        support = table.place[rows[0] if len(rows) == 1 else jnp.concatenate(rows)]
+        support = table.entries[rows[0] if len(rows) == 1 else jnp.concatenate(rows)]
         batch = Batch(table.inputs(support, back), table.targets[support][:, None])
         adapted = learner.adapt(params, batch, steps=steps)
         return learner.predict(adapted, table.inputs(request[:1], back))

@@ -13,10 +13,10 @@ from maml_jax.tasks.rows import (
     LabelledRows,
     RowTable,
     labelled_rows,
+    number_valid_rows,
+    pad,
     readable_rows,
     row_table,
-    valid_places,
-    with_room,
 )
 
 
@@ -51,7 +51,7 @@ class Supports(NamedTuple):
     def requests(self) -> Int[np.ndarray, "request index"]:
         """List the predictions: the row to predict, the first rows too late to adapt on."""
         found = np.concatenate([self.query[self.due][:, None], self.stops[self.due]], axis=1)
-        return with_room(found.astype(np.int32))
+        return pad(found.astype(np.int32))
 
     def table(self, panel: Panel) -> RowTable:
         """Lay out the panel as predictions count its rows.
@@ -139,9 +139,9 @@ def find_supports(
     for preferred, otherwise in zip(labelled, plain, strict=True):
         found = np.full(readable.shape, -1)
         for part in (preferred,) if preferred is otherwise else (preferred, otherwise):
-            pool = make_pool(rows, part.lanes)
-            complete = pool.complete(part.lanes, times)
-            enough = (part.lanes >= 0) & (complete - pool.begin(part.lanes) >= part.rows)
+            pool = make_pool(rows, part.sources)
+            complete = pool.complete(part.sources, times)
+            enough = (part.sources >= 0) & (complete - pool.begin(part.sources) >= part.rows)
             found = np.where((found < 0) & enough, complete + offset, found)
             entries.append(pool.row)
             offset += len(pool.row)
@@ -150,7 +150,7 @@ def find_supports(
         due &= found >= 0
     return Supports(
         due=due,
-        query=valid_places(panel),
+        query=number_valid_rows(panel),
         stops=np.stack(stops, axis=-1),
         sizes=tuple(sizes),
         entries=np.concatenate(entries),

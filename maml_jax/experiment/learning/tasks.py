@@ -19,7 +19,7 @@ from maml_jax.tasks import (
     regime_family,
     strategy_family,
 )
-from maml_jax.tasks.stretches import within_stretches
+from maml_jax.tasks.stretches import keep_within_stretches
 
 
 def training_windows(prepared: Prepared) -> Windows:
@@ -111,5 +111,5 @@ def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, 
         for name, weight in config.task.families().items()
     ]
     if bars is not None:
-        families = [(within_stretches(windows, bars), weight) for windows, weight in families]
+        families = [(keep_within_stretches(windows, bars), weight) for windows, weight in families]
     return families[0][0] if len(families) == 1 else mix_families(families)

@@ -18,7 +18,7 @@ from maml_jax.experiment.folds.prepare import prepare_folds
 from maml_jax.experiment.learning.tasks import training_windows
 from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import prepare, training_rows
-from maml_jax.tasks.stretches import within_stretches
+from maml_jax.tasks.stretches import keep_within_stretches
 
 
 def config_of(folds, **changes):
@@ -96,10 +96,10 @@ def test_a_history_too_short_for_one_fold_is_refused_with_numbers():
 def test_windows_that_fit_no_stretch_are_refused_with_numbers(rolling):
     windows = training_windows(rolling[0].parts[0])
     allowed = np.arange(COUNT) % 30 > 0
-    kept = within_stretches(windows, allowed)
+    kept = keep_within_stretches(windows, allowed)
     assert 0 < len(kept.asset) < len(windows.asset)
     with pytest.raises(DataError, match="longest has 19 bars, and the shortest window takes 22 of"):
-        within_stretches(windows, np.arange(COUNT) % 20 > 0)
+        keep_within_stretches(windows, np.arange(COUNT) % 20 > 0)
 
 
 def test_what_does_not_go_together_is_refused_by_name():
