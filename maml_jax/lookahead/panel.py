@@ -5,7 +5,7 @@ from collections.abc import Container
 import numpy as np
 import pandas as pd
 
-from maml_jax.experiment.learning.tasks import tested_supports, training_windows
+from maml_jax.experiment.learning.tasks import find_test_supports, training_windows
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.features import Scaler
 from maml_jax.lookahead.findings import Finding, deviation, differing, largest
@@ -233,7 +233,7 @@ def _window_rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
 
 def _walk_rows(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
     """Return where predictions are due, `[ask, 2]`, and the rows adapted on, `[ask, row, 2]`."""
-    found = tested_supports(prepared)
+    found = find_test_supports(prepared)
     due = np.argwhere(found.due)
     due = due[np.unique(np.linspace(0, len(due) - 1, _TASKS, dtype=int))] if len(due) else due
     stops = found.stops[due[:, 0], due[:, 1]]

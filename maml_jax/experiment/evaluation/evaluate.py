@@ -32,7 +32,7 @@ from maml_jax.experiment.evaluation.inference import Judgement, judge
 from maml_jax.experiment.evaluation.long_tables import long_predictions, long_trades, long_weights
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span
 from maml_jax.experiment.learning.step_errors import adaptation_errors
-from maml_jax.experiment.learning.tasks import tested_supports
+from maml_jax.experiment.learning.tasks import find_test_supports
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.regimes import regimes_of_report
 from maml_jax.experiment.timing import stage
@@ -250,7 +250,7 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
 
 def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[str, ...]:
     """Say where a prediction was due and is not finite: no position was taken there."""
-    due = on_test_span(prepared, tested_supports(prepared).due)
+    due = on_test_span(prepared, find_test_supports(prepared).due)
     notes = []
     for name, (mean, _) in predicted.items():
         bad = (due > 0) & ~np.isfinite(mean)

@@ -16,7 +16,7 @@ from maml_jax.experiment.evaluation.baselines import baseline_forecasts
 from maml_jax.experiment.evaluation.predicted import Predicted, predict_test_span, restore
 from maml_jax.experiment.evaluation.predicted import on_test_span as on_test_span
 from maml_jax.experiment.learning.methods import METHODS
-from maml_jax.experiment.learning.tasks import online_windows, tested_supports
+from maml_jax.experiment.learning.tasks import find_test_supports, online_windows
 from maml_jax.experiment.learning.train import initial_params, make_learner, outer_optimizer
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.timing import stage
@@ -59,7 +59,7 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
     learner = make_learner(config, headline)
     untrained = initial_params(config, learner, len(panel.feature_names))
     # Where a head is fitted in closed form only a prior can do without its support set.
-    prior, supports = learner.update is not None, tested_supports(prepared)
+    prior, supports = learner.update is not None, find_test_supports(prepared)
 
     def predict(name, method, params, steps=config.backtest.inner_steps, supports=supports):
         return predict_test_span(
@@ -71,7 +71,7 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
     if prior or METHODS[headline].takes_steps:
         predicted[NO_ADAPTATION] = predict(
             *(NO_ADAPTATION, headline, trained[headline], 0),
-            supports=tested_supports(prepared, growing=True) if prior else supports,
+            supports=find_test_supports(prepared, growing=True) if prior else supports,
         )
     predicted[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
     online, notes = _predict_online(prepared, supports, trained, headline, untrained)

@@ -38,7 +38,7 @@ def predict_test_span(
 
     Args:
         prepared: settings and panel.
-        supports: of the test span, as `tested_supports` finds them.
+        supports: of the test span, as `find_test_supports` finds them.
         name: of the strategy, for the list of stages.
         learner: what adapts and predicts.
         params: its meta-parameters.

@@ -52,7 +52,7 @@ def tested_windows(prepared: Prepared) -> Windows:
     return _windows(prepared, assets=prepared.test_assets, **span)
 
 
-def tested_supports(prepared: Prepared, *, growing: bool | None = None) -> Supports:
+def find_test_supports(prepared: Prepared, *, growing: bool | None = None) -> Supports:
     """Find where the test span is predicted, and on which rows strategies adapt there.
 
     Args:

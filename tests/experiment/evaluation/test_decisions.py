@@ -23,7 +23,7 @@ from maml_jax.experiment.evaluation.decisions import (
     random_positions,
 )
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span
-from maml_jax.experiment.learning.tasks import tested_supports
+from maml_jax.experiment.learning.tasks import find_test_supports
 from maml_jax.experiment.preparation.prepare import Fitted, prepare
 from maml_jax.features import fill_returns
 
@@ -212,7 +212,7 @@ def test_every_baseline_predicts_where_learners_do(changes):
     pytest.importorskip("sklearn")
     changes = {**changes, "backtest.baselines": ["trees", "ridge", "momentum", "random"]}
     prepared = prepared_with(**changes)
-    supports = tested_supports(prepared)
+    supports = find_test_supports(prepared)
     found, notes = baseline_forecasts(prepared, supports)
     assert list(found) == NAMES and notes == ()
     due = on_test_span(prepared, supports.due) > 0
@@ -233,7 +233,7 @@ def test_every_baseline_predicts_where_learners_do(changes):
 
 def test_a_volatility_has_no_momentum_and_says_so():
     prepared = prepared_with(**{"target.kind": "volatility"})
-    found, notes = baseline_forecasts(prepared, tested_supports(prepared))
+    found, notes = baseline_forecasts(prepared, find_test_supports(prepared))
     assert "momentum" not in found
     assert any("momentum: a volatility has no side" in note for note in notes)
     logarithms = found["ridge regression"].mean.to_numpy()
@@ -253,11 +253,11 @@ def test_trees_are_left_out_where_their_bars_are_not_given():
     company = prepare(first.config, MARKET, fitted)
     alone = prepare(first.config, {"A3": MARKET["A3"]}, fitted)
     whole, again = (
-        baseline_forecasts(each, tested_supports(each))[0][NAMES[2]].mean
+        baseline_forecasts(each, find_test_supports(each))[0][NAMES[2]].mean
         for each in (first, company)
     )
     pd.testing.assert_frame_equal(whole, again)
-    found, notes = baseline_forecasts(alone, tested_supports(alone))
+    found, notes = baseline_forecasts(alone, find_test_supports(alone))
     assert found == {} and "no bars of meta-training" in notes[0]
 
 

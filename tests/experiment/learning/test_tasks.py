@@ -11,8 +11,8 @@ from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import backtest, load, load_config, run, train
 from maml_jax.experiment.learning.tasks import (
     classes,
+    find_test_supports,
     online_windows,
-    tested_supports,
     training_windows,
 )
 from maml_jax.experiment.preparation.prepare import SIDE, prepare
@@ -97,9 +97,10 @@ def test_families_and_supports_are_one_line_of_the_settings(family, origin):
     assert windows.sizes == ((2, 2) if origin == "mixed" else (4,))
     assert windows.known.max() <= prepared.train_last
     assert online_windows(prepared).known.max() > prepared.train_last
-    supports = tested_supports(prepared)
+    supports = find_test_supports(prepared)
     assert supports.sizes == windows.sizes
-    assert (supports.due.sum(axis=1) > 0).all()
+    tested = [asset in prepared.test_assets for asset in prepared.panel.assets]
+    assert supports.due.any(axis=1).tolist() == tested
 
 
 def test_classes_part_the_cross_section():
