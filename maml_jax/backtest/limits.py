@@ -22,14 +22,14 @@ def long_only(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def market_neutral(weights: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    r"""Take the mean over assets away at every bar, and hold as much in all as was wanted.
+    r"""Subtract the mean over assets at every bar, and keep the gross exposure that was wanted.
 
     $$\tilde w_i = w_i - \bar w, \qquad
       w'_i = \tilde w_i\, \frac{\sum_j |w_j|}{\sum_j |\tilde w_j|}$$
 
     over the assets with a prediction. Longs and shorts are then of one size, at the bar where they
     are decided: what is held drifts, and an asset without a bar cannot be traded. Where all weights
-    are alike nothing is held, so too where fewer than two assets have a prediction.
+    are equal nothing is held, nor where fewer than two assets have a prediction.
 
     Args:
         weights: wanted, `[time, asset]`.
@@ -92,7 +92,7 @@ def limited(
     Args:
         weights: wanted, `[time, asset]`.
         known: whether an asset has a prediction, of the same bars and assets.
-        sides: both; long alone; or both alike at every bar.
+        sides: both; long only; or both, of one size at every bar.
         most: the largest size of a weight, in the same units; None for no bound.
 
     Raises:

@@ -69,8 +69,8 @@ def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
 
 def max_drawdown(returns: Returns) -> float:
     """Deepest drawdown, <= 0."""
-    falls = drawdown(returns)
-    return float(min(falls.min(), 0.0)) if len(falls) else np.nan
+    below = drawdown(returns)
+    return float(min(below.min(), 0.0)) if len(below) else np.nan
 
 
 def calmar_ratio(returns: Returns, bars_per_year: float) -> float:
@@ -191,7 +191,7 @@ def information_coefficient(
 
     Args:
         predictions: `[time, asset]`, NaN where there is none.
-        outcomes: what came, likewise.
+        outcomes: the target at the same bars and assets, NaN where it is not known.
         rank: Spearman's correlation (RankIC) instead of Pearson's.
 
     Returns:

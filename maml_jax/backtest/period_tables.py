@@ -1,4 +1,4 @@
-"""When it was earned: falls and recoveries, years, months."""
+"""Returns by time: drawdowns and recoveries, years, months."""
 
 import numpy as np
 import pandas as pd
@@ -8,25 +8,25 @@ from maml_jax.backtest import metrics
 
 
 def drawdowns(net: pd.Series) -> pd.DataFrame:
-    """List the falls of the equity, each from a maximum to its recovery.
+    """List the drawdowns of the equity, each from its peak to its recovery.
 
     Args:
         net: net simple returns per bar of one strategy, on an index of times.
 
     Returns:
-        One row per fall, in order: `start` (time of the last maximum; the first bar where that is
-        the equity at the start), `bottom`, `recovery` (first bar at the maximum again or above, NaT
+        One row per drawdown, in order: `start` (time of the peak; the first bar where that is the
+        equity at the start), `bottom`, `recovery` (first bar at the peak again or above, NaT
         where there is none), `depth [%]` (below 0), `duration` (to the recovery, else to the last
         bar), `to bottom` and `to recovery` (from start to bottom, from bottom to recovery, NaT
         where there is none).
     """
     time = pd.DatetimeIndex(net.index)
-    falls = metrics.drawdown(net)
-    first, after = spells(falls)
+    below = metrics.drawdown(net)
+    first, after = spells(below)
     bottoms = [
-        start + int(falls[start:end].argmin()) for start, end in zip(first, after, strict=True)
+        start + int(below[start:end].argmin()) for start, end in zip(first, after, strict=True)
     ]
-    # Where the series ends below a maximum nothing comes after.
+    # Where the series ends below a peak nothing comes after.
     recovered = after < len(time)
     last = time[np.minimum(after, len(time) - 1)] if len(time) else time
     start, bottom = time[np.maximum(first - 1, 0)], time[np.array(bottoms, int)]
@@ -36,7 +36,7 @@ def drawdowns(net: pd.Series) -> pd.DataFrame:
             "start": start,
             "bottom": bottom,
             "recovery": recovery,
-            "depth [%]": 100 * falls[np.array(bottoms, int)],
+            "depth [%]": 100 * below[np.array(bottoms, int)],
             "duration": last - start,
             "to bottom": bottom - start,
             "to recovery": recovery - pd.Series(bottom),
@@ -44,13 +44,13 @@ def drawdowns(net: pd.Series) -> pd.DataFrame:
     )
 
 
-def spells(falls: Float[np.ndarray, " bar"]) -> Int[np.ndarray, "2 spell"]:
+def spells(depth: Float[np.ndarray, " bar"]) -> Int[np.ndarray, "2 spell"]:
     """Return the first bar of each spell below a maximum, and the bar after its last.
 
     Args:
-        falls: the drawdown at each bar, <= 0.
+        depth: the drawdown at each bar, <= 0.
     """
-    below = np.concatenate([[False], falls < 0, [False]])
+    below = np.concatenate([[False], depth < 0, [False]])
     return np.flatnonzero(np.diff(below.astype(int))).reshape(-1, 2).T
 
 

@@ -54,7 +54,7 @@ def level_positions(
     Args:
         predictions: one column per asset, in the units of the target; NaN where there is none.
         threshold: in the same units, >= 0.
-        strong: likewise, above `threshold`.
+        strong: in the same units, above `threshold`.
 
     Returns:
         +1, +0.5, 0, -0.5 or -1, where the prediction was made; 0 where there is none.
@@ -73,15 +73,15 @@ def level_positions(
 def level_signals(
     predictions: pd.DataFrame, threshold: float = 0.0, strong: float = 0.1
 ) -> pd.DataFrame:
-    """Say each prediction as one of five levels, with the confidence in it.
+    """Turn each prediction into one of five levels, with a confidence.
 
     Confidence is the size of the prediction as a share of the strong threshold, at most 1. It is no
     probability.
 
     Args:
-        predictions: as for `level_positions`.
-        threshold: likewise.
-        strong: likewise.
+        predictions: one column per asset, in the units of the target; NaN where there is none.
+        threshold: prediction beyond which a half position is taken, >= 0.
+        strong: prediction beyond which a whole one is taken, above `threshold`.
 
     Returns:
         One row per prediction that is a number: `timestamp`, `asset`, `prediction`, `level`
@@ -160,7 +160,7 @@ def confident_positions(mean: pd.DataFrame, std: pd.DataFrame, c: float) -> pd.D
     """
     if not 0 <= c < np.inf:
         raise ValueError(f"c must be a number of deviations that is not negative, got {c}")
-    _require_alike(mean, std, "deviations")
+    _require_same_labels(mean, std, "deviations")
     _require_positive(std, "standard deviation")
     return threshold_positions(mean / std, c)
 
@@ -183,8 +183,8 @@ def kelly_positions(
     $\mu / (\sigma^2 s)$. With `scale` weights are such shares: of a mean of 0.1 and a deviation of
     1 volatility, where the volatility is 2 %, all of Kelly is 5 times the capital. Without it
     $s = 1$: weights are Kelly's share times volatility, 0.1 in the example, which would be the
-    share of capital if the volatility were 100 %. Such weights are sizes, alike for calm and for
-    volatile assets, and smaller than Kelly's.
+    share of capital if the volatility were 100 %. Such weights are the same for calm
+    and for volatile assets, and smaller than Kelly's.
 
     Assets are taken one by one: where they move together the whole is a larger bet than Kelly's.
 
@@ -214,11 +214,11 @@ def kelly_positions(
             f"fraction must lie above 0 and not above 1 (all of Kelly), got {fraction}"
         )
     _require_limit(limit)
-    _require_alike(mean, std, "deviations")
+    _require_same_labels(mean, std, "deviations")
     _require_positive(std, "standard deviation")
     weights = fraction * mean / std**2
     if scale is not None:
-        _require_alike(mean, scale, "volatilities")
+        _require_same_labels(mean, scale, "volatilities")
         _require_positive(scale, "volatility")
         weights = weights / scale
     return weights.clip(-limit, limit).fillna(0.0)
@@ -256,7 +256,7 @@ def volatility_target_positions(
 
     Reference:
         Moreira, Muir (2017), Volatility-Managed Portfolios, Journal of Finance 72, equation 1, with
-        the volatility in the place of the variance.
+        the volatility instead of the variance.
     """
     if not 0 < target < np.inf:
         raise ValueError(f"the target must be a positive annualised volatility, got {target}")
@@ -264,7 +264,7 @@ def volatility_target_positions(
     _require_positive(volatility, "forecast volatility")
     weights = target / volatility
     if side is not None:
-        _require_alike(volatility, side, "sides")
+        _require_same_labels(volatility, side, "sides")
         weights = weights * side
     return weights.clip(-limit, limit).fillna(0.0)
 
@@ -299,7 +299,7 @@ def _require_limit(limit: float) -> None:
         raise ValueError(f"the limit must be positive, got {limit}")
 
 
-def _require_alike(table: pd.DataFrame, other: pd.DataFrame, name: str) -> None:
+def _require_same_labels(table: pd.DataFrame, other: pd.DataFrame, name: str) -> None:
     if not (table.index.equals(other.index) and table.columns.equals(other.columns)):
         raise DataError(
             f"{name} stand at other bars or assets than what they go with; reindex them like it"
@@ -307,11 +307,11 @@ def _require_alike(table: pd.DataFrame, other: pd.DataFrame, name: str) -> None:
 
 
 def _require_positive(table: pd.DataFrame, name: str) -> None:
-    """Refuse a number that is there and not positive, telling where it stands."""
+    """Refuse a number that is not positive, naming its bar and asset."""
     wrong = ~(table.isna() | ((table > 0) & (table < np.inf)))
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise DataError(
             f"{name} of {table.columns[column]} at {table.index[row]} must be positive and finite, "
-            f"it is {table.iloc[row, column]:g}; NaN says that there is none"
+            f"it is {table.iloc[row, column]:g}; use NaN where there is none"
         )

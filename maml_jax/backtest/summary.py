@@ -70,7 +70,7 @@ def compute_figures(
     series = (result.net, result.gross, result.turnover)
     net, gross, turnover = (each.to_numpy(float) for each in series)
     equity = capital * metrics.equity_curve(net)
-    depth, lengths = _falls(net, index)
+    depth, lengths = _drawdowns(net, index)
     held = np.nansum(np.abs(weights.to_numpy(float)), axis=1)
     market = np.full(len(net), np.nan)
     if benchmark is not None:
@@ -132,13 +132,13 @@ def _trade_figures(trades: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _falls(net: np.ndarray, index: pd.DatetimeIndex) -> tuple[np.ndarray, pd.TimedeltaIndex]:
-    """Return the depth in per cent and the duration of each fall, as `drawdowns` does."""
-    falls = metrics.drawdown(net)
-    first, after = spells(falls)
+def _drawdowns(net: np.ndarray, index: pd.DatetimeIndex) -> tuple[np.ndarray, pd.TimedeltaIndex]:
+    """Return the depth in per cent and the duration of each drawdown, as `drawdowns` does."""
+    below = metrics.drawdown(net)
+    first, after = spells(below)
     ends = index[np.minimum(after, len(index) - 1)]
-    # Bars in no fall come in between, so the least of what begins at a fall is its own.
-    depth = np.minimum.reduceat(falls, first) if len(first) else falls[:0]
+    # Bars at a peak come in between, so the least from the start of a drawdown on is its own.
+    depth = np.minimum.reduceat(below, first) if len(first) else below[:0]
     return 100 * depth, pd.TimedeltaIndex(ends - index[np.maximum(first - 1, 0)])
 
 

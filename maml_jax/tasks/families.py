@@ -33,7 +33,7 @@ class Windows(NamedTuple):
         entries: numbers of labelled rows, counted through all assets, `[entry]`.
         rows: the labelled rows.
         weight: how often each group is drawn, by its number in ascending order; None: equally.
-        family: number of the family that each group belongs to, likewise; None: one for all.
+        family: number of the family that each group belongs to, in the same order; None: one.
     """
 
     asset: Int[np.ndarray, " window"]
@@ -123,7 +123,7 @@ def label_family(
     Args:
         panel: what to cut from.
         labels: of each bar of each asset, known at that bar; -1 for none, which is left out.
-        support: as for `asset_family`, and so are the others.
+        support: rows of a support set; as `SupportRows` also whose they are.
         query: rows of a query set.
         embargo: further rows left out between the two.
         assets: names of the assets to use.

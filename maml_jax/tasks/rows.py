@@ -17,7 +17,8 @@ class LabelledRows(NamedTuple):
 
     Attributes:
         time: index of each row on the time axis, `[asset, row]`; the axis' length past the end.
-        label_end: index of the bar that completes its label, `[asset, row]`, ascending; likewise.
+        label_end: index of the bar that completes its label, `[asset, row]`, ascending; the axis'
+            length past the end.
         count: how many rows an asset has, `[asset]`.
         length: how many bars a model reads at a row, the row itself last; None for the row's
             features alone.
@@ -72,7 +73,7 @@ def bars_back(length: int | None) -> Int[Array, " bar"] | None:
 
 
 def readable_rows(panel: Panel, length: int | None = None) -> Bool[np.ndarray, "asset time"]:
-    """Say where a model can read: the valid rows with `length - 1` valid ones before them.
+    """Find where a model can read: the valid rows with `length - 1` valid ones before them.
 
     A sequence is made of an asset's own valid rows; bars that it misses are passed over.
 

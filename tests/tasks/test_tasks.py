@@ -142,7 +142,6 @@ def test_later_bars_change_no_earlier_task():
     stop = len(part.timestamps)
     known = np.asarray(part.label_end) < stop
     np.testing.assert_array_equal(np.asarray(whole.features)[:, :stop], part.features)
-    np.testing.assert_array_equal(np.asarray(whole.returns)[:, :stop], part.returns)
     np.testing.assert_array_equal(
         np.asarray(whole.targets)[:, :stop][known], np.asarray(part.targets)[known]
     )

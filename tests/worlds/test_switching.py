@@ -93,8 +93,8 @@ def test_more_bars_and_more_assets_change_nothing():
     world = SwitchingWorld(own=0.5, new_regimes=1, noise="student_t", stay=20.0)
     short = switching_panel(world, 3, assets=2, bars=300, new_from=100)
     long = switching_panel(world, 3, assets=3, bars=400, new_from=100)
-    for name in ("features", "returns"):
-        np.testing.assert_array_equal(getattr(short[0], name), getattr(long[0], name)[:2, :300])
+    np.testing.assert_array_equal(short[0].features, long[0].features[:2, :300])
+    np.testing.assert_array_equal(short[1].returns, long[1].returns[:2, :300])
     np.testing.assert_array_equal(short[0].targets[:, :-1], long[0].targets[:2, :299])
     np.testing.assert_array_equal(short[1].expected, long[1].expected[:2, :300])
     for name in ("regime", "since", "visit"):

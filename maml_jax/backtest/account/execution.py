@@ -217,7 +217,7 @@ def compute_returns(
 
     Args:
         equity: money at each close, `[..., time]`.
-        costs: money, likewise.
+        costs: money paid in each bar, `[..., time]`.
         capital: money before the first bar.
     """
     before = np.concatenate([np.full_like(equity[..., :1], capital), equity[..., :-1]], axis=-1)

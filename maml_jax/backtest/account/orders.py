@@ -22,8 +22,8 @@ class Market(NamedTuple):
 
     Attributes:
         open: NaN where the asset has no bar or its bars have no opens.
-        high: NaN likewise; without highs and lows no stop can be looked for.
-        low: NaN likewise.
+        high: NaN where the asset has no bar or its bars have no highs; stops need them, and lows.
+        low: NaN where the asset has no bar or its bars have no lows.
         close: NaN where the asset has no bar.
     """
 

@@ -103,7 +103,7 @@ def pooled_regression(
         train_first: index of the first bar to fit on.
         train_last: index of the bar at which the last label must be complete.
         features: names of the features to use; default all.
-        penalty: as for `recent_regression`.
+        penalty: on the squared slopes, as in `recent_regression`; 0 for none.
 
     Returns:
         Predictions of the panel's targets, NaN where there is no row of features.

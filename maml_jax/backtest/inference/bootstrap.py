@@ -239,7 +239,7 @@ def bootstrap_differences(
 
 
 def compute_differences(found: Resampled | None, of: str, *, level: float = LEVEL) -> pd.DataFrame:
-    """Return the intervals of `bootstrap_differences` of one strategy from all others, likewise."""
+    """Return the intervals of `bootstrap_differences` from samples that are drawn already."""
     columns = ["other", "figure", "value", "low", "high"]
     if found is None:
         return pd.DataFrame({name: [] for name in columns})

@@ -240,7 +240,7 @@ def r_squared_difference(
 
 
 def _known(outcome: np.ndarray, forecast: np.ndarray) -> np.ndarray:
-    """Say where the outcome and the forecasts of all leading axes are finite, `[asset, time]`."""
+    """Find where the outcome and the forecasts of all leading axes are finite, `[asset, time]`."""
     finite = np.isfinite(forecast)
     return np.isfinite(outcome) & finite.all(axis=tuple(range(forecast.ndim - 2)))
 

@@ -117,7 +117,7 @@ class CombinatorialFolds(NamedTuple):
     $\binom{N-1}{k-1}$ of them, and taking one of these for each group gives so many **paths**, each
     of which tests every bar once.
 
-    This is no walk-forward: what comes later is trained on as well. It tells how much a result
+    This is no walk-forward: what comes later is trained on as well. It shows how much a result
     depends on the stretch of history that it was found in.
 
     Around each run of neighbouring tested groups bars are left out of training. With

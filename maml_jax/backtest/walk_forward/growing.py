@@ -50,7 +50,7 @@ def walk_growing(
         devices: over how many devices assets are spread.
 
     Returns:
-        What the learner predicts, as for `walk_forward`.
+        What the learner predicts, arrays `[asset, time]`; NaN where no prediction is due.
 
     Raises:
         ValueError: if the learner has no `update`, or `steps` is neither None nor 0.

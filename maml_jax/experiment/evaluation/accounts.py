@@ -71,7 +71,7 @@ def trade_decisions(
 ) -> Traded:
     """Trade all strategies, each asset having an equal part of the capital.
 
-    Stops and limits of the settings are of all but buying and holding.
+    Stops and limits of the settings apply to all but buying and holding.
 
     Args:
         prepared: settings and bars.
@@ -93,8 +93,8 @@ def trade_assets(
 
     Args:
         prepared: settings and bars.
-        market: as for `trade_decisions`; likewise the next.
-        decisions: -
+        market: as `market_of_test_span` returns it.
+        decisions: by strategy, weights of an account that holds this asset alone.
 
     Yields:
         An asset, and the account of each strategy on it.
@@ -109,18 +109,18 @@ def trade_assets(
 def trade_totals(
     prepared: Prepared, market: Market, decisions: Sequence[Callable[[], pd.DataFrame]]
 ) -> Totals:
-    """Trade many sets of decisions and tell their totals alone.
+    """Trade many sets of decisions and keep only their totals.
 
     Args:
         prepared: settings and bars.
-        market: as for `trade_decisions`.
+        market: as `market_of_test_span` returns it.
         decisions: functions that make the decisions of a set, when they are to be traded.
     """
     return trade_many(_Orders(prepared, market, decisions), market, **_terms(prepared))
 
 
 class _Orders(Sequence[np.ndarray]):
-    """Orders of many sets of decisions, of which few are there at a time."""
+    """Orders of many sets of decisions, made a few at a time."""
 
     def __init__(self, prepared, market, decisions):
         self.prepared, self.market, self.decisions = prepared, market, decisions

@@ -23,6 +23,7 @@ from maml_jax.experiment.evaluation.decisions import (
     random_positions,
 )
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span
+from maml_jax.experiment.learning import tasks as learning_tasks
 from maml_jax.experiment.learning.tasks import find_test_supports
 from maml_jax.experiment.preparation.prepare import Fitted, prepare
 from maml_jax.features import fill_returns
@@ -208,11 +209,12 @@ KINDS = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
-def test_every_baseline_predicts_where_learners_do(changes):
+def test_every_baseline_predicts_where_learners_do(changes, monkeypatch):
     pytest.importorskip("sklearn")
     changes = {**changes, "backtest.baselines": ["trees", "ridge", "momentum", "random"]}
     prepared = prepared_with(**changes)
     supports = find_test_supports(prepared)
+    monkeypatch.setattr(learning_tasks, "find_supports", None)  # they are found once
     found, notes = baseline_forecasts(prepared, supports)
     assert list(found) == NAMES and notes == ()
     due = on_test_span(prepared, supports.due) > 0
