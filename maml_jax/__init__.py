@@ -1,49 +1,93 @@
-"""Meta-learning in JAX for models that adapt from a handful of examples."""
+"""Meta-learning in JAX for models that adapt from a handful of examples.
 
-from maml_jax import learners as learners
-from maml_jax import models as models
-from maml_jax.errors import MamlJaxError as MamlJaxError
-from maml_jax.learners import AdaptationInfo as AdaptationInfo
-from maml_jax.learners import Level as Level
-from maml_jax.learners import MetaParams as MetaParams
-from maml_jax.learners import alfa as alfa
-from maml_jax.learners import alpaca as alpaca
-from maml_jax.learners import anil as anil
-from maml_jax.learners import bayesian_maml as bayesian_maml
-from maml_jax.learners import cavia as cavia
-from maml_jax.learners import direction as direction
-from maml_jax.learners import double_adapt as double_adapt
-from maml_jax.learners import ensemble as ensemble
-from maml_jax.learners import from_scratch as from_scratch
-from maml_jax.learners import hierarchical_maml as hierarchical_maml
-from maml_jax.learners import imaml as imaml
-from maml_jax.learners import joint_training as joint_training
-from maml_jax.learners import maml as maml
-from maml_jax.learners import maml_plus_plus as maml_plus_plus
-from maml_jax.learners import matching_networks as matching_networks
-from maml_jax.learners import meta_curvature as meta_curvature
-from maml_jax.learners import meta_sgd as meta_sgd
-from maml_jax.learners import prototypical_networks as prototypical_networks
-from maml_jax.learners import reptile as reptile
-from maml_jax.learners import ridge as ridge
-from maml_jax.meta import Batch as Batch
-from maml_jax.meta import LearnedOptimizer as LearnedOptimizer
-from maml_jax.meta import MetaInfo as MetaInfo
-from maml_jax.meta import MetaLearner as MetaLearner
-from maml_jax.meta import MetaState as MetaState
-from maml_jax.meta import Model as Model
-from maml_jax.meta import Prediction as Prediction
-from maml_jax.meta import Task as Task
-from maml_jax.meta import conditioned_rates as conditioned_rates
-from maml_jax.meta import cross_entropy as cross_entropy
-from maml_jax.meta import exact as exact
-from maml_jax.meta import first_order as first_order
-from maml_jax.meta import fit as fit
-from maml_jax.meta import gaussian_nll as gaussian_nll
-from maml_jax.meta import huber as huber
-from maml_jax.meta import implicit as implicit
-from maml_jax.meta import learned_rates as learned_rates
-from maml_jax.meta import mean_squared_error as mean_squared_error
-from maml_jax.meta import meta_init as meta_init
-from maml_jax.meta import meta_step as meta_step
-from maml_jax.meta import mixed_mode as mixed_mode
+Names are imported when they are first used, so that `import maml_jax` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maml_jax import experiment as experiment
+    from maml_jax import learners as learners
+    from maml_jax import models as models
+    from maml_jax.errors import MamlJaxError as MamlJaxError
+    from maml_jax.experiment import load as load
+    from maml_jax.experiment import run as run
+    from maml_jax.learners import *  # noqa: F403
+    from maml_jax.meta import *  # noqa: F403
+
+_HOMES = {
+    "maml_jax": ("experiment", "learners", "models"),
+    "maml_jax.errors": ("MamlJaxError",),
+    "maml_jax.experiment": ("load", "run"),
+    "maml_jax.learners": (
+        "AdaptationInfo",
+        "Level",
+        "MetaParams",
+        "alfa",
+        "alpaca",
+        "anil",
+        "bayesian_maml",
+        "cavia",
+        "direction",
+        "double_adapt",
+        "ensemble",
+        "from_scratch",
+        "hierarchical_maml",
+        "imaml",
+        "joint_training",
+        "maml",
+        "maml_plus_plus",
+        "matching_networks",
+        "meta_curvature",
+        "meta_sgd",
+        "prototypical_networks",
+        "reptile",
+        "ridge",
+    ),
+    "maml_jax.meta": (
+        "Batch",
+        "LearnedOptimizer",
+        "MetaInfo",
+        "MetaLearner",
+        "MetaState",
+        "Model",
+        "Prediction",
+        "Task",
+        "conditioned_rates",
+        "cross_entropy",
+        "exact",
+        "first_order",
+        "fit",
+        "gaussian_nll",
+        "huber",
+        "implicit",
+        "learned_rates",
+        "mean_squared_error",
+        "meta_init",
+        "meta_step",
+        "mixed_mode",
+    ),
+}
+"""Where each public name is defined."""
+
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'maml_jax' has no attribute {name!r}")
+    home = _HOME[name]
+    value = (
+        import_module(f"maml_jax.{name}")
+        if home == "maml_jax"
+        else getattr(import_module(home), name)
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

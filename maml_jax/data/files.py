@@ -1,5 +1,6 @@
-"""Bars from CSV, Parquet and JSON files, and into them."""
+"""Read bars from CSV, Parquet and JSON files, and write them."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ import pandas as pd
 
 from maml_jax.atomic import whole_file
 from maml_jax.data.bars import COLUMNS, Missing, to_bars
-from maml_jax.data.replies import read_json_table
+from maml_jax.data.sources.bybit import is_saved_reply, read_saved_reply
 from maml_jax.errors import DataError, StoreError
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
@@ -124,7 +125,7 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
         if name.endswith(PARQUET_ENDINGS):
             return to_bars(pd.read_parquet(path), **options)
         if name.endswith(JSON_ENDINGS):
-            return to_bars(read_json_table(path), **options)
+            return to_bars(_read_json(path), **options)
         if not name.endswith(CSV_ENDINGS):
             endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS + JSON_ENDINGS)
             raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
@@ -146,6 +147,19 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
     table = table[(table != "").any(axis=1)]
     lines = table.index.to_numpy()
     return to_bars(table.reset_index(drop=True), place=lambda row: f"line {lines[row]}", **options)
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """Read a saved reply of Bybit, or a list of objects with one key for each column."""
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if is_saved_reply(content):
+        return read_saved_reply(path, content)
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return pd.DataFrame(content)
+    raise DataError(
+        f"{path}: expected a reply of Bybit, or a list of objects such as "
+        '[{"timestamp": "2024-01-01", "close": 1.5}, ...]'
+    )
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:

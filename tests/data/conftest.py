@@ -1,6 +1,7 @@
-"""An exchange and a store."""
+"""An exchange, an archive and a store."""
 
 import pytest
+from binance_server import Archive
 from bybit_server import Exchange
 
 from maml_jax.data import Store
@@ -9,6 +10,11 @@ from maml_jax.data import Store
 @pytest.fixture
 def exchange():
     return Exchange()
+
+
+@pytest.fixture
+def archive():
+    return Archive()
 
 
 @pytest.fixture

@@ -4,14 +4,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
-from typing import Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
 from maml_jax import watchdog
 from maml_jax.data.bars import COLUMNS
-from maml_jax.data.interval import MICROSECOND, Interval
+from maml_jax.data.interval import MICROSECOND, Interval, parse_interval
 from maml_jax.data.sources.http import Client, Passing, RateLimit, Reply, Retries, plain_text
 from maml_jax.data.sources.source import Page, Source, bars_of_rows, refuse_impossible
 from maml_jax.errors import DataError, SourceError
@@ -32,6 +33,8 @@ _INTERVALS = {
     "1mo": "M",
 }
 _ROWS = 1000
+_FIELDS = ("start", *COLUMNS, "turnover")
+"""Of a kline, in order; a reply may leave out the last two."""
 _LONG_STRETCH = 100
 _RATE_LIMITED = {10006, 10018}
 _PASSING = _RATE_LIMITED | {10000, 10016}
@@ -272,3 +275,50 @@ def _until_reset(reply: Reply) -> float | None:
         except (KeyError, ValueError, TypeError):
             pass
     return min(max(ahead, 0.0), _LONGEST_PERIOD)
+
+
+def is_saved_reply(content: Any) -> bool:
+    """Say whether the content of a JSON file is a reply of Bybit."""
+    return isinstance(content, dict) and "retCode" in content
+
+
+def read_saved_reply(path: Path, content: dict) -> pd.DataFrame:
+    """Read a saved reply as a table, without the bar that was unfinished at its time.
+
+    Args:
+        path: of the file, for error messages.
+        content: what the file holds; see `is_saved_reply`.
+
+    Returns:
+        A table for `to_bars`: start, prices, volume, turnover as text, and `symbol`.
+
+    Raises:
+        DataError: naming the file, and what Bybit says if the reply is a failure.
+    """
+    if content["retCode"] != 0:
+        reason = content.get("retMsg") or "no reason given"
+        raise DataError(f"{path}: holds no bars: Bybit answers {content['retCode']}: {reason}")
+    try:
+        result, time = content["result"], int(content["time"])
+        rows, symbol = result["list"], result["symbol"]
+        width = {len(row) for row in rows}
+        if not rows or len(width) > 1 or not 5 <= min(width) <= len(_FIELDS):
+            raise ValueError(
+                f"rows of {sorted(width)} values, expected 5 to {len(_FIELDS)} in each"
+            )
+        table = pd.DataFrame(rows, columns=list(_FIELDS[: width.pop()]))
+        opened = table["start"].astype("int64")
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: is no reply with klines: {error}") from error
+    return table[_is_finished(opened, time)].reset_index(drop=True).assign(symbol=symbol)
+
+
+def _is_finished(opened: pd.Series, time: int) -> np.ndarray:
+    """Say which bars had ended at a moment, in ms; of a single bar nobody knows when it ends."""
+    if len(opened) < 2:
+        return np.ones(len(opened), bool)
+    times = pd.DatetimeIndex(opened.to_numpy("datetime64[ms]"), tz="UTC")
+    step = times.sort_values().diff().min()
+    minutes = max(1, round(step / pd.Timedelta(minutes=1)))
+    interval = parse_interval("1mo" if step >= pd.Timedelta(days=28) else minutes)
+    return np.asarray(times < interval.floor(pd.Timestamp(time, unit="ms", tz="UTC")))

@@ -83,7 +83,6 @@ def fetch(
     store: Store | str | Path | None = None,
     again: bool = False,
     workers: int = 8,
-    overlap: int = OVERLAP,
     progress: Progress | None = None,
 ) -> FetchReport:
     """Bring bars of several symbols into a store, fetching only what is missing in it.
@@ -100,8 +99,7 @@ def fetch(
         end: last moment wanted (of a day all of it); default now. Unfinished bars are never kept.
         store: where to; default the store in the user's data directory.
         again: fetch what is there already as well.
-        workers: symbols at a time.
-        overlap: bars that are fetched again.
+        workers: symbols fetched at the same time.
         progress: is told how far each symbol is, from several threads.
 
     Returns:
@@ -116,11 +114,10 @@ def fetch(
     names = list(dict.fromkeys([symbols] if isinstance(symbols, str) else symbols))
     if not names or not all(name.strip() and len(name) <= 100 for name in names):
         raise DataError(f"name at least one symbol, of 1 to 100 characters each: {names}")
-    if not source.name or workers < 1 or overlap < 0:
-        raise DataError(
-            f"a source needs a name, fetching at least 1 worker and an overlap of 0 or more; they "
-            f"are {source.name!r}, {workers} and {overlap}"
-        )
+    if not source.name:
+        raise DataError("a source needs a name: it is the folder of its bars in the store")
+    if workers < 1:
+        raise DataError(f"workers must be at least 1, got {workers}")
     first = None if start is None else parse_moment(start)
     last = parse_moment(datetime.now().astimezone() if end is None else end, end=True)
     if first is not None and first > last:
@@ -134,7 +131,7 @@ def fetch(
     stop = threading.Event()
 
     def work(key: SeriesKey) -> Fetched:
-        job = _Job(source, store, key, overlap, progress or (lambda *_: None), stop)
+        job = _Job(source, store, key, progress or (lambda *_: None), stop)
         try:
             job.run(first, last + MICROSECOND, again)
         except MamlJaxError as error:
@@ -168,11 +165,10 @@ def _begun(store: Store, key: SeriesKey) -> bool:
 class _Job:
     """The fetching of one series."""
 
-    def __init__(self, source, store, key, overlap, progress, stop):
+    def __init__(self, source, store, key, progress, stop):
         self.source: Source = source
         self.store: Store = store
         self.key: SeriesKey = key
-        self.overlap: int = overlap
         self.progress: Progress = progress
         self.stop: threading.Event = stop
         self.added = 0
@@ -208,7 +204,7 @@ class _Job:
         for start, stop in self.store.covered(self.key):
             if start < a <= stop:
                 known = pd.DatetimeIndex(self.store.read(self.key, start, a).index)
-        back = min(self.overlap, len(known))
+        back = min(OVERLAP, len(known))
         if back:
             begins = known[-back]
         revised = self._write(begins, b, tell)

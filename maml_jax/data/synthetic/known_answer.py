@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.signal import lfilter
 
 from maml_jax.data.synthetic.market import Market, Simulated
 
@@ -191,6 +190,8 @@ def _coefficients(setting: Market, drift: float) -> np.ndarray:
     if drift == 1:
         fresh = setting.normals("coefficients", 3)
         return np.broadcast_to(fresh, (count, *fresh.shape))
+    from scipy.signal import lfilter  # half a second to import
+
     fresh = setting.normals("coefficients", count, 3)
     fresh[:, 1:] *= (1 - drift**2) ** 0.5
     return np.swapaxes(lfilter([1.0], [1.0, -drift], fresh, axis=1), 0, 1)

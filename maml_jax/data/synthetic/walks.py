@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import lfilter
 
 from maml_jax.data.synthetic.market import Market, Simulated
 
@@ -60,6 +59,8 @@ def trend_bars(
     Raises:
         ValueError: if a setting is impossible.
     """
+    from scipy.signal import lfilter  # half a second to import
+
     setting = Market(count, **market)
     mu = setting.per_asset("drift", drift)
     sigma = setting.per_asset("volatility", volatility, least=0)

@@ -92,8 +92,7 @@ def test_a_file_that_lacks_bars_is_no_silent_loss(store, damage):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"workers": 0}, "at least 1 worker"),
-        ({"overlap": -1}, "an overlap of 0 or more"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"source": ""}, "a source needs a name"),
     ],
 )
