@@ -8,18 +8,25 @@ import pandas as pd
 from maml_jax.backtest.regime_results import summarise_by_regime
 from maml_jax.backtest.summary import summarise
 from maml_jax.report import RunTables, TearSheet
-from maml_jax.report.sections import assets as parts_assets
-from maml_jax.report.sections import forecasts as parts_forecasts
-from maml_jax.report.sections import returns as parts
+from maml_jax.report.sections.assets import describe_assets
+from maml_jax.report.sections.forecasts import describe_forecasts, describe_regimes
+from maml_jax.report.sections.returns import (
+    describe_equity,
+    describe_luck,
+    describe_periods,
+    describe_strategies,
+    describe_trading,
+    make_tiles,
+)
 
 STRATEGIES = (
     "maml", "fomaml", "no adaptation", "from scratch", "random", "momentum", "ridge", "trees",
     "incremental", "retrained", "reptile", "meta_sgd", "buy and hold",
 )  # fmt: skip
 
-PARTS = (
-    parts.earned, parts.luck, parts.strategies, parts.over_time, parts.traded,
-    parts_forecasts.predicted, parts_assets.by_asset, parts_forecasts.by_regime,
+SECTIONS = (
+    describe_equity, describe_luck, describe_strategies, describe_periods, describe_trading,
+    describe_forecasts, describe_assets, describe_regimes,
 )  # fmt: skip
 
 
@@ -96,10 +103,10 @@ def sheet_of(tables, notes=(), **options):
         title="a <title>",
         verdict="One stretch of history proves little.",
         notes=notes,
-        parts=[part(tables) for part in PARTS],
+        sections=[describe(tables) for describe in SECTIONS],
         settings={"run": {"seed": 3, "assets": ("A", "B"), "modules": ()}},
         versions={"maml-jax": "0"},
-        tiles=parts.tiles(tables),
+        tiles=make_tiles(tables),
         **options,
     )
 

@@ -13,9 +13,16 @@ from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.verdict import verdict
 from maml_jax.listing import MOST, listed_or_counted
 from maml_jax.report import RunTables, TearSheet, render, text, write_page
-from maml_jax.report.sections import assets as parts_assets
-from maml_jax.report.sections import forecasts as parts_forecasts
-from maml_jax.report.sections import returns as parts
+from maml_jax.report.sections.assets import describe_assets
+from maml_jax.report.sections.forecasts import describe_forecasts, describe_regimes
+from maml_jax.report.sections.returns import (
+    describe_equity,
+    describe_luck,
+    describe_periods,
+    describe_strategies,
+    describe_trading,
+    make_tiles,
+)
 from maml_jax.report.tear_sheet import format_value
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
@@ -62,18 +69,18 @@ def tear_sheet(
     return TearSheet(
         title=f"{tables.headline.upper()} on {assets}",
         facts=_facts(config, tables),
-        tiles=parts.tiles(tables),
+        tiles=make_tiles(tables),
         verdict=verdict(config, evaluation),
         notes=brief_notes(config, notes),
-        parts=(
-            parts.earned(tables),
-            parts.luck(tables),
-            parts.strategies(tables),
-            parts.over_time(tables),
-            parts.traded(tables),
-            parts_forecasts.predicted(tables),
-            parts_assets.by_asset(tables),
-            parts_forecasts.by_regime(tables),
+        sections=(
+            describe_equity(tables),
+            describe_luck(tables),
+            describe_strategies(tables),
+            describe_periods(tables),
+            describe_trading(tables),
+            describe_forecasts(tables),
+            describe_assets(tables),
+            describe_regimes(tables),
         ),
         settings={"run": run, **settings},
         versions={name: version(name) for name in _PACKAGES},
@@ -120,7 +127,7 @@ def _facts(config: Config, tables: RunTables) -> str:
 def brief_notes(config: Config, notes: Sequence[str]) -> tuple[str, ...]:
     """Return what a reader must know; of notes on many assets, the first."""
     data = config.data
-    return text.brief(notes, {*(data.test_assets or ()), *(data.train_assets or ())})
+    return text.shorten_notes(notes, {*(data.test_assets or ()), *(data.train_assets or ())})
 
 
 def _is_long(value: object) -> bool:

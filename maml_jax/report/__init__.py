@@ -25,7 +25,7 @@ from maml_jax.report.plots.returns import (
 from maml_jax.report.plots.trading import (
     break_even,
     cost_sensitivity,
-    paid,
+    effective_cost,
     plot_cost_sensitivity,
     plot_exposure,
 )
@@ -38,8 +38,8 @@ __all__ = [
     "binned_outcomes",
     "break_even",
     "cost_sensitivity",
+    "effective_cost",
     "monthly_returns",
-    "paid",
     "plot_adaptation",
     "plot_asset_distribution",
     "plot_assets",

@@ -1,4 +1,4 @@
-"""What the parts of a tear sheet are made of: plain tables, any of which may be missing."""
+"""The tables that a tear sheet is made of; any of them may be missing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from maml_jax.report.plots.style import plain, shown
+from maml_jax.report.plots.style import choose, drop_categories
 
 WIDE, HALF, PHONE = 9.6, 4.7, 4.3
-"""Widths of figures in inches: of the page, of half of it, of a phone."""
+"""Widths of figures in inches: the page, half of it, a phone."""
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """Tables of a run, as its result holds them; a part whose tables are empty is left out.
+    """Tables of a run, as its result holds them; a section whose tables are empty is left out.
 
     Attributes:
         headline: the strategy that the page is about.
@@ -34,11 +34,11 @@ class RunTables:
         intervals: one row per strategy and figure: `value`, `low`, `high`.
         differences: of the headline's figures from those of others, likewise, with `other`.
         significance: one row per strategy.
-        overfitting: what choosing among the methods is worth.
-        cost: fee and slippage of the settings, as a share of the value traded; what was paid in
-            all lies between `gross` and `returns`. None where it is not the same for all.
+        overfitting: figures on choosing among the methods, such as the risk of overfitting.
+        cost: fee and slippage of the settings, as a share of the value traded; None if they
+            differ. What was paid in total is `gross` minus `returns`.
         units: of predictions and outcomes.
-        overlap: bars over which one outcome reaches.
+        overlap: bars that one outcome spans.
         benchmark: the strategy that alpha and beta are measured against.
     """
 
@@ -66,39 +66,37 @@ class RunTables:
     benchmark: str = "buy and hold"
 
     def __post_init__(self):
-        """Make values of the categories in small tables; in large ones they save memory."""
+        """Drop categories in small tables; in large ones they save memory."""
         for name in ("assets", "regimes", "history", "intervals", "differences"):
-            object.__setattr__(self, name, plain(getattr(self, name)))
+            object.__setattr__(self, name, drop_categories(getattr(self, name)))
 
     @property
     def order(self) -> list[str]:
-        """Strategies in the order of figures: the headline, what it must beat, its like, others."""
+        """Strategies in the order of figures: the headline, what it must beat, and the others."""
         first = [self.headline, self.benchmark, "no adaptation", *self.methods[1:3], "from scratch"]
         names = list(self.returns.columns)
         return [*dict.fromkeys(name for name in [*first, *names] if name in names)]
 
-    def found(self, table: pd.DataFrame) -> list[str]:
-        """Return the strategies that a table holds rows of, in the order of figures."""
+    def strategies_in(self, table: pd.DataFrame) -> list[str]:
+        """Return the strategies of a table, in the order of figures."""
         there = {*table["strategy"].unique()}
         return [name for name in self.order if name in there]
 
     @property
-    def few(self) -> list[str]:
-        """The strategies that figures show where not all can be told apart."""
-        return shown(self.order, self.headline)
+    def main_strategies(self) -> list[str]:
+        """The strategies that figures show if there are too many lines."""
+        return choose(self.order, self.headline)
 
     @property
-    def rest(self) -> str:
-        """What to say of strategies that figures leave out."""
-        left = len(self.order) - len(self.few)
+    def rest_note(self) -> str:
+        """A sentence on the strategies that figures leave out."""
+        left = len(self.order) - len(self.main_strategies)
         if not left:
             return ""
-        return (
-            f" {left} more {'strategy stands' if left == 1 else 'strategies stand'} in the tables."
-        )
+        return f" {left} more {'strategy is' if left == 1 else 'strategies are'} in the tables."
 
-    def told(self, strategy: str, figure: str) -> Any:
-        """Return one figure of a strategy; NaN where it is not known."""
+    def figure(self, strategy: str, figure: str) -> Any:
+        """Return one figure of a strategy; NaN if unknown."""
         if figure in self.stats.index and strategy in self.stats.columns:
             return self.stats.loc[figure, strategy]
         return float("nan")

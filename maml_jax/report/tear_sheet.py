@@ -1,4 +1,6 @@
-"""The tear sheet: one HTML file that shows a run to a person, and needs nothing else."""
+"""The tear sheet: one self-contained HTML file."""
+
+from __future__ import annotations
 
 import base64
 import io
@@ -6,34 +8,34 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from maml_jax.atomic import whole_file
 from maml_jax.errors import RunError
 from maml_jax.listing import MOST, listed
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NONE = "–"
 
 COLUMNS = 8
-"""Columns that fit on a sheet of paper; a wider table is cut into several."""
+"""Columns that fit on paper; a wider table is split."""
 
 _HEAVY = 250_000
-"""Bytes of a drawing beyond which it is kept as an image of dots."""
+"""Bytes of an SVG beyond which it becomes a PNG."""
 
 
 class Tile(NamedTuple):
     """One figure of the strip at the top.
 
     Attributes:
-        label: what it is, with its units.
-        value: as a person reads it.
-        detail: an interval, or what it stands against.
+        label: with units.
+        value: formatted.
+        detail: an interval, or a figure to compare with.
     """
 
     label: str
@@ -42,13 +44,13 @@ class Tile(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A figure and what to read from it.
+    """A figure with a heading and a caption.
 
     Attributes:
         title: its heading.
-        caption: one line that says what to read from it; also told to those who cannot see it.
-        figure: as it is shown.
-        narrow: as it is shown on phones, where a wide one would become too small to read.
+        caption: one line that says how to read it; also the alternative text of the image.
+        figure: the figure.
+        narrow: the figure for phones, where a wide one would be too small to read.
         wide: whether it takes the whole width of the page, or half of it.
     """
 
@@ -60,14 +62,14 @@ class Plot(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table and what it holds.
+    """A table with a heading and a caption.
 
     Attributes:
         title: its heading.
-        table: values are written as a person reads them; text stays as it is.
-        caption: how it is to be read.
-        strong: the row that stands out.
-        columns: how many fit beside each other.
+        table: the values, formatted when shown; text stays as it is.
+        caption: how to read it.
+        strong: the row to highlight.
+        columns: how many fit side by side.
     """
 
     title: str
@@ -80,8 +82,8 @@ class Grid(NamedTuple):
 Block: TypeAlias = Plot | Grid
 
 
-class Part(NamedTuple):
-    """A part of the page: a heading, a sentence or two, and what it shows."""
+class Section(NamedTuple):
+    """A section of the page: a heading, a sentence or two, figures and tables."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -93,19 +95,19 @@ class TearSheet(NamedTuple):
 
     Attributes:
         title: the heading.
-        verdict: what is to be said first, in a few sentences.
-        notes: what a reader must know before the figures.
-        parts: figures and tables, in order; parts without any are left out.
+        verdict: a few sentences that come first.
+        notes: what to know before reading the figures.
+        sections: figures and tables, in order; those without any are left out.
         settings: `section -> key -> value`.
         versions: `package -> version`.
-        facts: one line under the heading, such as the span.
-        tiles: the strip of headline figures.
+        facts: one line under the heading, such as the period.
+        tiles: the headline figures.
     """
 
     title: str
     verdict: str
     notes: tuple[str, ...]
-    parts: Sequence[Part]
+    sections: Sequence[Section]
     settings: Mapping[str, Mapping[str, object]]
     versions: Mapping[str, str]
     facts: str = ""
@@ -114,6 +116,8 @@ class TearSheet(NamedTuple):
 
 def render(sheet: TearSheet) -> str:
     """Return the tear sheet as one self-contained HTML page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("maml_jax", "report"),
         autoescape=True,
@@ -121,27 +125,27 @@ def render(sheet: TearSheet) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = [
+    sections = [
         {
-            "title": part.title,
-            "key": re.sub(r"[^a-z]+", "-", part.title.lower()).strip("-"),
-            "text": part.text,
-            "blocks": [_as_shown(block) for block in part.blocks],
+            "title": section.title,
+            "key": re.sub(r"[^a-z]+", "-", section.title.lower()).strip("-"),
+            "text": section.text,
+            "blocks": [_prepare_block(block) for block in section.blocks],
         }
-        for part in sheet.parts
-        if part.blocks
+        for section in sheet.sections
+        if section.blocks
     ]
     settings = {
-        section: {key: _setting(value) for key, value in values.items()}
-        for section, values in sheet.settings.items()
+        group: {key: _format_setting(value) for key, value in values.items()}
+        for group, values in sheet.settings.items()
     }
     return environment.get_template("tear_sheet.html").render(
-        sheet=sheet, parts=parts, settings=settings
+        sheet=sheet, sections=sections, settings=settings
     )
 
 
 def write_page(path: str | Path, page: str) -> Path:
-    """Write a page whole or not at all, and return its path.
+    """Write a page atomically, and return its path.
 
     Raises:
         RunError: if it cannot be written.
@@ -156,12 +160,12 @@ def write_page(path: str | Path, page: str) -> Path:
 
 
 def format_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Write every value of a table as a person reads it."""
+    """Format every value of a table for reading."""
     return table.astype(object).map(format_value)
 
 
 def format_value(value: object) -> str:
-    """Write one value as a person reads it.
+    """Format one value for reading.
 
     >>> [format_value(v) for v in (1234.5678, 0.01234, 3, float("nan"), pd.Timestamp("2020-01-02"))]
     ['1,234.57', '0.0123', '3', '–', '2020-01-02']
@@ -198,16 +202,16 @@ def format_value(value: object) -> str:
     return f"{value:.4f}" if 0 < size < 0.1 else f"{value:,.2f}"
 
 
-def _setting(value: object) -> str:
+def _format_setting(value: object) -> str:
     if isinstance(value, Mapping):
-        return listed((f"{key}: {_setting(each)}" for key, each in value.items()), MOST)
+        return listed((f"{key}: {_format_setting(each)}" for key, each in value.items()), MOST)
     if isinstance(value, tuple | list) and value:
-        return listed(map(_setting, value), MOST)
+        return listed(map(_format_setting, value), MOST)
     return str(value) if value not in ((), [], "") else NONE
 
 
-def _as_shown(block: Block) -> dict[str, Any]:
-    """Return what the template needs of a block."""
+def _prepare_block(block: Block) -> dict[str, Any]:
+    """Return what the template needs to show a block."""
     if isinstance(block, Grid):
         table = format_table(block.table)
         parts = -(-table.shape[1] // block.columns) or 1
@@ -231,30 +235,34 @@ def _as_shown(block: Block) -> dict[str, Any]:
 
 
 def _image(figure: Figure) -> tuple[str, tuple[int, int]]:
-    """Return a figure as the address of an image, and its size in pixels of the screen."""
+    """Return a figure as a data URL, and its size in screen pixels."""
+    import matplotlib as mpl
+
     width, height = (round(96 * float(inches)) for inches in figure.get_size_inches())
     # Text stays text: sharp at any size, a fifth of the bytes. Ids depend on what is drawn alone.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "maml_jax"}):
         buffer = io.StringIO()
-        with _laid_out(figure):
+        with _fixed_layout(figure):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    drawing = re.sub(r"<[^>]*>", _shortened, buffer.getvalue())
+    drawing = re.sub(r"<[^>]*>", _shorten, buffer.getvalue())
     drawing = re.sub(r">\s+<", "><", drawing[drawing.index("<svg") :])
     if len(drawing) <= _HEAVY:
-        return _address("svg+xml", drawing.encode()), (width, height)
+        return _data_url("svg+xml", drawing.encode()), (width, height)
     dots = io.BytesIO()
     figure.savefig(dots, format="png", dpi=170)
-    return _address("png", dots.getvalue()), (width, height)
+    return _data_url("png", dots.getvalue()), (width, height)
 
 
-def _shortened(tag: re.Match[str]) -> str:
-    """Cut what a tag says of places to hundredths of a point; numbers that are read stay whole."""
+def _shorten(tag: re.Match[str]) -> str:
+    """Cut coordinates in a tag to hundredths of a point; numbers in text stay as they are."""
     return re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group())
 
 
 @contextmanager
-def _laid_out(figure: Figure) -> Iterator[None]:
+def _fixed_layout(figure: Figure) -> Iterator[None]:
     """Lay a figure out once; matplotlib would do so, and draw it, twice."""
+    import matplotlib as mpl
+
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -264,5 +272,5 @@ def _laid_out(figure: Figure) -> Iterator[None]:
     figure.set_layout_engine(engine)
 
 
-def _address(kind: str, content: bytes) -> str:
+def _data_url(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

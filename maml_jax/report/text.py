@@ -1,4 +1,4 @@
-"""Figures and notes as a person reads them."""
+"""Numbers, intervals and notes formatted for reading."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -11,29 +11,31 @@ from maml_jax.report.plots import style
 _WHOLE = "notes.json of the run directory"
 
 
-def with_intervals(intervals: pd.DataFrame, rows: str = "strategy") -> pd.DataFrame:
-    """Lay intervals out for reading: one row each, one column per figure, "0.42 [-0.10, 0.95]".
+def format_intervals(intervals: pd.DataFrame, rows: str = "strategy") -> pd.DataFrame:
+    """Format intervals: one row each, one column per figure, "0.42 [-0.10, 0.95]".
 
     Args:
         intervals: one row per strategy and figure: `figure`, `value`, `low`, `high`.
         rows: the column that names the rows.
     """
-    told = [
-        f"{number(value)} [{number(low)}, {number(high)}]" if value == value else "–"
+    cells = [
+        f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
+        if value == value
+        else "–"
         for value, low, high in intervals[["value", "low", "high"]].to_numpy(float)
     ]
     table = (
-        style.plain(intervals)
-        .assign(told=told)
-        .pivot_table("told", rows, "figure", aggfunc="first", sort=False)
+        style.drop_categories(intervals)
+        .assign(cell=cells)
+        .pivot_table("cell", rows, "figure", aggfunc="first", sort=False)
     )
     return table.rename_axis(columns=None)
 
 
-def number(value: float) -> str:
-    """Write a figure as short as it can be read.
+def format_number(value: float) -> str:
+    """Format a figure in as few digits as it needs.
 
-    >>> [number(v) for v in (0.4213, -12.345, 1234.5, float("nan"))]
+    >>> [format_number(v) for v in (0.4213, -12.345, 1234.5, float("nan"))]
     ['0.42', '-12.3', '1,234', '–']
     """
     if value != value:
@@ -45,10 +47,10 @@ def number(value: float) -> str:
     return text.lstrip("-") if not text.strip("-0.") else text
 
 
-def probability(value: float) -> str:
-    """Write a probability with the figures that matter.
+def format_probability(value: float) -> str:
+    """Format a probability with the digits that matter.
 
-    >>> [probability(v) for v in (0.76, 0.0341, 0.0999, 0.0001, float("nan"))]
+    >>> [format_probability(v) for v in (0.76, 0.0341, 0.0999, 0.0001, float("nan"))]
     ['0.76', '0.034', '0.100', '< 0.001', '–']
     """
     if value != value:
@@ -58,18 +60,31 @@ def probability(value: float) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def brief(notes: Sequence[str], assets: Collection[str] = ()) -> tuple[str, ...]:
-    """Return notes as a page shows them: those of a few assets all, of many the first of each kind.
+def format_chance(value: float) -> str:
+    """Format a probability in per cent.
 
-    Notes are of one kind where they differ in names of assets and in numbers alone. A note that
-    lists too many names by itself is cut.
+    >>> [format_chance(v) for v in (1.0, 0.76, 0.0341, 0.0001, float("nan"))]
+    ['100 %', '76 %', '3.4 %', '< 0.1 %', '–']
+    """
+    if value != value:
+        return "–"
+    if value < 0.001:
+        return "< 0.1 %"
+    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
+def shorten_notes(notes: Sequence[str], assets: Collection[str] = ()) -> tuple[str, ...]:
+    """Shorten notes for a page: all those of a few assets, of many the first of each kind.
+
+    Notes are of one kind if they differ only in names of assets and in numbers. A note that lists
+    too many names is cut.
 
     Args:
         notes: in full, as notes.json holds them.
-        assets: names that tell notes of one kind apart.
+        assets: names in which notes of one kind may differ.
 
     Returns:
-        At most `MOST` notes, none of which lists many more names, and one that counts the rest.
+        At most `MOST` notes, and one that counts the rest.
     """
     kept = list(notes)
     for most in (FEW, 1):
@@ -77,7 +92,7 @@ def brief(notes: Sequence[str], assets: Collection[str] = ()) -> tuple[str, ...]
             kept = _first_of_each(notes, most, {*assets})
     kept = kept[:MOST]
     left = len(notes) - len(kept)
-    more = [f"{left:,} more notes like these: all of them stand in {_WHOLE}."] if left else []
+    more = [f"{left:,} more notes like these: see {_WHOLE}."] if left else []
     return (*map(_cut, kept), *more)
 
 
@@ -98,4 +113,4 @@ def _cut(note: str) -> str:
     pieces = note.split(", ")
     if len(pieces) <= MOST + FEW:
         return note
-    return f"{', '.join(pieces[:MOST])} … (all of it stands in {_WHOLE})"
+    return f"{', '.join(pieces[:MOST])} … (in full in {_WHOLE})"

@@ -104,7 +104,7 @@ def test_many_strategies_and_hours_are_drawn_wide():
     for name, plot in plots(*tables, width=9.6).items():
         figure = drawn(plot())
         handles = figure.legends[0].get_texts() if figure.legends else []
-        assert len(handles) <= style.MOST + 1, name
+        assert len(handles) <= style.MOST_LINES + 1, name
     points = sum(len(line.get_xdata()) for line in report.plot_equity(tables[0]).axes[0].lines)
     assert points < 8 * 1000 + 10
 
@@ -130,7 +130,7 @@ def test_every_figure_has_units_and_a_legend():
     units = {
         "equity": "growth of 1", "drawdown": "%", "rolling": "(ann.)", "months": "%",
         "distribution": "%", "exposure": "% of equity", "costs": "basis points", "regimes": "%",
-        "assets": "Sharpe Ratio", "spread": "share of the assets below, %", "pairs": "Sharpe Ratio",
+        "assets": "Sharpe Ratio", "spread": "lower figure, %", "pairs": "Sharpe Ratio",
         "predictions": "mean outcome", "calibration": "%",
     }  # fmt: skip
     for name, plot in plots(*_world("usual"), width=9.6).items():
@@ -353,11 +353,11 @@ def test_thinning_keeps_ends_extremes_and_gaps():
     rng = np.random.default_rng(0)
     values = pd.Series(rng.standard_normal(10_000))
     values.iloc[4000:4500] = np.nan
-    kept = style.thinned(values, 100)
+    kept = style.thin(values, 100)
     assert len(kept) < 250
     assert kept.index[0] == 0 and kept.index[-1] == 9999
     assert kept.max() == values.max() and kept.min() == values.min()
     assert {3999, 4500} <= {*kept.index}
     assert not {*kept.dropna().index} & {*range(4000, 4500)}
     short = values.iloc[:50]
-    assert style.thinned(short, 100) is short
+    assert style.thin(short, 100) is short

@@ -13,10 +13,10 @@ import pytest
 
 from maml_jax.listing import FEW, MOST, listed, quoted
 from maml_jax.report import plot_calibration, plot_predictions, render
-from maml_jax.report.plots.style import rows_of
-from maml_jax.report.sections import assets as parts_assets
+from maml_jax.report.plots.style import select_rows
+from maml_jax.report.sections.assets import ENDS, describe_assets
 from maml_jax.report.tear_sheet import Grid, Plot
-from maml_jax.report.text import brief
+from maml_jax.report.text import shorten_notes
 
 STRATEGIES = ("maml", "no adaptation", "ridge", "buy and hold")
 MANY = 1000
@@ -37,7 +37,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def grids(tables):
-    return {b.title: b.table for b in parts_assets.by_asset(tables).blocks if isinstance(b, Grid)}
+    return {b.title: b.table for b in describe_assets(tables).blocks if isinstance(b, Grid)}
 
 
 def _ratios(tables):
@@ -78,7 +78,7 @@ class _Texts(HTMLParser):
 def test_the_page_of_a_thousand_assets_is_small_and_lists_few_of_them(tables):
     names = tuple(f"A{number}" for number in range(MANY))
     notes = (*(f"{name}: no bar after 2020-01-{1 + len(name)}." for name in names), "Left to say.")
-    sheet = made_up_run.sheet_of(tables, brief(notes, names))
+    sheet = made_up_run.sheet_of(tables, shorten_notes(notes, names))
     classes = {name: "stocks" for name in names}
     data = {"test_assets": names, "classes": classes, "pairs": tuple(zip(names, names[1:]))}  # noqa: B905
     page = render(sheet._replace(settings={"data": data}))
@@ -89,14 +89,14 @@ def test_the_page_of_a_thousand_assets_is_small_and_lists_few_of_them(tables):
     drawings = re.findall(r"data:image/svg\+xml;base64,([^\" ]+)", page)
     for text in (*seen.texts, *(base64.b64decode(each).decode() for each in drawings)):
         assert len({*NAME.findall(text)}) <= MOST + 1  # pairs share names
-    assert max(map(len, seen.tables)) == 2 * parts_assets.ENDS
+    assert max(map(len, seen.tables)) == 2 * ENDS
     assert "1,000 assets" in page and "assets.parquet" in page and "and 970 more" in page
 
 
 @pytest.mark.parametrize("assets", [2, MOST])
 def test_of_a_few_assets_each_is_shown(assets):
     tables = made(assets)
-    part = parts_assets.by_asset(tables)
+    part = describe_assets(tables)
     assert [block.title for block in part.blocks] == [
         "Sharpe ratio of each asset",
         "maml, each asset traded alone",
@@ -126,7 +126,7 @@ def test_the_spread_and_the_comparison_are_those_of_a_plain_loop(tables, grids):
     wide = _ratios(tables)
     over, beside = (
         grids["Net Sharpe ratio over the assets"],
-        grids["maml beside each other strategy, asset by asset"],
+        grids["maml minus each other strategy, asset by asset"],
     )
     for name in STRATEGIES:
         known = [value for value in wide[name] if value == value]
@@ -141,11 +141,14 @@ def test_the_spread_and_the_comparison_are_those_of_a_plain_loop(tables, grids):
         assert beside.loc[name, "better, %"] == pytest.approx(100 * better / (MANY - 2))
         assert beside.loc[name, "worse, %"] == pytest.approx(100 * worse / (MANY - 2))
         assert beside.loc[name, "difference, median"] == pytest.approx(less.median())
-    assert "Of 2 the Sharpe Ratio of maml is not known" in parts_assets.by_asset(tables).text
+    assert (
+        "2 are not ranked, because the Sharpe Ratio of maml is unknown"
+        in describe_assets(tables).text
+    )
 
 
 def test_the_distribution_is_drawn_with_its_ends_and_the_dots_are_the_assets(tables):
-    spread, pairs = (b.figure.axes[0] for b in parts_assets.by_asset(tables).blocks[:2])
+    spread, pairs = (b.figure.axes[0] for b in describe_assets(tables).blocks[:2])
     wide = _ratios(tables).dropna()
     x, y = spread.get_lines()[0].get_data()
     own = np.sort(wide["maml"])
@@ -173,13 +176,13 @@ def test_any_table_of_many_assets_makes_a_part(change):
     """Figures that are unknown or equal; the headline alone, or not at all."""
     tables = made(MOST + 1)
     changed = tables.assets.assign(**change).drop_duplicates(["strategy", "asset"])
-    part = parts_assets.by_asset(replace(tables, assets=changed))
+    part = describe_assets(replace(tables, assets=changed))
     assert f"{MOST + 1} assets" in part.text
     for block in part.blocks:
-        assert isinstance(block, Plot) or len(block.table) <= 2 * parts_assets.ENDS
+        assert isinstance(block, Plot) or len(block.table) <= 2 * ENDS
     ends = [b.table.index for b in part.blocks if isinstance(b, Grid) and "10" in b.title]
     assert len(ends) in (0, 2) and (not ends or not {*ends[0]} & {*ends[1]})
-    bare = parts_assets.by_asset(replace(tables, assets=changed.drop(columns="Sharpe Ratio")))
+    bare = describe_assets(replace(tables, assets=changed.drop(columns="Sharpe Ratio")))
     assert f"{MOST + 1} assets" in bare.text
 
 
@@ -209,10 +212,10 @@ def test_categories_make_the_same_page_as_text(assets):
 def test_rows_are_chosen_in_the_order_of_names_and_stay_in_their_own(kind):
     named = pd.Series(["b", None, "a", "c", "b", "a"], dtype=kind)
     table = pd.DataFrame({"strategy": named, "n": range(6)})
-    assert list(rows_of(table, ["a", "gone", "b"])["n"]) == [2, 5, 0, 4]
-    assert list(rows_of(table, [])["n"]) == []
+    assert list(select_rows(table, ["a", "gone", "b"])["n"]) == [2, 5, 0, 4]
+    assert list(select_rows(table, [])["n"]) == []
     sorted_already = table.loc[[2, 5, 0, 4, 3]]
-    own = rows_of(sorted_already, ["a", "b", "c"])
+    own = select_rows(sorted_already, ["a", "b", "c"])
     own["n"] = 0
     assert list(sorted_already["n"]) == [2, 5, 0, 4, 3]
 
@@ -240,18 +243,20 @@ def test_strategies_are_drawn_in_the_order_that_is_asked_for():
 
 def test_a_few_notes_are_told_as_they_are_and_of_many_each_kind():
     few = tuple(f"Note {number}, of A{number}." for number in range(MOST))
-    assert brief(few) == few
+    assert shorten_notes(few) == few
     ended = [f"A{number}: no bar after {2000 + number}-01-01." for number in range(MANY)]
     other = [f"Fold {number}: Left out: A{number} ({number})." for number in range(20)]
-    told = brief([*ended, "First.", *other, "Last."], {f"A{number}" for number in range(MANY)})
+    told = shorten_notes(
+        [*ended, "First.", *other, "Last."], {f"A{number}" for number in range(MANY)}
+    )
     assert len(told) <= MOST + 1 and told[0] == ended[0]
     assert {"First.", "Last.", other[0]} <= {*told}
     assert f"{MANY + 22 - (len(told) - 1):,} more notes" in told[-1] and "notes.json" in told[-1]
     assert sum(note in ended for note in told) == FEW
-    (cut,) = brief([f"Left out: {', '.join(f'A{number} (1)' for number in range(MANY))}."])
+    (cut,) = shorten_notes([f"Left out: {', '.join(f'A{number} (1)' for number in range(MANY))}."])
     assert len(NAME.findall(cut)) == MOST and "notes.json" in cut
     apart = [f"{chr(97 + n // 26)}{chr(97 + n % 26)} is a kind of its own" for n in range(100)]
-    assert len(brief(apart)) == MOST + 1
+    assert len(shorten_notes(apart)) == MOST + 1
 
 
 def test_names_are_listed_up_to_a_number_of_them():

@@ -9,16 +9,22 @@ import made_up_run
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_run import PARTS, sheet_of
+from made_up_run import SECTIONS, sheet_of
 
 from maml_jax.report import TearSheet, render
 from maml_jax.report.plots.style import canvas
-from maml_jax.report.sections import assets as parts_assets
-from maml_jax.report.sections import forecasts as parts_forecasts
-from maml_jax.report.sections import overfitting as choosing
-from maml_jax.report.sections import returns as parts
-from maml_jax.report.tear_sheet import COLUMNS, Grid, Part, Plot, Tile, format_value
-from maml_jax.report.text import number, with_intervals
+from maml_jax.report.sections.assets import describe_assets
+from maml_jax.report.sections.forecasts import describe_forecasts, describe_regimes
+from maml_jax.report.sections.overfitting import describe_overfitting
+from maml_jax.report.sections.returns import (
+    describe_equity,
+    describe_luck,
+    describe_periods,
+    describe_trading,
+    make_tiles,
+)
+from maml_jax.report.tear_sheet import COLUMNS, Grid, Plot, Section, Tile, format_value
+from maml_jax.report.text import format_intervals, format_number
 
 VOID = {"meta", "img", "source", "br"}
 
@@ -95,8 +101,8 @@ def test_every_strategy_stands_in_a_table(page):
 
 
 def test_the_same_table_makes_the_same_page(tables):
-    plot = Part("p", (parts.earned(tables).blocks[0],))
-    again = Part("p", (parts.earned(tables).blocks[0],))
+    plot = Section("p", (describe_equity(tables).blocks[0],))
+    again = Section("p", (describe_equity(tables).blocks[0],))
     pages = [render(TearSheet("t", "v", (), [part], {}, {})) for part in (plot, again)]
     assert pages[0] == pages[1]
 
@@ -114,28 +120,30 @@ def test_numbers_in_figures_are_read_as_they_were_written():
     figure, axes = canvas(4.0, 2.0)
     axes.plot([0.123456, 0.987654])
     axes.set_yticks([0.5], ["1.1987"])
-    page = render(TearSheet("t", "v", (), [Part("p", (Plot("f", "told here", figure),))], {}, {}))
+    page = render(
+        TearSheet("t", "v", (), [Section("p", (Plot("f", "told here", figure),))], {}, {})
+    )
     (drawing,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
     text = base64.b64decode(drawing).decode()
     assert ">1.1987</text>" in text
     assert not re.search(r' d="[^"]*\d\.\d\d\d', text)
 
 
-def test_the_strip_tells_figures_with_intervals(tables):
-    tiles = {tile.label: tile for tile in parts.tiles(tables)}
+def test_the_strip_tells_figures_format_intervals(tables):
+    tiles = {tile.label: tile for tile in make_tiles(tables)}
     sharpe = tiles["Sharpe ratio, net"]
-    assert sharpe.value == number(tables.stats.loc["Sharpe Ratio", "maml"])
+    assert sharpe.value == format_number(tables.stats.loc["Sharpe Ratio", "maml"])
     assert sharpe.detail == "95 %: -1.00 to 0.30"
-    assert tiles["Alpha to buy and hold, % a year"] == Tile(
-        "Alpha to buy and hold, % a year", "1.00", "90 %: -3.00 to 5.00"
+    assert tiles["Alpha over buy and hold, % per year"] == Tile(
+        "Alpha over buy and hold, % per year", "1.00", "90 %: -3.00 to 5.00"
     )
-    assert tiles["p-value (no alpha)"].value == "0.76"
-    assert tiles["p-value (no alpha)"].detail == "adjusted for 4 trials"
+    assert tiles["Chance of a result this good by luck"].value == "76 %"
+    assert tiles["Chance of a result this good by luck"].detail == "best of 4 trials"
     bare = replace(tables, intervals=pd.DataFrame(), significance=pd.DataFrame())
-    tiles = {tile.label: tile for tile in parts.tiles(bare)}
-    other = number(tables.stats.loc["Sharpe Ratio", "buy and hold"])
+    tiles = {tile.label: tile for tile in make_tiles(bare)}
+    other = format_number(tables.stats.loc["Sharpe Ratio", "buy and hold"])
     assert tiles["Sharpe ratio, net"].detail == f"buy and hold {other}"
-    assert not any("p-value" in label for label in tiles)
+    assert not any("luck" in label for label in tiles)
 
 
 EMPTY = ("gross", "turnover", "exposure", "predictions", "trades", "assets", "regimes", "history",
@@ -155,13 +163,13 @@ def test_what_is_not_known_is_left_out(tables):
 def test_any_table_may_be_missing(missing):
     small = made_up_run.run_tables(40, 2, ("maml", "no adaptation", "buy and hold"))
     bare = replace(small, **{name: pd.DataFrame() for name in missing})
-    assert all(block.title for part in PARTS for block in part(bare).blocks)
+    assert all(block.title for describe in SECTIONS for block in describe(bare).blocks)
 
 
 def test_one_asset_has_no_part_of_its_own_and_no_deviation_no_calibration(tables):
-    assert parts_assets.by_asset(made_up_run.run_tables(60, assets=1)).blocks == ()
+    assert describe_assets(made_up_run.run_tables(60, assets=1)).blocks == ()
     plain = replace(tables, predictions=tables.predictions.drop(columns="std"))
-    titles = [block.title for block in parts_forecasts.predicted(plain).blocks]
+    titles = [block.title for block in describe_forecasts(plain).blocks]
     assert "Predictions and outcomes" in titles
     assert "Calibration of predicted intervals" not in titles
 
@@ -174,14 +182,14 @@ def test_a_few_bars_make_a_page(bars):
 
 
 def test_a_few_bars_of_a_regime_are_not_annualised(tables):
-    part = parts_forecasts.by_regime(made_up_run.run_tables(60))
+    part = describe_regimes(made_up_run.run_tables(60))
     mean, ratio = (block.table for block in part.blocks[1:])
     assert list(mean["bars"]) == [10, 50]
     for table in (mean, ratio):
         assert table.drop(columns="bars").iloc[0].isna().all()
         assert table.iloc[1].notna().all()
-    assert "Fewer than 20 bars are not annualised" in part.text
-    assert "Fewer" not in parts_forecasts.by_regime(tables).text
+    assert "fewer than 20 bars are not annualised" in part.text
+    assert "fewer" not in describe_regimes(tables).text
 
 
 def test_no_trades_and_no_returns_make_a_page():
@@ -198,7 +206,7 @@ def test_no_trades_and_no_returns_make_a_page():
     )
     page = render(sheet_of(nothing))
     checked(page)
-    assert "no outcome of a prediction is known" in base64_text(page)
+    assert "no prediction has a known outcome" in base64_text(page)
 
 
 def base64_text(page):
@@ -208,7 +216,7 @@ def base64_text(page):
 
 def test_wide_tables_are_cut_and_keep_every_column():
     table = pd.DataFrame(np.arange(40.0).reshape(2, 20), columns=[f"c{i}" for i in range(20)])
-    sheet = TearSheet("t", "v", (), [Part("p", (Grid("g", table),))], {}, {})
+    sheet = TearSheet("t", "v", (), [Section("p", (Grid("g", table),))], {}, {})
     page = render(sheet)
     checked(page)
     cut = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)
@@ -218,9 +226,9 @@ def test_wide_tables_are_cut_and_keep_every_column():
 
 
 def test_trades_shown_are_first_last_best_and_worst(tables):
-    (grid,) = [b for b in parts.traded(tables).blocks if b.title.startswith("Trades")]
+    (grid,) = [b for b in describe_trading(tables).blocks if b.title.startswith("Trades")]
     own = tables.trades.query("strategy == 'maml'")
-    assert f"{len(own)} in all" in grid.title
+    assert f"{len(own)} in total" in grid.title
     table = grid.table
     assert list(dict.fromkeys(table.index)) == ["first", "last", "best", "worst"]
     closed = own[~own["open"]]
@@ -231,21 +239,25 @@ def test_trades_shown_are_first_last_best_and_worst(tables):
 
 def test_tests_and_intervals_stand_in_tables_of_their_own(tables):
     grids = {
-        block.title: block.table for block in parts.luck(tables).blocks if isinstance(block, Grid)
+        block.title: block.table
+        for block in describe_luck(tables).blocks
+        if isinstance(block, Grid)
     }
     assert list(grids["Figures with intervals"]) == ["Sharpe Ratio", "CAGR [%]"]
     assert grids["Figures with intervals"].loc["maml", "CAGR [%]"] == "0.00 [-0.60, 0.70]"
     assert grids["Tests"].loc["maml", "p, adjusted"] == 0.76
     assert "spa_p" not in grids["Tests"]  # not known of any
-    assert grids["maml less each other strategy"].index[0] == "buy and hold"
+    assert grids["maml minus each other strategy"].index[0] == "buy and hold"
     assert set(grids["Figures with intervals"].index) == {*made_up_run.STRATEGIES}
 
 
 def test_paths_have_a_table_and_only_what_is_there_is_explained(tables):
-    grids = {block.title: block for block in parts.luck(tables).blocks if isinstance(block, Grid)}
-    figures, paths = grids["Choosing among the methods"], grids["Sharpe ratio from path to path"]
+    grids = {
+        block.title: block for block in describe_luck(tables).blocks if isinstance(block, Grid)
+    }
+    figures, paths = grids["Choosing among the methods"], grids["Sharpe ratio on each path"]
     told = figures.table["value"]
-    assert list(told.index) == ["probability of overfitting", "splits", "methods"]
+    assert list(told.index) == ["risk that the pick was overfitted", "splits", "methods"]
     assert told["methods"] == "maml, fomaml"
     assert "lower half" in figures.caption and "slope" not in figures.caption.lower()
     assert list(paths.table.index) == tables.order and paths.strong == "maml"
@@ -253,18 +265,18 @@ def test_paths_have_a_table_and_only_what_is_there_is_explained(tables):
         "lowest": -0.25, "median": 0.5, "highest": 1.5, "paths": 4
     }  # fmt: skip
     more = {"slope": -0.5, "loss_probability": 0.3, "something_else": 1}
-    (grid,) = choosing.overfitting(replace(tables, overfitting=more))
-    assert list(grid.table.index) == ["slope", "probability of loss", "something else"]
+    (grid,) = describe_overfitting(replace(tables, overfitting=more))
+    assert list(grid.table.index) == ["slope", "risk of loss", "something else"]
     assert "rises with" in grid.caption and "loses" in grid.caption
-    assert "overfitting" not in grid.caption.lower()
+    assert "overfitted" not in grid.caption.lower()
     unknown = {"paths": {"maml": [None, float("nan")], "gone": [1.0]}}
-    (grid,) = choosing.overfitting(replace(tables, overfitting=unknown))
+    (grid,) = describe_overfitting(replace(tables, overfitting=unknown))
     assert list(grid.table.index) == ["maml", "gone"] and np.isnan(grid.table.loc["maml", "median"])
-    assert choosing.overfitting(replace(tables, overfitting={})) == []
+    assert describe_overfitting(replace(tables, overfitting={})) == []
 
 
 def _costs_caption(tables):
-    (plot,) = [b for b in parts.traded(tables).blocks if b.title == "What costs do"]
+    (plot,) = [b for b in describe_trading(tables).blocks if b.title == "Effect of costs"]
     lines = plot.figure.axes[0].get_legend_handles_labels()
     return plot.caption, [label for label in lines[1] if label.startswith("paid")]
 
@@ -276,17 +288,17 @@ def test_the_cost_that_is_marked_is_what_was_paid(tables):
     traded = tables.turnover["maml"].mean()
     caption, labels = _costs_caption(borrowed)
     told = f"{25 + 1e4 * 1e-4 / traded:.3g} bp"
-    assert f"maml paid {told} (the dashed line) in all" in caption
-    assert "besides the 15 bp of fee and slippage: borrowing" in caption
+    assert f"maml paid {told} (the dashed line) in total" in caption
+    assert "15 bp of fee and slippage, and what the settings add or waive" in caption
     assert labels == [f"paid, {told}"]
     caption, labels = _costs_caption(replace(tables, returns=tables.gross - 0.01 * tables.turnover))
-    assert "maml paid 100 bp (beyond the figure) in all" in caption and labels == []
+    assert "maml paid 100 bp (beyond the figure) in total" in caption and labels == []
     caption, labels = _costs_caption(replace(tables, turnover=0 * tables.turnover))
     assert "paid" not in caption and labels == []
 
 
 def test_the_worst_drawdowns_come_deepest_first(tables):
-    (grid,) = [b for b in parts.over_time(tables).blocks if b.title.startswith("Worst")]
+    (grid,) = [b for b in describe_periods(tables).blocks if b.title.startswith("Worst")]
     depths = grid.table["depth [%]"]
     assert list(grid.table.index) == list(range(1, 1 + len(depths))) and len(depths) <= 5
     assert list(depths) == sorted(depths)
@@ -294,7 +306,7 @@ def test_the_worst_drawdowns_come_deepest_first(tables):
 
 
 def test_values_are_written_as_people_read_them():
-    table = with_intervals(
+    table = format_intervals(
         pd.DataFrame({"strategy": "a", "figure": ["x", "y"], "value": [1.0, np.nan],
                       "low": [-0.001, np.nan], "high": [1234.0, np.nan]})
     )  # fmt: skip

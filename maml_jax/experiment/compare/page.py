@@ -19,11 +19,11 @@ from maml_jax.report import (
 )
 from maml_jax.report.plots.returns import rolling_window
 from maml_jax.report.run_tables import HALF, PHONE, WIDE
-from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, format_value
-from maml_jax.report.text import number, with_intervals
+from maml_jax.report.tear_sheet import Block, Grid, Plot, Section, format_value
+from maml_jax.report.text import format_intervals, format_number
 
 _SHOWN = 12
-"""Runs of which years are told; more do not fit beside each other."""
+"""Runs whose years are shown; more do not fit side by side."""
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> Path:
@@ -44,11 +44,13 @@ def comparison_sheet(comparison: Comparison) -> TearSheet:
         facts=f"{start} to {end} · {len(net):,} bars, {comparison.bars_per_year:g} a year",
         verdict=verdict(comparison),
         notes=comparison.warnings,
-        parts=(
-            Part("Equity", _growth(comparison)),
-            Part("Figures", _figures(comparison), "Net of costs, on the bars that all runs share."),
-            Part("Differences", _differences(comparison, first)),
-            Part("Settings that differ", _settings(comparison)),
+        sections=(
+            Section("Equity", _growth(comparison)),
+            Section(
+                "Figures", _figures(comparison), "Net of costs, on the bars that all runs share."
+            ),
+            Section("Differences", _differences(comparison, first)),
+            Section("Settings that differ", _settings(comparison)),
         ),
         settings={},
         versions={"maml-jax": version("maml-jax")},
@@ -59,7 +61,7 @@ def verdict(comparison: Comparison) -> str:
     """Say how the first run's Sharpe ratio differs from those of the others."""
     first = comparison.returns.columns[0]
     stats: Any = comparison.stats
-    told = [f"{first} had a net Sharpe ratio of {number(stats.loc['Sharpe Ratio', first])}"]
+    told = [f"{first} had a net Sharpe ratio of {format_number(stats.loc['Sharpe Ratio', first])}"]
     table = comparison.differences
     for row in table[table["figure"] == "Sharpe Ratio"].itertuples() if len(table) else ():
         value, low, high = (float(getattr(row, end)) for end in ("value", "low", "high"))
@@ -68,8 +70,8 @@ def verdict(comparison: Comparison) -> str:
         side = "above" if value >= 0 else "below"
         clear = "" if low > 0 or high < 0 else ", which luck alone may explain"
         told.append(
-            f"{number(abs(value))} {side} that of {row.other} "
-            f"(difference {number(value)}, 95 %: {number(low)} to {number(high)}){clear}"
+            f"{format_number(abs(value))} {side} that of {row.other} (difference "
+            f"{format_number(value)}, 95 %: {format_number(low)} to {format_number(high)}){clear}"
         )
     return "; ".join(told) + "."
 
@@ -88,12 +90,12 @@ def _growth(comparison: Comparison) -> tuple[Block, ...]:
         ),
         Plot(
             "Drawdown",
-            "How far each equity lies below its maximum.",
+            "How far each equity is below its previous peak.",
             plot_drawdown(net, title="", width=HALF),
         ),
         Plot(
             "Rolling Sharpe ratio",
-            f"Of the last {rolling_window(len(net), comparison.bars_per_year):,} bars.",
+            f"Over the last {rolling_window(len(net), comparison.bars_per_year):,} bars.",
             plot_rolling_sharpe(net, comparison.bars_per_year, title="", width=HALF),
         ),
     )
@@ -108,24 +110,24 @@ def _figures(comparison: Comparison) -> tuple[Block, ...]:
         blocks.append(
             Plot(
                 "Sharpe ratio",
-                "Intervals of 95 %: how far chance alone moves the ratio of as many bars. Whether "
-                "a run has an edge is what its own test of alpha says.",
+                "95 % intervals: how far chance alone moves the ratio over this many bars. Whether "
+                "a run has an edge is what its own test of alpha answers.",
                 plot_intervals(comparison.intervals, headline=first, title="", width=HALF),
             )
         )
     blocks.append(Grid("Runs side by side", table, strong=first))
     if len(comparison.intervals):
-        laid_out = with_intervals(comparison.intervals).rename_axis("run")
+        laid_out = format_intervals(comparison.intervals).rename_axis("run")
         caption = (
-            "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far chance "
-            "alone moves a figure in as many bars."
+            "In brackets: 95 % intervals of a stationary bootstrap, how far chance alone moves a "
+            "figure over this many bars."
         )
         blocks.append(Grid("Figures with intervals", laid_out, caption, first, columns=5))
     years = by_year(comparison.returns.iloc[:, :_SHOWN])
     blocks.append(Grid("Net return by year, %", years))
     whole = comparison.told.dropna(how="all").T.rename_axis("run")
     whole = whole[[name for name in _TOLD if name in whole]]
-    caption = "As each run told them: of its own test span, with its own bars per year."
+    caption = "As each run reports them: on its own test span, with its own bars per year."
     return (*blocks, Grid("Each run by itself", whole, caption, first))
 
 
@@ -141,14 +143,14 @@ def _differences(comparison: Comparison, first: str) -> tuple[Block, ...]:
         return ()
     return (
         Plot(
-            f"Difference of Sharpe ratios, {first} less each",
-            "Right of 0 the first run is better; an interval across 0 is no difference.",
+            f"Sharpe ratio, {first} minus each other run",
+            "Right of 0, the first run is better; an interval across 0 shows no difference.",
             plot_intervals(table, headline="", title="", width=HALF),
         ),
         Grid(
-            f"{first} less each other run",
-            with_intervals(table, "other").rename_axis("run"),
-            "Positive: the first run is better. Both hold the same bars in every sample.",
+            f"{first} minus each other run",
+            format_intervals(table, "other").rename_axis("run"),
+            "Positive: the first run is better. Each bootstrap sample draws the same bars of both.",
         ),
     )
 

@@ -1,22 +1,28 @@
-"""Figures that set strategies beside each other: intervals, regimes, assets."""
+"""Figures that compare strategies: intervals, regimes, assets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from maml_jax import listing
 from maml_jax.errors import DataError
 from maml_jax.report import text
 from maml_jax.report.plots import style
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@style.styled
+
+@style.apply_style
 def plot_intervals(
     intervals: pd.DataFrame,
     figure: str = "Sharpe Ratio",
     *,
     headline: str | None = None,
-    label: str = "bootstrap interval of 95 %",
+    label: str = "95 % bootstrap interval",
     title: str | None = None,
     width: float = 9.0,
 ) -> Figure:
@@ -25,9 +31,9 @@ def plot_intervals(
     Args:
         intervals: one row per strategy and figure: `strategy` (or `other`), `figure`, `value`,
             `low`, `high`.
-        figure: which figure is drawn, with its units.
-        headline: the strategy that stands out; default the first; "" for none.
-        label: what the intervals are.
+        figure: which figure to plot, with its units.
+        headline: the strategy to highlight; default the first; "" for none.
+        label: of the intervals, in the legend.
         title: above the axes; default the name of the figure.
         width: of the figure, in inches.
 
@@ -38,13 +44,13 @@ def plot_intervals(
     missing = [c for c in (name, "figure", "value", "low", "high") if c not in intervals]
     if missing:
         raise DataError(f"the table of intervals lacks {missing}")
-    intervals = style.plain(intervals)
+    intervals = style.drop_categories(intervals)
     title = figure if title is None else title
     rows = intervals[intervals["figure"] == figure].drop_duplicates(name).set_index(name)
-    rows = style.columns_of(rows[["value", "low", "high"]])
+    rows = style.as_floats(rows[["value", "low", "high"]])
     rows = rows[rows["value"].notna()]
     if rows.empty:
-        return style.nothing(width, title, f"{figure} is not known")
+        return style.empty_figure(width, title, f"{figure} is not known")
     drawn, axes = style.canvas(width, 0.27 * len(rows) + 1.15, title)
     first = rows.index[0] if headline is None else headline
     for place, (strategy, row) in enumerate(rows.iterrows()):
@@ -56,7 +62,7 @@ def plot_intervals(
         )
         axes.plot(row["value"], place, "o", color=colour, markersize=6 if own else 4.5)
     axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=1)
-    axes.set_yticks(range(len(rows)), [style.short(strategy) for strategy in rows.index])
+    axes.set_yticks(range(len(rows)), [style.shorten(strategy) for strategy in rows.index])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.set_xlabel(figure)
@@ -64,7 +70,7 @@ def plot_intervals(
     return drawn
 
 
-@style.styled
+@style.apply_style
 def plot_regimes(
     regimes: pd.DataFrame,
     bars_per_year: float | None = None,
@@ -74,25 +80,22 @@ def plot_regimes(
     width: float = 9.0,
     most: int = 4,
 ) -> Figure:
-    """Plot what strategies earned a year in each regime of the market.
+    """Plot the annualised return of strategies in each regime of the market.
 
     Args:
         regimes: one row per strategy and regime: `strategy`, `regime`, `bars`,
             `Mean Return (Ann.) [%]`, `Volatility (Ann.) [%]`.
-        bars_per_year: where it is given, lines show about 95 % of what luck leaves open.
-        headline: the strategy that stands out; default the first.
+        bars_per_year: if given, error bars show 1.96 standard errors.
+        headline: the strategy to highlight; default the first.
         title: above the axes.
         width: of the figure, in inches.
-        most: how many strategies are shown.
+        most: strategies to show at most.
     """
-    regimes = style.plain(regimes)
+    regimes, names, looks = _read(regimes, headline, most)
     if regimes.empty or not regimes["Mean Return (Ann.) [%]"].notna().any():
-        return style.nothing(width, title, "no regime is known")
+        return style.empty_figure(width, title, "no regime is known")
     order = list(dict.fromkeys(regimes["regime"]))
     bars = regimes.drop_duplicates("regime").set_index("regime")["bars"]
-    strategies = list(dict.fromkeys(regimes["strategy"]))
-    names = style.shown(strategies, headline, most)
-    looks = style.looks(strategies, headline)
     figure, axes = style.canvas(width, 0.16 * len(order) * (len(names) + 1) + 1.2, title)
     step = 0.8 / len(names)
     for number, name in enumerate(names):
@@ -121,7 +124,7 @@ def plot_regimes(
     return figure
 
 
-@style.styled
+@style.apply_style
 def plot_assets(
     assets: pd.DataFrame,
     figure: str = "Sharpe Ratio",
@@ -131,27 +134,25 @@ def plot_assets(
     width: float = 9.0,
     most: int = 4,
 ) -> Figure:
-    """Plot a figure of each asset, one mark per strategy; of many, how it is spread over them.
+    """Plot a figure of each asset, one mark per strategy; of many assets, its distribution.
 
     Args:
         assets: one row per strategy and asset: `strategy`, `asset` and the figure.
-        figure: which figure is drawn, with its units.
-        headline: the strategy that stands out; default the first.
+        figure: which figure to plot, with its units.
+        headline: the strategy to highlight; default the first.
         title: above the axes.
         width: of the figure, in inches.
-        most: how many strategies are shown.
+        most: strategies to show at most.
     """
-    assets = style.plain(assets)
-    strategies = list(dict.fromkeys(assets["strategy"]))
+    assets, names, looks = _read(assets, headline, most)
     if assets["asset"].nunique() > listing.MOST:
         terms = {"headline": headline, "title": title, "width": width, "most": most}
         return plot_asset_distribution(assets, figure, **terms)
     table = assets.pivot_table(figure, "asset", "strategy", dropna=False, sort=False)
-    names = [name for name in style.shown(strategies, headline, most) if name in table]
+    names = [name for name in names if name in table]
     if not names or not table[names].notna().any(axis=None):
-        return style.nothing(width, title, f"{figure} is not known")
-    table = style.columns_of(table[names]).sort_values(names[0], ascending=False)
-    looks = style.looks(strategies, headline)
+        return style.empty_figure(width, title, f"{figure} is not known")
+    table = style.as_floats(table[names]).sort_values(names[0], ascending=False)
     drawn, axes = style.canvas(width, 0.2 * len(table) + 1.4, title)
     place = np.arange(len(table))
     span = table.min(axis="columns"), table.max(axis="columns")
@@ -168,60 +169,55 @@ def plot_assets(
             zorder=5 - number / 10,
         )
     axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=0)
-    axes.set_yticks(place, [style.short(asset) for asset in table.index])
+    axes.set_yticks(place, [style.shorten(asset) for asset in table.index])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel(f"{figure} (net)")
     style.legend_below(drawn, axes, width)
     return drawn
 
 
-@style.styled
+@style.apply_style
 def plot_asset_distribution(
     assets: pd.DataFrame,
     figure: str = "Sharpe Ratio",
     *,
     headline: str | None = None,
-    title: str = "Spread over the assets",
+    title: str = "Distribution over assets",
     width: float = 9.0,
     most: int = 4,
 ) -> Figure:
-    """Plot what share of the assets has a lower figure, one curve per strategy.
+    """Plot the share of assets with a lower figure, one curve per strategy.
 
     Args:
         assets: one row per strategy and asset: `strategy`, `asset` and the figure.
-        figure: which figure is drawn, with its units.
-        headline: the strategy that stands out; default the first.
+        figure: which figure to plot, with its units.
+        headline: the strategy to highlight; default the first.
         title: above the axes.
         width: of the figure, in inches.
-        most: how many strategies are shown.
+        most: strategies to show at most.
     """
-    assets = style.plain(assets)
-    strategies = list(dict.fromkeys(assets["strategy"]))
-    known = style.columns_of(assets[[figure]])[figure]
-    groups = {
-        name: np.sort(known[assets["strategy"] == name].dropna())
-        for name in style.shown(strategies, headline, most)
-    }
+    assets, names, looks = _read(assets, headline, most)
+    known = style.as_floats(assets[[figure]])[figure]
+    groups = {name: np.sort(known[assets["strategy"] == name].dropna()) for name in names}
     groups = {name: values for name, values in groups.items() if len(values)}
     if not groups:
-        return style.nothing(width, title, f"{figure} is not known")
+        return style.empty_figure(width, title, f"{figure} is not known")
     drawn, axes = style.canvas(width, 0.1 * width + 2.8, title)
-    looks = style.looks(strategies, headline)
     for name, values in groups.items():
         places = np.unique(np.linspace(0, len(values) - 1, 401).round().astype(int))
-        label = f"{name}, median {text.number(float(np.median(values)))}"
+        label = f"{name}, median {text.format_number(float(np.median(values)))}"
         axes.plot(values[places], 100 * (places + 0.5) / len(values), label=label, **looks[name])
         axes.plot(np.median(values), 50, "o", color=looks[name]["color"], markersize=5, zorder=6)
     axes.axvline(0.0, color="#999999", linewidth=0.9, zorder=1)
-    axes.set_xlim(*_most_of(np.concatenate([*groups.values()])))
+    axes.set_xlim(*_clip_axis(np.concatenate([*groups.values()])))
     axes.set_ylim(0, 100)
     axes.set_xlabel(f"{figure} (net)")
-    axes.set_ylabel("share of the assets below, %")
+    axes.set_ylabel("assets with a lower figure, %")
     style.legend_below(drawn, axes, width)
     return drawn
 
 
-@style.styled
+@style.apply_style
 def plot_assets_against(
     assets: pd.DataFrame,
     other: str,
@@ -231,25 +227,25 @@ def plot_assets_against(
     title: str = "Each asset, two strategies",
     width: float = 9.0,
 ) -> Figure:
-    """Plot a figure of each asset against the same figure of another strategy, one dot per asset.
+    """Plot a figure of each asset against that of another strategy, one dot per asset.
 
     Args:
         assets: one row per strategy and asset: `strategy`, `asset` and the figure.
         other: the strategy along the horizontal axis.
-        figure: which figure is drawn, with its units.
+        figure: which figure to plot, with its units.
         headline: the strategy along the vertical axis; default the first.
         title: above the axes.
         width: of the figure, in inches.
     """
-    assets = style.plain(assets)
+    assets = style.drop_categories(assets)
     own = next(iter(assets["strategy"]), "") if headline is None else headline
     values = {
         name: assets[assets["strategy"] == name].drop_duplicates("asset").set_index("asset")[figure]
         for name in (other, own)
     }
-    table = style.columns_of(pd.DataFrame({"x": values[other], "y": values[own]})).dropna()
+    table = style.as_floats(pd.DataFrame({"x": values[other], "y": values[own]})).dropna()
     if table.empty:
-        return style.nothing(width, title, f"{figure} of both is known of no asset")
+        return style.empty_figure(width, title, f"no asset has a {figure} for both")
     drawn, axes = style.canvas(width, 0.1 * width + 2.8, title)
     better = (table["y"] > table["x"]).to_numpy()
     for side, colour, what in (
@@ -261,16 +257,26 @@ def plot_assets_against(
             dots = {"color": colour, "markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
             axes.plot(table["x"][side], table["y"][side], "o", label=label, **dots)
     axes.axline((0, 0), slope=1, color="#666666", linewidth=1.0, linestyle="--", label="equal")
-    axes.set_xlim(*_most_of(table["x"].to_numpy()))
-    axes.set_ylim(*_most_of(table["y"].to_numpy()))
-    axes.set_xlabel(f"{figure} of {style.short(other)}")
-    axes.set_ylabel(f"{figure} of {style.short(own)}")
+    axes.set_xlim(*_clip_axis(table["x"].to_numpy()))
+    axes.set_ylim(*_clip_axis(table["y"].to_numpy()))
+    axes.set_xlabel(f"{figure} of {style.shorten(other)}")
+    axes.set_ylabel(f"{figure} of {style.shorten(own)}")
     style.legend_below(drawn, axes, width)
     return drawn
 
 
-def _most_of(values: np.ndarray) -> tuple[float, float]:
-    """Return ends of an axis that holds 99 % of values and 0: a few far ones squash all others."""
+def _read(
+    table: pd.DataFrame, headline: str | None, most: int
+) -> tuple[pd.DataFrame, list, dict[Any, dict[str, Any]]]:
+    """Return a table with plain values, the strategies to show, and their styles."""
+    table = style.drop_categories(table)
+    strategies = list(dict.fromkeys(table["strategy"]))
+    names = style.choose(strategies, headline, most)
+    return table, names, style.line_styles(strategies, headline)
+
+
+def _clip_axis(values: np.ndarray) -> tuple[float, float]:
+    """Return ends of an axis that holds 99 % of values and 0, so that outliers squash nothing."""
     low, high = np.quantile(values, [0.005, 0.995])
     low, high = min(low, 0.0), max(high, 0.0)
     room = 0.08 * (high - low) or 1.0

@@ -1,22 +1,25 @@
-"""Figures of what was predicted, and of what adapting and meta-training did to it."""
+"""Figures of predictions, of their calibration, of adaptation and meta-training."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-from scipy.stats import norm, t
 
 from maml_jax.backtest.metrics import pooled_correlation
 from maml_jax.errors import DataError
 from maml_jax.report.plots import style
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _MARKERS = ("o", "s", "^", "D")
 LEVELS = tuple(n / 20 for n in range(1, 20))
 
 
-@style.styled
+@style.apply_style
 def plot_predictions(
     predictions: pd.DataFrame,
     *,
@@ -29,7 +32,7 @@ def plot_predictions(
     most: int = 3,
     strategies: Sequence[str] | None = None,
 ) -> Figure:
-    """Plot the mean outcome of predictions of about the same size, with intervals of 95 %.
+    """Plot the mean outcome in bins of predictions, with 95 % intervals.
 
     Args:
         predictions: one row per prediction: `prediction`, `target` (NaN where it is not known),
@@ -38,35 +41,35 @@ def plot_predictions(
         overlap: bars over which one outcome reaches; outcomes of bars in a row then share prices,
             and intervals are wider by its square root.
         units: of predictions and outcomes.
-        headline: the strategy that stands out; default the first.
+        headline: the strategy to highlight; default the first.
         title: above the axes.
         width: of the figure, in inches.
-        most: how many strategies are shown.
-        strategies: those that may be shown, in order; default all, as they first appear.
+        most: strategies to show at most.
+        strategies: candidates, in order; default all, as they first appear.
 
     Raises:
         DataError: if a column is missing.
     """
     every = _strategies(predictions, ("prediction", "target"), strategies)
     binned, agreements = {}, {}
-    for name in style.shown(every, headline, most):
+    for name in style.choose(every, headline, most):
         own = _rows(predictions, name, ("prediction", "target"))
         table = binned_outcomes(own, bins, overlap)
         if len(table):
             binned[name] = table
             agreements[name] = pooled_correlation(own[["prediction"]], own[["target"]])
     if not binned:
-        return style.nothing(width, title, "no outcome of a prediction is known")
+        return style.empty_figure(width, title, "no prediction has a known outcome")
     figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
-    looks = style.looks(every, headline)
+    looks = style.line_styles(every, headline)
     for place, (name, table) in enumerate(binned.items()):
         look, agreement = looks[name], agreements[name]
-        told = "" if np.isnan(agreement) else f", correlation {agreement:.3f}"
+        suffix = "" if np.isnan(agreement) else f", correlation {agreement:.3f}"
         axes.errorbar(
             table["prediction"],
             table["target"],
             yerr=table["high"] - table["target"],
-            label=f"{name}{told}",
+            label=f"{name}{suffix}",
             color=look["color"],
             linewidth=look["linewidth"],
             marker=_MARKERS[place % len(_MARKERS)],
@@ -118,7 +121,9 @@ def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1)
         73; of dates that count less, Carter, Schnepel, Steigerwald (2017), Asymptotic behavior of a
         t-test robust to cluster heterogeneity, Review of Economics and Statistics 99.
     """
-    known = style.columns_of(predictions[["prediction", "target"]])
+    from scipy.stats import t
+
+    known = style.as_floats(predictions[["prediction", "target"]])
     there = known.notna().all(axis="columns").to_numpy()
     known = known[there]
     if known.empty:
@@ -128,7 +133,7 @@ def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1)
     place = np.searchsorted(edges, known["prediction"].to_numpy(), side="left")
     date = np.arange(len(known))
     if "timestamp" in predictions:
-        date = style.places(pd.Index(predictions["timestamp"]))[there]
+        date = style.positions(pd.Index(predictions["timestamp"]))[there]
     groups = known.groupby(place)
     table, rows = groups.mean(), groups.size()
     off = known["target"] - groups["target"].transform("mean")
@@ -143,7 +148,7 @@ def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1)
     return table.assign(rows=rows, dates=dates, **ends).reset_index(drop=True)
 
 
-@style.styled
+@style.apply_style
 def plot_calibration(
     predictions: pd.DataFrame,
     *,
@@ -153,20 +158,22 @@ def plot_calibration(
     most: int = 4,
     strategies: Sequence[str] | None = None,
 ) -> Figure:
-    """Plot what share of outcomes lies within predicted intervals of each nominal coverage.
+    """Plot the share of outcomes inside predicted intervals of each nominal coverage.
 
     Args:
         predictions: one row per prediction: `prediction`, `std` (predicted standard deviation, in
             units of the target), `target`, and `strategy` where there are several.
-        headline: the strategy that stands out; default the first.
+        headline: the strategy to highlight; default the first.
         title: above the axes.
         width: of the figure, in inches.
-        most: how many strategies are shown.
-        strategies: those that may be shown, in order; default all, as they first appear.
+        most: strategies to show at most.
+        strategies: candidates, in order; default all, as they first appear.
 
     Raises:
         DataError: if a column is missing.
     """
+    from scipy.stats import norm
+
     columns = ("prediction", "std", "target")
     inside = {}
     for name in _strategies(predictions, columns, strategies):
@@ -176,11 +183,11 @@ def plot_calibration(
             size /= table["std"].where(table["std"] > 0)
             inside[name] = [(size <= norm.ppf((1 + level) / 2)).mean() for level in LEVELS]
     if not inside:
-        return style.nothing(width, title, "no outcome of a prediction with a deviation is known")
+        return style.empty_figure(width, title, "no prediction with a deviation has an outcome")
     figure, axes = style.canvas(width, 0.1 * width + 2.6, title)
-    looks = style.looks(list(inside), headline)
+    looks = style.line_styles(list(inside), headline)
     nominal = 100 * np.array([0.0, *LEVELS, 1.0])
-    for name in style.shown(list(inside), headline, most):
+    for name in style.choose(list(inside), headline, most):
         observed = inside[name]
         gap = np.mean([abs(o - level) for o, level in zip(observed, LEVELS, strict=True)])
         label = f"{name}, mean gap {100 * gap:.1f} points"
@@ -194,32 +201,32 @@ def plot_calibration(
     return figure
 
 
-@style.styled
+@style.apply_style
 def plot_training(
     history: pd.DataFrame, *, title: str = "Meta-training", width: float = 9.0
 ) -> Figure:
-    """Plot the query loss over meta-steps, smoothed; of several folds one thin line each.
+    """Plot the query loss over meta-steps, smoothed; one thin line per fold.
 
     Args:
         history: columns `method`, `step`, `loss`, and `fold` where there are several.
         title: above the axes.
         width: of the figure, in inches.
     """
-    history = style.plain(history)
+    history = style.drop_categories(history)
     methods = list(dict.fromkeys(history["method"]))
     if not np.isfinite(history["loss"].to_numpy(float)).any():
-        return style.nothing(width, title, "no meta-step was taken")
+        return style.empty_figure(width, title, "no meta-step was taken")
     figure, axes = style.canvas(width, 0.1 * width + 2.0, title)
-    looks = style.looks(methods)
+    looks = style.line_styles(methods)
     late = []
-    for method in methods[: style.MOST]:
+    for method in methods[: style.MOST_LINES]:
         curves = _smoothed(history[history["method"] == method])
         look, label = looks[method], str(method)
         if len(curves) > 1:
             look, label = {**look, "linewidth": 0.7}, f"{method}, each of {len(curves)} folds"
         for place, curve in enumerate(curves):
             # Of lines that share a label, the legend names one.
-            style.line(axes, style.thinned(curve), label=None if place else label, **look)
+            style.draw_line(axes, style.thin(curve), label=None if place else label, **look)
             # The first steps are far off; the later ones are what one looks at.
             late.append(curve.iloc[len(curve) // 20 :].to_numpy())
     heights = np.concatenate(late)
@@ -245,7 +252,7 @@ def _smoothed(history: pd.DataFrame) -> list[pd.Series]:
     return [loss.rolling(max(1, len(loss) // 50), min_periods=1).mean() for loss in losses]
 
 
-@style.styled
+@style.apply_style
 def plot_adaptation(
     errors: pd.DataFrame,
     levels: Mapping[str, float] | None = None,
@@ -259,17 +266,19 @@ def plot_adaptation(
     Args:
         errors: mean squared errors, `[number of steps, learner]`; NaN where a number was not
             tried. The row of 0 steps is before adapting.
-        levels: errors of learners that take no steps, drawn as level lines.
+        levels: errors of learners that take no steps, drawn as horizontal lines.
         title: above the axes.
         width: of the figure, in inches.
         height: of the figure, in inches.
     """
+    from matplotlib.ticker import NullLocator
+
     levels = levels or {}
-    table = style.columns_of(errors)
+    table = style.as_floats(errors)
     table = table.where(table > 0)
     heights = [*table.to_numpy()[table.notna()], *(level for level in levels.values() if level > 0)]
     if not heights:
-        return style.nothing(width, title, "no error is known")
+        return style.empty_figure(width, title, "no error is known")
     figure, axes = style.canvas(width, height, title)
     for place, name in enumerate(table.columns):
         curve = table[name].dropna()
@@ -297,7 +306,7 @@ def plot_adaptation(
 def _strategies(
     table: pd.DataFrame, columns: Sequence[str], strategies: Sequence[str] | None
 ) -> list:
-    """List the strategies of a table of predictions; one without a name where it tells none."""
+    """List the strategies of a table of predictions; a placeholder where it names none."""
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"the table of predictions lacks {missing}; it has {list(table.columns)}")
@@ -315,5 +324,5 @@ def _rows(table: pd.DataFrame, strategy: object, columns: Sequence[str]) -> pd.D
     read = table[[*columns, *(name for name in ("timestamp",) if name in table)]]
     if "strategy" in table:
         read = read[(table["strategy"] == strategy).to_numpy()]
-    found = style.columns_of(read[list(columns)])
+    found = style.as_floats(read[list(columns)])
     return found.assign(timestamp=read["timestamp"]) if "timestamp" in read else found

@@ -1,23 +1,27 @@
-"""How figures look: one palette, one size of text, axes of time and of growth."""
+"""How figures look: one palette, one text size, axes of time and of growth.
+
+matplotlib takes a second to import, so it is imported where something is drawn.
+"""
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
-import matplotlib as mpl
-import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-# Wong (2011), Points of view: Color blindness: told apart by the colour-blind, in print as well.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Wong (2011), Points of view: Color blindness: distinct to the colour-blind, and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#222222")
 GAIN, LOSS, QUIET = "#0072b2", "#d55e00", "#9a9a9a"
 
-MOST = 8
-"""Lines that one figure shows at most; more cannot be told apart."""
+MOST_LINES = 8
+"""Most lines in one figure; more cannot be distinguished."""
 
 _TEXT = {
     "font.size": 9,
@@ -44,11 +48,13 @@ _TEXT = {
 _Parameters = ParamSpec("_Parameters")
 
 
-def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Give a function that draws the style of all figures, and leave the caller's style alone."""
+def apply_style(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
+    """Decorate a function that draws: it draws in this style, and the caller's is left alone."""
 
     @functools.wraps(plot)
     def wrapped(*args: _Parameters.args, **options: _Parameters.kwargs) -> Figure:
+        import matplotlib as mpl
+
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(_TEXT)  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -59,6 +65,8 @@ def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 
 def canvas(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
     """Return a figure of one panel, sizes in inches."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -66,17 +74,19 @@ def canvas(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
 
 
 def panels(width: float, heights: Sequence[float], title: str = "") -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels above each other that share the axis of time."""
+    """Return a figure of stacked panels that share the time axis."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)
     axes[0, 0].set_title(title)
     return figure, list(axes[:, 0])
 
 
-def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose categories are values like any others, which may be joined and sorted.
+def drop_categories(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with categories turned into plain values, which can be joined and sorted.
 
-    For small tables: it takes the memory that categories save.
+    For small tables: it uses the memory that categories save.
     """
     types = {
         name: column.cat.categories.dtype
@@ -86,10 +96,10 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(types) if types else table
 
 
-def rows_of(table: pd.DataFrame, names: Sequence, column: str = "strategy") -> pd.DataFrame:
-    """Return the rows that a column gives some names, in the order of the names.
+def select_rows(table: pd.DataFrame, names: Sequence, column: str = "strategy") -> pd.DataFrame:
+    """Return the rows with certain names, in the order of those names.
 
-    Quick on millions of rows, whose names may be categories or text.
+    Fast on millions of rows, whether names are categories or text.
     """
     named = table[column].astype("category").cat
     # The last place is that of code -1: of rows without a name.
@@ -101,38 +111,38 @@ def rows_of(table: pd.DataFrame, names: Sequence, column: str = "strategy") -> p
     return table.iloc[wanted[np.argsort(places[wanted], kind="stable")]]
 
 
-def columns_of(values: pd.Series | pd.DataFrame, name: str = "strategy") -> pd.DataFrame:
-    """Return a table of floats, whatever was given, infinite values as NaN."""
+def as_floats(values: pd.Series | pd.DataFrame, name: str = "strategy") -> pd.DataFrame:
+    """Return a table of floats, with infinite values as NaN."""
     table = values.to_frame(values.name or name) if isinstance(values, pd.Series) else values
     table = table.astype("float64")
     return table.where(np.isfinite(table))
 
 
-def shown(columns: Iterable, headline: Any = None, most: int = MOST) -> list:
-    """Return which columns a figure shows: the headline (default: the first) before all others."""
+def choose(columns: Iterable, headline: Any = None, most: int = MOST_LINES) -> list:
+    """Choose the columns that a figure shows: the headline (default: the first) comes first."""
     names = list(columns)
     if headline in names:
         names = [headline, *(name for name in names if name != headline)]
     return names[:most]
 
 
-def short(name: object, most: int = 26) -> str:
-    """Return a name that leaves room for the figure beside it.
+def shorten(name: object, most: int = 26) -> str:
+    """Cut a name so that it leaves room for the figure beside it.
 
-    >>> short("XRPUSDT"), short("a name that nobody wants to read", 12)
+    >>> shorten("XRPUSDT"), shorten("a name that nobody wants to read", 12)
     ('XRPUSDT', 'a name that…')
     """
     text = str(name)
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
-def looks(columns: Iterable, headline: Any = None) -> dict[Any, dict[str, Any]]:
-    """Return how each column's line is drawn: the headline strong, the others behind it.
+def line_styles(columns: Iterable, headline: Any = None) -> dict[Any, dict[str, Any]]:
+    """Return the style of each column's line: the headline thick, the others thin and behind it.
 
-    Colours go by place among the columns, so that figures of the same table agree.
+    Colours follow the order of the columns, so that figures of the same table agree.
     """
     columns = list(columns)
-    first = shown(columns, headline, len(columns))
+    first = choose(columns, headline, len(columns))
     found = {}
     for place, name in enumerate(first):
         turn, colour = divmod(place, len(COLOURS))
@@ -145,20 +155,20 @@ def looks(columns: Iterable, headline: Any = None) -> dict[Any, dict[str, Any]]:
     return found
 
 
-def line(axes: Axes, values: pd.Series, **look: Any) -> None:
-    """Draw a series; a point that stands alone is a dot."""
+def draw_line(axes: Axes, values: pd.Series, **look: Any) -> None:
+    """Draw a series; an isolated point becomes a dot."""
     known = values.notna()
     alone = known & ~known.shift(1, fill_value=False) & ~known.shift(-1, fill_value=False)
-    axes.plot(places(values.index), values.to_numpy(float), **look)
+    axes.plot(positions(values.index), values.to_numpy(float), **look)
     if alone.any():
         dots = {"color": look.get("color"), "zorder": look.get("zorder", 3)}
-        axes.plot(places(values.index[alone]), values[alone], "o", markersize=3, **dots)
+        axes.plot(positions(values.index[alone]), values[alone], "o", markersize=3, **dots)
 
 
-def thinned(values: pd.Series, stretches: int = 450) -> pd.Series:
-    """Return the lowest and the highest value of each of so many stretches, in their order.
+def thin(values: pd.Series, stretches: int = 450) -> pd.Series:
+    """Keep the lowest and highest value of each stretch, in order.
 
-    A drawing cannot tell the result from the whole series.
+    Drawn, the result looks like the whole series.
     """
     if len(values) <= 2 * stretches:
         return values
@@ -177,10 +187,12 @@ def thinned(values: pd.Series, stretches: int = 450) -> pd.Series:
 
 
 def time_axis(axes: Axes, index: pd.Index, width: float) -> None:
-    """Label an axis of time, or of numbers where the index is none of times."""
+    """Label the time axis, or an axis of bar numbers where the index holds no times."""
     if not isinstance(index, pd.DatetimeIndex):
         axes.set_xlabel("bar")
         return
+    import matplotlib.dates as mdates
+
     locator = mdates.AutoDateLocator(minticks=2, maxticks=max(3, int(width)))
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
@@ -191,7 +203,9 @@ def time_axis(axes: Axes, index: pd.Index, width: float) -> None:
 
 
 def growth_axis(axes: Axes, low: float, high: float) -> None:
-    """Make an axis of positive numbers logarithmic, with labels a person reads."""
+    """Make an axis of positive numbers logarithmic, with plain labels."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
     axes.set_yscale("log")
     if high < 10 * low:
         axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -202,9 +216,9 @@ def growth_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes | Sequence[Axes], width: float) -> None:
-    """Put the legend of one or several panels under the figure, where it covers nothing."""
+    """Put the legend of all panels below the figure, where it covers nothing."""
     handles, labels = [], []
-    for each in [axes] if isinstance(axes, Axes) else axes:
+    for each in axes if isinstance(axes, Sequence) else [axes]:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             if label not in labels:
                 handles.append(handle)
@@ -218,7 +232,7 @@ def legend_below(figure: Figure, axes: Axes | Sequence[Axes], width: float) -> N
     )
 
 
-def nothing(width: float, title: str, why: str) -> Figure:
+def empty_figure(width: float, title: str, why: str) -> Figure:
     """Return a figure that says why it is empty."""
     figure, axes = canvas(width, 1.4, title)
     axes.set_axis_off()
@@ -226,8 +240,8 @@ def nothing(width: float, title: str, why: str) -> Figure:
     return figure
 
 
-def places(index: pd.Index) -> Any:
-    """Return where the bars of an index stand on an axis."""
+def positions(index: pd.Index) -> Any:
+    """Return the positions of an index on the axis."""
     if isinstance(index, pd.DatetimeIndex):  # with a time zone, numpy has no type for it
         return (index if index.tz is None else index.tz_convert(None)).to_numpy()
     return np.asarray(index)

@@ -1,29 +1,28 @@
-"""The parts of a tear sheet that tell of forecasts and regimes."""
+"""Sections of the tear sheet on forecasts and regimes."""
 
 import numpy as np
 import pandas as pd
 
 from maml_jax.report.plots import comparisons, forecasts, style
 from maml_jax.report.run_tables import HALF, RunTables
-from maml_jax.report.tear_sheet import Block, Grid, Part, Plot
+from maml_jax.report.tear_sheet import Block, Grid, Plot, Section
 
 FEWEST_OF_A_REGIME = 20
-"""Bars that are annualised; what a few earned, times a year of them, is no figure."""
+"""Bars of a regime below which nothing is annualised."""
 
 
-def predicted(tables: RunTables) -> Part:
-    """Return the part of predictions, their deviations, adapting and meta-training."""
+def describe_forecasts(tables: RunTables) -> Section:
+    """Show predictions, their calibration, adaptation and meta-training."""
     blocks: list[Block] = []
     given, own = tables.predictions, tables.headline
     if len(given) and {"prediction", "target", "strategy"} <= {*given.columns}:
-        names = tables.found(given)[:3]
+        names = tables.strategies_in(given)[:3]
         terms = {"strategies": names, "title": "", "width": HALF}
         blocks.append(
             Plot(
                 "Predictions and outcomes",
-                "Predictions in ten bins of the same size, with intervals of 95 % that count the "
-                "assets of a date together. A slope along the dashed line is skill; a level line "
-                "is none.",
+                "Predictions in ten bins of equal size, with 95 % intervals that treat the assets "
+                "of a date as one cluster. Along the dashed line: skill; a flat line: none.",
                 forecasts.plot_predictions(
                     given, overlap=tables.overlap, units=tables.units, **terms
                 ),
@@ -33,8 +32,8 @@ def predicted(tables: RunTables) -> Part:
             blocks.append(
                 Plot(
                     "Calibration of predicted intervals",
-                    "On the dashed line, intervals hold as much as they promise; below it they are "
-                    "too narrow.",
+                    "On the dashed line, intervals cover as much as they promise; below it they "
+                    "are too narrow.",
                     forecasts.plot_calibration(given, **terms),
                 )
             )
@@ -46,26 +45,26 @@ def predicted(tables: RunTables) -> Part:
         blocks.append(
             Plot(
                 "Meta-training",
-                f"Query loss of the tasks of each meta-step, smoothed{folds}. A curve that still "
-                "falls asks for more steps.",
+                f"Query loss of each meta-step, smoothed{folds}. A curve that is still falling "
+                "needs more steps.",
                 forecasts.plot_training(tables.history, title="", width=HALF),
             )
         )
     if len(tables.adaptation):
         table = tables.adaptation.T.rename(columns=lambda steps: f"{steps} steps")
-        # What a step changes is often in the third figure.
+        # What a step changes is often in the third digit.
         table = table.map(lambda error: f"{error:#.4g}" if error == error else None)
         blocks.append(Grid("Mean squared error after each step", table, strong=own))
-    return Part("Forecasts and adaptation", tuple(blocks))
+    return Section("Forecasts and adaptation", tuple(blocks))
 
 
-def by_regime(tables: RunTables) -> Part:
-    """Return the part of regimes of the market."""
+def describe_regimes(tables: RunTables) -> Section:
+    """Show returns by regime of the market."""
     table = tables.regimes
     if table.empty:
-        return Part("Regimes", ())
-    names = tables.found(table)
-    ordered = style.rows_of(table, names)
+        return Section("Regimes", ())
+    names = tables.strategies_in(table)
+    ordered = style.select_rows(table, names)
     few = ordered["bars"] < FEWEST_OF_A_REGIME
     ordered.loc[few, ["Mean Return (Ann.) [%]", "Sharpe Ratio"]] = np.nan
     order = list(dict.fromkeys(table["regime"]))
@@ -78,21 +77,25 @@ def by_regime(tables: RunTables) -> Part:
         return found.rename(index=lambda name: str(name).replace("_", " "))
 
     years, own = tables.bars_per_year, tables.headline
-    return Part(
+    return Section(
         "Regimes",
         (
             Plot(
-                "Mean net return a year in each regime",
-                "Thin lines: what 95 % of luck leaves open. Few bars, long lines, little known.",
+                "Annualised net return in each regime",
+                "Thin lines: 95 % intervals, long where a regime has few bars.",
                 comparisons.plot_regimes(
                     ordered, years, headline=own, title="", width=HALF, most=3
                 ),
             ),
-            Grid("Mean net return a year, %", wide("Mean Return (Ann.) [%]")),
+            Grid("Annualised net return, %", wide("Mean Return (Ann.) [%]")),
             Grid("Net Sharpe ratio", wide("Sharpe Ratio")),
         ),
-        "Trend and volatility of all test assets together, known when positions are decided."
-        + (f" Fewer than {FEWEST_OF_A_REGIME} bars are not annualised." if few.any() else ""),
+        "Trend and volatility of all test assets together, as known when positions are decided."
+        + (
+            f" Regimes of fewer than {FEWEST_OF_A_REGIME} bars are not annualised."
+            if few.any()
+            else ""
+        ),
     )
 
 
@@ -100,13 +103,13 @@ def _adaptation(tables: RunTables) -> Plot:
     table = tables.adaptation
     own = tables.headline if tables.headline in table else table.columns[0]
     errors = table[own].dropna()
-    told = ""
+    change_note = ""
     if len(errors) > 1 and errors.iloc[0] > 0 and np.isfinite(errors.iloc[-1]):
         change = 100 * (errors.iloc[-1] / errors.iloc[0] - 1)
-        word = "more" if change > 0 else "less"
-        told = f" {own}: {abs(change):.1f} % {word} after {errors.index[-1]} steps than before."
+        word = "higher" if change > 0 else "lower"
+        change_note = f" {own}: {abs(change):.1f} % {word} after {errors.index[-1]} steps."
     return Plot(
         "Error before and after each adaptation step",
-        f"On tasks cut from the test span. Falling: adapting helps; rising: it overfits.{told}",
+        f"On tasks from the test span. Falling: adapting helps; rising: it overfits.{change_note}",
         forecasts.plot_adaptation(table, title="", width=HALF, height=3.1),
     )

@@ -1,4 +1,4 @@
-"""The tables of a tear sheet that tell what choosing among methods and folds is worth."""
+"""Tables of the tear sheet on choosing among methods, and on the paths of folds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,49 +11,49 @@ from maml_jax.report.tear_sheet import Grid
 
 _FIGURES = {
     "probability": (
-        "probability of overfitting",
-        "how often the method that is best on half of the bars is in the lower half of the methods "
-        "on the others; about 0.5 where none is better than the rest",
+        "risk that the pick was overfitted",
+        "how often the best method on half of the bars ranks in the lower half of methods on the "
+        "other half; about 0.5 where no method is better than the rest",
     ),
     "loss_probability": (
-        "probability of loss",
-        "how often the chosen method loses on the others",
+        "risk of loss",
+        "how often the chosen method loses on the other half",
     ),
     "slope": (
         "slope",
-        "by how much its Sharpe ratio there rises with the one that it was chosen for; negative "
-        "where the best become the worst",
+        "how much its Sharpe ratio there rises with the one it was chosen for; negative where the "
+        "best become the worst",
     ),
-    "splits": ("splits", "ways to take half of the bars, in blocks"),
-    "methods": ("methods", "those that were chosen from"),
+    "splits": ("splits", "ways to choose half of the bars, in blocks"),
+    "methods": ("methods", "the candidates"),
 }
-"""Names of figures, and what each is."""
+"""Name and meaning of each figure."""
 
 
-def overfitting(tables: RunTables) -> list[Grid]:
-    """Return what choosing the best method is worth, and how results differ from path to path."""
-    told = dict(tables.overfitting)
-    paths = told.pop("paths", None)
-    grids = [_figures(told)] if told else []
+def describe_overfitting(tables: RunTables) -> list[Grid]:
+    """Show how overfitted the choice of a method is, and how results differ between paths."""
+    figures = dict(tables.overfitting)
+    paths = figures.pop("paths", None)
+    grids = [_show_figures(figures)] if figures else []
     if isinstance(paths, Mapping) and paths:
-        grids.append(_paths(paths, tables))
+        grids.append(_show_paths(paths, tables))
     return grids
 
 
-def _figures(told: Mapping[str, Any]) -> Grid:
-    rows, meant = {}, []
-    for key, value in told.items():
+def _show_figures(figures: Mapping[str, Any]) -> Grid:
+    rows, meanings = {}, []
+    for key, value in figures.items():
         name, meaning = _FIGURES.get(key, (key.replace("_", " "), ""))
         rows[name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         if meaning:
-            meant.append(f"{name}: {meaning}")
-    caption = ". ".join(each[0].upper() + each[1:] for each in meant)
+            meanings.append(f"{name}: {meaning}")
+    caption = ". ".join(each[0].upper() + each[1:] for each in meanings)
     table = pd.DataFrame({"value": rows}, dtype=object)
     return Grid("Choosing among the methods", table, f"{caption}." if caption else "")
 
 
-def _paths(paths: Mapping[str, Any], tables: RunTables) -> Grid:
-    """Lay out the Sharpe ratios of every strategy on the paths of combinatorial folds."""
+def _show_paths(paths: Mapping[str, Any], tables: RunTables) -> Grid:
+    """Show the Sharpe ratios of every strategy on the paths of combinatorial folds."""
     rows = {}
     for name in [
         *(n for n in tables.order if n in paths),
@@ -65,10 +65,10 @@ def _paths(paths: Mapping[str, Any], tables: RunTables) -> Grid:
                       "paths": len(ratios)}  # fmt: skip
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"paths": int})
     return Grid(
-        "Sharpe ratio from path to path",
+        "Sharpe ratio on each path",
         table.rename_axis("strategy"),
-        "Combinatorial folds join to several paths through the test span; every other table is of "
-        "the first. They are trained on what came later too and share most of it, so that what "
-        "lies between lowest and highest is no interval of what is to come.",
+        "Combinatorial folds combine into several paths through the test span; all other tables "
+        "show the first. They also train on later bars and share most of them, so lowest to "
+        "highest is no forecast interval.",
         tables.headline,
     )

@@ -1,18 +1,23 @@
-"""The parts of a tear sheet that tell what was earned: growth, luck, time, trading."""
+"""Sections of the tear sheet on returns: equity, luck, strategies, periods, trading."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from maml_jax.backtest.period_tables import by_year, drawdowns
 from maml_jax.report import text
 from maml_jax.report.plots import comparisons, style, trading
 from maml_jax.report.plots import returns as growth
 from maml_jax.report.run_tables import HALF, PHONE, WIDE, RunTables
-from maml_jax.report.sections import overfitting as choosing
-from maml_jax.report.tear_sheet import Block, Grid, Part, Plot, Tile, format_value
+from maml_jax.report.sections.overfitting import describe_overfitting
+from maml_jax.report.tear_sheet import Block, Grid, Plot, Section, Tile, format_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TABLES = {
     "Return and risk": (
@@ -34,8 +39,8 @@ _TABLES = {
 }  # fmt: skip
 
 
-def tiles(tables: RunTables) -> tuple[Tile, ...]:
-    """Return the strip of the headline's figures."""
+def make_tiles(tables: RunTables) -> tuple[Tile, ...]:
+    """Return the headline figures."""
     own = tables.headline
 
     def with_interval(figure: str) -> str:
@@ -45,25 +50,25 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
         row = found[(found["strategy"] == own) & (found["figure"] == figure)]
         if row.empty or not np.isfinite(row["low"].iloc[0]):
             return ""
-        low, high = (text.number(row[end].iloc[0]) for end in ("low", "high"))
+        low, high = (text.format_number(row[end].iloc[0]) for end in ("low", "high"))
         return f"95 %: {low} to {high}"
 
     def against(figure: str) -> str:
-        other = tables.told(tables.benchmark, figure)
+        other = tables.figure(tables.benchmark, figure)
         known = other == other and own != tables.benchmark
-        return f"{tables.benchmark} {text.number(other)}" if known else ""
+        return f"{tables.benchmark} {text.format_number(other)}" if known else ""
 
     found = [
-        Tile(label, text.number(value), with_interval(figure) or against(figure))
+        Tile(label, text.format_number(value), with_interval(figure) or against(figure))
         for label, figure in (
             ("Sharpe ratio, net", "Sharpe Ratio"),
             ("CAGR, net, %", "CAGR [%]"),
             ("Max. drawdown, %", "Max. Drawdown [%]"),
-            ("Turnover a year, × equity", "Turnover (Ann.)"),
+            ("Turnover per year, × equity", "Turnover (Ann.)"),
         )
-        if (value := float(tables.told(own, figure))) == value
+        if (value := float(tables.figure(own, figure))) == value
     ]
-    if (explained := float(tables.told(own, "R2"))) == explained:
+    if (explained := float(tables.figure(own, "R2"))) == explained:
         found.insert(0, Tile("R2 of forecasts", f"{explained:.3f}"))
     if own in tables.significance.index:
         row: dict = tables.significance.loc[own].to_dict()
@@ -71,60 +76,64 @@ def tiles(tables: RunTables) -> tuple[Tile, ...]:
             row.get(key, np.nan) for key in ("alpha [%]", "alpha low [%]", "alpha high [%]")
         )
         if alpha == alpha:
-            interval = f"90 %: {text.number(low)} to {text.number(high)}" if low == low else ""
-            label = f"Alpha to {tables.benchmark}, % a year"
-            found.append(Tile(label, text.number(alpha), interval))
+            interval = (
+                f"90 %: {text.format_number(low)} to {text.format_number(high)}"
+                if low == low
+                else ""
+            )
+            label = f"Alpha over {tables.benchmark}, % per year"
+            found.append(Tile(label, text.format_number(alpha), interval))
         p, trials = row.get("p_adjusted", np.nan), row.get("trials", np.nan)
         if p == p:
-            tried = f"adjusted for {int(trials)} trials" if trials > 1 else "one trial"
-            found.append(Tile("p-value (no alpha)", text.probability(p), tried))
+            tried = f"best of {int(trials):,} trials" if trials > 1 else "one trial"
+            found.append(Tile("Chance of a result this good by luck", text.format_chance(p), tried))
     return tuple(found)
 
 
-def earned(tables: RunTables) -> Part:
-    """Return the part of growth and falls."""
+def describe_equity(tables: RunTables) -> Section:
+    """Show growth and drawdowns."""
     order = tables.order
     net, gross = tables.returns[order], _like(tables.gross, order)
     most = tables.headline
-    return Part(
+    return Section(
         "Equity",
         (
             _wide(
                 "Growth of 1, net and before costs",
-                "What lies between the solid and the dotted blue line went to costs." + tables.rest,
+                "Costs are the gap between the solid and the dotted blue line." + tables.rest_note,
                 lambda width: growth.plot_equity(net, gross, title="", width=width),
             ),
             _wide(
                 "Drawdown",
-                f"How far the equity lies below its maximum. {most}: the filled line.",
+                f"How far equity is below its previous peak. Filled: {most}.",
                 lambda width: growth.plot_drawdown(net, title="", width=width),
             ),
         ),
     )
 
 
-def luck(tables: RunTables) -> Part:
-    """Return the part that tells what luck alone would show."""
+def describe_luck(tables: RunTables) -> Section:
+    """Show how much of the result luck alone would explain."""
     blocks: list[Block] = []
     if not tables.intervals.empty:
-        ordered = style.rows_of(tables.intervals, tables.order, "strategy")
+        ordered = style.select_rows(tables.intervals, tables.order, "strategy")
         blocks.append(
             Plot(
                 "Sharpe ratio",
-                "Intervals of 95 %: how far chance alone moves the ratio in as many bars. Whether "
-                "there is an edge is what the test of alpha says.",
+                "95 % intervals: how far chance alone moves the ratio over this many bars. Whether "
+                "there is an edge is what the test of alpha answers.",
                 comparisons.plot_intervals(ordered, headline=tables.headline, title="", width=HALF),
             )
         )
     if not tables.differences.empty:
-        told = tables.differences[tables.differences["figure"] == "Sharpe Ratio"]
-        told = style.rows_of(told, tables.order, "other")
-        if len(told):
+        ratios = tables.differences[tables.differences["figure"] == "Sharpe Ratio"]
+        ratios = style.select_rows(ratios, tables.order, "other")
+        if len(ratios):
             blocks.append(
                 Plot(
-                    f"Difference of Sharpe ratios, {tables.headline} less each",
-                    "Right of 0 the headline is better; an interval across 0 is no difference.",
-                    comparisons.plot_intervals(told, headline="", title="", width=HALF),
+                    f"Sharpe ratio, {tables.headline} minus each other strategy",
+                    "Right of 0, the headline is better; an interval across 0 shows no difference.",
+                    comparisons.plot_intervals(ratios, headline="", title="", width=HALF),
                 )
             )
     if not tables.significance.empty:
@@ -138,35 +147,37 @@ def luck(tables: RunTables) -> Part:
             Grid(
                 "Tests",
                 table,
-                f"Alpha: what was earned a year beyond beta times {tables.benchmark}, and its "
-                "interval of 90 %. p-value: how often luck without alpha does as well; adjusted: "
-                "as the best of all trials on these bars. Probabilistic and deflated Sharpe: how "
-                "likely the true Sharpe ratio is above 0, and above the best of as many trials "
-                "without an edge. SPA p: how often luck makes some method beat that baseline as "
-                "clearly. Random times beaten: share of the same positions at other times that "
-                "earned less.",
+                f"Alpha: annual return beyond beta times {tables.benchmark}, with its 90 % "
+                "interval. p-value: how often luck does as well without alpha; adjusted: as the "
+                "best of all trials on these bars. Probabilistic and deflated Sharpe: probability "
+                "that the true Sharpe ratio is above 0, and above the best of as many trials "
+                "without an edge. SPA p: how often luck makes some method beat that baseline by as "
+                "much. Random times beaten: share of random times at which the same positions "
+                "would have earned less.",
                 tables.headline,
             )
         )
     if not tables.intervals.empty:
-        laid_out = text.with_intervals(style.rows_of(tables.intervals, tables.order, "strategy"))
+        laid_out = text.format_intervals(
+            style.select_rows(tables.intervals, tables.order, "strategy")
+        )
         caption = (
-            "In brackets where 95 of 100 samples of a stationary bootstrap lie: how far luck alone "
-            "moves a figure in as many bars."
+            "In brackets: 95 % intervals of a stationary bootstrap, how far luck alone moves a "
+            "figure over this many bars."
         )
         blocks.append(Grid("Figures with intervals", laid_out, caption, tables.headline, columns=5))
     if not tables.differences.empty:
-        ordered = style.rows_of(tables.differences, tables.order, "other")
+        ordered = style.select_rows(tables.differences, tables.order, "other")
         caption = "Positive: the headline is better."
-        table = text.with_intervals(ordered, "other")
-        blocks.append(Grid(f"{tables.headline} less each other strategy", table, caption))
+        table = text.format_intervals(ordered, "other")
+        blocks.append(Grid(f"{tables.headline} minus each other strategy", table, caption))
     if tables.overfitting:
-        blocks += choosing.overfitting(tables)
-    return Part("Skill or luck", tuple(blocks))
+        blocks += describe_overfitting(tables)
+    return Section("Skill or luck", tuple(blocks))
 
 
-def strategies(tables: RunTables) -> Part:
-    """Return the part with every figure of every strategy."""
+def describe_strategies(tables: RunTables) -> Section:
+    """Show every figure of every strategy."""
     table = tables.stats[[n for n in tables.order if n in tables.stats.columns]].T
     table = table.drop(columns=["Start", "End", "Duration", "Bars per Year"], errors="ignore")
     table = table.dropna(axis="columns", how="all").rename_axis("strategy")
@@ -177,44 +188,44 @@ def strategies(tables: RunTables) -> Part:
         for title, names in {**_TABLES, "Further figures": others}.items()
         if (found := [name for name in names if name in table.columns])
     ]
-    text = "Same bars, same costs. Everything is of net returns unless the name says gross."
-    return Part("Strategies and baselines", tuple(blocks), text)
+    text = "Same bars, same costs. Net returns, unless the name says gross."
+    return Section("Strategies and baselines", tuple(blocks), text)
 
 
-def over_time(tables: RunTables) -> Part:
-    """Return the part of months, years and falls."""
+def describe_periods(tables: RunTables) -> Section:
+    """Show months, years and drawdowns."""
     order, own = tables.order, tables.returns[tables.headline]
     net, years = tables.returns[order], tables.bars_per_year
     window = growth.rolling_window(len(net), years)
-    few = tables.few[:8]
+    few = tables.main_strategies[:8]
     falls = drawdowns(own.fillna(0.0)).sort_values("depth [%]").head(5)
     falls = falls.set_index(pd.RangeIndex(1, 1 + len(falls), name="#"))
     blocks: list[Block] = [
         _wide(
             f"Net return by month, {tables.headline}",
-            "Blue gained, orange lost; an edge that lasts is not a few dark squares.",
+            "Blue: gain; orange: loss. A lasting edge is more than a few dark squares.",
             lambda width: growth.plot_monthly_returns(own, title="", width=width),
         ),
         Plot(
             "Rolling Sharpe ratio",
-            f"Of the last {window:,} bars. An edge that lasts stays above 0.",
+            f"Over the last {window:,} bars. A lasting edge stays above 0.",
             growth.plot_rolling_sharpe(net, years, title="", width=HALF, most=3),
         ),
         Plot(
             f"Returns per bar, {tables.headline}",
-            "Bars above the curve at its ends are the heavy tails; the outermost hold all beyond.",
+            "Bars above the curve at both ends are heavy tails; the outermost hold all beyond.",
             growth.plot_return_distribution(own, title="", width=HALF),
         ),
-        Grid("Net return by year, %", by_year(net[few]), tables.rest.strip()),
+        Grid("Net return by year, %", by_year(net[few]), tables.rest_note.strip()),
     ]
     if len(falls):
-        caption = "From the last maximum to the bottom and back; – where it is not back yet."
+        caption = "From the peak to the trough and back to the peak; – where it is not back yet."
         blocks.append(Grid(f"Worst drawdowns, {tables.headline}", falls, caption))
-    return Part("Over time", tuple(blocks))
+    return Section("Over time", tuple(blocks))
 
 
-def traded(tables: RunTables) -> Part:
-    """Return the part of positions, costs and trades."""
+def describe_trading(tables: RunTables) -> Section:
+    """Show positions, costs and trades."""
     blocks: list[Block] = []
     order = tables.order
     exposure, turnover = _like(tables.exposure, order), _like(tables.turnover, order)
@@ -222,21 +233,22 @@ def traded(tables: RunTables) -> Part:
         blocks.append(
             Plot(
                 "Exposure and turnover",
-                "Share of the equity invested, and traded a bar. What is traded costs.",
+                "Share of the equity invested, and traded per bar. Every trade costs.",
                 trading.plot_exposure(exposure, turnover, title="", width=HALF),
             )
         )
     gross = _like(tables.gross, order)
     if gross is not None and turnover is not None:
-        cost, told = _paid(tables, gross, turnover)
+        cost, paid = _describe_cost(tables, gross, turnover)
         even = trading.break_even(gross, turnover)
         at = even[tables.headline]
-        told += "" if at != at else f" {tables.headline} breaks even at {text.number(at)} bp."
+        if at == at:
+            paid += f" {tables.headline} breaks even at {text.format_number(at)} bp."
         terms = {"cost": cost, "title": "", "width": HALF, "most": 5}
         blocks.append(
             Plot(
-                "What costs do",
-                f"Sharpe ratio of the same trades at other costs; below 0 they lose.{told}",
+                "Effect of costs",
+                f"Sharpe ratio of the same trades at other costs; below 0 they lose money.{paid}",
                 trading.plot_cost_sensitivity(gross, turnover, tables.bars_per_year, **terms),
             )
         )
@@ -248,13 +260,13 @@ def traded(tables: RunTables) -> Part:
             Grid(
                 "Sharpe ratio at other costs",
                 table,
-                "Basis points (hundredths of a per cent) of the value traded. Break-even: where "
-                "the mean return is 0; negative where it is lost before costs.",
+                "Basis points (hundredths of a per cent) of the value traded. Break-even: the cost "
+                "at which the mean return is 0; negative where it loses before costs.",
                 tables.headline,
             )
         )
     blocks += _trades(tables)
-    return Part("Trading", tuple(blocks))
+    return Section("Trading", tuple(blocks))
 
 
 _SHOWN_COSTS = tuple(f"{bp:g} bp" for bp in (0, 5, 10, 15, 20, 30, 50))
@@ -266,34 +278,34 @@ _NAMES = {
 }  # fmt: skip
 
 
-_UNTOLD = ("open", "result", "cost", "entry_price", "exit_price")
+_HIDDEN = ("open", "result", "cost", "entry_price", "exit_price")
 
 
 def _plain(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _paid(
+def _describe_cost(
     tables: RunTables, gross: pd.DataFrame, turnover: pd.DataFrame
 ) -> tuple[float | None, str]:
-    """Return what the headline paid, in basis points of the value traded, and a sentence on it."""
+    """Return the headline's total cost in basis points of the value traded, and a sentence."""
     own = tables.headline
-    cost = trading.paid(gross[[own]], tables.returns[[own]], turnover[[own]])[own]
+    cost = trading.effective_cost(gross[[own]], tables.returns[[own]], turnover[[own]])[own]
     if not np.isfinite(cost):
         return None, ""
-    told = f" {own} paid {cost:.3g} bp"
-    told += " (the dashed line)" if cost <= trading.COSTS[-1] else " (beyond the figure)"
+    paid = f" {own} paid {cost:.3g} bp"
+    paid += " (the dashed line)" if cost <= trading.COSTS[-1] else " (beyond the figure)"
     charged = None if tables.cost is None else 1e4 * tables.cost
     if charged is None or abs(cost - charged) <= max(0.05, 0.03 * charged):
-        return cost, f"{told}."
+        return cost, f"{paid}."
     return cost, (
-        f"{told} in all, with what the settings charge or spare besides the {charged:g} bp of fee "
-        "and slippage: borrowing, a share of the bar's range, take-profits without slippage."
+        f"{paid} in total: {charged:g} bp of fee and slippage, and what the settings add or waive "
+        "(borrowing, a share of the bar's range, take-profits without slippage)."
     )
 
 
 def _trades(tables: RunTables) -> list[Block]:
-    """Return the tables of the headline's trades: first and last, best and worst."""
+    """Show the headline's first, last, best and worst trades."""
     if tables.trades.empty or "strategy" not in tables.trades:
         return []
     own = tables.trades[tables.trades["strategy"] == tables.headline].drop(columns="strategy")
@@ -319,9 +331,9 @@ def _trades(tables: RunTables) -> list[Block]:
             "open" if is_open else format_value(time)
             for is_open, time in zip(table["open"], table["exit"], strict=True)
         ]
-    keep = [c for c in table if c not in _UNTOLD]
-    title = f"Trades of {tables.headline}: {len(own):,} in all"
-    caption = "Entry and exit are the bars that filled them; returns are on the equity at entry."
+    keep = [c for c in table if c not in _HIDDEN]
+    title = f"Trades of {tables.headline}: {len(own):,} in total"
+    caption = "Entry and exit are the bars of the fills; returns are relative to equity at entry."
     return [Grid(title, table[keep], caption)]
 
 
