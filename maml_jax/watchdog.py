@@ -1,11 +1,12 @@
-"""Ends a command that waits for ever, with the stacks of all threads in a log.
+"""Stop a command that hangs, and log the stacks of all its threads.
 
-Nothing here is known to JAX, and what reports progress imports nothing else of the package.
+This module knows nothing of JAX and imports almost nothing of the package, so that any module can
+report progress.
 
-A command makes progress while it uses processor time, in whichever thread or child process: a
-deadlock uses none, and a slow computation uses it all. Where waiting is right, whoever waits says
-so (`progress`). Time is counted in looks at the clock of the processor, of which a computer that
-sleeps and a process that is stopped make none.
+A command makes progress while it uses processor time, in any thread or child process: a deadlock
+uses none, a slow computation uses it all. Code that waits on purpose says so (`progress`). Time is
+counted in samples of the processor clock, which a sleeping computer or a stopped process does not
+take.
 """
 
 import faulthandler
@@ -28,10 +29,10 @@ from maml_jax import _guard
 from maml_jax.atomic import being_written, remove_unfinished
 
 EXIT_CODE = 4
-"""Of a command that was ended because it made no progress."""
+"""Of a command that was stopped because it made no progress."""
 
 PATIENCE = 10.0
-"""Minutes without progress after which a command is ended, unless another time is set."""
+"""Minutes without progress after which a command is stopped, by default."""
 
 LOG = "watchdog.log"
 
@@ -39,21 +40,22 @@ _FOR_EVER = 1e6
 """Minutes, two years."""
 
 _SAMPLES = 20
-"""Looks in the time of the patience."""
+"""Samples of the processor clock per patience."""
 
 _IDLE_SHARE = 0.05 / 60
-"""Share of one core that is no progress: 50 ms in a minute, half a second in ten.
+"""Share of one core that does not count as progress: 50 ms per minute.
 
-JAX's idle threads use half a millisecond in a minute. A computation uses a whole core or more, and
-one that mostly waits for a slow disk still some per cent of one.
+JAX's idle threads use half a millisecond per minute. A computation uses a whole core or more; one
+that mostly waits for a slow disk still uses a few per cent.
 """
 
 _IDLE_SECONDS = 0.02
-"""Processor seconds that are no progress in however short a time: two ticks of Linux' clock."""
+"""Processor seconds that never count as progress: two ticks of the Linux clock."""
 
 _PACKAGES = ("maml-jax", "jax", "jaxlib", "numpy", "pandas")
 
 _current: "_Watcher | None" = None
+_outcome: tuple[Path, str, str] | None = None
 _stages: list[str] = []
 _signs = [0]
 _waiting_until = [0.0]
@@ -64,16 +66,17 @@ _of_thread = threading.local()
 
 @contextmanager
 def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
-    """End the process if a block makes no progress for a time.
+    """Stop the process if a block makes no progress for some time.
 
-    For the command line only: a library does not end the process that it runs in.
+    For the command line only: a library must not stop the process that it runs in.
 
     Args:
-        patience: minutes; 0, or years, does not watch; None takes `PATIENCE` (see
+        patience: minutes; 0, or years, watches nothing; None means `PATIENCE` (see
             `expect_waiting`).
-        command: what was called, for the log; default the arguments of the process.
+        command: for the log; default the arguments of the process.
     """
-    global _current
+    global _current, _outcome
+    _outcome = None
     minutes = PATIENCE if patience is None else patience
     if not 0 < minutes < _FOR_EVER:
         yield
@@ -90,40 +93,48 @@ def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
 
 
 def keep(folder: Path, kept: str, lost: str | None = None) -> None:
-    """Tell what is left if the command is ended, and where its log belongs.
+    """Say what is left if the command is stopped, and where its log belongs.
 
     Args:
-        folder: what the command writes; the log goes there, or beside while it does not exist.
+        folder: what the command writes; the log goes there, or beside it until it exists.
         kept: what the last line says once the folder exists.
         lost: what it says before; default that nothing was saved.
     """
+    global _outcome
+    _outcome = (folder, kept, "nothing was saved" if lost is None else lost)
     if _current is not None:
-        _current.outcome = (folder, kept, "nothing was saved" if lost is None else lost)
         _current.wake.set()
 
 
-def expect_waiting() -> None:
-    """Do not watch, unless a patience was asked for.
+def describe_outcome() -> str:
+    """Say what is left of the command if it is stopped at this moment."""
+    if _outcome is None:
+        return "only what was already finished is saved"
+    folder, kept, lost = _outcome
+    return kept if folder.is_dir() else lost
 
-    A process that waits for other processes, however long, uses as little processor time as one
-    that is stuck.
+
+def expect_waiting() -> None:
+    """Stop watching, unless the user set a patience.
+
+    A process that waits for other processes uses as little processor time as one that hangs.
     """
     if _current is not None and _current.by_default:
         _current.stop()
 
 
 def progress(wait: float = 0.0) -> None:
-    """Say that something was done, which the use of the processor may not show.
+    """Report progress that processor time may not show.
 
     Args:
-        wait: seconds from here in which nothing need happen: an answer is awaited, or a limit.
+        wait: seconds from here in which nothing need happen, as for a reply or a rate limit.
     """
     _signs[0] += 1
     _waiting_until[0] = max(_waiting_until[0], time.monotonic() + wait)
 
 
 def ignore_this_thread() -> None:
-    """Do not count what the calling thread has used of the processor as progress."""
+    """Do not count the processor time of the calling thread as progress."""
     used = time.thread_time()
     with _adding:
         _idle_seconds[0] += used - getattr(_of_thread, "used", 0.0)
@@ -132,7 +143,7 @@ def ignore_this_thread() -> None:
 
 @contextmanager
 def during(stage: str) -> Iterator[None]:
-    """Name what is done in a block; its beginning and its end are progress."""
+    """Name the stage of a block; its start and its end count as progress."""
     _stages.append(stage)
     _report_change()
     try:
@@ -149,12 +160,11 @@ def _report_change() -> None:
 
 
 class _Watcher(threading.Thread):
-    """Looks at the processor time, and ends the process that uses none.
+    """Samples the processor time, and stops the process if it uses none.
 
     Attributes:
-        by_default: nobody asked for this patience.
-        outcome: folder, and what to say with and without it.
-        wake: makes it tell the guard at once what has changed.
+        by_default: whether the patience is the default.
+        wake: makes it report a change to the guard at once.
     """
 
     def __init__(self, seconds: float, command: str):
@@ -164,7 +174,6 @@ class _Watcher(threading.Thread):
         self.limit = _IDLE_SECONDS + _IDLE_SHARE * seconds
         self.command = command
         self.by_default = False
-        self.outcome: tuple[Path, str, str] | None = None
         self.wake = threading.Event()
         self._ended = False
         self._guard: subprocess.Popen | None = None
@@ -172,7 +181,7 @@ class _Watcher(threading.Thread):
         self._seen = (-1, 0.0)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._ended:
             return
         self._ended = True
@@ -198,7 +207,7 @@ class _Watcher(threading.Thread):
                 self._end(versions)
 
     def _progressed(self) -> bool:
-        """Say whether there was progress since the last time that there was."""
+        """Say whether there was progress since there last was any."""
         ignore_this_thread()
         children = sum(os.times()[2:4]) + _guard.children_seconds(
             os.getpid(), without=None if self._guard is None else self._guard.pid
@@ -211,8 +220,8 @@ class _Watcher(threading.Thread):
         return True
 
     def _beat(self, versions: str) -> None:
-        """Let the guard, and `faulthandler`, know that threads of Python run."""
-        # Written without the interpreter's lock, for the guard, if this thread does not come back.
+        """Let the guard and `faulthandler` know that Python threads still run."""
+        # If this thread does not come back, `faulthandler` writes the stacks without the GIL.
         faulthandler.cancel_dump_traceback_later()
         os.ftruncate(self._stacks.fileno(), 0)
         os.lseek(self._stacks.fileno(), 0, os.SEEK_SET)
@@ -224,15 +233,13 @@ class _Watcher(threading.Thread):
                 self._dismiss_guard()
 
     def _report(self, versions: str) -> dict:
-        """Return what the last line and the log say, and what is to be removed."""
-        outcome, stages = self.outcome, list(_stages)
+        """Return the last line, the log, and the files to remove."""
+        stages = list(_stages)
         places = [Path(LOG), Path(tempfile.gettempdir(), LOG)]
-        left = "only what was finished before is saved"
-        if outcome is not None:
-            folder, kept, lost = outcome
-            exists = folder.is_dir()
-            left = kept if exists else lost
-            places.insert(0, folder / LOG if exists else folder.with_name(f"{folder.name}.{LOG}"))
+        if _outcome is not None:
+            folder = _outcome[0]
+            beside = folder.with_name(f"{folder.name}.{LOG}")
+            places.insert(0, folder / LOG if folder.is_dir() else beside)
         doing = f" during {stages[-1]}" if stages else ""
         lasted = _in_words(self.seconds)
         header = {
@@ -246,7 +253,7 @@ class _Watcher(threading.Thread):
         return {
             "places": [str(place) for place in places],
             "header": "".join(f"{name}: {value}\n" for name, value in header.items()) + "\n",
-            "line": f"no progress for {lasted} (see --patience){doing}; {left}",
+            "line": f"no progress for {lasted} (see --patience){doing}; {describe_outcome()}",
             "unfinished": [str(path.absolute()) for path in being_written()],
         }
 
@@ -254,7 +261,7 @@ class _Watcher(threading.Thread):
         if sys.platform != "linux" or not sys.executable or not os.path.isfile(_guard.__file__):
             return None
         stacks = self._stacks.fileno()
-        # Some samples more than the thread, which should end the process where it can.
+        # A few samples more than the thread, which should stop the process if it can.
         numbers = (os.getpid(), self.interval, _SAMPLES + 3, self.limit, stacks)
         command = [sys.executable, "-I", "-S", _guard.__file__, *map(str, numbers)]
         try:
@@ -264,9 +271,9 @@ class _Watcher(threading.Thread):
                 stdout=subprocess.DEVNULL,
                 bufsize=0,
                 pass_fds=[stacks],
-                start_new_session=True,  # an interrupt from the terminal is not for it
+                start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
             )
-        except OSError:  # no process more can be had: watched all the same
+        except OSError:  # no more processes: the thread still watches
             return None
         assert started.stdin is not None
         os.set_blocking(started.stdin.fileno(), False)
@@ -280,7 +287,7 @@ class _Watcher(threading.Thread):
             self._guard = None
 
     def _end(self, versions: str) -> None:
-        """Write the log, remove what is half written, say so, and end the process."""
+        """Write the log, remove unfinished files, say so, and stop the process."""
         try:
             report = self._report(versions)
             faulthandler.cancel_dump_traceback_later()
@@ -297,7 +304,7 @@ class _Watcher(threading.Thread):
 
 
 def _try(action: Callable[[], object]) -> None:
-    """Do what may wait for ever as well: for a lock, or for whoever should read."""
+    """Do what may hang as well: waiting for a lock, or for a reader."""
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(timeout=1.0)

@@ -14,22 +14,22 @@ from maml_jax.errors import ConfigError, RunError
 
 def adapt_command(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    bars: Annotated[Path, typer.Option("--bars", help="CSV, Parquet or JSON.")],
+    bars: Annotated[Path, typer.Option("--bars", help="Its bars: CSV, Parquet or JSON.")],
     symbol: Annotated[
-        str | None, typer.Option("--symbol", help="Which asset of a file with several.")
+        str | None, typer.Option("--symbol", help="The asset, if the file has several.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Which method of the run; default the first.")
+        str | None, typer.Option("--method", help="Method of the run. Default: the first.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Adaptation steps; default as in the run.")
+        int | None, typer.Option("--steps", help="Adaptation steps. Default: as in the run.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for what was adapted; default RUN/adapted/<time>."),
+        typer.Option("--out", help="Folder of the adapted model. Default: RUN/adapted/<time>."),
     ] = None,
 ) -> None:
-    """Adapt to a new asset: query error before and after 1, 2, ... steps, against from scratch."""
+    """Adapt to a new asset; print the query error after each step, beside from scratch."""
     from maml_jax.experiment.process import set_up
 
     set_up()
@@ -44,9 +44,9 @@ def adapt_command(
     name = method or next(iter(result.checkpoints))
     if name not in result.checkpoints:
         there = ", ".join(result.checkpoints)
-        raise ConfigError(f"--method {name}: there is no such method in {run}; there are {there}")
+        raise ConfigError(f"--method {name}: no such method in {run}; it has {there}")
     frames = read_bars(bars, **reading_options(result.config))
-    frames = {asset: frames[asset] for asset in [_chosen(frames, symbol, bars)]}
+    frames = {asset: frames[asset] for asset in [_choose(frames, symbol, bars)]}
     table = adaptation_table(result.checkpoints[name], frames, steps=steps)
     _print(table)
     adapted = result.adapt(frames, method=name, steps=steps)
@@ -54,12 +54,12 @@ def adapt_command(
     path = adapted.save(out or run / "adapted" / moment)
     rows = adapted.support.index
     typer.echo(
-        f"saved: {name} adapted to the latest {len(rows)} labelled rows of {adapted.asset}, "
-        f"{rows[0]} to {rows[-1]}, those of the query included: {path}"
+        f"saved: {path} ({name} adapted to the last {len(rows)} labelled rows of {adapted.asset}, "
+        f"{rows[0]} to {rows[-1]}, the query included)"
     )
 
 
-def _chosen(frames, symbol: str | None, path: Path) -> str:
+def _choose(frames, symbol: str | None, path: Path) -> str:
     if symbol is not None and symbol not in frames:
         raise ConfigError(f"--symbol {symbol}: {path} holds {', '.join(frames)}")
     if symbol is None and len(frames) > 1:

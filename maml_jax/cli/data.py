@@ -1,12 +1,11 @@
-"""The commands about bars: fetch them into the store, look at what is there."""
+"""Commands on bars: fetch them into the store, look at what is there."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -16,38 +15,48 @@ from maml_jax import watchdog
 from maml_jax.errors import DataError, MamlJaxError, StoreError
 from maml_jax.terminal import ProgressBars
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 fetch_app = typer.Typer(
-    help="Bring bars into the store; a second call brings only what is new.", no_args_is_help=True
+    help="Download bars into the store; later calls fetch only new bars.", no_args_is_help=True
 )
-data_app = typer.Typer(help="Look at the bars in the store, or in files.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Inspect, verify and export bars of the store or of files.", no_args_is_help=True
+)
 
 Symbols = Annotated[
-    list[str], typer.Argument(metavar="SYMBOL...", help="As the source names them.")
+    list[str], typer.Argument(metavar="SYMBOL...", help="Symbols, as the source writes them.")
 ]
 IntervalOption = Annotated[
-    str, typer.Option("--interval", help="60 (minutes), 5m, 1h, 1d, 1w, 1mo, D, W, M.")
+    str,
+    typer.Option("--interval", help="Length of a bar: 5m, 60 (minutes), 1h, 1d, 1w, 1mo, D, W, M."),
 ]
 Start = Annotated[
-    str | None, typer.Option("--start", help="First day or moment; default: go on from the store.")
+    str | None, typer.Option("--start", help="First day or time. Default: continue from the store.")
 ]
 End = Annotated[
-    str | None, typer.Option("--end", help="Last day (all of it) or moment; default: now.")
+    str | None, typer.Option("--end", help="Last day (inclusive) or time. Default: now.")
 ]
 StoreOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="Directory; default $MAML_JAX_STORE or the user's data directory."
+        "--store",
+        help="Directory of the store. Default: $MAML_JAX_STORE, or the user's data directory.",
     ),
 ]
-Again = Annotated[bool, typer.Option("--again", help="Fetch what is there already as well.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Symbols at a time.")]
-_SHOWN_REVISIONS = 5
+Again = Annotated[bool, typer.Option("--again", help="Also fetch bars that the store already has.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Symbols fetched at the same time.")]
+_MOST_REVISIONS = 5
 What = Annotated[
     list[str],
-    typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL of the store, or CSV, Parquet and JSON files."),
+    typer.Argument(help="SOURCE, SOURCE/INTERVAL or SOURCE/SYMBOL/INTERVAL, or files."),
 ]
 SomeOrAll = Annotated[
-    list[str] | None, typer.Argument(help="SOURCE[/SYMBOL]/INTERVAL, or files; default: the store.")
+    list[str] | None,
+    typer.Argument(
+        help="SOURCE, SOURCE/INTERVAL or SOURCE/SYMBOL/INTERVAL, or files. Default: all."
+    ),
 ]
 
 
@@ -61,22 +70,28 @@ def bybit_command(
         str, typer.Option("--category", help="spot, linear or inverse.")
     ] = "linear",
     address: Annotated[
-        str, typer.Option("--address", help="Server; the test net is api-testnet.bybit.com.")
+        str, typer.Option("--address", help="Server; the testnet is api-testnet.bybit.com.")
     ] = "https://api.bybit.com",
     rate: Annotated[
-        float, typer.Option("--rate", min=0.0, help="Requests in a second; 0 for no bound of ours.")
+        float,
+        typer.Option(
+            "--rate", min=0.0, help="Requests per second; 0 leaves the limit to the server."
+        ),
     ] = 100.0,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a part of a reply.")
+        float,
+        typer.Option(
+            "--timeout", min=0.1, help="Seconds to wait for the server to send something."
+        ),
     ] = 15.0,
     attempts: Annotated[
-        int, typer.Option("--attempts", min=1, help="How often to ask before giving up.")
+        int, typer.Option("--attempts", min=1, help="Attempts before giving up.")
     ] = 6,
     store: StoreOption = None,
     again: Again = False,
     workers: Workers = 8,
 ) -> None:
-    """Spot, linear and inverse contracts from Bybit; no account is needed."""
+    """Download spot, linear or inverse contracts from Bybit; no account needed."""
     from maml_jax.data import bybit
     from maml_jax.data.sources.http import Retries
 
@@ -97,13 +112,13 @@ def yahoo_command(
     start: Start = None,
     end: End = None,
     unadjusted: Annotated[
-        bool, typer.Option("--unadjusted", help="Prices as they were traded.")
+        bool, typer.Option("--unadjusted", help="Prices as traded, not adjusted for dividends.")
     ] = False,
     store: StoreOption = None,
     again: Again = False,
     workers: Workers = 2,
 ) -> None:
-    """Stocks from Yahoo, adjusted for dividends and splits; needs the extra `yahoo`."""
+    """Download stocks from Yahoo, adjusted for dividends and splits; needs the extra `yahoo`."""
     from maml_jax.data import yahoo
 
     source = yahoo(adjusted=not unadjusted)
@@ -117,22 +132,22 @@ def binance_command(
     start: Start = None,
     end: End = None,
     market: Annotated[
-        str, typer.Option("--market", help="spot, um (USD margined) or cm (coin margined).")
+        str, typer.Option("--market", help="spot, um (USD-margined) or cm (coin-margined) futures.")
     ] = "spot",
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Zips that are here already, instead.")
+        Path | None, typer.Option("--folder", help="Read zips from a folder instead of the server.")
     ] = None,
     address: Annotated[
         str, typer.Option("--address", help="Server of the archive.")
     ] = "https://data.binance.vision",
     no_checksums: Annotated[
-        bool, typer.Option("--no-checksums", help="Take zips without a .CHECKSUM beside them.")
+        bool, typer.Option("--no-checksums", help="Accept zips without a .CHECKSUM file.")
     ] = False,
     store: StoreOption = None,
     again: Again = False,
     workers: Workers = 4,
 ) -> None:
-    """Binance's public archive of monthly and daily zips, or a folder of them."""
+    """Download from Binance's archive of monthly and daily zips, or read a folder of them."""
     from maml_jax.data import binance
 
     source = binance(market, folder=folder, address=address, checksums=not no_checksums)  # pyright: ignore[reportArgumentType]
@@ -142,25 +157,27 @@ def binance_command(
 @fetch_app.command("files")
 def files_command(
     files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or JSON.")],
-    name: Annotated[str, typer.Option("--name", help="What the store calls the source.")] = "files",
+    name: Annotated[str, typer.Option("--name", help="Name of the source in the store.")] = "files",
     timezone: Annotated[
-        str, typer.Option("--timezone", help="Zone of times that carry none.")
+        str, typer.Option("--timezone", help="Time zone of times without one.")
     ] = "UTC",
     store: StoreOption = None,
 ) -> None:
-    """Keep the bars of files in the store."""
+    """Import the bars of files into the store."""
+    import pandas as pd
+
     from maml_jax.data import Store, bar_interval, fetch, frames_source, parse_interval, read_bars
 
     frames = read_bars(files, timezone=timezone)
     single = [symbol for symbol, bars in frames.items() if len(bars) < 2]
     if single:
-        raise DataError(f"{single[0]}: one bar alone has no interval; the store needs at least two")
+        raise DataError(f"{single[0]}: a single bar has no interval; the store needs at least two")
     by_interval: dict = {}
     for symbol, bars in frames.items():
         step = bar_interval(bars)
         minutes = round(step / pd.Timedelta(minutes=1))
         if step != pd.Timedelta(minutes=minutes):
-            raise DataError(f"{symbol}: a bar every {step}; the store keeps whole minutes")
+            raise DataError(f"{symbol}: bars are {step} apart; the store keeps whole minutes")
         interval = parse_interval("1mo" if 28 * 1440 <= minutes <= 31 * 1440 else max(minutes, 1))
         by_interval.setdefault(interval, {})[symbol] = bars
     reports = []
@@ -177,7 +194,7 @@ def files_command(
 
 @data_app.command("list")
 def list_command(store: StoreOption = None) -> None:
-    """Say which series the store holds."""
+    """List the series in the store."""
     from maml_jax.data import Store
 
     kept = Store(store)
@@ -200,8 +217,10 @@ def list_command(store: StoreOption = None) -> None:
 
 @data_app.command("show")
 def show_command(what: What, store: StoreOption = None) -> None:
-    """Show bars, and what the checks find in them."""
-    for name, group in _groups(what, store).items():
+    """Show the first and last bars, and what the checks find."""
+    import pandas as pd
+
+    for name, group in _read_groups(what, store).items():
         for symbol, bars in group.items():
             typer.echo(
                 f"{name} {symbol}: {len(bars):,} bars from {bars.index[0]} to {bars.index[-1]}"
@@ -213,7 +232,7 @@ def show_command(what: What, store: StoreOption = None) -> None:
 
 @data_app.command("verify")
 def verify_command(what: SomeOrAll = None, store: StoreOption = None) -> None:
-    """Read everything, check files and bars; exit code 1 if a file of the store is damaged."""
+    """Check files and bars; exit code 1 if a file of the store is damaged."""
     from maml_jax.data import Store
 
     kept = Store(store)
@@ -227,11 +246,13 @@ def verify_command(what: SomeOrAll = None, store: StoreOption = None) -> None:
     for problem in problems:
         typer.echo(f"damaged: {problem}", err=True)
     if not what and not keys:
-        typer.echo(f"{kept.root}: holds no series")
+        typer.echo(f"{kept.root}: the store is empty")
     if not problems:
-        for name, group in _groups(what or ["/".join(k) for k in _sources(kept)], store).items():
+        for name, group in _read_groups(
+            what or ["/".join(k) for k in _sources(kept)], store
+        ).items():
             bars = sum(map(len, group.values()))
-            typer.echo(f"{name}: {len(group)} series, {bars:,} bars, files whole")
+            typer.echo(f"{name}: {len(group)} series, {bars:,} bars, files intact")
             _print_findings(group)
     raise typer.Exit(1 if problems else 0)
 
@@ -241,18 +262,23 @@ def export_command(
     what: What,
     out: Annotated[Path, typer.Option("--out", help="File to write: .csv, .csv.gz or .parquet.")],
     policy: Annotated[
-        str, typer.Option("--policy", help="keep, drop or mask bars that are wrong for certain.")
+        str,
+        typer.Option(
+            "--policy", help="What to do with bars that are certainly wrong: keep, drop or mask."
+        ),
     ] = "keep",
     store: StoreOption = None,
 ) -> None:
-    """Write bars as one long table with a column `symbol`."""
+    """Write bars to one long table with a column `symbol`."""
     from maml_jax.data import clean_bars, write_bars
 
     frames: dict = {}
-    for group in _groups(what, store).values():
+    for group in _read_groups(what, store).values():
         twice = sorted({*frames} & {*group})
         if twice:
-            raise DataError(f"{twice[0]} is in several of {', '.join(what)}; export one at a time")
+            raise DataError(
+                f"{twice[0]} is in more than one of {', '.join(what)}; export one at a time"
+            )
         frames |= group
     cleaned = clean_bars(frames, policy)  # pyright: ignore[reportArgumentType]
     rows = write_bars(cleaned.bars, out)
@@ -265,25 +291,25 @@ def _fetch(source, symbols, interval, start, end, store, again, workers) -> None
     from maml_jax.data import Store, fetch
 
     kept = Store(store)
-    left = f"bars that came are kept in {kept.root}, and the same command goes on from there"
+    left = f"bars fetched so far are in {kept.root}; the same command continues from there"
     watchdog.keep(kept.root, left, left)
     options = {"start": start, "end": end, "store": kept, "again": again}
-    with _bars_of_progress(symbols) as progress:
+    with _show_progress(symbols) as progress:
         report = fetch(source, symbols, interval, **options, workers=workers, progress=progress)
     _print_report(report)
 
 
 @contextmanager
-def _bars_of_progress(symbols: list[str]) -> Iterator:
+def _show_progress(symbols: list[str]) -> Iterator:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     console = Console(stderr=True)
-    with ProgressBars(*columns, TimeRemainingColumn(), console=console, transient=True) as shown:
-        tasks = {symbol: shown.add_task(symbol, total=1.0) for symbol in dict.fromkeys(symbols)}
-        yield lambda symbol, done: shown.update(tasks[symbol], completed=done)
+    with ProgressBars(*columns, TimeRemainingColumn(), console=console, transient=True) as display:
+        tasks = {symbol: display.add_task(symbol, total=1.0) for symbol in dict.fromkeys(symbols)}
+        yield lambda symbol, done: display.update(tasks[symbol], completed=done)
 
 
 def _print_report(report) -> None:
-    """Print a table of what came, what the checks find, and errors; end with code 2 if any."""
+    """Print a table of new bars, findings of the checks, and errors; exit with code 2 if any."""
     from maml_jax.data import check_bars
 
     bars = report.bars
@@ -301,12 +327,12 @@ def _print_report(report) -> None:
     _console().print(table)
     typer.echo(f"store: {report.store.root}")
     for each in report.series:
-        for time, row in list(each.revised.iterrows())[:_SHOWN_REVISIONS]:
-            change = f"{row['before']:g} before, {row['after']:g} now"
+        for time, row in list(each.revised.iterrows())[:_MOST_REVISIONS]:
+            change = f"{row['before']:g} became {row['after']:g}"
             typer.echo(f"revised: {each.key} {row['column']} at {time}: {change}")
-        if len(each.revised) > _SHOWN_REVISIONS:
-            more = len(each.revised) - _SHOWN_REVISIONS
-            typer.echo(f"revised: {each.key} {more} more, all in its revisions.csv")
+        if len(each.revised) > _MOST_REVISIONS:
+            more = len(each.revised) - _MOST_REVISIONS
+            typer.echo(f"revised: {each.key} {more} more; all are in its revisions.csv")
     for each in report.series:
         if each.error is not None:
             typer.echo(f"error: {each.key}: {each.error}", err=True)
@@ -314,12 +340,12 @@ def _print_report(report) -> None:
         raise typer.Exit(2)
 
 
-def _groups(what: list[str], root: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
-    """Read what texts name: series of the store by source and interval, or files."""
+def _read_groups(what: list[str], root: Path | None) -> "dict[str, dict[str, pd.DataFrame]]":
+    """Read series of the store, by source and interval, or files."""
     from maml_jax.data import Store, read_bars
 
     store = Store(root)
-    groups: dict[str, dict[str, pd.DataFrame]] = {}
+    groups: dict[str, dict] = {}
     for text in what:
         if Path(text).is_file():
             groups[text] = read_bars(text)
@@ -327,7 +353,7 @@ def _groups(what: list[str], root: Path | None) -> dict[str, dict[str, pd.DataFr
         try:
             keys = store.find(text)
         except MamlJaxError as error:
-            raise DataError(f"{text}: no file of this name, and {error}") from None
+            raise DataError(f"{text}: there is no such file, and {error}") from None
         for key in keys:
             groups.setdefault(f"{key.source}/{key.interval}", {})[key.symbol] = store.read(key)
     return groups
@@ -337,12 +363,12 @@ def _sources(store) -> list[tuple[str, str]]:
     return sorted({(key.source, str(key.interval)) for key in store.keys()})
 
 
-def _print_findings(group: dict[str, pd.DataFrame]) -> None:
+def _print_findings(group: "dict[str, pd.DataFrame]") -> None:
     from maml_jax.data import check_bars, findings_table
 
     found = findings_table(check_bars(group))
     if found.empty:
-        typer.echo("the checks find nothing")
+        typer.echo("checks: nothing found")
         return
     table = _table("asset", "finding", "bars", "first", "last", "detail")
     for row in found.itertuples():
@@ -369,7 +395,7 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 180)
 
 
-def _time(time: pd.Timestamp | None) -> str:
+def _time(time: "pd.Timestamp | None") -> str:
     if time is None:
         return ""
     return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"

@@ -1,30 +1,33 @@
-"""The command that looks for what a run knows before it could be known."""
+"""The command that checks a run for look-ahead."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _EFFECT = 1e-6
-"""Per cent of a deviation below which the beginning of the bars has no effect."""
+"""Per cent of a deviation below which the first bar has no effect."""
 
 
 def check_lookahead_command(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     bars: Annotated[
         Path | None,
-        typer.Option("--bars", help="CSV, Parquet or JSON instead of the bars of the settings."),
+        typer.Option("--bars", help="Bars to use instead: CSV, Parquet or JSON."),
     ] = None,
     cuts: Annotated[
-        int, typer.Option("--cuts", help="Bars of the test span after which the future is changed.")
+        int,
+        typer.Option("--cuts", help="How many times to change the future in the test span."),
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="Of places and altered futures.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the cuts and futures.")] = 0,
 ) -> None:
-    """Run the pipeline again on other futures; exit code 1 where anything looks ahead."""
+    """Check a run for look-ahead: run it again on changed futures; exit code 1 if found."""
     from maml_jax.experiment.process import set_up
 
     set_up()
@@ -37,7 +40,7 @@ def check_lookahead_command(
     frames = None if bars is None else read_bars(bars, **reading_options(result.config))
     report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
     for each in report.checked:
-        typer.echo(f"looked at: {each}")
+        typer.echo(f"checked: {each}")
     for each in report.notes:
         typer.echo(f"note: {each}")
     _print_recursive(report.recursive)
@@ -48,9 +51,9 @@ def check_lookahead_command(
         raise typer.Exit(1)
 
 
-def _print_findings(findings: pd.DataFrame) -> None:
-    table = Table(title="what looks ahead", title_justify="left")
-    for name in ("what", "name", "asset", "first bar", "known to", "size", "how it was found"):
+def _print_findings(findings: "pd.DataFrame") -> None:
+    table = Table(title="look-ahead", title_justify="left")
+    for name in ("what", "name", "asset", "first bar", "known until", "size", "how it was found"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for row in findings.to_dict("records"):
         others = f" (and {row['assets'] - 1} more)" if row["assets"] > 1 else ""
@@ -60,18 +63,18 @@ def _print_findings(findings: pd.DataFrame) -> None:
             f"{row['asset']}{others}",
             _moment(row["bar"]),
             _moment(row["cut"]),
-            "-" if pd.isna(row["size"]) else f"{row['size']:.3g} {row['unit']}",
+            "-" if row["size"] != row["size"] else f"{row['size']:.3g} {row['unit']}",
             row["how"],
         )
     _console().print(table)
 
 
-def _print_recursive(recursive: pd.DataFrame) -> None:
+def _print_recursive(recursive: "pd.DataFrame") -> None:
     shown = recursive[(recursive.iloc[:, 1:] > _EFFECT).any(axis="columns")]
     if shown.empty:
-        typer.echo("where the bars begin has no effect on any feature beyond its warm-up")
+        typer.echo("beyond its warm-up, no feature depends on where the bars begin")
         return
-    title = "effect of where the bars begin, in per cent of the feature's deviation"
+    title = "effect of where the bars begin, in % of the feature's standard deviation"
     table = Table(title=title, title_justify="left")
     for name in ("feature", "warm-up in bars", *(f"after {c}" for c in shown.columns[1:])):
         table.add_column(name, justify="left" if name == "feature" else "right")
@@ -82,7 +85,7 @@ def _print_recursive(recursive: pd.DataFrame) -> None:
 
 
 def _moment(time) -> str:
-    return "-" if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}"
+    return "-" if time != time else f"{time:%Y-%m-%d %H:%M}"
 
 
 def _console() -> Console:

@@ -1,4 +1,7 @@
-"""The command line: parses, calls `maml_jax.experiment`, prints."""
+"""The command line: parse, call `maml_jax.experiment`, print.
+
+Commands import what they need when they run, so that `--help` is quick.
+"""
 
 import logging
 import os
@@ -24,37 +27,38 @@ from maml_jax.errors import ConfigError, MamlJaxError
 
 app = typer.Typer(
     name="maml-jax",
-    help="Meta-learned trading models: train, walk forward, report.",
+    help="Trading models that adapt from a few bars: meta-train, backtest, report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(fetch_app, name="fetch")
-app.add_typer(data_app, name="data")
-app.command("report")(report_command)
-app.command("compare")(compare_command)
-app.command("adapt")(adapt_command)
-app.command("check-lookahead")(check_lookahead_command)
-
 ConfigArgument = Annotated[
-    Path | None, typer.Argument(help="Settings (TOML). Without it: the built-in example.")
+    Path | None, typer.Argument(help="Settings, a TOML file. Default: the built-in example.")
 ]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as training.steps=500. May be repeated.",
+    ),
 ]
 Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Be one of several processes (Slurm, Kubernetes...).")
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Run as one of several processes (Slurm, Open MPI, Kubernetes, TPU pods).",
+    ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Run directory to write; default runs/<time>.")
+    Path | None, typer.Option("--out", help="Run directory to create. Default: runs/<time>.")
 ]
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         typer.echo(f"maml-jax {version('maml-jax')}")
         raise typer.Exit
 
@@ -63,10 +67,11 @@ def _show_version(wanted: bool) -> None:
 def callback(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell how the work is divided.")
+        bool, typer.Option("--verbose", "-v", help="Log how work is split across devices.")
     ] = False,
     patience: Annotated[
         float | None,
@@ -75,12 +80,12 @@ def callback(
             metavar="MINUTES",
             min=0.0,
             envvar="MAML_JAX_PATIENCE",
-            help="End a command that makes no progress for so long (exit code 4); 0 lets it wait."
-            f" Default {watchdog.PATIENCE:g}, and 0 with --distributed.",
+            help="Stop a command that makes no progress for this long (exit code 4); 0 never stops "
+            f"it. Default: {watchdog.PATIENCE:g}, or 0 with --distributed.",
         ),
     ] = None,
 ) -> None:
-    """Meta-learned trading models: train, walk forward, report."""
+    """Trading models that adapt from a few bars: meta-train, backtest, report."""
     context.with_resource(watchdog.watch(patience))
     if verbose:
         handler = logging.StreamHandler()
@@ -96,9 +101,9 @@ def run_command(
     out: Out = None,
     distributed: Distributed = False,
 ) -> None:
-    """Data, meta-training, walk-forward and report in one go."""
+    """Meta-train, backtest and write the report."""
     out = _prepare(distributed, out)
-    watchdog.keep(out, _trained(out))
+    watchdog.keep(out, _trained_model_in(out))
     from maml_jax.experiment import run
 
     with _timed():
@@ -115,9 +120,9 @@ def train_command(
     out: Out = None,
     distributed: Distributed = False,
 ) -> None:
-    """Meta-train and keep the checkpoints."""
+    """Meta-train and save the checkpoints."""
     out = _prepare(distributed, out)
-    watchdog.keep(out, _trained(out))
+    watchdog.keep(out, _trained_model_in(out))
     from maml_jax.experiment import train
 
     with _timed():
@@ -125,10 +130,10 @@ def train_command(
     print_notes(result)
     last = result.history.groupby("method", sort=False).last()
     count = len(result.folds)
-    told = f", the last of {count} folds" if count > 1 else ""
+    fold = f" (last of {count} folds)" if count > 1 else ""
     for method, row in last.iterrows():
         steps = int(row["step"]) + 1
-        typer.echo(f"{method}{told}: query loss {row['loss']:.4f} after {steps} steps")
+        typer.echo(f"{method}: query loss {row['loss']:.4f} after {steps:,} steps{fold}")
     typer.echo(f"run directory: {out}")
 
 
@@ -137,12 +142,12 @@ def backtest_command(
     run: RunArgument,
     set_: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory to write; default RUN itself.")
+        Path | None, typer.Option("--out", help="Run directory to write. Default: RUN itself.")
     ] = None,
     distributed: Distributed = False,
 ) -> None:
-    """Walk forward with what was trained."""
-    trained = _trained(run)
+    """Backtest a trained run."""
+    trained = _trained_model_in(run)
     watchdog.keep(_prepare(distributed, out or run), trained, trained)
     from maml_jax.experiment import backtest
 
@@ -152,13 +157,21 @@ def backtest_command(
     typer.echo(f"report: {(out or run) / 'report.html'}")
 
 
+app.command("report")(report_command)
+app.command("compare")(compare_command)
+app.command("check-lookahead")(check_lookahead_command)
+app.command("adapt")(adapt_command)
+app.add_typer(fetch_app, name="fetch")
+app.add_typer(data_app, name="data")
+
+
 def main() -> None:
     """Run the command line.
 
-    Bad input ends it with one line and exit code 2; a command that makes no progress for minutes
-    with one line and exit code 4 (see `watchdog.watch`).
+    Bad input ends it with one line and exit code 2; no progress for minutes, with one line and exit
+    code 4 (see `watchdog.watch`).
     """
-    signal.signal(signal.SIGINT, _abort)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except MamlJaxError as error:
@@ -166,16 +179,16 @@ def main() -> None:
         sys.exit(2)
 
 
-def _abort(*_) -> None:
-    """End at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
+def _interrupt(*_) -> None:
+    """Stop at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
     remove_unfinished()
-    os.write(2, b"\naborted; nothing half-written is left\n")
+    os.write(2, f"\nstopped; {watchdog.describe_outcome()}\n".encode())
     os._exit(130)
 
 
-def _trained(run: Path) -> str:
-    again = shlex.join(["maml-jax", "backtest", str(run)])
-    return f"what was trained is kept in {run}: go on with `{again}`"
+def _trained_model_in(run: Path) -> str:
+    command = shlex.join(["maml-jax", "backtest", str(run)])
+    return f"the trained model is kept in {run}, finish with `{command}`"
 
 
 def _overrides(pairs: list[str] | None) -> dict:
@@ -185,11 +198,13 @@ def _overrides(pairs: list[str] | None) -> dict:
 
 
 def _prepare(distributed: bool, out: Path | None) -> Path:
-    """Set up the process; return where to write."""
+    """Set up the process; return the run directory."""
     from maml_jax.experiment.process import is_first_process, set_up
 
     if distributed and out is None:
-        raise ConfigError("--distributed: name the run directory with --out, all processes one")
+        raise ConfigError(
+            "--distributed: name the run directory with --out, the same for all processes"
+        )
     if distributed:
         watchdog.expect_waiting()
     set_up(distributed=distributed)
@@ -202,7 +217,7 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
 
 @contextmanager
 def _timed() -> Iterator[None]:
-    """Tell afterwards how long each stage took."""
+    """Print afterwards how long each stage took."""
     from maml_jax.experiment.timing import collect_stages
 
     with collect_stages() as stages:
@@ -211,5 +226,5 @@ def _timed() -> Iterator[None]:
     by_name: dict[str, float] = {}
     for each in stages:
         by_name[each.name] = by_name.get(each.name, 0.0) + each.seconds
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in by_name.items())
-    typer.echo(f"seconds: {parts}; in all {total:.1f}, of which compiling {compiling:.1f}")
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in by_name.items())
+    typer.echo(f"total {total:.1f} s (compilation {compiling:.1f} s): {parts}")

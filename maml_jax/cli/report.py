@@ -1,4 +1,4 @@
-"""Commands that show what runs found, and what is printed of them."""
+"""Commands that report on runs, and what they print."""
 
 import sys
 from pathlib import Path
@@ -35,10 +35,10 @@ RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 def report_command(
     run: RunArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file; default report.html in RUN.")
+        Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in RUN.")
     ] = None,
 ) -> None:
-    """Write the tear sheet of a run again."""
+    """Write the tear sheet of a run anew."""
     from maml_jax.experiment import load
 
     result = load(run)
@@ -48,15 +48,20 @@ def report_command(
 
 
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories, two or more.")],
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories.")],
     strategy: Annotated[
-        str | None, typer.Option("--strategy", help="Default: the first method of each run.")
+        str | None,
+        typer.Option(
+            "--strategy", help="Strategy to compare. Default: the first method of each run."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("compare.html"),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
-    samples: Annotated[int, typer.Option("--samples", min=20, help="Of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")] = 0,
+    samples: Annotated[
+        int, typer.Option("--samples", min=20, help="Samples of the bootstrap.")
+    ] = 1000,
 ) -> None:
-    """Set runs beside each other: on the bars they share, with what differs between them."""
+    """Compare runs on the bars that they share, and list the settings that differ."""
     from maml_jax.experiment.compare.compare import compare
     from maml_jax.experiment.compare.page import verdict, write_comparison
     from maml_jax.report.tear_sheet import format_table
@@ -72,7 +77,7 @@ def compare_command(
 
 
 def print_notes(result) -> None:
-    """Print what a reader must know."""
+    """Print the notes of a run."""
     from maml_jax.experiment.tear_sheet import brief_notes
 
     for note in brief_notes(result.config, result.notes):
@@ -80,7 +85,7 @@ def print_notes(result) -> None:
 
 
 def print_result(result) -> None:
-    """Print notes, the headline figures of every strategy, and the verdict."""
+    """Print the notes, the headline figures of every strategy, and the verdict."""
     from maml_jax.report.tear_sheet import format_table
 
     print_notes(result)

@@ -23,9 +23,9 @@ class Stage(NamedTuple):
     """One stage of a run.
 
     Attributes:
-        name: what was done.
+        name: of the stage.
         seconds: how long it took.
-        compiling: seconds thereof that the compiler took, or the search for what it made before.
+        compiling: seconds of it spent compiling, or looking programs up in the cache.
     """
 
     name: str
@@ -40,14 +40,14 @@ def stage(name: str) -> Iterator[None]:
     with watchdog.during(name):
         yield
     done = Stage(name, time.perf_counter() - start, _compiled[0] - compiled)
-    _log.info("%s: %.2f s, of which compiling %.2f s", *done)
+    _log.info("%s: %.2f s (compilation %.2f s)", *done)
     for collection in _collections:
         collection.append(done)
 
 
 @contextmanager
 def collect_stages() -> Iterator[list[Stage]]:
-    """Give a list that receives every stage that ends inside."""
+    """Collect every stage that ends inside."""
     collection: list[Stage] = []
     _collections.append(collection)
     try:

@@ -44,8 +44,8 @@ def test_a_revised_bar_is_told(store):
         exchange.changed = {int(t): "99.5" for t in exchange.opens("60")[-20:]}
         output = typed("fetch", "bybit", "BTCUSDT", "--address", address)
     assert "revised: bybit-linear/BTCUSDT/1h close at 2024-01-09 17:00:00+00:00: " in output
-    assert "before, 99.5 now" in output
-    assert "2 more, all in its revisions.csv" in output
+    assert "became 99.5" in output
+    assert "2 more; all are in its revisions.csv" in output
 
 
 def test_a_symbol_that_fails_is_told_and_the_others_are_kept(store):
@@ -62,7 +62,7 @@ def test_stored_bars_are_shown_checked_and_exported(store, tmp_path):
         typed("fetch", "bybit", "BTCUSDT", "ETHUSDT", *SPAN, "--address", address)
     shown = typed("data", "show", "bybit-linear/60")
     assert "BTCUSDT: 1,680 bars from 2023-11-01 00:00:00+00:00" in shown
-    assert "2 series, 3,360 bars, files whole" in typed("data", "verify")
+    assert "2 series, 3,360 bars, files intact" in typed("data", "verify")
     for name in ("out.csv", "out.csv.gz", "out.parquet"):
         assert "3,360 rows of 2 assets" in typed(
             "data", "export", "bybit-linear/1h", "--out", tmp_path / name
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_found(store):
         part.unlink()
         assert "2023.parquet: holds 0 bars, and 1464 were" in typed("data", "verify", code=1)
         typed("fetch", "bybit", "BTCUSDT", *SPAN, "--address", address, "--again")
-    assert "files whole" in typed("data", "verify")
+    assert "files intact" in typed("data", "verify")
 
 
 def test_files_go_into_the_store_and_are_shown_with_their_faults(store, tmp_path):
@@ -102,7 +102,7 @@ def test_files_go_into_the_store_and_are_shown_with_their_faults(store, tmp_path
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(MamlJaxError, match="no file of this name, and .*none at all"):
+    with pytest.raises(MamlJaxError, match="there is no such file, and .*none at all"):
         typed("data", "show", "nothing/1h")
     with pytest.raises(MamlJaxError, match="name the start"):
         typed("fetch", "bybit", "BTCUSDT")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 from helpers import random_market
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from maml_jax import watchdog
 from maml_jax.cli import main as cli
@@ -63,8 +65,8 @@ def test_run_prints_a_table_and_writes_a_report(folder, monkeypatch, capsys):
     assert code == 0, err
     for text in ("Sharpe Ratio", "maml", "buy and hold", "from scratch", "runs/a/report.html"):
         assert text in out
-    stages = next(line for line in out.splitlines() if line.startswith("seconds: "))
-    for text in ("meta-training maml", "walk-forward from scratch", "of which compiling"):
+    stages = next(line for line in out.splitlines() if line.startswith("total "))
+    for text in ("meta-training maml", "walk-forward from scratch", "(compilation "):
         assert text in stages
     assert (folder / "runs" / "a" / "report.html").is_file()
     assert err == ""
@@ -113,14 +115,14 @@ def test_adapting_to_a_new_asset_is_judged_and_kept(folder, monkeypatch, capsys)
     new += ["--symbol", "A1"]
     code, out, err = call(monkeypatch, capsys, *new, "--steps", "3", "--out", "kept")
     assert code == 0, err
-    for text in ("maml on A1", "from scratch", "support: 10 rows", "query: 5 rows", ": kept"):
+    for text in ("maml on A1", "from scratch", "support: 10 rows", "query: 5 rows", "saved: kept"):
         assert text in out
     rows = [line.split()[1] for line in out.splitlines() if line.startswith("│")]
     assert rows == ["0", "1", "2", "3"]
     assert load_adapted("kept").asset == "A1"
     for more, message in (
         (["--out", "kept"], "kept: exists already"),
-        (["--method", "anil"], "--method anil: there is no such method in a; there are maml"),
+        (["--method", "anil"], "--method anil: no such method in a; it has maml"),
         (["--symbol", "B"], "--symbol B: market.csv holds A0, A1"),
         (["--steps", "-1"], "--steps: must not be negative"),
     ):
@@ -140,7 +142,7 @@ FAULTS = {
         ["run", "config.toml", "--set", "training.devices=99", "--out", "b"],
         "key 'training.devices': 99 devices are asked for",
     ),
-    "no common name": (["train", "config.toml", "--distributed"], "name the run directory with"),
+    "no common name": (["train", "config.toml", "--distributed"], "name one run directory"),
     "no run": (["backtest", "nowhere"], "no run directory"),
     "no run to report": (["report", "nowhere"], "no run directory"),
     "no run to adapt": (["adapt", "nowhere", "--bars", "market.csv"], "no run directory"),
@@ -195,7 +197,7 @@ def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"aborted" in err
+    assert b"stopped; nothing was saved" in err
     assert b"Traceback" not in err
     assert sorted(p.name for p in folder.iterdir()) == ["config.toml", "market.csv"]
 
@@ -285,8 +287,8 @@ def test_a_deadlock_after_training_leaves_what_was_trained(folder):
     done = call_with(folder, LOCKS, "run", "config.toml", "--out", "runs/a")
     assert done.returncode == watchdog.EXIT_CODE == 4, done.stderr
     assert done.stderr == (
-        "error: no progress for 3 seconds (see --patience); what was trained is kept in runs/a: "
-        "go on with `maml-jax backtest runs/a`; stacks of all threads: runs/a/watchdog.log\n"
+        "error: no progress for 3 seconds (see --patience); the trained model is kept in runs/a, "
+        "finish with `maml-jax backtest runs/a`; stacks of all threads: runs/a/watchdog.log\n"
     )
     log = (folder / "runs" / "a" / "watchdog.log").read_text()
     assert log.count("in take\n") == 2
@@ -317,8 +319,40 @@ def test_a_fetch_that_hangs_names_the_store(tmp_path):
     arguments = ["fetch", "bybit", "X", "--start", "2024-01-01", "--store", str(store)]
     done = call_with(tmp_path, FETCH, *arguments)
     assert done.returncode == 4, done.stderr
-    assert f"kept in {store}, and the same command goes on from there" in done.stderr
+    assert f"so far are in {store}; the same command continues from there" in done.stderr
     assert "in fetch\n" in (store / "watchdog.log").read_text()
+
+
+def _commands(command, *names):
+    yield names
+    for name, each in getattr(command, "commands", {}).items():
+        yield from _commands(each, *names, name)
+
+
+COMMANDS = [*_commands(get_command(cli.app))]
+assert ("data", "show") in COMMANDS
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_has_a_help(names):
+    shown = CliRunner().invoke(cli.app, [*names, "--help"])
+    assert shown.exit_code == 0, shown.exception
+    assert "Usage: " in shown.output
+
+
+def test_an_interrupt_says_what_is_kept(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(cli.os, "_exit", lambda code: None)
+    run = tmp_path / "a run"
+    with watchdog.watch(0):
+        for said in ("only what was already finished is saved", "nothing was saved"):
+            cli._interrupt()
+            assert capfd.readouterr().err == f"\nstopped; {said}\n"
+            watchdog.keep(run, cli._trained_model_in(run))
+        run.mkdir()
+        cli._interrupt()
+    command = f"`maml-jax backtest '{run}'`"
+    expected = f"\nstopped; the trained model is kept in {run}, finish with {command}\n"
+    assert capfd.readouterr().err == expected
 
 
 def test_the_version_is_shown(monkeypatch, capsys):
