@@ -37,8 +37,8 @@ MOST_CODE = 60
 MOST_PARAMETERS = 9
 
 MANY_PARAMETERS: dict[str, str] = {
-    "maml_jax.cli.data.bybit_command": "each is an option of the command line",
-    "maml_jax.cli.data.binance_command": "each is an option of the command line",
+    "maml_jax.cli.fetch.bybit_command": "each is an option of the command line",
+    "maml_jax.cli.fetch.binance_command": "each is an option of the command line",
 }
 """Functions with more parameters than that, and why."""
 

@@ -20,7 +20,8 @@ import typer
 from maml_jax import watchdog
 from maml_jax.atomic import remove_unfinished
 from maml_jax.cli.adapt import adapt_command
-from maml_jax.cli.data import data_app, fetch_app
+from maml_jax.cli.data import data_app
+from maml_jax.cli.fetch import fetch_app
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
 from maml_jax.errors import ConfigError, MamlJaxError
