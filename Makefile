@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The CPU build of JAX looks for no accelerator; unset on a machine that has one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test quick test-slow bench reproduce lint format clean
+.PHONY: help demo test quick test-slow bench reproduce architecture lint format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ bench: $(VENV)/.bench ## time everything against its peers; writes benchmarks/RE
 
 reproduce: $(VENV)/.installed ## compute known figures anew: make reproduce NAME=sinusoid
 	$(BIN)/python -m benchmarks.reproduce $(NAME)
+
+architecture: $(VENV)/.installed ## draw the packages and their imports: docs/architecture/packages.svg
+	$(BIN)/python docs/architecture/draw.py
 
 lint: $(VENV)/.lint ## style and types
 	$(BIN)/ruff check .
