@@ -8,7 +8,7 @@ from maml_jax.data.quality.cleaning import clean_bars
 from maml_jax.data.sources.binance import binance
 from maml_jax.data.sources.builtin import builtin_bars
 from maml_jax.data.sources.bybit import bybit
-from maml_jax.data.sources.source import Page, Source, bars_of_rows, frames_source
+from maml_jax.data.sources.source import Page, Source, frames_source, make_bars
 from maml_jax.data.sources.yahoo import yahoo
 from maml_jax.data.store.fetch import fetch
 from maml_jax.data.store.series_files import SeriesKey
@@ -35,7 +35,7 @@ __all__ = [
     "Store",
     "as_bars",
     "bar_interval",
-    "bars_of_rows",
+    "make_bars",
     "binance",
     "builtin_bars",
     "bybit",

@@ -3,13 +3,13 @@
 from maml_jax.features.catalogue import feature_groups
 from maml_jax.features.check import check_feature, refuse_look_ahead
 from maml_jax.features.cross_section import add_cross_section, reads_cross_section
-from maml_jax.features.feature import Feature, compute_features, lagged, longest_warm_up
+from maml_jax.features.feature import Feature, compute_features, lag_feature, longest_warm_up
 from maml_jax.features.names import find_features
-from maml_jax.features.registry import import_features, is_own, register_feature
+from maml_jax.features.registry import import_features, is_registered, register_feature
 from maml_jax.features.scaling import Scaler, fit_scaler
 from maml_jax.features.signals.markov import (
     MarkovParameters,
-    filtered_regimes,
+    filter_regimes,
     fit_markov,
     markov_regimes,
 )
@@ -24,6 +24,7 @@ from maml_jax.features.signals.strategies import (
 )
 from maml_jax.features.targets import (
     Target,
+    compute_scaled_target,
     compute_target,
     fill_return,
     fill_returns,
@@ -31,7 +32,6 @@ from maml_jax.features.targets import (
     forward_return,
     forward_volatility,
     label_delay,
-    learned_target,
 )
 from maml_jax.features.technical import technical_features
 
@@ -51,7 +51,7 @@ __all__ = [
     "feature_groups",
     "fill_return",
     "fill_returns",
-    "filtered_regimes",
+    "filter_regimes",
     "find_features",
     "fit_markov",
     "fit_scaler",
@@ -59,11 +59,11 @@ __all__ = [
     "forward_return",
     "forward_volatility",
     "import_features",
-    "is_own",
+    "is_registered",
     "label_delay",
     "label_regimes",
-    "lagged",
-    "learned_target",
+    "lag_feature",
+    "compute_scaled_target",
     "longest_warm_up",
     "make_rule",
     "market_regimes",

@@ -1,7 +1,7 @@
 r"""Features of the calendar: where a bar opens in the day, the week and the year, in UTC.
 
-Each place is an angle and comes as sine and cosine, $\sin 2 \pi u$ and $\cos 2 \pi u$, so that the
-end of a day is next to the beginning of another.
+Each is an angle, given as sine and cosine, $\sin 2 \pi u$ and $\cos 2 \pi u$, so that the end of a
+day is next to the start of the next.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""All features that are built in, by name and in groups."""
+"""The built-in features, by name and in groups."""
 
 import re
 
@@ -15,10 +15,10 @@ from maml_jax.features.volatility import (
 from maml_jax.features.volume import volume_features
 
 DEFAULT_GROUP = "technical"
-"""The features where settings name none."""
+"""The default features."""
 
 ALIASES = {"rocp": "momentum"}
-"""Names of TA-Lib for what has another name here, and is the same quantity."""
+"""TA-Lib's names for features that have another name here."""
 
 
 def feature_groups(
@@ -28,7 +28,7 @@ def feature_groups(
     fast: int = 12,
     slow: int = 26,
 ) -> dict[str, dict[str, Feature]]:
-    """Return all features that are built in, by group and name.
+    """Return the built-in features, by group and name.
 
     Args:
         window: bars of averages, deviations, ranges and the like.
@@ -57,7 +57,7 @@ def feature_groups(
 
 
 def is_built_in(name: str) -> bool:
-    """Say whether a name is taken by a feature, a group or an alias, over whatever windows."""
+    """Say whether a built-in feature, group or alias has this name, whatever its windows."""
     groups = feature_groups()
     names = {*groups, *ALIASES, *(name for group in groups.values() for name in group)}
     return name in names or re.fullmatch(r"return_[0-9]+", name) is not None

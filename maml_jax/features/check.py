@@ -1,4 +1,4 @@
-"""Checks of a feature on bars: that it does not look ahead, forgets its beginning and is finite."""
+"""Check a feature on bars: no look-ahead, independent of the first bar, finite."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from maml_jax.errors import DataError, LookAheadError
 from maml_jax.features.feature import Feature, feature_values, require_columns
 
 _PLACES = 12
-"""At how many places the bars are cut."""
+"""Number of cuts."""
 
 
 def check_feature(
@@ -15,20 +15,19 @@ def check_feature(
 ) -> None:
     """Refuse a feature that breaks its promises on the bars of an asset.
 
-    The bars are cut at several places, and altered after them: up to there, no value may change.
-    They are begun at several places: from the declared warm-up on, no value may differ. And each
-    value after the warm-up must be a finite number.
+    The bars are cut, and altered, at several places: up to there, no value may change. They start
+    at several places: from the declared warm-up on, no value may differ. Each value after the
+    warm-up must be finite.
 
     Args:
-        feature: built in, or a user's own as `register_feature` returns it.
+        feature: built in, or registered by the user.
         bars: in normal form, without missing values; more of them than the warm-up.
         asset: how error messages call the bars.
-        tolerance: the difference that counts as rounding, as a share of a value or of their usual
-            size.
+        tolerance: difference that counts as rounding, relative to a value or to their mean size.
 
     Raises:
         DataError: naming the feature, the promise and the bar; as `compute_features`; or if there
-            are too few bars to tell.
+            are too few bars.
     """
     values = _values(feature, bars, asset)
     warm_up = feature.warm_up
@@ -47,7 +46,7 @@ def check_feature(
         if place is not None:
             raise DataError(
                 f"{asset}: feature {feature.name!r} depends on where the bars begin: its value at "
-                f"{bars.index[start + warm_up + place]} is another where they begin at "
+                f"{bars.index[start + warm_up + place]} changes if they begin at "
                 f"{bars.index[start]}, more than its warm-up of {warm_up} bars before"
             )
 
@@ -55,7 +54,7 @@ def check_feature(
 def refuse_look_ahead(
     feature: Feature, bars: pd.DataFrame, *, asset: str = "the asset", tolerance: float = 1e-6
 ) -> None:
-    """Refuse a feature whose values change with later bars, as far as these bars show.
+    """Refuse a feature whose values change with later bars.
 
     Args:
         feature: as for `check_feature`.
@@ -65,7 +64,7 @@ def refuse_look_ahead(
 
     Raises:
         LookAheadError: naming the feature and the bar.
-        DataError: if there are too few bars to tell.
+        DataError: if there are too few bars.
     """
     values = _values(feature, bars, asset)
     for end in np.unique(np.linspace(feature.warm_up + 1, len(bars) - 1, _PLACES, dtype=int)):
@@ -109,7 +108,7 @@ def _first_difference(
 
 
 def _altered(bars: pd.DataFrame, first: int) -> pd.DataFrame:
-    """Return other bars from a place on, the same up to it."""
+    """Return the bars, altered from a place on."""
     values = bars.to_numpy(float, copy=True)
     values[first:] *= np.linspace(1.5, 3.0, len(bars) - first)[:, None]
     return pd.DataFrame(values, bars.index, bars.columns)

@@ -1,7 +1,7 @@
-r"""Features of an asset among others: its rank, its beta, what the market did.
+r"""Features of an asset among others: its rank, its beta, the market's return.
 
-What other assets do reaches an asset's bars as columns (`add_cross_section`), so that these
-features are functions of one table of bars as all others are. $r_t$ is the return over one bar and
+What other assets did is added to an asset's bars as columns (`add_cross_section`), so that these
+features are functions of one table of bars like all others. $r_t$ is the return over one bar and
 $m_t$ the mean of those of all assets.
 """
 
@@ -21,11 +21,11 @@ from maml_jax.features.volatility import log_return
 from maml_jax.features.windows import rolling_covariance
 
 _RESTING = 1e-6
-"""The market rests where its deviation is below this share of the asset's: a rounding error."""
+"""A deviation of the market below this share of the asset's is a rounding error."""
 
 
 def add_cross_section(bars: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    r"""Add to each asset's bars what all assets did in the same bar.
+    r"""Add columns to each asset's bars: what all assets did in the same bar.
 
     Three columns: `market_return`, the mean of the returns $r_t$ of all assets that have one at
     that time; `return_rank`, the place of the asset's own among them,
@@ -34,15 +34,14 @@ def add_cross_section(bars: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFram
 
     -1 for the lowest of k and 1 for the highest; ties share the mean of their ranks; 0 where an
     asset is alone; and `market_move`, the mean of the sizes of their logarithmic returns. An
-    asset's return is that from its own last bar, so that its first bar has none and takes no part.
-    Later bars of no asset change a value; earlier ones do as far as an asset that begins, or misses
-    bars, has one return less after a cut.
+    asset's return is from its own last bar, so that its first bar has none. No later bar changes a
+    value; a cut of earlier bars does, where an asset begins or misses bars, by one return.
 
     Args:
-        bars: in normal form, by asset; all that belong to the market.
+        bars: in normal form, by asset; all of the market.
 
     Returns:
-        The bars with these columns more, NaN where nothing is known.
+        The bars with these columns added, NaN where unknown.
     """
     # In order of their names: the same assets make the same sums.
     returns = pd.DataFrame({name: return_over(bars[name], 1) for name in sorted(bars)}).sort_index()
@@ -66,15 +65,15 @@ def add_cross_section(bars: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFram
 
 
 def reads_cross_section(features: Sequence[Feature]) -> list[str]:
-    """Return the names of those features that need `add_cross_section`."""
+    """Return the names of the features that need `add_cross_section`."""
     return [feature.name for feature in features if {*feature.columns} & {*MARKET_COLUMNS}]
 
 
 def beta(bars: pd.DataFrame, window: int) -> pd.Series:
     r"""Slope of the last n returns on the market's, $\text{cov}_n(r, m)_t / \text{var}_n(m)_t$.
 
-    TA-Lib's BETA, with the mean of all assets for the index. 1 where the market rests: what all
-    assets have on average. Warm-up: n bars.
+    TA-Lib's BETA, with the mean of all assets as the index. 1 where the market does not move: the
+    average beta. Warm-up: n bars.
     """
     own, market = return_over(bars, 1), bars[MARKET_RETURN]
     variance = rolling_covariance(market, market, window)

@@ -94,7 +94,7 @@ def feature_values(bars: pd.DataFrame, feature: Feature, *, asset: str = "the as
     return array
 
 
-def lagged(feature: Feature, lag: int) -> Feature:
+def lag_feature(feature: Feature, lag: int) -> Feature:
     """Return the feature `lag` bars ago, named `<name>_lag_<lag>`.
 
     Args:

@@ -1,10 +1,10 @@
-"""What a list of names stands for: features, some bars ago or not, and groups of them."""
+"""Features by name: single ones, lags of them, and groups."""
 
 from collections.abc import Mapping, Sequence
 
 from maml_jax.errors import ConfigError
 from maml_jax.features.catalogue import ALIASES, feature_groups
-from maml_jax.features.feature import Feature, lagged
+from maml_jax.features.feature import Feature
 from maml_jax.features.registry import LAG, registered_features
 
 
@@ -16,19 +16,19 @@ def find_features(
     fast: int = 12,
     slow: int = 26,
 ) -> list[Feature]:
-    """Return the features that names stand for, in their order.
+    """Find features by name, in the order of the names.
 
     Args:
-        names: each that of a feature, built in or registered; of a feature K bars ago, as in
-            `rsi_lag_3`; TA-Lib's name for one; or that of a group, which stands for those of its
-            features that have not been named.
+        names: each a feature, built in or registered; a feature K bars ago, as in `rsi_lag_3`;
+            TA-Lib's name of a feature; or a group, which means those of its features that are not
+            named by themselves.
         window: this and the others as for `feature_groups`.
         returns: likewise.
         fast: likewise.
         slow: likewise.
 
     Raises:
-        ConfigError: if there is no such feature, none is named, or one is named twice.
+        ConfigError: if a name is unknown, none is given, or one is given twice.
 
     >>> [feature.name for feature in find_features(["rocp", "return_1_lag_3", "volume"])]
     ['momentum', 'return_1_lag_3', 'volume_zscore', 'mfi']
@@ -47,7 +47,7 @@ def find_features(
     if unknown:
         raise ConfigError(
             f"unknown features {unknown}; there are {list(known)}, the groups {list(groups)}, and "
-            "each feature K bars ago as NAME_lag_K; your own must have been registered"
+            "each feature K bars ago as NAME_lag_K; register your own first"
         )
     named = [single[name].name for name in names if name in single]
     if not names or len({*names}) < len(names) or len({*named}) < len(named):
@@ -65,5 +65,5 @@ def _find(name: str, known: Mapping[str, Feature]) -> Feature | None:
     lag = LAG.fullmatch(name)
     if lag is not None:
         base = known.get(ALIASES.get(lag[1], lag[1]))
-        return None if base is None else lagged(base, int(lag[2]))
+        return None if base is None else lag_feature(base, int(lag[2]))
     return known.get(ALIASES.get(name, name))

@@ -1,4 +1,4 @@
-"""Features of the user's own, known by name beside those that are built in."""
+"""Custom features, known by name like the built-in ones."""
 
 import importlib
 import importlib.util
@@ -15,7 +15,7 @@ from maml_jax.features.catalogue import is_built_in
 from maml_jax.features.feature import Feature
 
 LAG = re.compile(r"(.+)_lag_([1-9][0-9]*)")
-"""How a feature some bars ago is called."""
+"""The name of a feature some bars ago."""
 
 _registered: dict[str, Feature] = {}
 _imported: dict[Path, int] = {}
@@ -28,22 +28,22 @@ def register_feature(
     warm_up: int,
     columns: tuple[str, ...] = ("close",),
 ) -> Feature:
-    """Make a function of bars a feature that settings can name.
+    """Register a function of bars as a feature that settings can name.
 
-    Registering a name again replaces what was registered.
+    Registering a name again replaces the feature.
 
     Args:
-        name: an identifier; none that is built in.
+        name: an identifier that is not built in.
         compute: `bars -> Series` on the index of the bars, or an array `[bar]`. The value at bar t
             must depend on bars up to and including t only (see `check_feature`).
-        warm_up: how many bars at the start of a series have no value.
+        warm_up: bars at the start of a series without a value.
         columns: the columns of the bars that it reads.
 
     Returns:
         The feature.
 
     Raises:
-        ConfigError: if there can be no such feature.
+        ConfigError: if an argument is impossible, or the name is taken.
 
     >>> from maml_jax.features import find_features, register_feature
     >>> _ = register_feature("squared", lambda bars: bars["close"].diff() ** 2, warm_up=1)
@@ -53,11 +53,11 @@ def register_feature(
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"a feature's name must be an identifier, such as my_feature: {name!r}")
     if LAG.fullmatch(name):
-        raise ConfigError(f"feature {name!r}: names that end in _lag_N are those of lags")
+        raise ConfigError(f"feature {name!r}: names that end in _lag_N are reserved for lags")
     if is_built_in(name):
         raise ConfigError(f"feature {name!r} is built in; choose another name")
     if not callable(compute):
-        raise ConfigError(f"feature {name!r}: must be a function of bars, not {compute!r}")
+        raise ConfigError(f"feature {name!r}: compute must be a function of bars, not {compute!r}")
     if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
         raise ConfigError(f"feature {name!r}: warm_up must be a number of bars, not {warm_up!r}")
     if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
@@ -67,12 +67,12 @@ def register_feature(
 
 
 def registered_features() -> dict[str, Feature]:
-    """Return the features that were registered, by name."""
+    """Return all registered features, by name."""
     return dict(_registered)
 
 
-def is_own(feature: Feature) -> bool:
-    """Say whether a feature, or what it is a lag of, was registered by the user."""
+def is_registered(feature: Feature) -> bool:
+    """Say whether a feature, or the feature it is a lag of, was registered by the user."""
     lag = LAG.fullmatch(feature.name)
     return feature.name in _registered or (lag is not None and lag[1] in _registered)
 
@@ -81,8 +81,7 @@ def import_features(module: str) -> None:
     """Import a module that registers features.
 
     Args:
-        module: a name that can be imported, or the path of a `.py` file. A file is run again if it
-            was changed.
+        module: the name of a module, or the path of a `.py` file. A file that changed is run again.
 
     Raises:
         ConfigError: naming the module, if it cannot be imported.
@@ -93,7 +92,7 @@ def import_features(module: str) -> None:
         else:
             importlib.import_module(module)
     except Exception as error:  # a module may raise anything
-        hint = "" if module.endswith(".py") else "; a file is named by its path, ending in .py"
+        hint = "" if module.endswith(".py") else "; name a file by its path, ending in .py"
         raise ConfigError(
             f"module {module!r} cannot be imported: {type(error).__name__}: {error}{hint}"
         ) from error

@@ -1,4 +1,4 @@
-"""Standardisation with statistics of the meta-training span alone."""
+"""Standardisation, fitted on the meta-training span alone."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from maml_jax.errors import DataError
 
 
 class Scaler(NamedTuple):
-    """Mean and standard deviation of each feature and, where it has them, of the target.
+    """Mean and standard deviation of each feature and, where needed, of the target.
 
     Attributes:
         mean: indexed by feature.
         std: indexed by feature, positive.
         clip: bound on the size of a standardised feature; None for no bound.
-        target_mean: of a target in units of its own, such as a log volatility; 0 where targets are
-            of order one as they are.
+        target_mean: of a target with units, such as a log volatility; 0 for targets that are of
+            order one anyway.
         target_std: likewise, positive.
     """
 
@@ -36,17 +36,17 @@ class Scaler(NamedTuple):
         if list(features.columns) != list(self.mean.index):
             raise DataError(
                 f"the scaler was fitted on features {list(self.mean.index)}, "
-                f"and is given {list(features.columns)}"
+                f"got {list(features.columns)}"
             )
         scaled = (features - self.mean) / self.std
         return scaled if self.clip is None else scaled.clip(-self.clip, self.clip)
 
     def transform_target(self, values: Any) -> Any:
-        """Standardise targets: what a learner is taught."""
+        """Standardise targets, as learners see them."""
         return (values - self.target_mean) / self.target_std
 
     def restore_target(self, values: Any) -> Any:
-        """Return predictions of a standardised target in its own units; deviations are not moved.
+        """Convert predictions of a standardised target to its own units.
 
         Multiply a predicted deviation by `target_std` alone.
         """
@@ -57,8 +57,8 @@ def fit_scaler(tables: Iterable[pd.DataFrame], *, clip: float | None = 5.0) -> S
     """Fit a scaler on all rows of several assets together.
 
     Args:
-        tables: one table of features per asset, cut to the meta-training span; NaN rows are passed
-            over.
+        tables: one table of features per asset, cut to the meta-training span; NaN rows are
+            skipped.
         clip: bound on the size of a standardised value.
 
     Raises:
@@ -68,7 +68,7 @@ def fit_scaler(tables: Iterable[pd.DataFrame], *, clip: float | None = 5.0) -> S
     if rows.empty:
         raise DataError("no row of features in the meta-training span to fit the scaling on")
     std = rows.std(ddof=0)
-    # A feature that never varies carries nothing; it becomes 0 instead of being divided by 0.
+    # A feature that never varies becomes 0 instead of being divided by 0.
     return Scaler(rows.mean(), std.where(std > 1e-12 * (1 + rows.mean().abs()), 1.0), clip)
 
 
@@ -85,7 +85,7 @@ def scaler_to_dict(scaler: Scaler) -> dict:
 
 
 def scaler_from_dict(record: dict) -> Scaler:
-    """Return the scaler that `scaler_to_dict` wrote, one without a target's scaling included."""
+    """Return the scaler that `scaler_to_dict` wrote; the target's scaling may be missing."""
     index = pd.Index(record["features"])
     return Scaler(
         pd.Series(np.asarray(record["mean"], float), index),

@@ -1,4 +1,4 @@
-"""The target: the return that will be traded, its direction, or the volatility to come."""
+"""The target: the return that will be traded, its direction, or future volatility."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -33,8 +33,8 @@ class Target(NamedTuple):
       v_t = \ln^2 \frac{c_t}{c_{t-1}} \ \text{ or }\
       \tfrac12 \ln^2 \frac{h_t}{l_t} - (2 \ln 2 - 1) \ln^2 \frac{c_t}{o_t}$$
 
-    from closes or by Garman and Klass (1980); it is not traded and waits for no fill. Learners meet
-    it standardised (`learned_target`).
+    from closes or by Garman and Klass (1980); it is not traded and waits for no fill. Learners see
+    it standardised (`compute_scaled_target`).
 
     Attributes:
         horizon: bars from the fill at which the position is entered to the one that ends it; of
@@ -67,7 +67,7 @@ class Target(NamedTuple):
 
 
 def label_delay(fill: Fill, horizon: int) -> int:
-    """Return how many bars after t the return of a decision at bar t is known.
+    """Return how many bars after t the return of a decision at bar t becomes known.
 
     >>> label_delay("close", 5), label_delay("next_close", 5), label_delay("next_open", 5)
     (5, 6, 6)
@@ -96,7 +96,7 @@ def forward_return(
 ) -> pd.Series:
     """Return from the fill of a decision at bar t to the fill `horizon` bars later.
 
-    NaN at the last `label_delay(fill, horizon)` bars, whose outcome is not known.
+    NaN at the last `label_delay(fill, horizon)` bars, whose outcome is unknown.
     """
     price = fill_price(bars, fill, asset=asset)
     delay = label_delay(fill, horizon)
@@ -127,9 +127,9 @@ def compute_target(
         asset: how error messages call the bars.
 
     Returns:
-        The target, NaN where its outcome is not known, and a volatility also where no bar of the
-        horizon moves; and the trailing volatility over the horizon (by which returns are divided),
-        NaN where the price did not move, for no target can be formed there.
+        The target, NaN where its outcome is unknown, and for a volatility also where no bar of the
+        horizon moves; and the trailing volatility over the horizon (which divides returns), NaN
+        where the price did not move, since no target exists there.
 
     Raises:
         DataError: if the price never changes, or columns are needed and missing.
@@ -153,8 +153,8 @@ def forward_volatility(
 ) -> pd.Series:
     """Volatility per bar over the `horizon` bars after t, each of them known.
 
-    NaN at the last `horizon` bars, where a price is missing, and where no bar moves: nothing is
-    less volatile than rest, and its logarithm is no number.
+    NaN at the last `horizon` bars, where a price is missing, and where no bar moves: a volatility
+    of 0 has no logarithm.
 
     Raises:
         DataError: if `estimator` is `garman_klass` and open, high or low are missing.
@@ -172,10 +172,10 @@ def forward_volatility(
     return past.where(past > 0).shift(-horizon)
 
 
-def learned_target(
+def compute_scaled_target(
     bars: pd.DataFrame, target: Target, scaler: Scaler | None = None, *, asset: str = "the asset"
 ) -> tuple[pd.Series, pd.Series]:
-    """Compute the target of one asset as learners meet it, of order one.
+    """Compute the target of one asset as learners see it, of order one.
 
     Args:
         bars: in normal form.
@@ -201,14 +201,14 @@ def fit_target(
     first: pd.Timestamp,
     last: pd.Timestamp,
 ) -> Scaler:
-    """Fit the scaling of a volatility on the labels that a span completes, of all assets together.
+    """Fit the scaling of a volatility on the labels completed within a span, all assets together.
 
     Args:
         scaler: of the features.
         bars: of the assets to fit on, in normal form.
-        target: what is predicted; other kinds than `volatility` are of order one as they are.
+        target: what to predict; only kind `volatility` needs scaling.
         first: first bar of the span.
-        last: last one; a label that needs one more is not looked at.
+        last: last bar; labels that need later bars are not used.
 
     Returns:
         The scaler with `target_mean` and `target_std`.

@@ -1,8 +1,8 @@
-r"""Logarithms of trailing volatility over several lengths: what volatility to come depends on.
+r"""Logarithms of trailing volatility over several windows, which predict future volatility.
 
 $r_t = \ln (c_t / c_{t-1})$ is the logarithmic return of bar t. The lengths are those of the
-heterogeneous autoregressive model (Corsi, 2009), a day, a week and a month, and a quarter; on other
-bars than daily ones they are so many bars. On hourly bars around the clock a day has 24 and a week
+heterogeneous autoregressive model (Corsi, 2009): a day, a week and a month, and a quarter of daily
+bars; on other bars, the same numbers of bars. On hourly bars around the clock a day has 24, a week
 168.
 """
 
@@ -16,18 +16,18 @@ LENGTHS = (1, 5, 22, 60)
 """Bars over which an asset's own volatility is measured."""
 
 MARKET_LENGTHS = (5, 22)
-"""Bars over which that of the market is."""
+"""Bars over which the market's volatility is measured."""
 
 HOURLY_LENGTHS, HOURLY_MARKET_LENGTHS = (24, 168), (24,)
-"""What a day and a week are on hourly bars around the clock."""
+"""A day and a week of hourly bars around the clock."""
 
 MONTH = 22
 LEAST_SHARE = 0.1
-"""A volatility is taken for at least this share of that over 22 bars: the log of a bar without a
-move is no number, and that of a move by a thousandth of the usual says no more."""
+"""Lower bound, as a share of the volatility over 22 bars: a bar without a move has no logarithm,
+and one with a tiny move says no more."""
 
 FLOOR = 1e-6
-"""The least volatility per bar: that of a price at rest."""
+"""The least volatility per bar: that of a constant price."""
 
 
 def log_return(bars: pd.DataFrame) -> pd.Series:
@@ -65,7 +65,7 @@ def log_downside(bars: pd.DataFrame, window: int) -> pd.Series:
 
 
 def market_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
-    r"""Logarithm of how far assets moved in a bar, on average of all assets and of n bars.
+    r"""Logarithm of the mean absolute return of all assets over n bars.
 
     $\ln \text{SMA}_n(\bar a)_t$ with $\bar a_t$ the mean of $|r_t|$ over all assets, at least
     $10^{-6}$. Absolute returns rather than squares: one asset's jump is not the market's
@@ -76,7 +76,7 @@ def market_volatility(bars: pd.DataFrame, window: int) -> pd.Series:
 
 def _log_at_least(volatility: pd.Series, bars: pd.DataFrame) -> pd.Series:
     least = (LEAST_SHARE * realised_volatility(bars, MONTH)).clip(lower=FLOOR)
-    # Where the month is not known there is no value, however short the window.
+    # Without a whole month there is no value, however short the window.
     return _log(volatility.where(volatility >= least, least).where(volatility.notna()))
 
 

@@ -1,4 +1,4 @@
-"""Features of volume, of which the technical ones hold another, `volume_ratio`."""
+"""Features of volume; `volume_ratio` is among the technical ones."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ def volume_zscore(bars: pd.DataFrame, window: int) -> pd.Series:
     r"""Volume in standard deviations from its mean, $(v_t - \text{SMA}_n(v)_t) / s_n(v)_t$.
 
     Both over the last n bars, this one included, so that it stays within $(n - 1) / \sqrt n$. 0
-    where the volume rests. Warm-up: n - 1 bars.
+    where volume does not change. Warm-up: n - 1 bars.
     """
     volume = bars["volume"]
     mean, std = rolling_mean(volume, window), rolling_std(volume, window)

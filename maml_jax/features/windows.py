@@ -1,8 +1,8 @@
-"""Statistics of the last n values, every window computed on its own.
+"""Rolling statistics, every window computed on its own.
 
-A running sum carries the rounding error of a jump into all windows after it. Here nothing but the n
-values of a window enters its statistic, and a window of equal values has exactly their mean and the
-deviation 0, for values are measured from the last of their window.
+A running sum carries the rounding error of a jump into all later windows. Here only the n values of
+a window enter its statistic, and a window of equal values has exactly their mean and deviation 0,
+since values are measured from the last of their window.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 PIECE = 2**19
-"""Values that are held at once; long series are worked through piece by piece."""
+"""Values held in memory at once; longer series are processed piece by piece."""
 
 
 def rolling_mean(values: pd.Series, window: int) -> pd.Series:
@@ -68,7 +68,7 @@ def _over_windows(reduce: Callable[..., np.ndarray], window: int, *series: pd.Se
     result = np.full(len(values[0]), np.nan)
     full = len(result) - window + 1
     count = max(1, PIECE // window)
-    # What is missing or out of all measure makes no value; that is no reason for a warning.
+    # Missing and absurdly large values give NaN, without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         for first in range(0, full, count):
             last = min(first + count, full)

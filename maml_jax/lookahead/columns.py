@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from maml_jax.errors import DataError
-from maml_jax.features import Feature, is_own
+from maml_jax.features import Feature, is_registered
 from maml_jax.features.feature import feature_values
 from maml_jax.lookahead.findings import Finding, deviation, differing, largest
 from maml_jax.lookahead.futures import (
@@ -252,7 +252,7 @@ def _groups(study: Study) -> dict[tuple[bool, int], list[int]]:
     groups: dict[tuple[bool, int], list[int]] = {}
     for number, each in enumerate(study.quantities):
         back = int(each.feature.warm_up).bit_length()
-        groups.setdefault((is_own(each.feature), back), []).append(number)
+        groups.setdefault((is_registered(each.feature), back), []).append(number)
     return groups
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from maml_jax.errors import DataError
 from maml_jax.features.scaling import Scaler
-from maml_jax.features.targets import Target, learned_target
+from maml_jax.features.targets import Target, compute_scaled_target
 
 
 class Panel(NamedTuple):
@@ -72,7 +72,7 @@ def make_panel(
     y = np.zeros(shape, np.float32)
     valid, label_end = np.zeros(shape, bool), np.full(shape, shape[1], np.int32)
     for i, asset in enumerate(assets):
-        values, scale = learned_target(bars[asset], target, scaler, asset=asset)
+        values, scale = compute_scaled_target(bars[asset], target, scaler, asset=asset)
         table = features[asset].to_numpy()
         index = timestamps.get_indexer(bars[asset].index)
         whole = np.isfinite(table).all(axis=1) & np.isfinite(scale.to_numpy())

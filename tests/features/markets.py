@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from helpers import random_bars, random_market
 
-from maml_jax.features import add_cross_section, feature_groups, lagged
+from maml_jax.features import add_cross_section, feature_groups, lag_feature
 
 COUNT = 260
 PRICES = ["open", "high", "low", "close"]
@@ -58,5 +58,5 @@ MARKETS = {
 BARS = {name: add_cross_section(market)["own"] for name, market in MARKETS.items()}
 
 BUILT_IN = {name: each for group in feature_groups().values() for name, each in group.items()}
-LAGGED = [lagged(feature, 1 + place % 5) for place, feature in enumerate(BUILT_IN.values())]
+LAGGED = [lag_feature(feature, 1 + place % 5) for place, feature in enumerate(BUILT_IN.values())]
 FEATURES = BUILT_IN | {feature.name: feature for feature in LAGGED}

@@ -11,7 +11,7 @@ from maml_jax.features import (
     Feature,
     check_feature,
     compute_features,
-    lagged,
+    lag_feature,
     longest_warm_up,
     technical_features,
 )
@@ -54,17 +54,17 @@ def test_a_column_that_is_needed_and_missing_is_named():
 
 
 def test_a_lag_is_the_feature_some_bars_ago():
-    feature = lagged(CATALOGUE["rsi"], 3)
+    feature = lag_feature(CATALOGUE["rsi"], 3)
     assert feature[0::2] == ("rsi_lag_3", CATALOGUE["rsi"].warm_up + 3)
     table = compute_features(BARS, [CATALOGUE["rsi"], feature])
     pd.testing.assert_series_equal(
         table["rsi_lag_3"].iloc[26:], table["rsi"].shift(3).iloc[26:], check_names=False
     )
-    array = lagged(feature_of(lambda b: b["close"].to_numpy()), 2)
+    array = lag_feature(feature_of(lambda b: b["close"].to_numpy()), 2)
     assert array.compute(BARS).iloc[2:].tolist() == BARS["close"].iloc[:-2].tolist()
     for lag in (0, -1):
         with pytest.raises(ValueError, match="at least 1 bar"):
-            lagged(CATALOGUE["rsi"], lag)
+            lag_feature(CATALOGUE["rsi"], lag)
 
 
 WRONG = {
@@ -85,7 +85,7 @@ def test_a_function_that_gives_something_wrong_is_named(fault):
         compute_features(BARS, [feature_of(compute)], asset="XY")
     if fault != "is on another index":
         with pytest.raises(DataError, match=r"XY: feature 'mine_lag_1'"):
-            compute_features(BARS, [lagged(feature_of(compute), 1)], asset="XY")
+            compute_features(BARS, [lag_feature(feature_of(compute), 1)], asset="XY")
 
 
 def test_a_function_that_changes_its_bars_changes_nobody_elses():

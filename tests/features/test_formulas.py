@@ -8,7 +8,7 @@ import pytest
 from features.markets import BARS, BUILT_IN, MARKETS
 from helpers import random_bars
 
-from maml_jax.features import compute_features, lagged
+from maml_jax.features import compute_features, lag_feature
 from maml_jax.features.technical import exponential_average
 
 N = 20
@@ -194,7 +194,7 @@ def test_every_feature_has_its_formula():
 @pytest.mark.parametrize("market", MARKETS)
 def test_a_feature_is_what_its_formula_says(name, market):
     values = BUILT_IN[name].compute(BARS[market])
-    earlier = lagged(BUILT_IN[name], 3).compute(BARS[market])
+    earlier = lag_feature(BUILT_IN[name], 3).compute(BARS[market])
     for t in [place for place in PLACES if place >= BUILT_IN[name].warm_up + 3]:
         expected = SLOW[name](HISTORIES[market], t)
         assert values.iloc[t] == pytest.approx(expected, rel=1e-6, abs=1e-12), t

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from maml_jax.errors import DataError
 from maml_jax.features import Target, compute_features, compute_target, find_features, fit_scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
-from maml_jax.features.targets import fit_target, forward_volatility, learned_target
+from maml_jax.features.targets import compute_scaled_target, fit_target, forward_volatility
 
 ESTIMATORS = ("close", "garman_klass")
 FILLS = ("close", "next_close", "next_open")
@@ -140,12 +140,12 @@ def test_a_volatility_is_standardised_by_the_labels_of_the_span_alone():
     for frame in changed.values():
         frame.iloc[200:] *= 3
     assert market_scaler(changed, target)[3:] == scaler[3:]
-    learned = learned_target(bars["A0"], target, scaler)[0]
+    learned = compute_scaled_target(bars["A0"], target, scaler)[0]
     plain = compute_target(bars["A0"], target)[0]
     np.testing.assert_allclose(scaler.restore_target(learned), plain, rtol=1e-9)
     assert abs(learned.mean()) < 0.3
     assert 0.5 < learned.std() < 2
-    clipped = learned_target(bars["A0"], target._replace(clip=1.0), scaler)[0]
+    clipped = compute_scaled_target(bars["A0"], target._replace(clip=1.0), scaler)[0]
     pd.testing.assert_series_equal(clipped, learned.clip(-1, 1))
 
 
@@ -156,7 +156,7 @@ def test_other_targets_are_of_order_one_as_they_are():
         assert scaler[3:] == (0.0, 1.0)
         odd = scaler._replace(target_mean=2.0, target_std=3.0)
         pd.testing.assert_series_equal(
-            learned_target(bars["A0"], target, odd)[0], compute_target(bars["A0"], target)[0]
+            compute_scaled_target(bars["A0"], target, odd)[0], compute_target(bars["A0"], target)[0]
         )
 
 

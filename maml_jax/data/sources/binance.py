@@ -1,4 +1,4 @@
-"""Bars from Binance's public archive of monthly and daily zips, over the internet or on disk."""
+"""Bars from Binance's public archive of monthly and daily zips, on its server or on disk."""
 
 import hashlib
 import io
@@ -15,8 +15,8 @@ import pandas as pd
 
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import MICROSECOND, Interval
-from maml_jax.data.sources.http import Client, Passing, RateLimit, Reply, Retries
-from maml_jax.data.sources.source import Page, Source, bars_of_rows
+from maml_jax.data.sources.http import Client, RateLimit, Reply, Retries, TransientError
+from maml_jax.data.sources.source import Page, Source, make_bars
 from maml_jax.errors import DataError, SourceError
 
 Market = Literal["spot", "um", "cm"]
@@ -36,13 +36,13 @@ _MONTH = pd.DateOffset(months=1)
 _HEADER = ["open_time", *COLUMNS]
 _FIELDS = 12
 _MOST_BYTES = 64 << 20
-"""Of a member, unpacked; a month of minutes takes about six million."""
+"""Unpacked size of a file; a month of minutes takes about six million."""
 _LAST_MILLISECOND = 10**14
-"""Above, an opening time is in microseconds."""
+"""Larger opening times are in microseconds."""
 
-_HOW_TO_GO_ON = "take the archive without them by checksums=False (--no-checksums)"
+_WAY_OUT = "to accept zips without it, use checksums=False (--no-checksums)"
 _REFUSALS = {
-    403: "Binance's archive refuses this address on the internet, or has no such folder",
+    403: "Binance's archive refuses this IP address, or has no such folder",
     451: "Binance's archive is not served in this country",
 }
 
@@ -60,22 +60,22 @@ def binance(
 ) -> Source:
     """Make a source of the klines in Binance's archive; no account is needed.
 
-    The monthly file of a month comes first. The days that it lacks, or all where there is none, are
-    looked for among the daily files; what these lack too is a gap of the archive. Weeks and months
-    are in monthly files alone, by the day on which they open.
+    The monthly file of a month comes first. Days that it lacks, or all days without one, are taken
+    from daily files; what these lack too is a gap of the archive. Weeks and months are in monthly
+    files alone, by the day on which they open.
 
-    From the address, a month without a monthly file is looked through day by day where the month
-    before or after has bars, where its first or last day has a file, and at the end of what is
-    asked for: elsewhere lie the years before the listing.
+    From the server, a month without a monthly file is searched day by day only where the month
+    before or after has bars, where its first or last day has a file, and at the end of the request:
+    elsewhere are the years before the listing.
 
     Args:
         market: `spot`, `um` (futures margined in USDT or USDC) or `cm` (margined in coins).
-        folder: where zips lie, instead of the address: as in the archive, or anywhere below it.
-            What lies before the first file is taken for the time before the listing.
+        folder: of zips, to read instead of the server: as in the archive, or anywhere below it. The
+            time before the first file counts as before the listing.
         address: of the server.
-        checksums: compare each zip with the `.CHECKSUM` file beside it.
-        per_second: requests in a second, over all symbols and threads; None for no bound of ours.
-        retries: on time-outs, broken replies, HTTP 429 and 5xx, and damaged zips.
+        checksums: compare each zip with its `.CHECKSUM` file.
+        per_second: requests per second, over all symbols and threads; None for no limit of ours.
+        retries: after time-outs, broken replies, HTTP 429 and 5xx, and damaged zips.
         timeout: seconds for a connection and for each part of a reply.
         deadline: seconds for a whole reply.
 
@@ -100,19 +100,19 @@ def binance(
         if str(interval) not in _INTERVALS:
             raise DataError(f"interval {interval}: Binance's archive has {', '.join(_INTERVALS)}")
         if not symbol.strip(".") or re.search(r"[/\\\s]", symbol):
-            raise DataError(f"{symbol!r} is no symbol of Binance's")
+            raise DataError(f"{symbol!r} is no symbol of Binance")
         if folder is None:
             read = _from_address(client, address.rstrip("/"), checksums)
         else:
             read = _from_folder(Path(folder), market, checksums)
         latest = min(end, pd.Timestamp.now("UTC").as_unit("us"))
         series = _Series(symbol, interval, market, read, max(start, _FIRST), latest)
-        told = start
+        reached = start
         for found in series.months(sparing=folder is None):
             bars = found.bars[(found.bars.index >= start) & (found.bars.index < end)]
-            if min(found.reach, end) > told:
-                told = min(found.reach, end)
-                yield Page(bars, told)
+            if min(found.reach, end) > reached:
+                reached = min(found.reach, end)
+                yield Page(bars, reached)
 
     return Source(f"binance-{market}", pages)
 
@@ -125,7 +125,7 @@ class _Zip(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The bars of a month, and until when they are all that there are."""
+    """The bars of a month, and the time up to which they are complete."""
 
     bars: pd.DataFrame
     reach: pd.Timestamp
@@ -142,10 +142,10 @@ class _Series(NamedTuple):
     end: pd.Timestamp
 
     def months(self, *, sparing: bool) -> Iterator[_Found]:
-        """Yield what there is, month by month.
+        """Yield the bars, month by month.
 
         Args:
-            sparing: do not look for each day of each month; see `binance`.
+            sparing: do not search each day of each month; see `binance`.
         """
         if self.start >= self.end:
             return
@@ -162,10 +162,10 @@ class _Series(NamedTuple):
             passed = None if near or thorough else month
 
     def _month(self, month: pd.Timestamp, thorough: bool) -> _Found | None:
-        """Return what there is of a month; unless it is to be thorough, a guess may be nothing."""
+        """Return the bars of a month; unless thorough, guess from its first and last day."""
         bars = self._file(month, month + _MONTH, "monthly", "%Y-%m")
         if str(self.interval) not in _MINUTES_TO_DAY:
-            # The file may be older than the end of its last week, which then comes into it later.
+            # The file may be older than the end of its last week, which is then added later.
             return None if bars is None else _Found(bars, self.interval.after(bars.index[-1]))
         first, last = max(month, self.start.floor("D")), min(month + _MONTH, self.end)
         days = pd.date_range(first, last - MICROSECOND, freq="D", unit="us")
@@ -198,7 +198,7 @@ class _Series(NamedTuple):
 
 
 def _from_address(client: Client, address: str, checksums: bool) -> Callable[[str], _Zip | None]:
-    """Return what reads a file of the archive at an address."""
+    """Return a function that reads files of the archive from the server."""
 
     def read(path: str) -> _Zip | None:
         url = f"{address}/{quote(path)}"
@@ -210,18 +210,18 @@ def _from_address(client: Client, address: str, checksums: bool) -> Callable[[st
             digest = hashlib.sha256(reply.body).hexdigest()
             try:
                 if expected not in (None, digest):
-                    raise ValueError(f"its SHA-256 is {digest}, and {expected} is expected")
+                    raise ValueError(f"its SHA-256 is {digest}, expected {expected}")
                 return digest, _unpack(reply.body, member)
             except ValueError as error:
-                raise Passing(str(error)) from None
+                raise TransientError(str(error)) from None
 
         def take_checksum(reply: Reply) -> str:
             if reply.status == 404:
-                raise SourceError(f"{url}: there is no .CHECKSUM beside it; {_HOW_TO_GO_ON}")
+                raise SourceError(f"{url}: has no .CHECKSUM file; {_WAY_OUT}")
             try:
                 return _checksum(reply.body, PurePosixPath(path).name)
             except ValueError as error:
-                raise Passing(str(error)) from None
+                raise TransientError(str(error)) from None
 
         taken = client.get(url, {}, take)
         if taken is not None and checksums:
@@ -234,7 +234,7 @@ def _from_address(client: Client, address: str, checksums: bool) -> Callable[[st
 
 
 def _from_folder(folder: Path, market: str, checksums: bool) -> Callable[[str], _Zip | None]:
-    """Return what reads a file of the archive that lies anywhere below a folder."""
+    """Return a function that reads files of the archive anywhere below a folder."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.zip")):
         if _may_be(path.relative_to(folder), market):
@@ -246,7 +246,7 @@ def _from_folder(folder: Path, market: str, checksums: bool) -> Callable[[str], 
         if not found:
             return None
         if len(found) > 1:
-            raise SourceError(f"{found[0]} and {found[1]} have one name; keep one of them")
+            raise SourceError(f"{found[0]} and {found[1]} have the same name; keep one of them")
         file, beside = found[0], found[0].with_name(f"{name}.CHECKSUM")
         try:
             body = file.read_bytes()
@@ -255,11 +255,11 @@ def _from_folder(folder: Path, market: str, checksums: bool) -> Callable[[str], 
                 digest = hashlib.sha256(body).hexdigest()
                 if digest != expected:
                     raise ValueError(
-                        f"its SHA-256 is {digest}, and {expected} is expected; download it again"
+                        f"its SHA-256 is {digest}, expected {expected}; download it again"
                     )
             return _Zip(str(file), _unpack(body, PurePosixPath(path).with_suffix(".csv").name))
         except FileNotFoundError:
-            raise SourceError(f"{file}: there is no .CHECKSUM beside it; {_HOW_TO_GO_ON}") from None
+            raise SourceError(f"{file}: has no .CHECKSUM file; {_WAY_OUT}") from None
         except (OSError, ValueError) as error:
             raise SourceError(f"{file}: {error}") from error
 
@@ -267,29 +267,29 @@ def _from_folder(folder: Path, market: str, checksums: bool) -> Callable[[str], 
 
 
 def _may_be(path: Path, market: str) -> bool:
-    """Say whether a file may be of a market: files of others, and of indices, are named alike."""
+    """Say whether a file may be of a market: those of other markets and of indices look alike."""
     above = set(path.parts[:-1])
     kinds = {part for part in above if part.lower().endswith("klines")}
     return not (above & {"spot", "um", "cm", "option"} - {market} or kinds - {"klines"})
 
 
 def _checksum(content: bytes, name: str) -> str:
-    """Read what `sha256sum` writes about a file.
+    """Read a checksum as `sha256sum` writes it.
 
     Raises:
-        ValueError: if it is none, or about another file.
+        ValueError: if it is malformed, or of another file.
     """
     text = content[:1000].decode("utf-8", "replace").strip()
     match = re.fullmatch(r"([0-9a-fA-F]{64})(?:\s+\*?(\S+))?", text)
     if match is None:
-        raise ValueError(f"its .CHECKSUM is none of SHA-256: {text[:80]!r}")
+        raise ValueError(f"its .CHECKSUM is not SHA-256: {text[:80]!r}")
     if match[2] and PurePosixPath(match[2]).name != name:
-        raise ValueError(f"its .CHECKSUM is about {match[2]}")
+        raise ValueError(f"its .CHECKSUM is of {match[2]}")
     return match[1].lower()
 
 
 def _unpack(body: bytes, member: str) -> bytes:
-    """Return the one member of a zip.
+    """Return the only file in a zip.
 
     Raises:
         ValueError: if it is damaged, or holds anything else.
@@ -304,7 +304,7 @@ def _unpack(body: bytes, member: str) -> bytes:
             if info.file_size > _MOST_BYTES:
                 raise ValueError(f"{member} has {info.file_size} bytes, more than {_MOST_BYTES}")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{member} is packed by an unknown method")
+                raise ValueError(f"{member} is packed with an unknown method")
             with archive.open(info) as unpacked:
                 return unpacked.read(info.file_size + 1)  # `read()` would unpack without bound
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
@@ -322,7 +322,7 @@ def _read_rows(
     try:
         lines = file.text.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{file.where}: holds no text: {error}") from error
+        raise SourceError(f"{file.where}: not text: {error}") from error
     first = 0
     if lines[0].startswith("open_time"):
         names = [name.strip() for name in lines[0].split(",")]
@@ -345,7 +345,7 @@ def _read_rows(
     problem = _problem(np.array(opened), np.array(values), interval, begins, ends)
     if problem is not None:
         raise SourceError(f"{file.where}, line {problem[0] + first + 1}: {problem[1]}")
-    return bars_of_rows(opened, values, COLUMNS, unit="us")
+    return make_bars(opened, values, COLUMNS, unit="us")
 
 
 def _read_row(line: str) -> tuple[int, list[float]]:
@@ -370,17 +370,17 @@ def _problem(
     begins: pd.Timestamp,
     ends: pd.Timestamp,
 ) -> tuple[int, str] | None:
-    """Return the first row that is no bar of a period, and why."""
+    """Return the first row that is not a bar of a period, and why."""
     times = pd.DatetimeIndex(opened.astype("datetime64[us]"), tz="UTC")
     checks = [
         ((times < begins) | (times >= ends), f"outside of {begins} to {ends}"),
-        (interval.open_times(times) != times, f"not one of those every {interval}"),
-        (times.duplicated(), "for the second time"),
+        (interval.open_times(times) != times, f"not on the grid of {interval}"),
+        (times.duplicated(), "twice"),
     ]
-    for bad, said in checks:
+    for bad, reason in checks:
         if np.any(bad):
             row = int(np.argmax(bad))
-            return row, f"a bar opens at {times[row]}, {said}"
+            return row, f"a bar opens at {times[row]}, {reason}"
     good = np.isfinite(values) & np.where(np.arange(5) < 4, values > 0, values >= 0)
     if good.all():
         return None

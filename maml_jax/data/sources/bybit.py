@@ -1,4 +1,4 @@
-"""Bars from Bybit: spot, linear and inverse contracts, by the public v5 interface."""
+"""Bars from Bybit: spot, linear and inverse contracts, from the public API v5."""
 
 import json
 import time
@@ -13,8 +13,8 @@ import pandas as pd
 from maml_jax import watchdog
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import MICROSECOND, Interval, parse_interval
-from maml_jax.data.sources.http import Client, Passing, RateLimit, Reply, Retries, plain_text
-from maml_jax.data.sources.source import Page, Source, bars_of_rows, refuse_impossible
+from maml_jax.data.sources.http import Client, RateLimit, Reply, Retries, TransientError, plain_text
+from maml_jax.data.sources.source import Page, Source, make_bars, refuse_impossible
 from maml_jax.errors import DataError, SourceError
 
 Category = Literal["spot", "linear", "inverse"]
@@ -23,7 +23,7 @@ ADDRESS = "https://api.bybit.com"
 TESTNET = "https://api-testnet.bybit.com"
 
 PER_SECOND = 100.0
-"""Requests; Bybit allows 600 in 5 s from one address on the internet."""
+"""Requests per second; Bybit allows 600 in 5 s per IP address."""
 
 _INTERVALS = {
     **{f"{n}m": str(n) for n in (1, 3, 5, 15, 30)},
@@ -39,11 +39,11 @@ _LONG_STRETCH = 100
 _RATE_LIMITED = {10006, 10018}
 _PASSING = _RATE_LIMITED | {10000, 10016}
 _LONGEST_PERIOD = 10.0
-"""Seconds; of rate limits. A server's clock and ours may differ by more than a period."""
+"""Seconds of a rate limit. A server's clock and ours may differ by more than a period."""
 
 _REFUSALS = {
-    403: "Bybit refuses this address on the internet: it asked too often (then wait ten minutes and"
-    " ask with a lower rate), or it lies in a country that Bybit does not serve",
+    403: "Bybit refuses this IP address: too many requests (wait ten minutes and lower the rate),"
+    " or it is in a country that Bybit does not serve",
 }
 
 
@@ -58,22 +58,22 @@ def bybit(
 ) -> Source:
     """Make a source of Bybit's klines; no account is needed.
 
-    Each request asks for an explicit window of 1,000 bars. A bar is finished when the next one has
-    opened by the clock of the reply. Holes in a window are asked for once more, long ones twice, so
+    Each request is for an explicit window of 1,000 bars. A bar is finished when the next one has
+    opened by the clock of the reply. Holes in a window are requested once more, long ones twice, so
     that a bad reply leaves none.
 
     Args:
         category: `spot`, `linear` (contracts in USDT or USDC) or `inverse` (contracts in coins).
-        address: of the server; `TESTNET` is another.
-        per_second: requests in a second, over all symbols and threads; None for no bound of ours.
-            What the server's `X-Bapi` headers allow is obeyed in any case.
-        retries: on time-outs, broken replies, HTTP 429 and 5xx, and codes 10000, 10006, 10016 and
-            10018.
+        address: of the server, such as `TESTNET`.
+        per_second: requests per second, over all symbols and threads; None for no limit of ours.
+            The server's `X-Bapi` headers are obeyed in any case.
+        retries: after time-outs, broken replies, HTTP 429 and 5xx, and codes 10000, 10006, 10016
+            and 10018.
         timeout: seconds for a connection and for each part of a reply.
         deadline: seconds for a whole reply.
 
     Returns:
-        A source named `bybit-<category>`, of the test net `bybit-<category>-testnet`.
+        A source named `bybit-<category>`, on the testnet `bybit-<category>-testnet`.
 
     Raises:
         DataError: if there is no such category.
@@ -97,18 +97,18 @@ def bybit(
         if str(interval) not in _INTERVALS:
             raise DataError(f"interval {interval}: Bybit has {', '.join(_INTERVALS)}")
 
-        def ask(first: pd.Timestamp, last: pd.Timestamp) -> _Answer:
-            question = _Question(symbol, category, interval, first, last)
-            return client.get(url, question.params(), lambda reply: _read(reply, question))
+        def get(first: pd.Timestamp, last: pd.Timestamp) -> _Window:
+            request = _Request(symbol, category, interval, first, last)
+            return client.get(url, request.params(), lambda reply: _read(reply, request))
 
         first = interval.floor(start)
         first, begun = first if first == start else interval.after(first), False
         while first < end:
             last = min(interval.after(first, _ROWS - 1), interval.floor(end - MICROSECOND))
-            answer = _without_holes(ask, interval, first, last, begun=begun, retries=retries)
-            begun = begun or len(answer.bars) > 0
-            yield Page(answer.bars, min(interval.after(last), max(answer.open, first)))
-            if answer.open <= last:
+            window = _fill_holes(get, interval, first, last, begun=begun, retries=retries)
+            begun = begun or len(window.bars) > 0
+            yield Page(window.bars, min(interval.after(last), max(window.open, first)))
+            if window.open <= last:
                 return
             first = interval.after(last)
 
@@ -116,7 +116,7 @@ def bybit(
     return Source(name, pages)
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     """A window of a series, from one opening time to another."""
 
     symbol: str
@@ -139,34 +139,34 @@ class _Question(NamedTuple):
         }
 
 
-class _Answer(NamedTuple):
-    """The finished bars of a reply, and when the bar opened that was unfinished at its time."""
+class _Window(NamedTuple):
+    """The finished bars of a reply, and the opening time of the unfinished one."""
 
     bars: pd.DataFrame
     open: pd.Timestamp
 
 
-def _without_holes(
-    ask: Callable[[pd.Timestamp, pd.Timestamp], _Answer],
+def _fill_holes(
+    get: Callable[[pd.Timestamp, pd.Timestamp], _Window],
     interval: Interval,
     first: pd.Timestamp,
     last: pd.Timestamp,
     *,
     begun: bool,
     retries: Retries,
-) -> _Answer:
-    """Ask for a window, and for each stretch that is missing in it until nothing new comes.
+) -> _Window:
+    """Get a window, and each stretch that is missing in it until nothing new comes.
 
-    Where bars have come before, a long stretch is asked for three times before it is believed.
+    After the first bars, a long stretch is requested three times before it is believed.
     """
-    answer = ask(first, last)
-    bars, absent = answer.bars, pd.DatetimeIndex([], tz="UTC")
+    window = get(first, last)
+    bars, absent = window.bars, pd.DatetimeIndex([], tz="UTC")
     while True:
-        finished = min(last, interval.after(answer.open, -1))
+        finished = min(last, interval.after(window.open, -1))
         due = pd.date_range(first, finished, freq=_frequency(interval), unit="us")
         missing = due.difference(pd.DatetimeIndex(bars.index)).difference(absent)
         if missing.empty:
-            return _Answer(bars, answer.open)
+            return _Window(bars, window.open)
         place = due.get_indexer(pd.DatetimeIndex(missing))
         stretch = missing[: 1 + int((np.diff(place, append=-1) != 1).argmax())]
         for attempt in range(3 if begun and len(stretch) > _LONG_STRETCH else 1):
@@ -174,7 +174,7 @@ def _without_holes(
                 wait = retries.wait(attempt)
                 watchdog.progress(wait)
                 time.sleep(wait)
-            again = ask(stretch[0], stretch[-1]).bars
+            again = get(stretch[0], stretch[-1]).bars
             if len(again):
                 bars = pd.concat([bars, again]).sort_index()
                 bars = bars[~bars.index.duplicated()]
@@ -187,15 +187,15 @@ def _frequency(interval: Interval) -> pd.Timedelta | pd.DateOffset:
     return pd.DateOffset(months=interval.count) if interval.unit == "mo" else interval.step
 
 
-def _read(reply: Reply, question: _Question) -> _Answer:
-    """Read a reply in which nothing is taken on trust.
+def _read(reply: Reply, request: _Request) -> _Window:
+    """Read a reply, trusting nothing in it.
 
     Raises:
-        Passing: if it is none of Bybit's, or makes no sense.
+        TransientError: if it is not from Bybit, or makes no sense.
         SourceError: if Bybit refuses.
     """
     if reply.status == 404:
-        raise SourceError(f"{reply.url}: there is no such page; is this an address of Bybit?")
+        raise SourceError(f"{reply.url}: no such page; is this an address of Bybit?")
     try:
         content = json.loads(reply.body)
         code = content["retCode"]
@@ -203,35 +203,37 @@ def _read(reply: Reply, question: _Question) -> _Answer:
             raise TypeError(f"its retCode is {code!r}")
     except (ValueError, RecursionError, KeyError, TypeError):
         start = plain_text(reply.body[:60].decode("utf-8", "replace"))
-        raise Passing(f"the reply is not of Bybit's form: {start!r}...") from None
+        raise TransientError(f"the reply is not from Bybit: {start!r}...") from None
     if code != 0:
         reason = plain_text(content.get("retMsg")) or "no reason given"
-        said = f"Bybit answers {code} for {question}: {reason}"
+        message = f"Bybit answers {code} for {request}: {reason}"
         if code in _PASSING:
-            raise Passing(said, _until_reset(reply) if code in _RATE_LIMITED else None)
+            raise TransientError(message, _until_reset(reply) if code in _RATE_LIMITED else None)
         hint = "; are symbol and category right?" if code == 10001 else ""
-        raise SourceError(said + hint)
+        raise SourceError(message + hint)
     try:
         moment = pd.Timestamp(_whole(content["time"]), unit="ms", tz="UTC").as_unit("us")
         if not 2010 <= moment.year < 2100:
             raise ValueError(f"its time is {moment}")
         result = content["result"]
-        for name, wanted in (("symbol", question.symbol), ("category", question.category)):
+        for name, wanted in (("symbol", request.symbol), ("category", request.category)):
             if result.get(name, wanted) != wanted:
                 raise ValueError(f"it is about {name} {result[name]}")
         rows = result["list"]
         opened = [_whole(row[0]) for row in rows]
         values = np.array([[_number(row[i]) for i in range(1, 6)] for row in rows], float)
-        bars = bars_of_rows(opened, values.reshape(len(rows), 5), COLUMNS)
-        refuse_impossible(bars, question.first, question.last + MICROSECOND)
-        if (question.interval.open_times(pd.DatetimeIndex(bars.index)) != bars.index).any():
-            raise ValueError(f"its bars do not open every {question.interval}")
+        bars = make_bars(opened, values.reshape(len(rows), 5), COLUMNS)
+        refuse_impossible(bars, request.first, request.last + MICROSECOND)
+        if (request.interval.open_times(pd.DatetimeIndex(bars.index)) != bars.index).any():
+            raise ValueError(f"its bars do not open every {request.interval}")
     except (ValueError, OverflowError) as error:
-        raise Passing(f"the reply for {question} makes no sense: {error}") from None
+        raise TransientError(f"the reply for {request} makes no sense: {error}") from None
     except (LookupError, TypeError, AttributeError):
-        raise Passing(f"the reply for {question} makes no sense: not the form of klines") from None
-    unfinished = question.interval.floor(moment)
-    return _Answer(bars[bars.index < unfinished], unfinished)
+        raise TransientError(
+            f"the reply for {request} makes no sense: not the form of klines"
+        ) from None
+    unfinished = request.interval.floor(moment)
+    return _Window(bars[bars.index < unfinished], unfinished)
 
 
 def _whole(value: object) -> int:
@@ -247,12 +249,12 @@ def _number(value: object) -> float:
 
 
 def _is_plain(value: object) -> bool:
-    """Say whether text has only what a number has elsewhere than in Python."""
+    """Say whether text is a number outside of Python, too: no underscores, ASCII only."""
     return not isinstance(value, str) or value.isascii() and "_" not in value
 
 
 def _observe(limit: RateLimit, reply: Reply) -> None:
-    """Obey `X-Bapi-Limit`, `X-Bapi-Limit-Status` (what is left) and its reset."""
+    """Obey `X-Bapi-Limit`, `X-Bapi-Limit-Status` (requests left) and its reset."""
     left = reply.headers.get("x-bapi-limit-status", "")
     if left.isdigit():
         allowed = reply.headers.get("x-bapi-limit", "")
@@ -264,7 +266,7 @@ def _observe(limit: RateLimit, reply: Reply) -> None:
 
 
 def _until_reset(reply: Reply) -> float | None:
-    """Return the seconds until the rate limit counts anew, where the reply says so."""
+    """Return the seconds until the rate limit resets, if the reply says so."""
     reset = reply.headers.get("x-bapi-limit-reset-timestamp", "")
     if not reset.isdigit():
         return None

@@ -1,6 +1,6 @@
-"""Asking servers: rate limits, time limits and retries, for every source alike.
+"""A client with rate limits, time limits and retries, for all sources.
 
-urllib3's own retries are not used: some sources put the failures that pass into the body of a reply
+urllib3's own retries are not used: some sources put transient failures into the body of a reply
 that HTTP calls a success, and one mechanism must count them all.
 """
 
@@ -27,17 +27,17 @@ _NO_ADDRESS = (
 _MOST_BYTES = 1 << 30
 _LONGEST_PAUSE = 60.0
 _LONGEST_NAP = 0.25
-"""Seconds after which one who waits looks again: what another thread learned may end the wait."""
+"""Seconds after which a waiting thread looks again: another may have learned that it can go on."""
 
 
 class Reply(NamedTuple):
     """What a server answered.
 
     Attributes:
-        url: what was asked.
+        url: of the request.
         status: HTTP status.
         headers: names in lower case.
-        body: whole.
+        body: all of it.
     """
 
     url: str
@@ -46,11 +46,11 @@ class Reply(NamedTuple):
     body: bytes
 
 
-class Passing(Exception):
-    """A failure that may pass: ask again.
+class TransientError(Exception):
+    """A failure that a retry may cure.
 
     Args:
-        problem: what was wrong, for the message if it does not pass.
+        problem: what was wrong, for the message if retries do not help.
         wait: seconds to wait at least; None leaves it to the retries.
     """
 
@@ -60,15 +60,15 @@ class Passing(Exception):
 
 
 class Retries(NamedTuple):
-    """How often to ask again, and how long to wait before.
+    """How often to retry, and how long to wait before.
 
-    The n-th wait is drawn between half of and the whole of `min(first * 2^n, longest)`, so that
-    clients that failed together do not come back together.
+    The n-th wait is random, between half and all of `min(first * 2^n, longest)`, so that clients
+    that failed together do not retry together.
 
     Attributes:
-        attempts: how often to ask in all.
+        attempts: in total.
         first: seconds before the second attempt, at most.
-        longest: bound on a wait, in seconds.
+        longest: seconds to wait at most.
     """
 
     attempts: int = 6
@@ -80,7 +80,7 @@ class Retries(NamedTuple):
 
         Args:
             attempt: which one failed.
-            asked: seconds that the server wants; never more than `longest`.
+            asked: seconds that the server asks for; bounded by `longest`.
         """
         most = min(self.first * 2**attempt, self.longest)
         drawn = most * random.uniform(0.5, 1)
@@ -88,22 +88,22 @@ class Retries(NamedTuple):
 
 
 class RateLimit:
-    """A bound on how often a server is asked, shared by all threads.
+    """A limit on requests to a server, shared by all threads.
 
-    Two bounds hold together: a pace of our own, and what the server says is left until it counts
-    anew (`learn`). Requests on their way count as made.
+    Two limits hold together: a pace of our own, and the requests that the server says are left
+    until its next reset (`learn`). Requests in flight count as made.
 
     Args:
-        per_second: requests started in a second; None for no pace of our own.
+        per_second: requests started per second; None for no pace of our own.
     """
 
     def __init__(self, per_second: float | None = None):
         if per_second is not None and per_second <= 0:
-            raise DataError(f"requests in a second must be more than 0, not {per_second}")
+            raise DataError(f"requests per second must be above 0, got {per_second}")
         self._spacing = 0.0 if per_second is None else 1.0 / per_second
         self._lock = threading.Lock()
         self._next = 0.0
-        self._on_their_way = 0
+        self._in_flight = 0
         self._left: int | None = None
         self._limit: int | None = None
         self._reset = 0.0
@@ -111,7 +111,7 @@ class RateLimit:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Wait until a request may be made, and count it while it is on its way."""
+        """Wait until a request may be made, and count it while it is in flight."""
         while (wait := self._take()) > 0:
             watchdog.progress(wait)
             time.sleep(min(wait, _LONGEST_NAP))
@@ -119,28 +119,28 @@ class RateLimit:
             yield
         finally:
             with self._lock:
-                self._on_their_way -= 1
+                self._in_flight -= 1
 
     def learn(self, *, limit: int | None, left: int, seconds: float) -> None:
-        """Take in what a server says.
+        """Update the limit from what the server says.
 
         Args:
-            limit: requests it allows from reset to reset, where it says so.
+            limit: requests allowed from reset to reset, if it says so.
             left: requests left.
-            seconds: until it counts anew.
+            seconds: until the next reset.
         """
         with self._lock:
             reset = time.monotonic() + min(max(seconds, 0.0), _LONGEST_PAUSE)
             self._period = max(self._period, reset - time.monotonic())
             self._limit = limit
-            left = max(0, left - max(0, self._on_their_way - 1))
-            # Replies may overtake each other: of one period the smallest count is the latest.
+            left = max(0, left - max(0, self._in_flight - 1))
+            # Replies may overtake each other: within a period the smallest count is the latest.
             same_period = self._left is not None and abs(reset - self._reset) < 0.5
             self._left = min(self._left or 0, left) if same_period else left
             self._reset = reset
 
     def pause(self, seconds: float) -> None:
-        """Let nobody ask for a while, at most a minute."""
+        """Allow no requests for a while, at most a minute."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + min(seconds, _LONGEST_PAUSE))
 
@@ -151,27 +151,27 @@ class RateLimit:
             if now < self._next:
                 return self._next - now
             if self._left is not None and now >= self._reset:
-                # Of the period that begins nothing is known until its first reply.
+                # Nothing is known of a new period until its first reply.
                 self._left, self._reset = self._limit, now + self._period
             if self._left is not None and self._left <= 0:
                 return max(self._reset - now, 0.001)
             if self._left is not None:
                 self._left -= 1
             self._next = max(self._next, now) + self._spacing
-            self._on_their_way += 1
+            self._in_flight += 1
             return 0.0
 
 
 class Client:
-    """Asks one server, from any number of threads.
+    """A client of one server, for any number of threads.
 
     Args:
-        limit: how often it may be asked.
-        retries: what to do about failures that may pass.
-        observe: takes what a reply says of rate limits into the limit.
-        refusals: what an HTTP status means here, to be told with the error.
+        limit: on requests.
+        retries: after transient failures.
+        observe: updates the limit from the headers of a reply.
+        refusals: what an HTTP status means for this server, for the error message.
         timeout: seconds to wait for a connection and for each part of a reply.
-        deadline: seconds that one reply may take in all.
+        deadline: seconds that one reply may take in total.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Client:
         deadline: float = 60.0,
     ):
         if min(timeout, deadline) <= 0 or retries.attempts < 1:
-            raise DataError("time-outs must be more than 0 seconds, and attempts at least 1")
+            raise DataError("timeout and deadline must be above 0 seconds, and attempts at least 1")
         self.limit = RateLimit() if limit is None else limit
         self.retries = retries
         self.observe = observe
@@ -195,15 +195,15 @@ class Client:
         self._local = threading.local()
 
     def get(self, url: str, params: Mapping[str, str | int], read: Callable[[Reply], T]) -> T:
-        """Ask until `read` makes sense of the reply.
+        """Request until `read` accepts the reply.
 
-        Connections that fail, replies that are late or cut off, HTTP 429 and 5xx, and whatever
-        `read` calls `Passing` are tried again.
+        Failed connections, replies that are late or cut off, HTTP 429 and 5xx, and a
+        `TransientError` of `read` are retried.
 
         Args:
-            url: where to.
+            url: of the server.
             params: of the query.
-            read: takes the reply, whose status is below 400 or 404; raises `Passing` or
+            read: takes the reply, whose status is below 400 or 404; raises `TransientError` or
                 `SourceError`.
 
         Raises:
@@ -218,9 +218,9 @@ class Client:
                         self.observe(self.limit, reply)
                 self._refuse_status(reply)
                 return read(reply)
-            except Passing as failure:
+            except TransientError as failure:
                 problem, asked = str(failure), failure.wait
-                if asked is not None:  # by the server: of all who ask
+                if asked is not None:  # by the server, of all threads
                     self.limit.pause(min(asked, self.retries.longest))
             if attempt + 1 < self.retries.attempts:
                 wait = self.retries.wait(attempt, asked)
@@ -238,33 +238,35 @@ class Client:
                 url, params=dict(params), timeout=self.timeout, stream=True
             ) as answer:
                 body = bytearray()
-                # Part by part as they come: `iter_content` waits until its parts are full.
+                # Parts as they come: `iter_content` waits until its chunks are full.
                 while part := answer.raw.read1(1 << 16, decode_content=True):
                     body += part
                     if time.monotonic() > end:
-                        raise Passing(f"the reply took longer than {self.deadline:g} s")
+                        raise TransientError(f"the reply took longer than {self.deadline:g} s")
                     if len(body) > _MOST_BYTES:
                         raise SourceError(f"{url}: the reply is longer than a gigabyte")
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return Reply(answer.url, answer.status_code, headers, bytes(body))
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise Passing(f"no answer within {self.timeout:g} s") from None
+            raise TransientError(f"no answer within {self.timeout:g} s") from None
         except SourceError:  # an OSError, as those below are
             raise
         except _NO_ADDRESS as error:
-            raise SourceError(f"{url}: is no address: {error}") from None
+            raise SourceError(f"{url}: not an address: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise Passing(_plainly(error)) from None
+            raise TransientError(_describe(error)) from None
 
     def _refuse_status(self, reply: Reply) -> None:
-        """Sort HTTP errors into those that may pass and those that will not."""
+        """Sort HTTP errors into transient and permanent ones."""
         if reply.status < 400 or reply.status == 404:
             return
         if reply.status == 429:
             asked = reply.headers.get("retry-after", "")
-            raise Passing("too many requests (HTTP 429)", float(asked) if asked.isdigit() else None)
+            raise TransientError(
+                "too many requests (HTTP 429)", float(asked) if asked.isdigit() else None
+            )
         if reply.status >= 500:
-            raise Passing(f"the server failed (HTTP {reply.status})")
+            raise TransientError(f"the server failed (HTTP {reply.status})")
         said = plain_text(reply.body[:200].decode("utf-8", "replace")) or "no reason given"
         meaning = self.refusals.get(reply.status)
         said = said if meaning is None else f"{meaning} (it says: {said})"
@@ -272,13 +274,13 @@ class Client:
 
 
 def plain_text(text: object) -> str:
-    """Return what a server said on one line, without what a terminal would obey."""
+    """Return a server's text on one line, without control characters."""
     words = " ".join(str(text or "").split())
     return "".join(mark for mark in words if mark.isprintable())
 
 
-def _plainly(error: Exception) -> str:
-    """Say what went wrong with a connection, without the layers that it came through."""
+def _describe(error: Exception) -> str:
+    """Say what went wrong with a connection, without the layers of exceptions."""
     inner: BaseException = error
     while inner.args and isinstance(inner.args[0], BaseException):
         inner = inner.args[0]

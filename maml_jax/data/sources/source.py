@@ -1,4 +1,4 @@
-"""What a source of bars is, and how its pages are checked before anyone believes them."""
+"""What a source of bars is, and checks of its pages."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -16,8 +16,8 @@ class Page(NamedTuple):
 
     Attributes:
         bars: in normal form, ascending, none of them unfinished.
-        end: every bar there is that opens before this moment, and not before the end of the page
-            before, is in the page; at most a bar after the end of what was asked for.
+        end: the page is complete up to this moment: it has every bar that opens before it, from the
+            end of the previous page on. At most one bar after the end of the request.
     """
 
     bars: pd.DataFrame
@@ -28,13 +28,13 @@ class Source(NamedTuple):
     """Where bars come from.
 
     Attributes:
-        name: the source's folder in a store; it says all that makes bars different, such as the
+        name: the source's folder in a store; it names all that makes bars differ, such as the
             market or whether prices are adjusted.
         pages: `(symbol, interval, start, end) -> Page, Page, ...`: the bars that open from `start`
-            to before `end`, page by page in order of time. Where the source has no more to give,
-            as of bars in the future, the last page ends earlier. A moment without a bar (before
-            the listing, during an outage) is no error.
-        tolerance: relative difference between two readings of one bar that is no revision.
+            to before `end`, page by page in order of time. Where the source has no more bars, as in
+            the future, the last page ends earlier. A time without a bar (before the listing, during
+            an outage) is no error.
+        tolerance: relative difference up to which two readings of a bar are equal.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Source(NamedTuple):
 
 
 def frames_source(name: str, bars: Mapping[str, pd.DataFrame]) -> Source:
-    """Make a source of bars that are here already, to keep them in a store.
+    """Make a source of bars in memory, to keep them in a store.
 
     Args:
-        name: what the store calls it.
+        name: of the source in the store.
         bars: in normal form, by symbol.
 
     Returns:
-        A source that knows no more than these: its pages end with the last bar.
+        A source whose pages end with the last bar.
     """
 
     def pages(symbol, interval, start, end) -> Iterator[Page]:
         if symbol not in bars:
-            raise SourceError(f"{name} holds no {symbol!r}; it has {', '.join(bars)}")
+            raise SourceError(f"{name} has no {symbol!r}; it has {', '.join(bars)}")
         frame = bars[symbol]
         frame = frame[(frame.index >= start) & (frame.index < end)]
         if len(frame):
@@ -64,19 +64,19 @@ def frames_source(name: str, bars: Mapping[str, pd.DataFrame]) -> Source:
     return Source(name, pages)
 
 
-def bars_of_rows(
+def make_bars(
     opened: Sequence[int], values: ArrayLike, columns: Sequence[str], *, unit: str = "ms"
 ) -> pd.DataFrame:
-    """Make bars of what a source sent, ascending; rows that stand twice become one.
+    """Make bars of the rows that a source sent, ascending; duplicate rows become one.
 
     Args:
         opened: opening times since 1970, `[row]`.
         values: `[row, column]`, finite.
-        columns: their names in normal form.
+        columns: names in normal form.
         unit: of the opening times.
 
     Raises:
-        ValueError: if two rows of one time differ.
+        ValueError: if two rows of the same time differ.
     """
     index = pd.DatetimeIndex(np.asarray(opened, f"datetime64[{unit}]"), tz="UTC").as_unit("us")
     rows = np.asarray(values, float).reshape(len(index), len(columns))
@@ -92,19 +92,19 @@ def bars_of_rows(
 
 
 def refuse_impossible(bars: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp) -> None:
-    """Refuse bars that no source can mean: at other times than asked for, or without a price.
+    """Refuse bars that cannot be right: at times not requested, or without a price.
 
     Args:
         bars: ascending.
-        first: the first moment asked for.
-        end: the moment after the last one.
+        first: the first time requested.
+        end: the end of the request, exclusive.
 
     Raises:
         ValueError: naming column and time.
     """
     outside = (bars.index < first) | (bars.index >= end)
     if outside.any():
-        raise ValueError(f"a bar at {bars.index[outside][0]}, asked for {first} to {end}")
+        raise ValueError(f"a bar at {bars.index[outside][0]}, requested {first} to {end}")
     for column in bars.columns:
         values = bars[column].to_numpy()
         good = np.isfinite(values) & ((values >= 0) if column == "volume" else (values > 0))

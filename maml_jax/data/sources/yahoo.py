@@ -1,4 +1,4 @@
-"""Bars of stocks, indices and currencies from Yahoo, through the package yfinance."""
+"""Bars of stocks, indices and currencies from Yahoo, through yfinance."""
 
 import logging
 import threading
@@ -14,26 +14,26 @@ import pandas as pd
 from maml_jax import watchdog
 from maml_jax.data.bars import COLUMNS, PRICES, plain_name
 from maml_jax.data.interval import Interval
-from maml_jax.data.sources.http import Passing, Retries
-from maml_jax.data.sources.source import Page, Source, bars_of_rows, refuse_impossible
+from maml_jax.data.sources.http import Retries, TransientError
+from maml_jax.data.sources.source import Page, Source, make_bars, refuse_impossible
 from maml_jax.errors import DataError, SourceError
 
 TOLERANCE = 1e-5
-"""Relative; Yahoo's prices have float32's precision, and adjusted ones are products of several."""
+"""Relative; Yahoo's prices have float32 precision, and adjusted ones are products of several."""
 
 _REQUESTS = 4
-"""About as many as yfinance makes for one answer, those for its cookies included."""
+"""About as many as yfinance makes per call, those for its cookies included."""
 
 
 class _Offer(NamedTuple):
     """What Yahoo offers of an interval.
 
     Attributes:
-        name: of the interval, there.
-        margin: asked for on either side, so that a span of holidays is told from a symbol that is
-            not there.
+        name: of the interval at Yahoo.
+        margin: requested in addition on either side, so that holidays are not taken for a missing
+            symbol.
         days: how far the history goes back; None for all of it.
-        page: days in one request; None for any number.
+        page: days per request; None for any number.
     """
 
     name: str
@@ -57,9 +57,9 @@ _MINUTE = pd.Timedelta(minutes=1)
 
 _lock = threading.Lock()
 _asking = 0
-"""Threads that ask yfinance something, whose settings are common to all."""
+"""Threads within yfinance, whose settings all threads share."""
 _before: dict[str, Any] = {}
-"""What these settings were before the first of them."""
+"""These settings before the first of them."""
 
 
 def yahoo(
@@ -71,20 +71,20 @@ def yahoo(
 ) -> Source:
     """Make a source of Yahoo's bars; no account is needed, the package yfinance is.
 
-    Daily, weekly and monthly bars are stamped with the exchange's own day at midnight UTC, and are
-    finished when that day, week or month is over in the exchange's zone. Shorter bars open at a
-    moment in UTC and are finished when it and their length have passed. Minutes reach back 30 days,
-    hours 730, what lies between 60.
+    Daily, weekly and monthly bars are stamped with the exchange's local day at midnight UTC, and
+    are finished when that day, week or month is over in the exchange's time zone. Shorter bars open
+    at a time in UTC and are finished when their length has passed. Minutes reach back 30 days,
+    hours 730, intervals between them 60.
 
-    A row without any price, as Yahoo has on holidays, is no bar. A row that lacks some value is
+    A row without any price, as Yahoo has on holidays, is no bar. A row that lacks a value is
     refused, as are prices that are not positive.
 
     Args:
-        adjusted: for dividends and splits; else for splits alone. A dividend changes the whole
+        adjusted: for dividends and splits; otherwise for splits alone. A dividend changes the whole
             history before it, which `fetch` notices in the last bars and then fetches anew.
-        retries: on rate limits, failing connections, and replies that yfinance cannot read.
+        retries: after rate limits, failed connections, and replies that yfinance cannot read.
         timeout: seconds for a reply.
-        now: the present moment.
+        now: the clock.
 
     Returns:
         A source named `yahoo` or `yahoo-unadjusted`, with a tolerance of 1e-5.
@@ -95,24 +95,24 @@ def yahoo(
         if offer is None:
             raise DataError(f"interval {interval}: Yahoo has {', '.join(_OFFERS)}")
         package, moment = _yfinance(), now()
-        question = _Question(symbol, interval, offer, adjusted, moment)
-        question.refuse_too_old(start)
-        at, told = start, start
+        request = _Request(symbol, interval, offer, adjusted, moment)
+        request.refuse_too_old(start)
+        at, reached = start, start
         while at < min(end, moment + _DAY):  # somewhere it is tomorrow already
             until = end if offer.page is None else min(end, at + pd.Timedelta(days=offer.page))
-            table = _ask(package, question, at, until, retries, timeout)
-            bars, reach = _read(table, question, at, until)
-            # Beyond the last bar nothing is sure: the next may be late.
-            if min(until, reach) > told:
-                told = min(until, reach)
-                yield Page(bars, told)
+            table = _get(package, request, at, until, retries, timeout)
+            bars, reach = _read(table, request, at, until)
+            # Beyond the last bar nothing is certain: the next may be late.
+            if min(until, reach) > reached:
+                reached = min(until, reach)
+                yield Page(bars, reached)
             at = until
 
     return Source("yahoo" if adjusted else "yahoo-unadjusted", pages, TOLERANCE)
 
 
-class _Question(NamedTuple):
-    """What is asked for, and when."""
+class _Request(NamedTuple):
+    """A request, and when it is made."""
 
     symbol: str
     interval: Interval
@@ -129,7 +129,7 @@ class _Question(NamedTuple):
 
     @property
     def horizon(self) -> pd.Timestamp:
-        """The moment before which Yahoo has forgotten the bars."""
+        """The time before which Yahoo has no bars any more."""
         days = self.offer.days
         return _FIRST if days is None else self.now - pd.Timedelta(days=days) + _MINUTE
 
@@ -138,17 +138,17 @@ class _Question(NamedTuple):
             day = (self.horizon + _DAY).strftime("%Y-%m-%d")
             raise SourceError(
                 f"Yahoo has bars of {self.interval} for the last {self.offer.days} days only, and "
-                f"those of {self.symbol} are asked for from {start}; start on {day} or later, or "
-                "take a longer interval"
+                f"those of {self.symbol} are requested from {start}; start on {day} or later, or "
+                "use a longer interval"
             )
 
     def window(self, start: pd.Timestamp, end: pd.Timestamp) -> tuple[Any, Any]:
-        """Return from when to when to ask; days are the exchange's own."""
+        """Return the start and end of the request; days are local to the exchange."""
         first = max(self.interval.floor(start) - self.offer.margin, self.horizon)
         last = min(end + self.offer.margin, self.now + 2 * _DAY)
         if self.intraday:
             return first, last
-        first = self.interval.floor(first)  # weeks are counted from the first day asked for
+        first = self.interval.floor(first)  # weeks are counted from the first day requested
         return first.strftime("%Y-%m-%d"), (last + _DAY).strftime("%Y-%m-%d")
 
 
@@ -161,44 +161,44 @@ def _yfinance() -> Any:
         ) from error
 
 
-def _ask(
+def _get(
     package: Any,
-    question: _Question,
+    request: _Request,
     start: pd.Timestamp,
     end: pd.Timestamp,
     retries: Retries,
     timeout: float,
 ) -> pd.DataFrame:
-    """Ask until there is an answer.
+    """Request until there is a table.
 
     Raises:
-        SourceError: if there is none, or it fails as often as the retries allow.
+        SourceError: if there is none, or all attempts fail.
     """
     problem = ""
     for attempt in range(retries.attempts):
         try:
-            with _errors_that_raise(package):
-                return _ask_once(package, question, start, end, timeout)
-        except Passing as failure:
+            with _raise_errors(package):
+                return _get_once(package, request, start, end, timeout)
+        except TransientError as failure:
             problem = str(failure)
         if attempt + 1 < retries.attempts:
             wait = retries.wait(attempt)
             watchdog.progress(wait)
             time.sleep(wait)
             _forget_replies(package)
-    raise SourceError(f"Yahoo, {question}: {problem}; gave up after {retries.attempts} attempts")
+    raise SourceError(f"Yahoo, {request}: {problem}; gave up after {retries.attempts} attempts")
 
 
-def _ask_once(package, question, start, end, timeout) -> pd.DataFrame:
-    first, last = question.window(start, end)
+def _get_once(package, request, start, end, timeout) -> pd.DataFrame:
+    first, last = request.window(start, end)
     said = ""
     watchdog.progress(_REQUESTS * timeout)
     try:
-        table = package.Ticker(question.symbol).history(
-            interval=question.offer.name,
+        table = package.Ticker(request.symbol).history(
+            interval=request.offer.name,
             start=first,
             end=last,
-            auto_adjust=question.adjusted,
+            auto_adjust=request.adjusted,
             actions=False,
             keepna=True,
             timeout=timeout,
@@ -207,26 +207,26 @@ def _ask_once(package, question, start, end, timeout) -> pd.DataFrame:
         said = " ".join(str(error).split())[:300]
         names = {kind.__name__ for kind in type(error).__mro__}
         if "YFRateLimitError" in names:
-            raise Passing("it asks to be asked less often (rate limit); wait an hour") from error
+            raise TransientError("too many requests (rate limit); wait an hour") from error
         status = getattr(getattr(error, "response", None), "status_code", None)
         refused = isinstance(status, int) and 400 <= status < 500 and status != 429
         if "YFTickerMissingError" not in names and not refused:
-            raise Passing(f"yfinance failed with {type(error).__name__}: {said}") from error
+            raise TransientError(f"yfinance failed with {type(error).__name__}: {said}") from error
         table = pd.DataFrame()
     if not isinstance(table, pd.DataFrame) or table.empty:
         said = f" (it says: {said})" if said else ""
-        kept = question.offer.days
-        limit = f", and Yahoo keeps {question.interval} for {kept} days only" if kept else ""
+        kept = request.offer.days
+        limit = f", and Yahoo keeps {request.interval} for {kept} days only" if kept else ""
         raise SourceError(
-            f"Yahoo has no bars of {question} from {first} to {last}{said}; is the symbol written "
+            f"Yahoo has no bars of {request} from {first} to {last}{said}; is the symbol written "
             f"as on finance.yahoo.com, and was it listed then? It may be delisted{limit}"
         )
     return table
 
 
 @contextmanager
-def _errors_that_raise(package: Any) -> Iterator[None]:
-    """Let yfinance raise what it would log, and print nothing, while anybody asks."""
+def _raise_errors(package: Any) -> Iterator[None]:
+    """Make yfinance raise what it would log, and print nothing, while any thread uses it."""
     global _asking
     debug, logger = package.config.debug, logging.getLogger("yfinance")
     with _lock:
@@ -246,7 +246,7 @@ def _errors_that_raise(package: Any) -> Iterator[None]:
 
 
 def _forget_replies(package: Any) -> None:
-    """Forget the replies that yfinance keeps: a failure among them would come again and again."""
+    """Clear the replies that yfinance caches: a failure among them would repeat for ever."""
     kept = getattr(getattr(package, "data", None), "YfData", None)
     clear = getattr(getattr(kept, "cache_get", None), "cache_clear", None)
     if clear is not None:
@@ -254,33 +254,33 @@ def _forget_replies(package: Any) -> None:
 
 
 def _read(
-    table: pd.DataFrame, question: _Question, start: pd.Timestamp, end: pd.Timestamp
+    table: pd.DataFrame, request: _Request, start: pd.Timestamp, end: pd.Timestamp
 ) -> tuple[pd.DataFrame, pd.Timestamp]:
-    """Return the finished bars that open from `start` to before `end`, and how far all reach.
+    """Return the finished bars that open from `start` to before `end`, and where all of them end.
 
     Raises:
         SourceError: naming date and column.
     """
     try:
-        flat = _flat(table, question.symbol).sort_index()
-        opened, finished = _times(flat.index, question)
+        flat = _flat(table, request.symbol).sort_index()
+        opened, finished = _times(flat.index, request)
         keep = finished & flat[[c for c in PRICES if c in flat]].notna().any(axis=1).to_numpy()
-        bars = bars_of_rows(
+        bars = make_bars(
             opened[keep].asi8.tolist(), flat.to_numpy()[keep], list(flat.columns), unit="us"
         )
-        reach = question.interval.after(bars.index[-1]) if len(bars) else start
+        reach = request.interval.after(bars.index[-1]) if len(bars) else start
         bars = bars[(bars.index >= start) & (bars.index < end)]
         refuse_impossible(bars, start, end)
     except (ValueError, TypeError) as error:
         raise SourceError(
-            f"Yahoo's bars of {question} cannot be right: {error}; start later, or fetch them "
-            "again some other day" + (", or take unadjusted prices" if question.adjusted else "")
+            f"Yahoo's bars of {request} cannot be right: {error}; start later, or fetch them "
+            "again some other day" + (", or take unadjusted prices" if request.adjusted else "")
         ) from error
     return bars, reach
 
 
 def _flat(table: pd.DataFrame, symbol: str) -> pd.DataFrame:
-    """Return the columns of the normal form, of one symbol, whatever the layout."""
+    """Return the columns of one symbol in normal form, whatever the layout."""
     if isinstance(table.columns, pd.MultiIndex):
         levels = [table.columns.get_level_values(i) for i in range(table.columns.nlevels)]
         fields = [i for i, level in enumerate(levels) if "close" in map(plain_name, level)]
@@ -300,27 +300,27 @@ def _flat(table: pd.DataFrame, symbol: str) -> pd.DataFrame:
     return flat.astype("float64")
 
 
-def _times(index: pd.Index, question: _Question) -> tuple[pd.DatetimeIndex, np.ndarray]:
+def _times(index: pd.Index, request: _Request) -> tuple[pd.DatetimeIndex, np.ndarray]:
     """Return when bars open, in normal form, and which of them are finished."""
     if not isinstance(index, pd.DatetimeIndex) or index.tz is None:
-        raise ValueError("their times carry no zone")
-    if question.intraday:
+        raise ValueError("their times have no time zone")
+    if request.intraday:
         opened = index.tz_convert("UTC").as_unit("us")
         live = opened.second != 0
         if len(live):
             live[-1:] = False
         if live.any():
             raise ValueError(f"one opens at {opened[live][0]}")
-        # The last row may be the price of this moment, which is no bar.
+        # The last row may be the current price, which is no bar.
         whole = np.asarray(opened.second == 0)
-        return opened, whole & np.asarray(opened + question.interval.step <= question.now)
+        return opened, whole & np.asarray(opened + request.interval.step <= request.now)
     opened = index.tz_localize(None).normalize().tz_localize("UTC").as_unit("us")
-    today = question.now.tz_convert(index.tz).tz_localize(None).normalize().tz_localize("UTC")
-    period = question.interval.open_times(opened).as_unit("us")
-    finished = np.asarray(period < question.interval.floor(today))
-    # The first bar of all may carry the day of the listing.
+    today = request.now.tz_convert(index.tz).tz_localize(None).normalize().tz_localize("UTC")
+    period = request.interval.open_times(opened).as_unit("us")
+    finished = np.asarray(period < request.interval.floor(today))
+    # The very first bar may carry the day of the listing.
     off = np.asarray(opened != period) & finished
     off[:1] = False
     if off.any():
-        raise ValueError(f"one opens on {opened[off][0]:%Y-%m-%d}, not every {question.interval}")
+        raise ValueError(f"one opens on {opened[off][0]:%Y-%m-%d}, not every {request.interval}")
     return period, finished

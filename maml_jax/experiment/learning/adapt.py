@@ -23,7 +23,7 @@ from maml_jax.experiment.preparation.requirements import (
 )
 from maml_jax.experiment.preparation.series import follows_rules
 from maml_jax.features import compute_features, reads_cross_section
-from maml_jax.features.targets import learned_target
+from maml_jax.features.targets import compute_scaled_target
 from maml_jax.listing import quoted
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
@@ -311,7 +311,7 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
             "other 'features.names'"
         )
     table = checkpoint.scaler.transform(compute_features(frame, features, asset=asset))
-    values, scale = learned_target(frame, target, checkpoint.scaler, asset=asset)
+    values, scale = compute_scaled_target(frame, target, checkpoint.scaler, asset=asset)
     table = table.where(scale.notna(), axis="index").dropna()
     inputs = _inputs(table.to_numpy(), config.model.length)
     table = table.iloc[len(table) - len(inputs) :]

@@ -40,7 +40,7 @@ from maml_jax.features import (
     add_cross_section,
     compute_features,
     fit_scaler,
-    is_own,
+    is_registered,
     reads_cross_section,
     refuse_look_ahead,
 )
@@ -332,7 +332,7 @@ def _refuse_peeking(features: Sequence[Feature], bars: Mapping[str, pd.DataFrame
     """Refuse features of the user's own that look ahead, as far as some bars show."""
     asset, frame = max(bars.items(), key=lambda item: len(item[1]))
     for feature in features:
-        if is_own(feature):
+        if is_registered(feature):
             first = frame.iloc[: feature.warm_up + _TRIED]
             refuse_look_ahead(feature, first, asset=asset)
 

@@ -17,7 +17,7 @@ from maml_jax.features import (
     market_regimes,
     regime_warm_up,
 )
-from maml_jax.features.signals.markov import filtered_states, most_probable
+from maml_jax.features.signals.markov import filter_states, most_probable
 from maml_jax.features.signals.regimes import UNKNOWN, market_log_returns
 from maml_jax.listing import listed
 from maml_jax.tasks import Panel
@@ -74,7 +74,7 @@ def panel_regimes(
                 "key 'regimes.kind': the chain of these regimes was not fitted when this was "
                 "trained; train with 'backtest.same_regime' or the family \"regime\""
             )
-        whole = most_probable(filtered_states(chain, market_log_returns(market)))
+        whole = most_probable(filter_states(chain, market_log_returns(market)))
     elif settings.of == "market":
         whole = market_regimes(market, **settings.windows())
     else:

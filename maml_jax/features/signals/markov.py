@@ -165,7 +165,7 @@ def fit_markov(
     )
 
 
-def filtered_regimes(parameters: MarkovParameters, bars: pd.DataFrame) -> pd.DataFrame:
+def filter_regimes(parameters: MarkovParameters, bars: pd.DataFrame) -> pd.DataFrame:
     """Return the probability of each state at each bar's close, from bars up to it.
 
     Args:
@@ -177,20 +177,20 @@ def filtered_regimes(parameters: MarkovParameters, bars: pd.DataFrame) -> pd.Dat
         the first `parameters.warm_up` bars and in masked ones; a return from or to a masked bar
         tells nothing.
     """
-    probabilities = filtered_states(parameters, log_returns(bars))
+    probabilities = filter_states(parameters, log_returns(bars))
     return probabilities.where(bars["close"].notna(), axis="index")
 
 
 def markov_regimes(parameters: MarkovParameters, bars: pd.DataFrame) -> pd.Series:
-    """Label each bar with its most probable state, by `filtered_regimes`.
+    """Label each bar with its most probable state, by `filter_regimes`.
 
     Returns:
         int8 on the index of `bars`; `UNKNOWN` (-1) where there are no probabilities.
     """
-    return most_probable(filtered_regimes(parameters, bars))
+    return most_probable(filter_regimes(parameters, bars))
 
 
-def filtered_states(parameters: MarkovParameters, returns: pd.Series) -> pd.DataFrame:
+def filter_states(parameters: MarkovParameters, returns: pd.Series) -> pd.DataFrame:
     r"""Return the probability of each state given the last returns.
 
     $$P(S_t = j \mid r_{t-m+1}, \dots, r_t) \propto

@@ -210,7 +210,7 @@ def test_two_files_of_one_name_are_refused(archive, store, tmp_path):
         archive.write(tmp_path / "zips" / copy, flat=True)
     source = binance(folder=tmp_path / "zips")
     error = one_error(fetch(source, *BTC, start="2024-01-01", end="2024-01-31", store=store))
-    assert "have one name; keep one of them" in error
+    assert "have the same name; keep one of them" in error
 
 
 def test_what_cannot_be_asked_for_is_refused(archive, store, tmp_path):

@@ -57,7 +57,7 @@ FAULTY = {
     ),
     "no rows": (with_body(lambda body: packed(NAME, [HEADER])), "holds no rows"),
     "nothing at all": (with_body(lambda body: packed(NAME, [])), "holds no rows"),
-    "no text": (with_body(lambda body: packed(NAME, b"\xff\xfe\x00")), "holds no text"),
+    "no text": (with_body(lambda body: packed(NAME, b"\xff\xfe\x00")), "not text"),
     "another header": (
         with_body(lambda body: packed(NAME, ["open_time,price,x"])),
         "line 1: the columns are",
@@ -76,9 +76,9 @@ FAULTY = {
     "a time in nanoseconds": (with_field(9, 0, LATER + "000000"), "line 9: .* is no time"),
     "a time off the hour": (
         with_field(9, 0, str(int(LATER) + 60_000)),
-        "line 9: a bar opens at 2024-01-01 05:01.*not one of those every 1h",
+        "line 9: a bar opens at 2024-01-01 05:01.*not on the grid of 1h",
     ),
-    "a time twice": (with_field(9, 0, LATER), "line 9: a bar opens at .*05:00.*second time"),
+    "a time twice": (with_field(9, 0, LATER), "line 9: a bar opens at .*05:00.*twice"),
     "a time of another month": (
         with_field(9, 0, str(int(utc("2024-02-01").timestamp() * 1000))),
         "line 9: a bar opens at 2024-02-01 .* outside of 2024-01-01 .* to 2024-02-01",
@@ -158,21 +158,23 @@ def test_a_checksum_that_passes_and_one_that_does_not(archive, store):
     assert get(archive, store, "2024-01-01", "2024-01-31").errors == {}
     archive.files[f"{path}.CHECKSUM"] = b"0" * 64 + b"  BTCUSDT-1h-2024-01.zip\n"
     report = get(archive, store, "2024-01-01", "2024-01-31", again=True)
-    assert re.search(f"{path}: its SHA-256 is .*, and 000.*; gave up after 3", one_error(report))
+    assert re.search(
+        f"{path}: its SHA-256 is .*, expected 000.*; gave up after 3", one_error(report)
+    )
     archive.files[f"{path}.CHECKSUM"] = b"0" * 64 + b"  OTHER.zip\n"
     report = get(archive, store, "2024-01-01", "2024-01-31", again=True)
-    assert "its .CHECKSUM is about OTHER.zip" in one_error(report)
+    assert "its .CHECKSUM is of OTHER.zip" in one_error(report)
 
 
 def test_a_missing_checksum_says_how_to_go_on(archive, store, tmp_path):
     path = archive.add(*BTC, JANUARY)
     del archive.files[f"{path}.CHECKSUM"]
     error = one_error(get(archive, store, "2024-01-01", "2024-01-31"))
-    assert f"{path}: there is no .CHECKSUM beside it" in error and "checksums=False" in error
+    assert f"{path}: has no .CHECKSUM file" in error and "checksums=False" in error
     archive.write(tmp_path / "zips")
     source = binance(folder=tmp_path / "zips")
     error = one_error(fetch(source, *BTC, start="2024-01-01", end="2024-01-31", store=store))
-    assert "there is no .CHECKSUM beside it" in error and "--no-checksums" in error
+    assert "has no .CHECKSUM file" in error and "--no-checksums" in error
     report = get(archive, store, "2024-01-01", "2024-01-31", checksums=False)
     assert report.errors == {}
     source = binance(folder=tmp_path / "zips", checksums=False)

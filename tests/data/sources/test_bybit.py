@@ -295,7 +295,7 @@ def test_a_reply_without_end_is_refused_once(exchange, store, monkeypatch):
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ftp://127.0.0.1", "http://"])
 def test_what_is_no_address_is_said_at_once(store, address):
     report = get(address, store, retries=Retries(50, first=5.0))
-    assert "is no address" in str(report.errors["BTCUSDT"])
+    assert "not an address" in str(report.errors["BTCUSDT"])
 
 
 def test_a_period_of_which_nobody_hears_is_as_long_as_the_last():

@@ -210,8 +210,8 @@ UNSOUND = {
         lambda table: pd.concat([table, table.iloc[[3]] * 2]),
         "two different bars at 2024-0",
     ),
-    "no zone": (lambda table: table.tz_localize(None), "their times carry no zone"),
-    "no times": (lambda table: table.reset_index(drop=True), "their times carry no zone"),
+    "no zone": (lambda table: table.tz_localize(None), "their times have no time zone"),
+    "no times": (lambda table: table.reset_index(drop=True), "their times have no time zone"),
     "no close": (lambda table: table.drop(columns="Close"), "no column 'close' in"),
     "text": (lambda table: table.astype(str) + "x", "could not convert"),
     "other tickers": (

@@ -12,8 +12,8 @@ from maml_jax.errors import DataError
 from maml_jax.features import Feature, check_feature
 from maml_jax.features.signals.markov import (
     MarkovParameters,
-    filtered_regimes,
-    filtered_states,
+    filter_regimes,
+    filter_states,
     fit_markov,
     markov_regimes,
 )
@@ -54,7 +54,7 @@ def slow_filter(chain, returns):
 def test_the_filter_is_hamilton_s(chain):
     bars = random_bars(2, 150)
     bars.iloc[100] = np.nan
-    probabilities = filtered_regimes(chain, bars)
+    probabilities = filter_regimes(chain, bars)
     returns = log_returns(bars).to_numpy()
     memory = chain.memory
     assert probabilities.iloc[:memory].isna().all(axis=None) and chain.warm_up == memory
@@ -67,14 +67,14 @@ def test_the_filter_is_hamilton_s(chain):
 @pytest.mark.parametrize("market", MARKETS)
 @pytest.mark.parametrize("state", [0, 1])
 def test_a_probability_knows_neither_later_bars_nor_where_the_series_begins(market, state):
-    compute = Feature("state", lambda b: filtered_regimes(CHAIN, b)[state], CHAIN.warm_up)
+    compute = Feature("state", lambda b: filter_regimes(CHAIN, b)[state], CHAIN.warm_up)
     check_feature(compute, BARS[market], tolerance=1e-12)
 
 
 def test_labels_are_the_most_probable_states():
     bars = random_bars(2, 200)
     bars.iloc[100] = np.nan
-    labels, probabilities = markov_regimes(THREE, bars), filtered_regimes(THREE, bars)
+    labels, probabilities = markov_regimes(THREE, bars), filter_regimes(THREE, bars)
     assert labels.dtype == np.int8
     known = probabilities.notna().all(axis=1)
     assert (labels[~known] == -1).all() and (~known).sum() == THREE.warm_up + 1
@@ -112,10 +112,10 @@ def test_the_filter_is_that_of_statsmodels(simulated, fitted):
     params[model.parameters["exog"]] = 100 * np.array(fitted.means)
     params[model.parameters["variance"]] = (100 * np.array(fitted.deviations)) ** 2
     theirs = model.filter(params).filtered_marginal_probabilities
-    ours = filtered_states(fitted, returns)
+    ours = filter_states(fitted, returns)
     np.testing.assert_allclose(ours.iloc[250], theirs[-1], rtol=1e-6)
     # What lies further back is forgotten.
-    shorter = filtered_states(fitted._replace(memory=150), returns)
+    shorter = filter_states(fitted._replace(memory=150), returns)
     np.testing.assert_allclose(shorter.iloc[150:], theirs[149:], atol=1e-3)
 
 
