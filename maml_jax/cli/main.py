@@ -203,9 +203,7 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
     from maml_jax.experiment.process import is_first_process, set_up
 
     if distributed and out is None:
-        raise ConfigError(
-            "--distributed: name the run directory with --out, the same for all processes"
-        )
+        raise ConfigError("--distributed: name one run directory for all processes with --out")
     if distributed:
         watchdog.expect_waiting()
     set_up(distributed=distributed)

@@ -1,8 +1,8 @@
-"""The normal form of bars, and the way into it from tables as people have them.
+"""The normal form of bars, and conversion of other tables into it.
 
 Normal form: a DataFrame with a UTC `DatetimeIndex` named `timestamp` (the time at which the bar
 opens), ascending and unique, and float64 columns among `open high low close volume`; `close` is
-always there.
+always present.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ PRICES = ("open", "high", "low", "close")
 
 Missing = Literal["error", "drop"]
 
-# In order of preference: a wide table may well hold an asset called T.
+# In order of preference: a wide table may hold an asset called T.
 TIME_NAMES = (
     "timestamp", "datetime", "date", "time", "open time", "opentime", "start", "start time",
     "gmt time", "time utc", "local time", "unix", "unix timestamp", "period", "bar", "index", "ts",
@@ -39,7 +39,7 @@ LETTERS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
 
 
 def plain_name(name: object) -> str:
-    """Fold case, underscores, dots and spaces, so that `Adj_Close` and `adj close` are one.
+    """Fold case, underscores, dots and spaces, so that `Adj_Close` equals `adj close`.
 
     >>> plain_name(" Adj_Close ")
     'adj close'
@@ -58,25 +58,25 @@ def to_bars(
     missing: Missing = "error",
     place: Callable[[int], str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Bring a table of prices into normal form, one frame per asset.
+    """Convert a table of prices to normal form, one frame per asset.
 
     Three layouts are understood. *One asset*: a time column or index, and price columns. *Long*:
     the same with a column that names the asset (`symbol`, `ticker`, ...). *Wide*: one column of
     closing prices per asset, empty before an asset's first price and after its last. Columns of two
-    levels, as in ("Close", "AAPL"), are taken too. Names are matched whatever their case; rows may
-    come in either order.
+    levels, as in ("Close", "AAPL"), are read too. The case of names does not matter; rows may come
+    in either order.
 
     Args:
         table: the prices. Numbers and dates may be text.
         source: how error messages call the table.
-        symbol: the asset's name where the table names none.
-        timezone: the zone of times that carry none.
+        symbol: the asset's name if the table has none.
+        timezone: of times without one.
         date_format: `strftime` format of the times; None reads ISO 8601, numbers since 1970 in
-            seconds to nanoseconds, or whatever form the first time has.
-        adjust: where there is an adjusted close, scale the prices of each bar by adjusted / plain
+            seconds to nanoseconds, or the format of the first time.
+        adjust: if there is an adjusted close, scale the prices of each bar by adjusted / plain
             close, so that returns include dividends and splits.
-        missing: what to do with a bar that lacks a value: refuse the series, or drop the bar.
-        place: says where in the source row `i` of the table stands ("line 7"); default "row i".
+        missing: for a bar that lacks a value: refuse the series (`error`), or `drop` the bar.
+        place: names the place of row `i` in the source ("line 7"); default "row i".
 
     Returns:
         `{asset: bars}` in normal form.
@@ -124,7 +124,7 @@ def to_bars(
 def as_bars(
     bars: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame | pd.Series], **options
 ) -> dict[str, pd.DataFrame]:
-    """Take one table, or a mapping of asset to table, into normal form.
+    """Convert one table, or a mapping of asset to table, to normal form.
 
     Args:
         bars: a table in any layout that `to_bars` reads, or `{asset: table of one asset}`.
@@ -164,13 +164,13 @@ def require_same_interval(
     *,
     tolerance: float = 0.2,
 ) -> None:
-    """Refuse assets whose bars are of different length.
+    """Refuse assets with different bar intervals.
 
     Args:
         bars: in normal form.
-        expected: the interval of the bars that a learner was trained on; None to compare the assets
-            with each other alone.
-        tolerance: how far two median steps may lie apart, as a share (months differ in length).
+        expected: the interval that a learner was trained on; None compares the assets with each
+            other alone.
+        tolerance: relative difference of two median steps (months differ in length).
 
     Raises:
         DataError: naming two assets and their intervals.
@@ -199,7 +199,7 @@ def _by_asset(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
                 str(name): pd.DataFrame(flat.loc[:, names == name]).dropna(how="all")
                 for name in names.unique()
             }
-    raise DataError(f"{source}: columns have several levels and none of two holds 'close'")
+    raise DataError(f"{source}: columns have several levels, and none of two levels has 'close'")
 
 
 def _time_as_column(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -274,10 +274,10 @@ def _select_columns(body, known, source, place) -> pd.DataFrame:
 
 def _from_wide(body, times, source, missing, place) -> dict[str, pd.DataFrame]:
     if body.columns.empty:
-        raise DataError(f"{source}: no price columns beside the time")
+        raise DataError(f"{source}: no price columns besides the time")
     if not body.columns.is_unique:
         twice = body.columns[body.columns.duplicated()].tolist()
-        raise DataError(f"{source}: columns {twice} stand twice")
+        raise DataError(f"{source}: duplicate columns {twice}")
     result = {}
     for column in body.columns:
         close = parse_numbers(body[column], source, place)
@@ -294,7 +294,7 @@ def _from_wide(body, times, source, missing, place) -> dict[str, pd.DataFrame]:
 
 
 def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.DataFrame:
-    """Clean one asset: missing values, adjustment, order, duplicates, signs."""
+    """Finish one asset: missing values, adjustment, order, duplicates, signs."""
     where = f"{source}, {name}"
     frame = values.set_axis(times, axis="index")
     lines = pd.Series(rows, index=times)
@@ -310,7 +310,7 @@ def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.Dat
             row, column = (int(k[0]) for k in np.nonzero(gone.to_numpy()))
             raise DataError(
                 f"{where}: column {frame.columns[column]!r} has no value at {times[row]} "
-                f"({place(int(rows[row]))}), inside the series ({count} missing in all); "
+                f"({place(int(rows[row]))}), inside the series ({count} missing in total); "
                 "complete the data, or set missing='drop' to leave such bars out"
             )
         keep = ~gone.any(axis=1).to_numpy()
@@ -351,7 +351,7 @@ def _merge_duplicates(frame, lines, where, place) -> pd.DataFrame:
         places = ", ".join(place(int(line)) for line in lines[lines.index == time])
         raise DataError(
             f"{where}: several bars at {time} disagree ({places}); "
-            f"{int(clash.sum())} such bars in all; keep one of each"
+            f"{int(clash.sum())} such bars in total; keep one of each"
         )
     return frame[~repeated]
 

@@ -35,21 +35,22 @@ def read_bars(
 ) -> dict[str, pd.DataFrame]:
     """Read bars from one file or several, in any layout that `to_bars` understands.
 
-    An asset that the file does not name is called after the file, up to the first dot.
+    An asset without a name in the file is named after the file, up to the first dot.
 
     Args:
         path: CSV (also compressed), Parquet, or JSON (a list of objects, or a saved reply of
-            Bybit); several are read together.
-        timezone: the zone of times that carry none.
-        date_format: `strftime` format of the times; None finds it out.
+            Bybit); or several of them.
+        timezone: of times without one.
+        date_format: `strftime` format of the times; None infers it.
         adjust: apply an adjusted close to all prices of its bar.
-        missing: what to do with a bar that lacks a value: `"error"` or `"drop"`.
+        missing: for a bar that lacks a value: `"error"` or `"drop"`.
 
     Returns:
         `{asset: bars}` in normal form, in the order of the files.
 
     Raises:
-        DataError: naming the file, and the column, line or date; also if two files hold one asset.
+        DataError: naming the file, and the column, line or date; also if two files have the same
+            asset.
     """
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     if not paths:
@@ -60,7 +61,7 @@ def read_bars(
         frames = _read_one(each, timezone, date_format, adjust, missing)
         for name, bars in frames.items():
             if name in result:
-                raise DataError(f"{each}: holds {name}, which {origin[name]} holds too")
+                raise DataError(f"{each}: holds {name}, as does {origin[name]}")
             result[name], origin[name] = bars, each
     return result
 
@@ -69,13 +70,13 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
     """Write bars as one long table that `read_bars` reads: timestamp, symbol, prices, volume.
 
     Args:
-        bars: in normal form, by asset. Columns that not all of them have are left out. A masked bar
+        bars: in normal form, by asset. Columns that some of them lack are left out. A masked bar
             becomes empty cells, for `read_bars(..., missing="drop")`.
-        path: ends in `.csv`, a compressed `.csv.gz` and so on, or `.parquet`. It is there whole or
-            not at all, and takes the place of a file of that name.
+        path: ends in `.csv`, a compressed `.csv.gz` and so on, or `.parquet`. It is written
+            atomically, and replaces a file of that name.
 
     Returns:
-        How many rows were written.
+        The number of rows.
 
     Raises:
         DataError: if the ending is unknown, or there are no bars.
@@ -85,7 +86,7 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
     name = path.name.lower()
     if not name.endswith((*_WRITTEN, *PARQUET_ENDINGS)):
         endings = ", ".join((*_WRITTEN, *PARQUET_ENDINGS))
-        raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
+        raise DataError(f"{path}: unknown kind of file; expected a name that ends in {endings}")
     if not bars:
         raise DataError(f"{path}: there are no bars to write")
     table = pd.concat(dict(bars), names=["symbol"], join="inner").reset_index()
@@ -128,7 +129,7 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
             return to_bars(_read_json(path), **options)
         if not name.endswith(CSV_ENDINGS):
             endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS + JSON_ENDINGS)
-            raise DataError(f"{path}: unknown kind of file; expected a name ending in {endings}")
+            raise DataError(f"{path}: unknown kind of file; expected a name that ends in {endings}")
         table = _read_text(path, ",")
         if len(table.columns) == 1:
             header = str(table.columns[0])
@@ -140,8 +141,8 @@ def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.Data
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise DataError(
-            f"{path}: the rows have more fields than the header, {list(table.columns)}; if a line "
-            "stands above the header take it out, and let every column have a name"
+            f"{path}: the rows have more fields than the header, {list(table.columns)}; remove any "
+            "line above the header, and name every column"
         )
     table.index = table.index + 2
     table = table[(table != "").any(axis=1)]
@@ -163,7 +164,7 @@ def _read_json(path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    """Read a table as text, blank lines kept, so that a bad value's line is known exactly."""
+    """Read a table as text with blank lines, so that line numbers are exact."""
     return pd.read_csv(
         path,
         sep=separator,

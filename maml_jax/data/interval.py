@@ -1,4 +1,4 @@
-"""How long a bar is, on the calendar: hours and days, weeks from Monday, months from the 1st."""
+"""Lengths of bars on the calendar: minutes to days, weeks from Monday, months from the 1st."""
 
 import re
 from datetime import date, datetime
@@ -25,7 +25,7 @@ class Interval(NamedTuple):
     """The length of a bar.
 
     Attributes:
-        count: how many units.
+        count: number of units.
         unit: `m` minutes, `h` hours, `d` days, `w` weeks, `mo` months.
 
     >>> str(parse_interval("60")), str(parse_interval("D")), str(parse_interval("1M"))
@@ -40,22 +40,22 @@ class Interval(NamedTuple):
 
     @property
     def step(self) -> pd.Timedelta:
-        """The time from one bar to the next; of months, that of 30 days."""
+        """The time from one bar to the next; 30 days for a month."""
         days = 30 * self.count if self.unit == "mo" else 0
         return pd.Timedelta(days=days, minutes=self.count * _MINUTES.get(self.unit, 0))
 
     def floor(self, time: pd.Timestamp) -> pd.Timestamp:
-        """Return when the bar opens that a moment lies in."""
+        """Return the opening time of the bar that contains a time."""
         return self.open_times(pd.DatetimeIndex([time]))[0]
 
     def after(self, time: pd.Timestamp, bars: int = 1) -> pd.Timestamp:
-        """Return the moment so many bars later; negative numbers go back."""
+        """Return the time a number of bars later; negative numbers go back."""
         if self.unit == "mo":
             return time + pd.DateOffset(months=bars * self.count)
         return time + bars * self.step
 
     def open_times(self, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-        """Return when the bars open that moments lie in, on the calendar of UTC."""
+        """Return the opening times of the bars that contain times, on the calendar of UTC."""
         if self.unit == "mo":
             months = (times.year - 1970) * 12 + times.month - 1
             months = np.asarray(months) // self.count * self.count
@@ -66,13 +66,13 @@ class Interval(NamedTuple):
 
 
 def parse_interval(text: str | int | Interval) -> Interval:
-    """Read the length of a bar as sources write it.
+    """Parse the length of a bar as sources write it.
 
-    A number alone means minutes, `D W M` a day, week and month; elsewhere `m` means minutes and `M`
+    A plain number means minutes, `D W M` a day, week and month; otherwise `m` means minutes and `M`
     months: `5m`, `60`, `1h`, `D`, `1d`, `1wk`, `1mo`, `1M`.
 
     Raises:
-        DataError: naming what was given.
+        DataError: naming the text.
     """
     if isinstance(text, Interval):
         return text
@@ -92,13 +92,13 @@ def parse_interval(text: str | int | Interval) -> Interval:
 
 
 def parse_moment(text: str | date, *, end: bool = False, timezone: str = "UTC") -> pd.Timestamp:
-    """Read a moment, into UTC; a plain day means its beginning, or its last microsecond.
+    """Parse a day or time, to UTC; a plain day means its first, or its last, microsecond.
 
     >>> parse_moment("2024-02-29", end=True)
     Timestamp('2024-02-29 23:59:59.999999+0000', tz='UTC')
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is neither.
     """
     try:
         moment = pd.Timestamp(datetime.fromisoformat(text) if isinstance(text, str) else text)
@@ -116,10 +116,10 @@ def parse_moment(text: str | date, *, end: bool = False, timezone: str = "UTC") 
 
 
 def require_zone(timezone: str) -> str:
-    """Return the name of a time zone, or refuse what is none.
+    """Return the name of a time zone, if it exists.
 
     Raises:
-        DataError: naming it.
+        DataError: if not.
     """
     _localised(pd.Timestamp("2000-01-01"), timezone)
     return timezone

@@ -1,4 +1,4 @@
-"""Reads times and numbers as people write them, and says where one cannot be read."""
+"""Parse times and numbers as people write them, with errors that name the place."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from pandas.tseries.api import guess_datetime_format
 from maml_jax.errors import DataError
 
 _FIRST_EPOCH = 1e8
-"""The smallest number that is taken for seconds since 1970; above, each thousandfold is a unit."""
+"""The smallest number read as seconds since 1970; each factor of 1000 above is the next unit."""
 
 
 def refuse_rows(bad, shown, source, column, problem, place) -> None:
@@ -24,7 +24,7 @@ def refuse_rows(bad, shown, source, column, problem, place) -> None:
 
 
 def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeIndex:
-    """Read a column of times, as text, numbers since 1970 or times, into UTC."""
+    """Parse a column of times (text, numbers since 1970 or timestamps) to UTC."""
     if pd.api.types.is_datetime64_any_dtype(column):
         times = column
     else:
@@ -36,7 +36,7 @@ def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeInde
             times = pd.to_datetime(microseconds, unit="us", errors="coerce")
         else:
             times = _from_text(column, source, date_format)
-    refuse_rows(times.isna(), column, source, column.name, "not a date that can be read", place)
+    refuse_rows(times.isna(), column, source, column.name, "not a date", place)
     times = pd.DatetimeIndex(times)
     if times.tz is None:
         times = _localise(times, source, timezone)
@@ -44,7 +44,7 @@ def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeInde
 
 
 def _localise(times: pd.DatetimeIndex, source: str, timezone: str) -> pd.DatetimeIndex:
-    """Place times in a zone; the hour that comes twice in autumn is told apart by its order."""
+    """Localise times; the repeated hour in autumn is resolved by its order."""
     problem = ""
     for ambiguous in ("raise", "infer"):
         try:
@@ -52,8 +52,8 @@ def _localise(times: pd.DatetimeIndex, source: str, timezone: str) -> pd.Datetim
         except Exception as error:  # zone databases raise types of their own
             problem = problem or str(error).partition(". ")[0]
     raise DataError(
-        f"{source}: times cannot be placed in {timezone}: {problem}; name the zone they are in, or "
-        "write them with their offset from UTC"
+        f"{source}: times cannot be in {timezone}: {problem}; name their time zone, or write them "
+        "with their offset from UTC"
     )
 
 
@@ -61,7 +61,7 @@ def _from_text(column: pd.Series, source: str, date_format: str | None) -> pd.Se
     text = column.astype(str).str.strip()
     zoned = text.str.contains(r":\d{2}.*(?:Z|[+-]\d{2}:?\d{2}|UTC|GMT)$", regex=True)
     if zoned.any() and not zoned.all():
-        raise DataError(f"{source}, column {column.name!r}: only some times carry a time zone")
+        raise DataError(f"{source}, column {column.name!r}: only some times have a time zone")
     utc = bool(zoned.any())
     if date_format is not None:
         try:
@@ -75,9 +75,9 @@ def _from_text(column: pd.Series, source: str, date_format: str | None) -> pd.Se
 
 
 def _guess_form(text: pd.Series, source: str, utc: bool) -> pd.Series:
-    """Read times in the form of the first, with the day or the month in front, whichever fits."""
+    """Parse times in the format of the first, day first or month first, whichever fits."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that both orders are tried is the point
+        warnings.simplefilter("ignore", UserWarning)  # both orders are tried on purpose
         forms = {guess_datetime_format(text.iloc[0], dayfirst=first) for first in (False, True)}
     readings = [
         pd.to_datetime(text, format=form, errors="coerce", utc=utc) for form in forms - {None}
@@ -87,14 +87,14 @@ def _guess_form(text: pd.Series, source: str, utc: bool) -> pd.Series:
     full = [reading for reading in readings if reading.notna().all()]
     if len(full) > 1 and not full[0].equals(full[1]):
         raise DataError(
-            f"{source}, column {text.name!r}: times like {text.iloc[0]!r} can be read with the day "
-            "or the month in front; say which with date_format, as in '%d/%m/%Y'"
+            f"{source}, column {text.name!r}: times like {text.iloc[0]!r} may start with the day "
+            "or the month; say which with date_format, as in '%d/%m/%Y'"
         )
     return min(readings, key=lambda reading: reading.isna().sum())
 
 
 def parse_numbers(column: pd.Series, source: str, place) -> pd.Series:
-    """Read a column of numbers; empty cells become NaN, anything else that is none is refused."""
+    """Parse a column of numbers; empty cells become NaN, anything else is refused."""
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.astype("float64")
     else:

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_found(store):
         part.write_bytes(content)
         assert "is damaged" in typed("data", "verify", code=1)
         part.unlink()
-        assert "2023.parquet: holds 0 bars, and 1464 were" in typed("data", "verify", code=1)
+        assert "2023.parquet: holds 0 bars, but 1464 were" in typed("data", "verify", code=1)
         typed("fetch", "bybit", "BTCUSDT", *SPAN, "--address", address, "--again")
     assert "files intact" in typed("data", "verify")
 
@@ -102,7 +102,7 @@ def test_files_go_into_the_store_and_are_shown_with_their_faults(store, tmp_path
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(MamlJaxError, match="there is no such file, and .*none at all"):
+    with pytest.raises(MamlJaxError, match="there is no such file, and .*none yet"):
         typed("data", "show", "nothing/1h")
     with pytest.raises(MamlJaxError, match="name the start"):
         typed("fetch", "bybit", "BTCUSDT")

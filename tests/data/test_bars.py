@@ -159,7 +159,7 @@ def test_local_times_across_a_change_of_clocks():
     frame = only(to_bars(table, timezone="Europe/Berlin"))
     assert frame.index.equals(clock.tz_convert("UTC").as_unit("us").rename("timestamp"))
     table = pd.DataFrame({"time": ["2020-03-29 02:30"], "close": [1.0]})
-    with pytest.raises(DataError, match=r"cannot be placed in Europe/Berlin.*offset from UTC"):
+    with pytest.raises(DataError, match=r"cannot be in Europe/Berlin.*offset from UTC"):
         to_bars(table, timezone="Europe/Berlin")
 
 
@@ -201,11 +201,11 @@ FAULTS = {
     ),
     "bad date": (
         "date,close\n2020-01-01,1\n2020-02-31,2\n",
-        r"line 3, column 'date': not a date that can be read: '2020-02-31'",
+        r"line 3, column 'date': not a date: '2020-02-31'",
     ),
     "ambiguous dates": (
         "date,close\n01/02/2020,1\n02/02/2020,2\n",
-        r"day or the month in front.*date_format",
+        r"start with the day or the month.*date_format",
     ),
     "infinite": ("date,close\n2020-01-01,inf\n", r"line 2, column 'close': not a finite number"),
     "duplicates that disagree": (
@@ -248,7 +248,7 @@ FAULTS = {
     "columns that mean the same": ("date,close,last\n2020-01-01,1,2\n", r"mean the same"),
     "some times zoned": (
         "time,close\n2020-01-01T00:00Z,1\n2020-01-01T01:00,1\n",
-        r"only some times carry a time zone",
+        r"only some times have a time zone",
     ),
 }  # fmt: skip
 
@@ -283,7 +283,7 @@ def test_two_files_may_not_hold_one_asset(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, "date,close\n2020-01-01,1\n", "BTC.csv")
-    with pytest.raises(DataError, match=r"holds BTC, which .* holds too"):
+    with pytest.raises(DataError, match=r"holds BTC, as does "):
         read_bars([tmp_path / "a" / "BTC.csv", tmp_path / "b" / "BTC.csv"])
 
 

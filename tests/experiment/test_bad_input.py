@@ -109,7 +109,7 @@ BAD = {
         {"data": {"policies": {"jump": "drop"}}},
         MARKET,
         ConfigError,
-        r"key 'data.policies': no policy can be named for 'jump'",
+        r"key 'data.policies': 'jump' cannot have a policy",
     ),
     "a zone that there is not": (
         {"data": {"timezone": "Mars/Crater"}},

@@ -199,7 +199,7 @@ def test_costs_are_taken_from_gross_returns():
     left = (gross - 1e-4 * even * turnover).mean()
     np.testing.assert_allclose(left, 0.0, atol=1e-12)
     assert report.break_even(gross, 0 * turnover).isna().all()
-    with pytest.raises(DataError, match="other bars or strategies"):
+    with pytest.raises(DataError, match="differ in bars or strategies"):
         report.cost_sensitivity(gross, turnover.iloc[1:], 252.0)
 
 
@@ -343,9 +343,9 @@ def test_turnover_tells_over_how_many_bars_it_is_averaged():
 
 def test_what_was_paid_is_all_that_lies_between_gross_and_net():
     net, gross, turnover = _world("usual")
-    np.testing.assert_allclose(report.paid(gross, net, turnover), 10.0)
-    assert report.paid(gross, net, 0 * turnover).isna().all()
-    even = report.break_even(gross, turnover) - report.paid(gross, net, turnover)
+    np.testing.assert_allclose(report.effective_cost(gross, net, turnover), 10.0)
+    assert report.effective_cost(gross, net, 0 * turnover).isna().all()
+    even = report.break_even(gross, turnover) - report.effective_cost(gross, net, turnover)
     assert (np.sign(even) == np.sign(net.mean())).all()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with bars, or odd about them, before a model sees them.
+"""Find errors and oddities in bars before a model sees them.
 
 Nothing here changes a bar; see `maml_jax.data.quality.cleaning` for that.
 """
@@ -13,46 +13,46 @@ from maml_jax.data.bars import bar_interval
 from maml_jax.data.quality.trading_hours import missing_bars
 
 SPIKE = 12.0
-"""Robust standard deviations by which a close must leave its neighbours to be an outlier."""
+"""Robust standard deviations beyond its neighbours that make a close an outlier."""
 ALONE = 4.0
-"""Times the largest move around by which a bad tick must leave its neighbours. A real spike comes
-with others: of some 500,000 real bars none that was 6 deviations wide exceeded 2.5."""
+"""Multiple of the largest nearby move that a bad tick must exceed. A real spike comes with others:
+of some 500,000 real bars none that was 6 deviations wide exceeded 2.5."""
 
 _AROUND = 8
 _LONGEST_SPIKE = 3
 _SPIKE_RETURN = 0.25
-"""Of a spike that reverts this share may stay."""
+"""Share of a spike that may remain after it reverts."""
 _LOCAL = 101
-"""Bars, centred, that local volatility is taken from."""
+"""Bars in the centred window of local volatility."""
 _FEWEST = 30
-"""Bars below which nothing is said of what is usual."""
+"""Bars needed to know what is usual."""
 _SHORTEST_REST = 5
 _COARSE = 0.05
 _CONTINUOUS = 0.999
 _SPLITS = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100)
 
 MEANINGS = {
-    "bad_tick": "leaves its neighbours by far and comes back at once",
-    "bad_open": "the open leaves the closes on both of its sides by far",
-    "ohlc": "high below, or low above, another price of the bar",
-    "wick": "high or low far beyond the closes beside it: a flash move, or a bad print",
-    "irregular": "stands closer to the bar before than an interval",
-    "duplicate": "rows that stood twice, merged when they were read",
-    "unsorted": "rows that stood out of order, sorted when they were read",
-    "gap": "bars missing while the market is usually open",
-    "absent": "bars missing where most of the other assets have one",
-    "closed": "breaks at times at which the market is usually closed: nights, weekends, holidays",
-    "zero_volume": "nothing was traded",
+    "bad_tick": "a close far from its neighbours that reverts at once",
+    "bad_open": "an open far from the closes on both sides",
+    "ohlc": "the high is below, or the low above, another price of the bar",
+    "wick": "high or low far beyond the closes on both sides: a flash crash, or a bad print",
+    "irregular": "less than one interval after the previous bar",
+    "duplicate": "duplicate rows, merged when read",
+    "unsorted": "rows out of order, sorted when read",
+    "gap": "missing bars while the market is usually open",
+    "absent": "missing bars that most other assets have",
+    "closed": "breaks while the market is usually closed: nights, weekends, holidays",
+    "zero_volume": "no volume",
     "stale": "the same close for longer than chance explains",
-    "split": "a jump like that of a stock split: adjusted?",
-    "jump": "leaves its neighbours by far and stays: a real move, or a change of the series",
-    "coarse": "many closes equal to the one before: coarse ticks, or rounded prices",
-    "continuous": "every open is the close before: `next_open` fills at the close",
-    "begins_late": "begins after the others",
+    "split": "a jump that looks like a stock split: are prices adjusted?",
+    "jump": "a close far from its neighbours that does not revert: a real move, or a new series",
+    "coarse": "many closes equal the previous one: large ticks, or rounded prices",
+    "continuous": "every open equals the previous close: `next_open` fills at the close",
+    "begins_late": "starts after the others",
     "ends_early": "ends before the others",
     "last_bar": "the last bar has little volume: it may be unfinished",
 }
-"""What each kind of finding means."""
+"""The meaning of each kind of finding."""
 
 
 class Finding(NamedTuple):
@@ -60,9 +60,9 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: one of `MEANINGS`.
-        times: opening times of the bars that it is about, ascending; of `gap` and `absent`, of
-            those that are missing.
-        detail: what is special about it, for people.
+        times: opening times of the bars concerned, ascending; for `gap` and `absent`, of the
+            missing ones.
+        detail: for the reader.
     """
 
     kind: str
@@ -73,25 +73,25 @@ class Finding(NamedTuple):
 def check_bars(
     bars: Mapping[str, pd.DataFrame], *, interval: pd.Timedelta | None = None
 ) -> dict[str, list[Finding]]:
-    """Look for what is wrong with bars or odd about them.
+    """Find errors and oddities in bars.
 
-    * `bad_tick`: the close leaves that of the bar before by at least 12 local standard deviations
-      (robust: 1.4826 times the median size of the 101 returns around, or of those that are not 0)
-      and by 4 times the largest of the 16 returns around, and comes back within three bars, but
-      for a quarter at most. What does not come back is a `jump`, or looks like a `split`.
-    * `bad_open`, `wick`: the open, or the high or low, lies as far as that from the closes of its
-      bar and of the one before.
-    * `gap`: bars missing at times of the week at which there usually is one; nights, weekends and,
-      in daily bars, up to five weekdays in a row (holidays) are none.
-    * `stale`: so many equal closes in a row that chance would bring them in one of a hundred
-      series, at the share of zero returns that there is around; at least five.
+    * `bad_tick`: the close moves by at least 12 local standard deviations (robust: 1.4826 times the
+      median absolute return of the 101 bars around, or of those that are not 0) and by 4 times the
+      largest of the 16 returns around, and reverts within three bars, by three quarters at least.
+      What does not revert is a `jump`, or looks like a `split`.
+    * `bad_open`, `wick`: the open, or the high or low, is as far as that from the closes of its bar
+      and of the previous one.
+    * `gap`: missing bars at times of the week that usually have one; nights, weekends and, in daily
+      bars, up to five weekdays in a row (holidays) are no gaps.
+    * `stale`: a run of equal closes that chance would produce in one of a hundred series, given the
+      share of zero returns nearby; at least five.
 
     Args:
         bars: in normal form, by asset.
         interval: from one bar to the next; default the median step of each asset.
 
     Returns:
-        Findings by asset, none twice of one kind; an empty list where nothing was found.
+        Findings by asset, at most one of each kind; an empty list if there are none.
     """
     found = {name: _check_one(frame, interval) for name, frame in bars.items()}
     if len(bars) > 1:
@@ -135,20 +135,20 @@ def _check_one(bars: pd.DataFrame, interval: pd.Timedelta | None) -> list[Findin
 
 
 def _from_reading(bars: pd.DataFrame) -> list[Finding]:
-    """Tell what the reader mended (see `to_bars`)."""
+    """Return what the reader merged or sorted (see `to_bars`)."""
     mended = {
         kind: [time for time in map(pd.Timestamp, times) if time in bars.index]
         for kind, times in bars.attrs.get("mended", {}).items()
     }
     return [
-        Finding(kind, pd.DatetimeIndex(times), "when it was read")
+        Finding(kind, pd.DatetimeIndex(times), "when read")
         for kind, times in mended.items()
         if times
     ]
 
 
 def _moves(bars: pd.DataFrame) -> list[Finding]:
-    """Find closes that leave their neighbours by far: bad ticks, splits, jumps."""
+    """Find closes far from their neighbours: bad ticks, splits, jumps."""
     count = len(bars)
     if count < _FEWEST:
         return []
@@ -157,7 +157,7 @@ def _moves(bars: pd.DataFrame) -> list[Finding]:
     move = np.diff(close)
     sigma = _local_deviation(move)
     bad = np.zeros(count, bool)
-    returning = np.zeros(count, bool)  # of the move back: no jump of its own
+    returning = np.zeros(count, bool)  # the move back is no jump
     spikes = _spikes(close, move, sigma)
     others = np.abs(move)
     for spike in spikes:  # clustered bad ticks must not hide one another
@@ -186,7 +186,7 @@ def _moves(bars: pd.DataFrame) -> list[Finding]:
 
 
 def _prints(bars: pd.DataFrame) -> list[Finding]:
-    """Find opens, highs and lows far from the closes beside them."""
+    """Find opens, highs and lows far from the closes on both sides."""
     if len(bars) < _FEWEST:
         return []
     close, index = np.log(bars["close"].to_numpy()), pd.DatetimeIndex(bars.index)
@@ -216,7 +216,7 @@ def _prints(bars: pd.DataFrame) -> list[Finding]:
 
 
 class _Spike(NamedTuple):
-    """Closes that leave their neighbours and come back: after place `start`, so many."""
+    """A number of closes after place `start` that move away and revert."""
 
     start: int
     length: int
@@ -247,13 +247,13 @@ def _local_deviation(move: np.ndarray) -> np.ndarray:
     moved = size.where(size > 0)
     usual = moved.median()
     usual = 1e-12 if np.isnan(usual) else usual
-    # Where the price rests most of the time a move of a tick or two is what is usual.
+    # Where the price is constant most of the time, moves of a tick or two are usual.
     local = moved.rolling(_LOCAL, center=True, min_periods=5).median().fillna(usual)
     return 1.4826 * np.maximum(local.to_numpy(), 0.5 * usual)
 
 
 def _splits(bars: pd.DataFrame, close: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Say where the price changes overnight by the ratio of a split, and stays there."""
+    """Find overnight changes by the ratio of a split that do not revert."""
     result = np.zeros(len(close), bool)
     opened = np.log(bars["open"].to_numpy()) if "open" in bars.columns else close
     night = opened[1:] - close[:-1]
@@ -333,7 +333,7 @@ def _continuous(bars: pd.DataFrame) -> list[Finding]:
     if same.mean() < _CONTINUOUS:
         return []
     index = pd.DatetimeIndex(bars.index[1:][same])
-    return [Finding("continuous", index, "use it as `next_close` without its delay")]
+    return [Finding("continuous", index, "it fills like `next_close`, without the delay")]
 
 
 def _steps(bars: pd.DataFrame, step: pd.Timedelta) -> list[Finding]:
@@ -352,7 +352,7 @@ def _steps(bars: pd.DataFrame, step: pd.Timedelta) -> list[Finding]:
 
 
 def _compare(bars: Mapping[str, pd.DataFrame]) -> dict[str, list[Finding]]:
-    """Find what only other assets show: bars that most of them have, other beginnings and ends."""
+    """Find what only a comparison shows: bars that most assets have, late starts, early ends."""
     indices = {name: pd.DatetimeIndex(frame.index) for name, frame in bars.items() if len(frame)}
     steps = {name: bar_interval(frame) for name, frame in bars.items() if len(frame) > 1}
     found: dict[str, list[Finding]] = {name: [] for name in bars}
@@ -371,9 +371,9 @@ def _compare(bars: Mapping[str, pd.DataFrame]) -> dict[str, list[Finding]]:
             most = f"{len(absent)} of {int((usual & alive[row]).sum())}"
             found[name].append(Finding("absent", absent, most))
         if index[0] > timeline[0]:
-            first = f"the first begins {timeline[0]}"
+            first = f"the first starts {timeline[0]}"
             found[name].append(Finding("begins_late", index[:1], first))
-        # Those that are fetched one after the other may differ by a bar.
+        # Assets fetched one after the other may differ by a bar.
         if index[-1] + 2 * steps.get(name, pd.Timedelta(0)) < most_end:
             behind = f"{most_end - index[-1]} before most others, which end {most_end}"
             found[name].append(Finding("ends_early", index[-1:], behind))

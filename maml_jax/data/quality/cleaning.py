@@ -1,4 +1,4 @@
-"""What is done about what the checks find: what the user chose, and never silently."""
+"""Apply the user's policies to what the checks find, and note it."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias
@@ -13,11 +13,11 @@ Policy: TypeAlias = Literal["keep", "drop", "mask"]
 Policies: TypeAlias = Policy | Mapping[str, Policy]
 
 SURE = ("bad_tick", "bad_open", "ohlc")
-"""Kinds that one word for all acts on: bars of which a price is wrong for certain."""
+"""Kinds that a single policy acts on: bars of which a price is certainly wrong."""
 ACTS_ON = (*SURE, "wick", "irregular", "zero_volume", "stale", "last_bar", "gap")
-"""Kinds that a policy can be named for. Jumps and splits are never touched: who knows that one is
-an error corrects the series."""
-_TOLD = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
+"""Kinds that can have a policy. Jumps and splits are never changed: if one is an error, correct the
+series."""
+_NOTED = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
 _DONE = {"keep": "kept", "drop": "dropped", "mask": "masked"}
 
 
@@ -25,9 +25,9 @@ class Cleaned(NamedTuple):
     """Bars after the user's policies.
 
     Attributes:
-        bars: by asset; of a masked bar every value is NaN.
-        found: what was found before.
-        notes: what was found and done, a line for each kind.
+        bars: by asset; masked bars are NaN.
+        found: the findings before.
+        notes: what was found and done, one line per kind.
     """
 
     bars: dict[str, pd.DataFrame]
@@ -36,21 +36,20 @@ class Cleaned(NamedTuple):
 
 
 def clean_bars(bars: Mapping[str, pd.DataFrame], policies: Policies = "keep") -> Cleaned:
-    """Check bars and do about what is found what the policies say.
+    """Check bars and apply policies to the findings.
 
-    `keep` leaves a bar as it is. `drop` takes it out, as if it had never been: returns span it.
-    `mask` leaves its place and makes its values NaN: features and labels that would read it are
-    absent, so a model makes no prediction, and takes no position, until its windows are clear of
-    it; an order due in it is filled at the next known price. A masked gap gets the places that are
-    missing.
+    `keep` leaves a bar as it is. `drop` removes it, so that returns span it. `mask` sets its values
+    to NaN: features and labels that would read it are missing, so a model makes no prediction, and
+    takes no position, until its windows are clear of it; an order due in it is filled at the next
+    known price. Masking a gap adds the missing bars as NaN.
 
-    A bad tick is known by the bars after it. On the day itself nobody could have dropped it, so a
-    backtest on cleaned bars is that much kinder than trading was.
+    A bad tick is recognised by the bars after it. On the day itself nobody could have dropped it,
+    so a backtest on cleaned bars is that much too optimistic.
 
     Args:
         bars: in normal form, by asset.
-        policies: one for all bars that are wrong for certain (bad ticks, contradictions), or
-            one for each kind of finding in `ACTS_ON`; kinds without one are kept.
+        policies: one for all bars that are certainly wrong (bad ticks, contradictions), or one per
+            kind of finding in `ACTS_ON`; kinds without one are kept.
 
     Raises:
         DataError: if a policy or kind is unknown, or no bar of an asset is left.
@@ -75,17 +74,17 @@ def read_policies(policies: Policies) -> dict[str, Policy]:
     """Return the policy of each kind that is not kept.
 
     Raises:
-        DataError: naming the kind or policy that there is not.
+        DataError: naming an unknown kind or policy.
     """
     if isinstance(policies, str):
         policies = dict.fromkeys(SURE, policies)
     for kind, policy in policies.items():
         if kind not in ACTS_ON:
-            raise DataError(f"no policy can be named for {kind!r}; there are {list(ACTS_ON)}")
+            raise DataError(f"{kind!r} cannot have a policy; expected one of {list(ACTS_ON)}")
         if policy not in _DONE:
             raise DataError(f"policy {policy!r} of {kind}: expected one of {list(_DONE)}")
         if kind == "gap" and policy == "drop":
-            raise DataError("what is missing cannot be dropped: keep or mask gaps")
+            raise DataError("gaps cannot be dropped: keep or mask them")
     return {kind: policy for kind, policy in policies.items() if policy != "keep"}
 
 
@@ -100,7 +99,7 @@ def _act(bars: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> pd.Data
 
 def _notes(found: Mapping[str, list[Finding]], chosen: Mapping[str, Policy]) -> tuple[str, ...]:
     notes = []
-    for kind in _TOLD:
+    for kind in _NOTED:
         hits = [(name, each) for name, findings in found.items() for each in findings]
         hits = [(name, each) for name, each in hits if each.kind == kind]
         if not hits:

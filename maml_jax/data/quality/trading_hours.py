@@ -1,4 +1,4 @@
-"""When a market is open, learned from its own bars, and which bars are missing then."""
+"""Trading hours learned from the bars of a market, and the bars missing within them."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,19 @@ _DAY = 86_400_000_000
 _WEEK = 7 * _DAY
 _FEWEST_WEEKS = 3
 _OPEN = 0.75
-"""Share of the weeks in which a time of the week must have a bar, to be one of those that do. Where
-clocks are set forward and back the edges of a session have one half of the year."""
+"""Share of weeks in which a time of the week must have a bar to count as trading time. With
+daylight saving time, the edges of a session have one for half of the year."""
 _HOLIDAYS = 5
-"""Weekdays in a row without a bar that a market which rests at weekends may rest as well."""
+"""Weekdays in a row without a bar that count as holidays, in a market closed at weekends."""
 
 
 class Missing(NamedTuple):
-    """Bars that are not there.
+    """Missing bars.
 
     Attributes:
-        gaps: opening times of those at times at which the market is usually open.
+        gaps: opening times of bars missing within trading hours.
         longest: the longest gap, in words; empty without gaps.
-        closed: opening times of the bars after breaks that are no gaps: nights, weekends, holidays.
+        closed: opening times of the bars after other breaks: nights, weekends, holidays.
         longest_break: the longest of these, in words; empty without any.
     """
 
@@ -33,11 +33,11 @@ class Missing(NamedTuple):
 
 
 def missing_bars(index: pd.DatetimeIndex, step: pd.Timedelta) -> Missing:
-    """Tell gaps from the times at which a market is closed.
+    """Distinguish gaps from times at which a market is closed.
 
     A time of the week at which fewer than three of four weeks have a bar is no trading time. In a
-    market that has such times, up to five weekdays in a row without a daily bar are holidays.
-    Fewer than three weeks of bars show no pattern; then only weekends are excepted.
+    market with such times, up to five weekdays in a row without a daily bar are holidays. Fewer
+    than three weeks of bars show no pattern; then only weekends are excepted.
 
     Args:
         index: opening times, ascending, in UTC.
@@ -55,20 +55,21 @@ def missing_bars(index: pd.DatetimeIndex, step: pd.Timedelta) -> Missing:
             closed.append(i)
         else:
             gaps.append(due)
-    said = said_of_breaks = ""
+    longest_gap = longest_break = ""
     if gaps:
         longest = max(gaps, key=len)
         first = _utc(longest[:1])[0]
-        said = f"{len(gaps)} in all, the longest of {len(longest)} bars from {first}"
+        longest_gap = f"{len(gaps)} in total, the longest of {len(longest)} bars from {first}"
     if closed:
         hours = max(times[i + 1] - times[i] for i in closed) / 3_600_000_000
-        said_of_breaks = f"{len(closed)} in all, the longest of {hours:g} h"
+        longest_break = f"{len(closed)} in total, the longest of {hours:g} h"
     missing = np.concatenate(gaps) if gaps else np.empty(0, np.int64)
-    return Missing(_utc(missing), said, _utc(times[np.array(closed, int) + 1]), said_of_breaks)
+    after = _utc(times[np.array(closed, int) + 1])
+    return Missing(_utc(missing), longest_gap, after, longest_break)
 
 
 class _Trading(NamedTuple):
-    """Which times of the week have bars; all of them where nothing is known."""
+    """Which times of the week have bars; all of them if unknown."""
 
     open: np.ndarray | None
     width: int
@@ -94,13 +95,13 @@ def _trading_times(times: np.ndarray, width: int) -> _Trading:
     whole, rest = divmod(int(places[-1] - places[0]) + 1, slots)
     could = whole + ((np.arange(slots) - places[0]) % slots < rest)
     lacks = could - had
-    # One week says nothing, however few there are.
+    # A single week proves nothing, however few there are.
     usual = lacks <= np.maximum(1, (1 - _OPEN) * could)
     return _Trading(usual, width, rests=bool((lacks > np.maximum(1, _OPEN * could)).any()))
 
 
 def _between(before: int, after: int, width: int) -> np.ndarray:
-    """Return when bars would have opened between two others."""
+    """Return when bars would have opened between two bars."""
     if not 28 <= width // _DAY <= 31:
         return np.arange(before + width, after - width // 2, width)
     first, last = _utc(np.array([before]))[0], _utc(np.array([after]))[0]

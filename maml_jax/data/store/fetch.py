@@ -1,4 +1,4 @@
-"""Bars from a source into a store: only what is missing, and what was there is checked."""
+"""Fetch bars from a source into a store: what is missing, and revisions of what is there."""
 
 import threading
 import time
@@ -19,23 +19,23 @@ from maml_jax.data.store.store import Store
 from maml_jax.errors import DataError, MamlJaxError, SourceError, StoreError
 
 OVERLAP = 10
-"""Bars before the missing ones that are fetched again, to see whether the source revised any."""
+"""Bars before the missing ones that are fetched again, in case the source revised them."""
 
 _FLUSH_BARS = 10_000
 _FLUSH_SECONDS = 5.0
 
 Progress = Callable[[str, float], None]
-"""Told of a symbol how much of what is missing is there, from 0 to 1."""
+"""Called with a symbol and the share of its missing bars that have come, 0 to 1."""
 
 
 class Fetched(NamedTuple):
-    """What came of one series.
+    """The result for one series.
 
     Attributes:
-        key: which series.
-        added: bars that are new in the store.
-        revised: bars that the source changed since, as `Written.revised`.
-        error: why the rest is missing; None if nothing is.
+        key: of the series.
+        added: number of new bars in the store.
+        revised: bars that the source has changed since, as `Written.revised`.
+        error: why bars are missing; None if none are.
     """
 
     key: SeriesKey
@@ -46,13 +46,13 @@ class Fetched(NamedTuple):
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What came of a fetch.
+    """The result of a fetch.
 
     Attributes:
-        store: where the bars are.
-        series: one for each symbol.
-        start: first moment asked for; None is what the store began with.
-        end: the moment after the last one.
+        store: with the bars.
+        series: one result per symbol.
+        start: of the request; None if it continued from the store.
+        end: of the request, exclusive.
     """
 
     store: Store
@@ -62,14 +62,14 @@ class FetchReport:
 
     @property
     def bars(self) -> dict[str, pd.DataFrame]:
-        """The bars asked for, by symbol, from the store."""
+        """The requested bars, by symbol, from the store."""
         sound = [e.key for e in self.series if not isinstance(e.error, StoreError)]
         held = [key for key in sound if self.store.covered(key)]
         return {key.symbol: self.store.read(key, self.start, self.end) for key in held}
 
     @property
     def errors(self) -> dict[str, MamlJaxError]:
-        """What kept series from being complete, by symbol."""
+        """Errors by symbol, of series that are not complete."""
         return {each.key.symbol: each.error for each in self.series if each.error is not None}
 
 
@@ -85,29 +85,28 @@ def fetch(
     workers: int = 8,
     progress: Progress | None = None,
 ) -> FetchReport:
-    """Bring bars of several symbols into a store, fetching only what is missing in it.
+    """Fetch bars of several symbols into a store, only those that it lacks.
 
-    What has come is written every few seconds, so that after an interruption the next call goes on
-    from there. The last bars before the missing ones are fetched again; where the source has
-    revised one, the new value is kept, the old one noted, and the bars before are looked at too.
+    Bars are written every few seconds, so that after an interruption the next call continues from
+    there. The last bars before the missing ones are fetched again; where the source has revised
+    one, the new value is stored, the old one recorded, and earlier bars are compared too.
 
     Args:
-        source: where from, such as `bybit()`.
-        symbols: one or several, as the source names them.
+        source: such as `bybit()`.
+        symbols: one or several, as the source writes them.
         interval: length of a bar, such as `"1h"`; see `parse_interval`.
-        start: first moment wanted, a day or more exactly; None goes on from what is there.
-        end: last moment wanted (of a day all of it); default now. Unfinished bars are never kept.
-        store: where to; default the store in the user's data directory.
-        again: fetch what is there already as well.
+        start: first day or time; None continues from the store.
+        end: last day (inclusive) or time; default now. Unfinished bars are never stored.
+        store: default the store in the user's data directory.
+        again: also fetch bars that the store already has.
         workers: symbols fetched at the same time.
-        progress: is told how far each symbol is, from several threads.
+        progress: called with the progress of each symbol, from several threads.
 
     Returns:
-        What came. Its `bars` are the bars, its `errors` what failed: one symbol's failure does not
-        keep the others from being fetched.
+        A report with `bars` and `errors`: one symbol's failure does not stop the others.
 
     Raises:
-        DataError: if interval, dates or symbols make no sense; before anything is fetched.
+        DataError: if interval, dates or symbols make no sense, before anything is fetched.
     """
     interval = parse_interval(interval)
     store = store if isinstance(store, Store) else Store(store)
@@ -121,12 +120,12 @@ def fetch(
     first = None if start is None else parse_moment(start)
     last = parse_moment(datetime.now().astimezone() if end is None else end, end=True)
     if first is not None and first > last:
-        raise DataError(f"start {first} lies after end {last}")
+        raise DataError(f"start {first} is after end {last}")
     keys = [SeriesKey(source.name, name, interval) for name in names]
     new = [key.symbol for key in keys if first is None and not _begun(store, key)]
     if new:
         raise DataError(
-            f"name the start: the store holds no bars of {', '.join(new)} to go on from"
+            f"name the start: the store has no bars of {', '.join(new)} to continue from"
         )
     stop = threading.Event()
 
@@ -155,7 +154,7 @@ def fetch(
 
 
 def _begun(store: Store, key: SeriesKey) -> bool:
-    """Say whether a series has bars to go on from; one that is damaged fails when it is fetched."""
+    """Say whether a series has bars to continue from; a damaged one fails when it is fetched."""
     try:
         return bool(store.covered(key))
     except StoreError:
@@ -186,7 +185,7 @@ class _Job:
         for a, b in spans:
             if self.stop.is_set():
                 return
-            self._span(a, b, lambda at, a=a, done=done: self._tell(done + (at - a), whole))
+            self._span(a, b, lambda at, a=a, done=done: self._report(done + (at - a), whole))
             done += b - a
         if not any(a < b for a, b in self.store.covered(self.key)):
             raise SourceError(
@@ -195,11 +194,11 @@ class _Job:
             )
         self.progress(self.key.symbol, 1.0)
 
-    def _tell(self, done: pd.Timedelta, whole: pd.Timedelta) -> None:
+    def _report(self, done: pd.Timedelta, whole: pd.Timedelta) -> None:
         self.progress(self.key.symbol, min(1.0, max(0.0, done / whole)))
 
-    def _span(self, a: pd.Timestamp, b: pd.Timestamp, tell) -> None:
-        """Fetch the bars of a missing span, and some before it where there are any."""
+    def _span(self, a: pd.Timestamp, b: pd.Timestamp, report) -> None:
+        """Fetch the bars of a missing span, and a few known ones before it."""
         begins, known = a, pd.DatetimeIndex([])
         for start, stop in self.store.covered(self.key):
             if start < a <= stop:
@@ -207,13 +206,13 @@ class _Job:
         back = min(OVERLAP, len(known))
         if back:
             begins = known[-back]
-        revised = self._write(begins, b, tell)
+        revised = self._write(begins, b, report)
         while revised and back < len(known) and not self.stop.is_set():
-            looked, back = back, min(3 * back, len(known))
-            revised = self._write(known[-back], known[-looked], lambda at: None)
+            compared, back = back, min(3 * back, len(known))
+            revised = self._write(known[-back], known[-compared], lambda at: None)
 
-    def _write(self, begins: pd.Timestamp, ends: pd.Timestamp, tell) -> bool:
-        """Fetch a span into the store; say whether bars that were there have changed."""
+    def _write(self, begins: pd.Timestamp, ends: pd.Timestamp, report) -> bool:
+        """Fetch a span into the store; say whether any stored bar has changed."""
         waiting: list[pd.DataFrame] = []
         since, at, revised = time.monotonic(), begins, False
         noted = begins
@@ -221,7 +220,7 @@ class _Job:
         def flush() -> None:
             nonlocal noted, revised, since
             bars = pd.concat(waiting) if waiting else None
-            # Before its first bar a series is not begun: a mistyped symbol leaves no trace.
+            # A series begins with its first bar: a mistyped symbol leaves no trace.
             if bars is not None and (len(bars) or self.store.covered(self.key)):
                 written = self.store.write(
                     self.key, bars, (noted, at), tolerance=self.source.tolerance
@@ -237,7 +236,7 @@ class _Job:
             for page in self._pages(begins, ends):
                 waiting.append(page.bars)
                 at = page.end
-                tell(at)
+                report(at)
                 rows = sum(map(len, waiting))
                 if rows >= _FLUSH_BARS or time.monotonic() - since > _FLUSH_SECONDS:
                     flush()
@@ -248,7 +247,7 @@ class _Job:
         return revised
 
     def _pages(self, begins: pd.Timestamp, ends: pd.Timestamp) -> Iterator[Page]:
-        """Ask the source, whose pages must be what they promise."""
+        """Yield the source's pages, checked."""
         name, at = f"{self.source.name}, {self.key.symbol}", begins
         for page in self.source.pages(self.key.symbol, self.key.interval, begins, ends):
             try:
@@ -266,7 +265,7 @@ def _refuse_page(page: Page, begins: pd.Timestamp, latest: pd.Timestamp) -> None
     if [c for c in COLUMNS if c in bars.columns] != [*bars.columns] or "close" not in bars.columns:
         raise ValueError(f"its columns are {list(bars.columns)}, expected some of {list(COLUMNS)}")
     if not (index.is_monotonic_increasing and index.is_unique):
-        raise ValueError("its bars are not in order, or two have one time")
+        raise ValueError("its bars are not in order, or two have the same time")
     if not begins <= page.end <= latest:
         raise ValueError(f"it ends at {page.end}, outside of {begins} to {latest}")
     refuse_impossible(bars, begins, page.end)

@@ -1,4 +1,4 @@
-"""The files of one series in a store: its bars in parts, its revisions, what it covers."""
+"""The files of one series in a store: its bars, its revisions, the spans that it covers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Span = tuple[pd.Timestamp, pd.Timestamp]
 
 
 class SeriesKey(NamedTuple):
-    """Which series: the bars of one symbol, from one source, at one interval."""
+    """The name of a series: the bars of one symbol, from one source, at one interval."""
 
     source: str
     symbol: str
@@ -33,7 +33,7 @@ class SeriesKey(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What `series.json` says: columns, spans, and how many bars each file holds at least."""
+    """The content of `series.json`: columns, spans, and how many bars each file has at least."""
 
     columns: tuple[str, ...] = ()
     covered: tuple[Span, ...] = ()
@@ -48,7 +48,7 @@ def read_revisions(path: Path) -> pd.DataFrame:
 def merge(
     old: pd.DataFrame, new: pd.DataFrame, tolerance: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both together, the new ones first in rank, and what they change."""
+    """Merge old and new bars, of which the new take precedence; return what they change, too."""
     both = new.index.intersection(old.index)
     before, after = old.loc[both], new.loc[both]
     differs = (after - before).abs() > tolerance * before.abs()
@@ -67,7 +67,7 @@ def merge(
 
 
 def join_spans(covered: Sequence[Span], span: Span) -> tuple[Span, ...]:
-    """Return spans with one more, those that touch joined."""
+    """Add a span, and join those that touch."""
     result: list[Span] = []
     spans: list[Span] = [*covered, span] if span[0] < span[1] else [*covered]
     for begins, ends in sorted(spans, key=lambda each: each[0]):
@@ -79,12 +79,12 @@ def join_spans(covered: Sequence[Span], span: Span) -> tuple[Span, ...]:
 
 
 def part_of(interval: Interval, time: pd.Timestamp) -> str:
-    """Return the name of the file that a bar belongs into."""
+    """Return the name of the file that a bar belongs in."""
     return str(parts_of(interval, pd.DatetimeIndex([time]))[0])
 
 
 def parts_of(interval: Interval, index: pd.Index) -> np.ndarray:
-    """Return the name of the file that each bar belongs into."""
+    """Return the name of the file that each bar belongs in."""
     if interval.unit not in ("m", "h"):
         return np.full(len(index), "all")
     times = pd.DatetimeIndex(index).as_unit("us").asi8.view("datetime64[us]")
@@ -92,8 +92,8 @@ def parts_of(interval: Interval, index: pd.Index) -> np.ndarray:
 
 
 def write_part(path: Path, bars: pd.DataFrame, key: SeriesKey) -> None:
-    """Write a file of bars, whose bytes depend on nothing else."""
-    # Nothing of pandas goes into the file: its version would change the bytes.
+    """Write a file of bars, whose bytes depend on the bars alone."""
+    # No metadata of pandas: its version would change the bytes.
     times = pd.DatetimeIndex(bars.index).as_unit("us").asi8.view("datetime64[us]")
     times = pa.array(times, pa.timestamp("us", tz="UTC"))
     columns = {name: pa.array(bars[name].to_numpy()) for name in bars.columns}
@@ -138,14 +138,14 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def append_revisions(path: Path, changes: pd.DataFrame) -> None:
-    """Add to the bars that a source changed."""
+    """Append bars that a source changed."""
     all_ = pd.concat([read_revisions(path), changes]) if path.exists() else changes
-    # A writer that was killed between this file and the bars has noted its changes already.
+    # A writer that was killed between this file and the bars has recorded its changes already.
     _write_text(path, all_.reset_index().drop_duplicates().to_csv(index=False))
 
 
 def no_revisions() -> pd.DataFrame:
-    """Return a table of revisions that holds none."""
+    """Return an empty table of revisions."""
     index = pd.DatetimeIndex([], tz="UTC", name="timestamp").as_unit("us")
     return pd.DataFrame({"column": [], "before": [], "after": []}, index).astype(
         {"column": str, "before": float, "after": float}
@@ -185,12 +185,12 @@ def read_known(path: Path, symbol: str) -> Known:
 
 
 def empty(columns: Sequence[str]) -> pd.DataFrame:
-    """Return bars of which there are none."""
+    """Return an empty table of bars."""
     index = pd.DatetimeIndex([], tz="UTC", name="timestamp").as_unit("us")
     return pd.DataFrame({name: np.empty(0) for name in columns or COLUMNS}, index)
 
 
 def folder_name(name: str) -> str:
-    """Write a name such that any file system takes it, and reading it back gives the same."""
+    """Quote a name for any file system; unquoting it gives the name back."""
     safe = quote(name, safe="-_^=+@,")
     return safe if safe.strip(".") else safe.replace(".", "%2E")

@@ -1,13 +1,13 @@
-"""Bars kept on disk: Parquet files by source, symbol and interval, written whole or not at all.
+"""Bars on disk: Parquet files by source, symbol and interval, written atomically.
 
-    <root>/<source>/<symbol>/<interval>/series.json      what the source was asked for
+    <root>/<source>/<symbol>/<interval>/series.json      which spans were requested
                                         2023.parquet     its bars: a file per month of minutes, per
                                                          year of hours, else one
                                         revisions.csv    bars that the source changed later
 
 The bytes of a file depend on its bars alone, not on the order in which they came. Bars are written
-before the span that they cover is noted, so whatever kills a writer, what is noted is there.
-Writers of one series take turns by a lock that the operating system frees when one dies.
+before the span that they cover is recorded, so whatever kills a writer, what is recorded is there.
+Writers of one series take turns, by a lock that the operating system frees when one dies.
 """
 
 import os
@@ -53,15 +53,15 @@ ROOT_VARIABLE = "MAML_JAX_STORE"
 _SERIES = "series.json"
 _REVISIONS = "revisions.csv"
 _PATIENCE = 60.0
-"""Seconds to wait for another writer of the same series; a write takes a fraction of one."""
+"""Seconds to wait for another writer of the same series."""
 
 
 class Written(NamedTuple):
     """What a write changed.
 
     Attributes:
-        added: how many bars are new.
-        revised: bars that differ from what was there: columns `column`, `before`, `after`, by
+        added: number of new bars.
+        revised: bars that differ from the stored ones: columns `column`, `before`, `after`, by
             timestamp.
     """
 
@@ -73,13 +73,13 @@ class SeriesInfo(NamedTuple):
     """What is known of a series without reading all of it.
 
     Attributes:
-        key: which one.
-        bars: how many.
+        key: of the series.
+        bars: number of bars.
         first: opening time of the first bar.
-        last: of the last one.
-        covered: spans `[from, to)` for which the source was asked, ascending and apart.
+        last: opening time of the last bar.
+        covered: spans `[from, to)` that were requested from the source, ascending and disjoint.
         bytes: size on disk.
-        revised: bars that the source changed after they had been written.
+        revised: number of bars that the source changed later.
     """
 
     key: SeriesKey
@@ -92,9 +92,9 @@ class SeriesInfo(NamedTuple):
 
 
 def default_root() -> Path:
-    """Return where bars are kept: `$MAML_JAX_STORE`, or the platform's data directory."""
-    chosen = os.environ.get(ROOT_VARIABLE)
-    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("maml_jax")) / "bars"
+    """Return the default store: `$MAML_JAX_STORE`, or in the platform's data directory."""
+    root = os.environ.get(ROOT_VARIABLE)
+    return Path(root) if root else Path(platformdirs.user_data_dir("maml_jax")) / "bars"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Store:
     """A directory of bars.
 
     Attributes:
-        root: the directory; made when something is written.
+        root: the directory; created on the first write.
     """
 
     root: Path
@@ -122,7 +122,7 @@ class Store:
         ]
 
     def find(self, text: str) -> list[SeriesKey]:
-        """Return the series that a text names: `source`, `source/interval` or all three parts.
+        """Find series by name: `source`, `source/interval` or `source/symbol/interval`.
 
         Raises:
             StoreError: if there is none.
@@ -137,7 +137,7 @@ class Store:
         ]
         if not found:
             raise StoreError(
-                f"{self.root}: holds no series {text!r}; expected source, source/interval or "
+                f"{self.root}: has no series {text!r}; expected source, source/interval or "
                 f"source/symbol/interval of {_some(self.keys())}"
             )
         return found
@@ -155,7 +155,7 @@ class Store:
         """
         known = self._known(key)
         if not known.columns:
-            raise StoreError(f"{self.root}: {key} holds no bars")
+            raise StoreError(f"{self.root}: {key} has no bars")
         first = None if start is None else part_of(key.interval, start)
         last = None if end is None else part_of(key.interval, end)
         parts = {*known.counts, *(part for part, _ in self._parts(key))}
@@ -175,16 +175,16 @@ class Store:
         if bars is None or len(bars) < least:
             held = "is missing" if bars is None else f"holds {len(bars)} bars"
             raise StoreError(
-                f"{path}: {held}, and {least} were written; fetch its span again (--again)"
+                f"{path}: {held}, but {least} were written; fetch its span again (--again)"
             )
         return bars
 
     def covered(self, key: SeriesKey) -> tuple[Span, ...]:
-        """Return the spans for which the source was asked; none for a series that is not there."""
+        """Return the spans requested from the source; none for an unknown series."""
         return self._known(key).covered if self._file(key).exists() else ()
 
     def missing(self, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> list[Span]:
-        """Return the parts of `[start, end)` for which the source was not asked."""
+        """Return the parts of `[start, end)` that were never requested from the source."""
         result, at = [], start
         for begins, ends in self.covered(key):
             if begins > at:
@@ -198,14 +198,14 @@ class Store:
     ) -> Written:
         """Add bars to a series.
 
-        Where a bar is there already and differs by more than the tolerance, the new one takes its
-        place and `revisions.csv` keeps both.
+        Where a stored bar differs by more than the tolerance, the new one replaces it and
+        `revisions.csv` records both.
 
         Args:
-            key: which series.
+            key: of the series.
             bars: in normal form, within the span.
-            covered: `[from, to)`: the bars are all that the source has of this span.
-            tolerance: relative difference up to which the bar that is there stays.
+            covered: `[from, to)`: the bars are all that the source has in this span.
+            tolerance: relative difference up to which the stored bar stays.
 
         Raises:
             StoreError: if the columns are not those of the series, or it cannot be written.
@@ -221,8 +221,8 @@ class Store:
                 columns = known.columns or tuple(bars.columns if len(bars) else ())
                 if len(bars) and tuple(bars.columns) != columns:
                     raise StoreError(
-                        f"{key}: its columns are {list(columns)}, and bars with "
-                        f"{list(bars.columns)} are to be added"
+                        f"{key}: its columns are {list(columns)}, and the new bars have "
+                        f"{list(bars.columns)}"
                     )
                 parts, counts = parts_of(key.interval, bars.index), dict(known.counts)
                 for part in np.unique(parts):
@@ -266,7 +266,7 @@ class Store:
         )
 
     def verify(self, key: SeriesKey) -> list[str]:
-        """Read all of a series and return what is wrong with its files; nothing if all is well.
+        """Read all of a series and return what is wrong with its files.
 
         Bit errors are found by the checksum of each page.
         """
@@ -279,7 +279,7 @@ class Store:
             held = rows_of(there[part]) if part in there else 0
             if held is not None and held < count:
                 problems.append(
-                    f"{self._folder(key) / part}.parquet: holds {held} bars, and {count} were "
+                    f"{self._folder(key) / part}.parquet: holds {held} bars, but {count} were "
                     "written; fetch its span again (--again)"
                 )
         for part, path in there.items():
@@ -294,7 +294,7 @@ class Store:
             if not (index.is_monotonic_increasing and index.is_unique):
                 problems.append(f"{path}: its bars are not in order")
             if (parts_of(key.interval, index) != part).any():
-                problems.append(f"{path}: holds bars that belong into another file")
+                problems.append(f"{path}: holds bars that belong in another file")
             if not np.isfinite(bars.to_numpy()).all():
                 problems.append(f"{path}: holds values that are not finite")
             inside = np.zeros(len(index), bool)
@@ -302,13 +302,11 @@ class Store:
                 inside |= (index >= begins) & (index < ends)
             if not inside.all():
                 problems.append(
-                    f"{path}: {int((~inside).sum())} bars are not noted as fetched, from "
-                    f"{index[~inside][0]}: a fetch was cut off; fetch again"
+                    f"{path}: {int((~inside).sum())} bars are not recorded as fetched, from "
+                    f"{index[~inside][0]}: a fetch was interrupted; fetch again"
                 )
         for left in unfinished_in(self._folder(key)):
-            problems.append(
-                f"{left}: left by a process that was cut off; the next fetch removes it"
-            )
+            problems.append(f"{left}: left by an interrupted process; the next fetch removes it")
         return problems
 
     def _folder(self, key: SeriesKey) -> Path:
@@ -325,12 +323,12 @@ class Store:
         path = self._file(key)
         if not path.exists():
             held = _some(self.keys())
-            raise StoreError(f"{self.root}: holds no series {key}; there are {held}")
+            raise StoreError(f"{self.root}: has no series {key}; it has {held}")
         return read_known(path, key.symbol)
 
     @contextmanager
     def _turn(self, folder: Path) -> Iterator[None]:
-        """Wait for one's turn to write."""
+        """Wait for our turn to write."""
         try:
             with FileLock(folder / ".lock", timeout=_PATIENCE):
                 yield
@@ -358,4 +356,4 @@ def _interval(text: str) -> Interval | None:
 
 def _some(keys: Sequence[SeriesKey], most: int = 5) -> str:
     listed = ", ".join(str(key) for key in keys[:most]) + (", ..." if len(keys) > most else "")
-    return listed or "none at all (fetch some first)"
+    return listed or "none yet (fetch some first)"

@@ -289,8 +289,8 @@ def test_policies_by_kind():
     ("policies", "said"),
     [
         ("remove", "policy 'remove' of bad_tick: expected one of"),
-        ({"jump": "drop"}, "no policy can be named for 'jump'"),
-        ({"gap": "drop"}, "what is missing cannot be dropped"),
+        ({"jump": "drop"}, "'jump' cannot have a policy"),
+        ({"gap": "drop"}, "gaps cannot be dropped"),
     ],
 )
 def test_policies_that_there_are_not(policies, said):

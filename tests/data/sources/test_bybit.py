@@ -247,9 +247,9 @@ def test_a_limit_counts_requests_on_their_way():
     [
         ({"interval": "7"}, "interval 7m: Bybit has 1m, 3m"),
         ({"interval": "soon"}, "interval 'soon': expected one such as 5m"),
-        ({"start": "2024-01-05", "end": "2024-01-01"}, "start 2024-01-05 .* lies after end"),
+        ({"start": "2024-01-05", "end": "2024-01-01"}, "start 2024-01-05 .* is after end"),
         ({"start": "monday"}, "'monday' is no date"),
-        ({"start": None}, "name the start: the store holds no bars of BTCUSDT"),
+        ({"start": None}, "name the start: the store has no bars of BTCUSDT"),
         ({"symbols": []}, "at least one symbol"),
         ({"category": "option"}, "category 'option': expected one of"),
     ],

@@ -67,7 +67,7 @@ def broken(change, end=None):
     ("source", "said"),
     [
         (broken(lambda b: b.iloc[::-1]), "not in order"),
-        (broken(lambda b: pd.concat([b, b]).sort_index()), "two have one time"),
+        (broken(lambda b: pd.concat([b, b]).sort_index()), "two have the same time"),
         (broken(lambda b: b.tz_convert("Asia/Tokyo")), "in UTC"),
         (broken(lambda b: b.tz_localize(None)), "in UTC"),
         (broken(lambda b: b.reset_index(drop=True)), "no DatetimeIndex"),

@@ -39,7 +39,7 @@ def test_any_symbol_is_kept_and_found(store, symbol):
 )
 def test_what_is_not_there_is_named(store, text):
     keep(store, {"BTC": HOURS})
-    with pytest.raises(StoreError, match=re.escape(f"holds no series {text!r}")):
+    with pytest.raises(StoreError, match=re.escape(f"has no series {text!r}")):
         store.find(text)
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_lacks_bars_is_no_silent_loss(store, damage):
         other = Store(store.root.parent / "other")
         keep(other, {"BTC": HOURS.iloc[:40]})
         part.write_bytes(next(other.root.glob("**/2024.parquet")).read_bytes())
-    with pytest.raises(StoreError, match=r"2024.parquet: .*, and 100 were written; .*--again"):
+    with pytest.raises(StoreError, match=r"2024.parquet: .*, but 100 were written; .*--again"):
         store.read(key)
     assert keep(store, {"BTC": HOURS}, again=True).errors == {}
     assert len(store.read(key)) == 100
