@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from maml_jax.errors import ConfigError
 from maml_jax.features.catalogue import ALIASES, feature_groups
-from maml_jax.features.feature import Feature
+from maml_jax.features.feature import Feature, lag_feature
 from maml_jax.features.registry import LAG, registered_features
 
 
