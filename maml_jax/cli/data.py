@@ -146,9 +146,9 @@ def _sources(store) -> list[tuple[str, str]]:
 
 
 def _print_findings(group: "dict[str, pd.DataFrame]") -> None:
-    from maml_jax.data import check_bars
+    from maml_jax.data import check_bars, findings_table
 
-    found = findingsmake_table(check_bars(group))
+    found = findings_table(check_bars(group))
     if found.empty:
         typer.echo("checks: nothing found")
         return

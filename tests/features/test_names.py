@@ -188,5 +188,5 @@ def test_a_module_that_cannot_be_imported_is_named(fault, tmp_path):
 
 
 def test_a_feature_that_was_not_registered_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown features \['mine'\].*registered"):
+    with pytest.raises(ConfigError, match=r"unknown features \['mine'\].*register your own first"):
         load_config({"features.names": ["mine"]})
