@@ -1,12 +1,12 @@
-"""A process beside a command, which ends it where no thread of it can (Linux).
+"""A process beside a command, which kills it if none of its threads can (Linux).
 
-Native code that waits for ever may hold the interpreter's lock, and then the thread that watches
-(`watchdog.py`) cannot run. That thread sends a line to this process every few seconds. Where none
-comes any more, and the command uses no processor time either, it is killed from here. A long call
-that computes with the lock held sends no line, but uses processor time, and is left alone.
+Native code that hangs may hold the interpreter's lock, and then the watching thread (`watchdog.py`)
+cannot run. That thread sends a line to this process every few seconds. If no line comes, and the
+command uses no processor time either, this process kills it. A long call that computes with the
+lock held sends no line but uses processor time, and is left alone.
 
-This file is started by its path, without importing the package, which takes seconds. So it needs
-nothing but the standard library. `watchdog.py` shares its functions.
+This file is run by its path, without importing the package, and needs only the standard library.
+`watchdog.py` shares its functions.
 """
 
 import json
@@ -28,7 +28,7 @@ def usage(folder: Path) -> tuple[str, float]:
 
 
 def children_seconds(pid: int, *, without: int | None = None) -> float:
-    """Return the processor seconds of the processes below one that run now; 0 where unknown."""
+    """Return the processor seconds of all running descendants of a process; 0 if unknown."""
     total = 0.0
     for listed in (_PROC / str(pid) / "task").glob("*/children"):
         with suppress(OSError):
@@ -39,9 +39,9 @@ def children_seconds(pid: int, *, without: int | None = None) -> float:
 
 
 def native_threads(pid: int) -> str:
-    """List the threads of a process, those that Python does not know included: what they wait for.
+    """List all threads of a process, native ones included, and what they wait for.
 
-    Empty where the system does not tell.
+    Empty if the system does not say.
     """
     lines = []
     for task in sorted((_PROC / str(pid) / "task").glob("*"), key=lambda each: int(each.name)):
@@ -55,7 +55,7 @@ def native_threads(pid: int) -> str:
 
 
 def write_log(places: list[str], text: str) -> str | None:
-    """Append to the first file that can be written; return its path, None if there is none."""
+    """Append to the first writable file; return its path, or None."""
     for place in places:
         with suppress(OSError), open(place, "a", encoding="utf-8", errors="replace") as file:
             file.write(text)
@@ -64,9 +64,9 @@ def write_log(places: list[str], text: str) -> str | None:
 
 
 def final_line(report: dict, log: str | None) -> bytes:
-    """Return the line that ends a command."""
+    """Return the last line of a stopped command."""
     where = "no log could be written" if log is None else f"stacks of all threads: {log}"
-    # A progress bar has hidden the cursor, and stands in the line.
+    # A progress bar may have hidden the cursor and left its line unfinished.
     before = "\x1b[?25h\n" if os.isatty(2) else ""
     return f"{before}error: {report['line']}; {where}\n".encode()
 
@@ -82,21 +82,21 @@ def guard(pid: int, interval: float, samples: int, limit: float, stacks: int) ->
 
     Args:
         pid: of the process, whose lines come on standard input.
-        interval: seconds between two looks.
-        samples: looks without a sign of life before the process is killed.
-        limit: processor seconds that are none: what an idle process uses in all of them.
-        stacks: file that the process lets `faulthandler` write to.
+        interval: seconds between samples.
+        samples: number of samples without a sign of life before the process is killed.
+        limit: processor seconds that an idle process uses in all of them.
+        stacks: file that `faulthandler` in the process writes to.
     """
     report, rest, base, quiet = None, b"", None, 0
     while quiet < samples:
         if select.select([0], [], [], interval)[0]:
             part = os.read(0, 1 << 16)
-            if not part:  # the process has ended, or needs no guard any more
+            if not part:  # the process has ended, or stopped watching
                 return
             *lines, rest = (rest + part).split(b"\n")
             base, quiet = None, 0
             if lines:
-                with suppress(ValueError):  # one that was cut: the pipe was full
+                with suppress(ValueError):  # cut off: the pipe was full
                     report = json.loads(lines[-1])
             continue
         state, used = usage(_PROC / str(pid))
@@ -123,5 +123,5 @@ def guard(pid: int, interval: float, samples: int, limit: float, stacks: int) ->
 if __name__ == "__main__":
     process, looks, file = map(int, sys.argv[1:6:2])
     seconds, idle = map(float, sys.argv[2:5:2])
-    with suppress(OSError):  # the process ended while it was looked at
+    with suppress(OSError):  # the process has just ended
         guard(process, seconds, looks, idle, file)

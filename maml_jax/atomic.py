@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Write files and folders atomically: they appear whole or not at all."""
 
 import os
 import shutil
@@ -11,26 +11,26 @@ _UNFINISHED: set[Path] = set()
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which takes the place of `path` only when all went well.
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, which replaces `path` if the block succeeds.
 
-    Readers see the old file or the new one. What a killed process leaves is named
-    `.<name>.partial-...` (see `unfinished_in`).
+    Readers see the old file or the new one. A killed process leaves `.<name>.partial-...` (see
+    `find_unfinished`).
 
     Raises:
         OSError: if it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{get_ident()}")
-    with unfinished(partial):
+    with remove_on_exit(partial):
         yield partial
         with partial.open("r+b") as file:
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+            os.fsync(file.fileno())  # or a power cut may leave an empty file with the new name
         os.replace(partial, path)
 
 
 @contextmanager
-def unfinished(partial: Path) -> Iterator[None]:
-    """Remove a file or folder at the end of a block, or of the process, if it is still there."""
+def remove_on_exit(partial: Path) -> Iterator[None]:
+    """Remove a file or folder at the end of a block, or of the process, if it still exists."""
     _UNFINISHED.add(partial)
     try:
         yield
@@ -39,19 +39,19 @@ def unfinished(partial: Path) -> Iterator[None]:
         _UNFINISHED.discard(partial)
 
 
-def unfinished_in(folder: Path) -> list[Path]:
-    """Return what is being written in a folder, or was when a process was killed."""
+def find_unfinished(folder: Path) -> list[Path]:
+    """Return what is unfinished in a folder, by this process or by one that was killed."""
     return sorted(folder.glob(".*.partial-*"))
 
 
-def being_written() -> list[Path]:
-    """Return the files and folders that this process has not finished."""
+def list_unfinished() -> list[Path]:
+    """Return the unfinished files and folders of this process."""
     return sorted(_UNFINISHED.copy())
 
 
 def remove_unfinished() -> None:
-    """Remove what is being written, before the process ends without unwinding."""
-    for partial in being_written():
+    """Remove unfinished files and folders, before the process ends without unwinding."""
+    for partial in list_unfinished():
         _remove(partial)
 
 

@@ -1,14 +1,14 @@
-"""The exceptions that maml_jax raises on purpose, all under one base class."""
+"""The exceptions of maml_jax, under one base class."""
 
 from typing import Any
 
 
 class MamlJaxError(Exception):
-    """Base class: catch this to catch everything that maml_jax raises on purpose."""
+    """Base class of all exceptions that maml_jax raises on purpose."""
 
 
 class DataError(MamlJaxError, ValueError):
-    """Bars that cannot be used as they are; the message names file or asset, and line or date."""
+    """Bars that cannot be used; the message names the file or asset, and the line or date."""
 
 
 class LookAheadError(DataError):
@@ -16,9 +16,9 @@ class LookAheadError(DataError):
 
     Attributes:
         feature: its name.
-        asset: on whose bars.
-        bar: the first bar that changes.
-        cut: the first of the later bars.
+        asset: the asset of the bars.
+        bar: the first bar whose value changes.
+        cut: the first later bar that was changed.
     """
 
     def __init__(self, message: str, *, feature: str, asset: str, bar: Any, cut: Any):
@@ -30,11 +30,11 @@ class LookAheadError(DataError):
 
 
 class SourceError(MamlJaxError, OSError):
-    """A source of bars that refuses, cannot be reached, or answers what cannot be right."""
+    """A source of bars that refuses, cannot be reached, or sends bars that cannot be right."""
 
 
 class StoreError(MamlJaxError, OSError):
-    """A store of bars that cannot be read or written, or lacks what is asked of it."""
+    """A store of bars that cannot be read or written, or lacks a series."""
 
 
 class ConfigError(MamlJaxError, ValueError):
@@ -46,17 +46,17 @@ class ShapeError(MamlJaxError, ValueError):
 
 
 class GradientError(MamlJaxError, ValueError):
-    """A derivative that does not exist, or cannot be taken in the mode that was asked for."""
+    """A derivative that does not exist, or that a gradient mode cannot compute."""
 
 
 class TrainingError(MamlJaxError, ArithmeticError):
-    """Meta-training met a loss or a gradient that is not finite.
+    """A loss or gradient of meta-training that is not finite.
 
     Attributes:
-        step: the meta-step at which it happened.
-        tasks: the places in that step's meta-batch whose loss is not finite.
-        state: the state of meta-training before that step, to save or to go on from.
-        history: what was seen in the steps before it.
+        step: the meta-step.
+        tasks: indices in its meta-batch of the tasks whose loss is not finite.
+        state: of meta-training before that step, to save or to continue from.
+        history: of the steps before it.
     """
 
     def __init__(
@@ -70,4 +70,4 @@ class TrainingError(MamlJaxError, ArithmeticError):
 
 
 class RunError(MamlJaxError, OSError):
-    """A run directory that exists already, is missing, or lacks what is asked of it."""
+    """A run directory that exists already, is missing, or lacks something."""

@@ -1,18 +1,18 @@
-"""Names in a sentence: all of a few, the first of many and how many more there are."""
+"""Join names in a sentence: all of a few, or the first of many and the number of the rest."""
 
 from collections.abc import Iterable, Sequence
 
 FEW = 5
-"""Names that a sentence lists at most."""
+"""Most names in a sentence."""
 
 MOST = 30
-"""Names, or assets, that are shown one by one at most, where they are the matter itself."""
+"""Most names, or assets, shown one by one where they are the subject."""
 
 
-def listed(names: Iterable[object], most: int = FEW, kind: str = "") -> str:
-    """Write names one after the other; of more than `most`, the first, and how many more.
+def join_names(names: Iterable[object], most: int = FEW, kind: str = "") -> str:
+    """Join names; of more than `most`, the first and the number of the rest.
 
-    >>> listed(["A", "B"]), listed("ABCDEFG"), listed("ABC", 1, "assets")
+    >>> join_names(["A", "B"]), join_names("ABCDEFG"), join_names("ABC", 1, "assets")
     ('A, B', 'A, B, C, D, E and 2 more', 'A and 2 more assets')
     """
     every = [str(name) for name in names]
@@ -21,19 +21,19 @@ def listed(names: Iterable[object], most: int = FEW, kind: str = "") -> str:
     return first if more <= 0 else f"{first} and {more:,} more {kind}".rstrip()
 
 
-def listed_or_counted(names: Sequence[str], kind: str, most: int = 8) -> str:
+def join_or_count(names: Sequence[str], kind: str, most: int = 8) -> str:
     """Write names one after the other, or how many there are where they are more than `most`.
 
-    >>> listed_or_counted(["A", "B"], "assets"), listed_or_counted(["A"] * 9, "assets")
+    >>> join_or_count(["A", "B"], "assets"), join_or_count(["A"] * 9, "assets")
     ('A, B', '9 assets')
     """
     return ", ".join(names) if len(names) <= most else f"{len(names):,} {kind}"
 
 
-def quoted(names: Iterable[str]) -> str:
-    """Write names as a list in code; of more than `MOST`, the first, and how many more.
+def quote_names(names: Iterable[str]) -> str:
+    """Join names as a list in code; of more than `MOST`, the first and the number of the rest.
 
-    >>> quoted(["A", "B"])
+    >>> quote_names(["A", "B"])
     "['A', 'B']"
     """
-    return f"[{listed(map(repr, names), MOST)}]"
+    return f"[{join_names(map(repr, names), MOST)}]"

@@ -1,4 +1,4 @@
-"""What commands show on a terminal while they last."""
+"""Progress bars on the terminal."""
 
 from collections.abc import Iterable
 from threading import current_thread
@@ -10,13 +10,12 @@ from maml_jax import watchdog
 
 
 class ProgressBars(Progress):
-    """Rich's progress bars; drawing them again and again is not taken for progress of the work.
+    """Rich's progress bars, whose drawing does not count as progress of the command.
 
-    That takes some 2 % of a core, also while nothing moves: twenty times what tells a command that
-    computes from one that is stuck.
+    Drawing takes some 2 % of a core even if nothing moves: twenty times the watchdog's threshold.
     """
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        if current_thread().daemon:  # the one that refreshes
+        if current_thread().daemon:  # the refreshing thread
             watchdog.ignore_this_thread()
         yield from super().get_renderables()

@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from maml_jax import _guard
-from maml_jax.atomic import being_written, remove_unfinished
+from maml_jax.atomic import list_unfinished, remove_unfinished
 
 EXIT_CODE = 4
 """Of a command that was stopped because it made no progress."""
@@ -254,7 +254,7 @@ class _Watcher(threading.Thread):
             "places": [str(place) for place in places],
             "header": "".join(f"{name}: {value}\n" for name, value in header.items()) + "\n",
             "line": f"no progress for {lasted} (see --patience){doing}; {describe_outcome()}",
-            "unfinished": [str(path.absolute()) for path in being_written()],
+            "unfinished": [str(path.absolute()) for path in list_unfinished()],
         }
 
     def _start_guard(self) -> subprocess.Popen | None:

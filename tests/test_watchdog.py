@@ -134,10 +134,10 @@ GUARDED = """
 import ctypes, threading, time
 from pathlib import Path
 from maml_jax import watchdog
-from maml_jax.atomic import unfinished
+from maml_jax.atomic import remove_on_exit
 half = Path("half")
 half.mkdir()
-with watchdog.watch(1.5 / 60, "maml-jax run"), unfinished(half):
+with watchdog.watch(1.5 / 60, "maml-jax run"), remove_on_exit(half):
     while watchdog._current._guard is None:
         time.sleep(0.05)
     watchdog.keep(Path("a"), "kept")

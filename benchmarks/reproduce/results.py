@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.progress import Advance, Progress
-from maml_jax.atomic import whole_file
+from maml_jax.atomic import write_atomically
 from maml_jax.errors import RunError, TrainingError
 
 
@@ -86,7 +86,7 @@ def write(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
+        with write_atomically(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error

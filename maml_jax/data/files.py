@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from maml_jax.atomic import whole_file
+from maml_jax.atomic import write_atomically
 from maml_jax.data.bars import COLUMNS, Missing, to_bars
 from maml_jax.data.sources.bybit import is_saved_reply, read_saved_reply
 from maml_jax.errors import DataError, StoreError
@@ -94,7 +94,7 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
     table.attrs.clear()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
+        with write_atomically(path) as partial:
             if name.endswith(PARQUET_ENDINGS):
                 table.to_parquet(partial, index=False)
             else:

@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 from jax.experimental import multihost_utils
 
-from maml_jax.atomic import unfinished
+from maml_jax.atomic import remove_on_exit
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.parallel.machine import cores, lapack_waits
 
@@ -108,7 +108,7 @@ def whole_folder(path: Path, *, within: str | None = None, replace: bool = False
         yield partial
         return
     before = path.with_name(f".{path.name}.partial-{writer}-before")
-    with unfinished(partial), unfinished(before):
+    with remove_on_exit(partial), remove_on_exit(before):
         try:
             for each in (partial, before):  # of a process that was cut off
                 shutil.rmtree(each, ignore_errors=True)

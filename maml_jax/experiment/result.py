@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from maml_jax.atomic import whole_file
+from maml_jax.atomic import write_atomically
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import export
 from maml_jax.experiment.config.config import Config
@@ -28,7 +28,7 @@ from maml_jax.experiment.learning.checkpoint import (
 )
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.process import is_first_process, together, whole_folder
-from maml_jax.listing import listed_or_counted
+from maml_jax.listing import join_or_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ class Result:
 
     def __repr__(self) -> str:
         state = "trained" if self.evaluation is None else "walked forward"
-        assets = listed_or_counted(self.config.data.test_assets or (), "assets")
+        assets = join_or_count(self.config.data.test_assets or (), "assets")
         return f"Result({', '.join(self.checkpoints)}; {state}; {assets})"
 
     @property
@@ -224,10 +224,10 @@ def add_fold(result: Result, path: str | Path) -> None:
             for checkpoint in result.checkpoints.values():
                 save_checkpoint(partial, checkpoint)
         if is_first_process():
-            with whole_file(folder / "history.parquet") as file:
+            with write_atomically(folder / "history.parquet") as file:
                 result.history.to_parquet(file)
             for name, text in _about(result).items():
-                with whole_file(folder / name) as file:
+                with write_atomically(folder / name) as file:
                     file.write_text(text, encoding="utf-8")
 
 

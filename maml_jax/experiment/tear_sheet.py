@@ -11,7 +11,7 @@ import pandas as pd
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.verdict import verdict
-from maml_jax.listing import MOST, listed_or_counted
+from maml_jax.listing import MOST, join_or_count
 from maml_jax.report import RunTables, TearSheet, render, text, write_page
 from maml_jax.report.sections.assets import describe_assets
 from maml_jax.report.sections.forecasts import describe_forecasts, describe_regimes
@@ -60,7 +60,7 @@ def tear_sheet(
 ) -> TearSheet:
     """Lay out what a run found; arguments as for `write_tear_sheet`."""
     tables = run_tables(config, evaluation, history)
-    assets = listed_or_counted(config.data.test_assets or (), "assets")
+    assets = join_or_count(config.data.test_assets or (), "assets")
     settings: dict[str, Any] = config.model_dump(exclude_none=True)
     seed = settings.pop("seed")
     run = {"seed": seed, "bars per year": f"{tables.bars_per_year:g}"}

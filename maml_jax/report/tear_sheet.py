@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from maml_jax.atomic import whole_file
+from maml_jax.atomic import write_atomically
 from maml_jax.errors import RunError
-from maml_jax.listing import MOST, listed
+from maml_jax.listing import MOST, join_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +152,7 @@ def write_page(path: str | Path, page: str) -> Path:
     """
     path = Path(path)
     try:
-        with whole_file(path) as partial:
+        with write_atomically(path) as partial:
             partial.write_text(page, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
@@ -204,9 +204,9 @@ def format_value(value: object) -> str:
 
 def _format_setting(value: object) -> str:
     if isinstance(value, Mapping):
-        return listed((f"{key}: {_format_setting(each)}" for key, each in value.items()), MOST)
+        return join_names((f"{key}: {_format_setting(each)}" for key, each in value.items()), MOST)
     if isinstance(value, tuple | list) and value:
-        return listed(map(_format_setting, value), MOST)
+        return join_names(map(_format_setting, value), MOST)
     return str(value) if value not in ((), [], "") else NONE
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from maml_jax.errors import DataError
-from maml_jax.listing import quoted
+from maml_jax.listing import quote_names
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.pools import Part, Pool, SupportRows, make_pool, support_parts
 from maml_jax.tasks.rows import LabelledRows, labelled_rows
@@ -296,7 +296,9 @@ def asset_numbers(panel: Panel, assets: Sequence[str] | None) -> list[int]:
         return list(range(len(panel.assets)))
     unknown = [name for name in assets if name not in panel.assets]
     if unknown:
-        raise DataError(f"unknown assets {quoted(unknown)}; the panel holds {quoted(panel.assets)}")
+        raise DataError(
+            f"unknown assets {quote_names(unknown)}; the panel holds {quote_names(panel.assets)}"
+        )
     return [panel.assets.index(name) for name in assets]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maml_jax.listing import FEW, MOST, listed, quoted
+from maml_jax.listing import FEW, MOST, join_names, quote_names
 from maml_jax.report import plot_calibration, plot_predictions, render
 from maml_jax.report.plots.style import select_rows
 from maml_jax.report.sections.assets import ENDS, describe_assets
@@ -262,7 +262,7 @@ def test_a_few_notes_are_told_as_they_are_and_of_many_each_kind():
 def test_names_are_listed_up_to_a_number_of_them():
     for count in (0, 1, FEW, FEW + 1, MANY):
         names = [f"A{number}" for number in range(count)]
-        assert len(NAME.findall(listed(names))) == min(count, FEW)
-        assert len(NAME.findall(quoted(names))) == min(count, MOST)
-    assert listed(["A"] * 2000, 2, "assets") == "A, A and 1,998 more assets"
-    assert quoted(["A", "B"]) == str(["A", "B"])
+        assert len(NAME.findall(join_names(names))) == min(count, FEW)
+        assert len(NAME.findall(quote_names(names))) == min(count, MOST)
+    assert join_names(["A"] * 2000, 2, "assets") == "A, A and 1,998 more assets"
+    assert quote_names(["A", "B"]) == str(["A", "B"])

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maml_jax.atomic import whole_file
+from maml_jax.atomic import write_atomically
 from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import Interval
 from maml_jax.errors import StoreError
@@ -99,7 +99,7 @@ def write_part(path: Path, bars: pd.DataFrame, key: SeriesKey) -> None:
     columns = {name: pa.array(bars[name].to_numpy()) for name in bars.columns}
     table = pa.table({"timestamp": times, **columns})
     table = table.replace_schema_metadata({"maml_jax": str(key)})
-    with whole_file(path) as partial:
+    with write_atomically(path) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
@@ -133,7 +133,7 @@ def _utc(text: str) -> pd.Timestamp:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
+    with write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

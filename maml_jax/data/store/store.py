@@ -24,7 +24,7 @@ import platformdirs
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from maml_jax.atomic import unfinished_in
+from maml_jax.atomic import find_unfinished
 from maml_jax.data.interval import Interval, parse_interval
 from maml_jax.data.store.series_files import (
     Known,
@@ -215,7 +215,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._turn(folder):
-                for left in unfinished_in(folder):  # of a process that was killed
+                for left in find_unfinished(folder):  # of a process that was killed
                     left.unlink()
                 known = self._known(key) if self._file(key).exists() else Known()
                 columns = known.columns or tuple(bars.columns if len(bars) else ())
@@ -305,7 +305,7 @@ class Store:
                     f"{path}: {int((~inside).sum())} bars are not recorded as fetched, from "
                     f"{index[~inside][0]}: a fetch was interrupted; fetch again"
                 )
-        for left in unfinished_in(self._folder(key)):
+        for left in find_unfinished(self._folder(key)):
             problems.append(f"{left}: left by an interrupted process; the next fetch removes it")
         return problems
 

@@ -13,7 +13,7 @@ from maml_jax.backtest import metrics
 from maml_jax.backtest.inference import bootstrap_differences, bootstrap_intervals
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.result import Result, load
-from maml_jax.listing import MOST, listed
+from maml_jax.listing import MOST, join_names
 
 Runs: TypeAlias = Mapping[str, Result] | Sequence[Result | str | Path]
 
@@ -237,7 +237,9 @@ def _unlike(own: list[str], base: list[str], first: str) -> str:
     gone = [each for each in base if each not in here]
     if len(added) == len(own):
         return _told(own)
-    ways = [f"{word} {listed(each)}" for word, each in (("without", gone), ("with", added)) if each]
+    ways = [
+        f"{word} {join_names(each)}" for word, each in (("without", gone), ("with", added)) if each
+    ]
     return f"{len(own):,}, those of {first} {' and '.join(ways) or 'in another order'}"
 
 
@@ -252,7 +254,7 @@ def _told(value: Any) -> str:
         return "–"
     entries = _entries(value)
     if entries is not None and len(entries) > MOST:
-        return f"{len(entries):,}: {listed(entries)}"
+        return f"{len(entries):,}: {join_names(entries)}"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) and np.isfinite(value) else str(value)

@@ -37,7 +37,7 @@ from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.regimes import regimes_of_report
 from maml_jax.experiment.timing import stage
 from maml_jax.features import fill_returns
-from maml_jax.listing import FEW, listed
+from maml_jax.listing import FEW, join_names
 from maml_jax.meta.types import Params
 
 
@@ -281,7 +281,7 @@ def _ended(market: Market) -> tuple[str, ...]:
     first = {asset: ended.index[ended[asset]][0] for asset in gone}
     last = {asset: market.close[asset].loc[: first[asset]].last_valid_index() for asset in gone}
     if len(gone) > FEW:
-        names = listed((f"{asset} (last bar {last[asset]})" for asset in gone), kind="assets")
+        names = join_names((f"{asset} (last bar {last[asset]})" for asset in gone), kind="assets")
         return (
             f"{len(gone):,} assets ended within the test span: {names}; what was held of each is "
             "closed at its last price, which may not have been to be had. In trades.parquet such "

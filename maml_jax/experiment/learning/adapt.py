@@ -24,7 +24,7 @@ from maml_jax.experiment.preparation.requirements import (
 from maml_jax.experiment.preparation.series import follows_rules
 from maml_jax.features import compute_features, reads_cross_section
 from maml_jax.features.targets import compute_scaled_target
-from maml_jax.listing import quoted
+from maml_jax.listing import quote_names
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
 
@@ -295,7 +295,9 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     config = checkpoint.config
     frames = as_bars(bars, **reading_options(config))
     if len(frames) != 1:
-        raise ConfigError(f"give the bars of one asset, not of {len(frames)}: {quoted(frames)}")
+        raise ConfigError(
+            f"give the bars of one asset, not of {len(frames)}: {quote_names(frames)}"
+        )
     asset, frame = next(iter(frames.items()))
     require_same_interval({asset: frame}, checkpoint.interval)
     if follows_rules(config):

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 
-from maml_jax.atomic import unfinished
+from maml_jax.atomic import remove_on_exit
 from maml_jax.errors import RunError
 from maml_jax.experiment.learning.checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from maml_jax.experiment.learning.train import make_learner
@@ -53,7 +53,7 @@ def save_kept(path: str | Path, kept: Kept) -> Path:
     if path.exists():
         raise RunError(f"{path}: exists already; name an output directory that does not")
     partial = path.absolute().with_name(f".{path.name}.partial-{os.getpid()}")
-    with unfinished(partial):
+    with remove_on_exit(partial):
         try:
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
             partial.mkdir(parents=True)

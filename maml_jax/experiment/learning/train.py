@@ -19,7 +19,7 @@ from maml_jax.experiment.config.learning import LearnerConfig, ModelConfig, Trai
 from maml_jax.experiment.learning.methods import learner_of
 from maml_jax.experiment.learning.tasks import training_windows
 from maml_jax.experiment.preparation.prepare import Prepared
-from maml_jax.listing import listed
+from maml_jax.listing import join_names
 from maml_jax.meta import Batch, MetaLearner, Prediction, fit
 from maml_jax.meta.training import step_key
 from maml_jax.meta.types import Params
@@ -147,7 +147,7 @@ def _locate(
         number = np.append(windows.support_rows(drawn[task]), windows.query_rows(drawn[task]))
         asset = np.searchsorted(rows.first, number, side="right") - 1
         time = rows.time[asset, number - rows.first[asset]]
-        names = listed(panel.assets[each] for each in np.unique(asset))
+        names = join_names(panel.assets[each] for each in np.unique(asset))
         places.append(f"{names} {panel.timestamps[time.min()]} to {panel.timestamps[time.max()]}")
     where = f" [task: {'; '.join(places)}]" if places else ""
     return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)

@@ -7,7 +7,7 @@ import pandas as pd
 from maml_jax.data import Store, as_bars, builtin_bars, read_bars
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.config import STORED, Config
-from maml_jax.listing import quoted
+from maml_jax.listing import quote_names
 
 BUILTIN = "builtin"
 MEMORY = "memory"
@@ -81,7 +81,9 @@ def require_known(key: str, names: Sequence[str], bars: Mapping) -> None:
     """
     unknown = [name for name in names if name not in bars]
     if unknown:
-        raise ConfigError(f"key {key!r}: no bars of {quoted(unknown)}; there are {quoted(bars)}")
+        raise ConfigError(
+            f"key {key!r}: no bars of {quote_names(unknown)}; there are {quote_names(bars)}"
+        )
 
 
 def _from_store(config: Config) -> dict[str, pd.DataFrame]:

@@ -19,7 +19,7 @@ from maml_jax.features import (
 )
 from maml_jax.features.signals.markov import filter_states, most_probable
 from maml_jax.features.signals.regimes import UNKNOWN, market_log_returns
-from maml_jax.listing import listed
+from maml_jax.listing import join_names
 from maml_jax.tasks import Panel
 
 _MANY = 0.05
@@ -108,8 +108,8 @@ def market_of_chain(config: Config, market: Mapping[str, pd.DataFrame]) -> dict[
     missing = [name for name in names if name not in market]
     if missing:
         raise DataError(
-            f"regimes of kind 'markov' are those of the market of {listed(names)}, and the bars "
-            f"of {listed(missing)} are not given"
+            f"regimes of kind 'markov' are those of the market of {join_names(names)}, and the "
+            f"bars of {join_names(missing)} are not given"
         )
     return {name: market[name] for name in names}
 

@@ -11,7 +11,7 @@ from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.preparation.series import rules_warm_up
 from maml_jax.features import Feature, Target, label_delay, longest_warm_up
 from maml_jax.features.feature import MEASURE
-from maml_jax.listing import FEW, listed
+from maml_jax.listing import FEW, join_names
 from maml_jax.tasks import bars_needed
 
 
@@ -154,7 +154,7 @@ def with_room(
             f"({needs.terms}), and there are {have[worst]}"
         )
     if short:
-        names = listed((f"{asset} ({have[asset]})" for asset in short), kind="assets")
+        names = join_names((f"{asset} ({have[asset]})" for asset in short), kind="assets")
         more = "; config.toml of the run names those in use" if len(short) > FEW else ""
         notes.append(
             f"Left out of {needs.role}, which needs {needs.bars} bars {needs.where}: {names}{more}."

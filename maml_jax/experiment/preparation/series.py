@@ -9,7 +9,7 @@ from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config.config import Config
 from maml_jax.features import STRATEGIES, choose_pairs, reads_cross_section
 from maml_jax.features.signals.strategies import spread_market
-from maml_jax.listing import listed
+from maml_jax.listing import join_names
 
 PAIRS = "arbitrage"
 """The rule that trades pairs; all others trade assets."""
@@ -86,7 +86,7 @@ def make_series(
         if assets and not wanted[part]:
             raise ConfigError(
                 f"key 'task.strategies': no rule has anything to trade among the {part} assets, "
-                f"{listed(assets)}; a pair must lie within them"
+                f"{join_names(assets)}; a pair must lie within them"
             )
     found = {
         name: markets[market_of(name)]
@@ -147,7 +147,7 @@ def _pairs(
     chosen = config.task.pairs
     if not isinstance(chosen, int):
         unknown = sorted({name for pair in chosen for name in pair} - {*bars})
-        note = f"No pairs with {listed(unknown)}: there are no such bars."
+        note = f"No pairs with {join_names(unknown)}: there are no such bars."
         if unknown and note not in notes:
             notes.append(note)
         return [pair for pair in chosen if {*pair} <= {*assets}]
@@ -161,7 +161,7 @@ def _pairs(
             return choose_pairs(seen, count, by=by)
         except DataError as error:
             reason = reason or str(error)
-    note = f"No pairs of {listed(assets)}: {reason}."
+    note = f"No pairs of {join_names(assets)}: {reason}."
     if note not in notes:
         notes.append(note)
     return []

@@ -3,8 +3,8 @@ r"""Regimes as the hidden states of a Markov chain, filtered and never smoothed.
 $$r_t = \mu_{S_t} + \sigma_{S_t} \epsilon_t, \qquad P(S_t = j \mid S_{t-1} = i) = p_{ij}$$
 
 The parameters are fitted once, on a past span. From then on each bar has the probabilities of the
-states given the returns up to it: Hamilton's filter, begun a fixed number of bars before with the
-chain's stationary distribution, so that they do not depend on where a series begins.
+states given the returns up to it: Hamilton's filter, started a fixed number of bars earlier with
+the chain's stationary distribution, so that it does not depend on where a series begins.
 """
 
 import warnings
@@ -19,10 +19,10 @@ from maml_jax.errors import DataError
 from maml_jax.features.signals.regimes import UNKNOWN, log_returns
 
 MEMORY = 250
-"""Returns that the filter is told of; what lies further back is forgotten by then."""
+"""Returns that the filter reads; older ones have no influence by then."""
 
 _SPREADS = (2.0, 4.0)
-"""Greatest over least deviation where the search begins; the likelihood has several maxima."""
+"""Largest over smallest deviation at each start of the search; there are several maxima."""
 
 _ROUNDS = 30
 """Rounds of expectation and maximisation before the search by gradients."""
@@ -31,20 +31,20 @@ _PER_STATE = 50
 """Returns that each state needs to be fitted."""
 
 _LEAST_CHANCE = 1e-9
-"""No change of state is impossible: a bar that only another state explains would have no cause."""
+"""Least probability of a transition: else a bar that only another state explains is impossible."""
 
 _LEAST_DEVIATION = 1e-3
-"""A state this much calmer than all returns together has settled on equal returns."""
+"""A state with a smaller share of the overall deviation has collapsed on equal returns."""
 
 
 class MarkovParameters(NamedTuple):
-    """A fitted chain; plain numbers. States are in the order of their deviations, calmest first.
+    """A fitted chain, as plain numbers. States are ordered by deviation, calmest first.
 
     Attributes:
         means: mean log return per bar in each state.
         deviations: standard deviation per bar in each state, ascending.
         transition: probabilities `[from][to]`.
-        memory: returns that a bar's probabilities are made from, its own included.
+        memory: returns that a bar's probabilities depend on, its own included.
     """
 
     means: tuple[float, ...]
@@ -54,16 +54,16 @@ class MarkovParameters(NamedTuple):
 
     @property
     def states(self) -> int:
-        """How many states there are."""
+        """The number of states."""
         return len(self.means)
 
     @property
     def warm_up(self) -> int:
-        """How many bars at the start of a series have no probabilities."""
+        """Bars at the start of a series without probabilities."""
         return self.memory
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as lists and numbers, fit for JSON."""
+        """Return the parameters as lists and numbers, for JSON."""
         return {
             "means": list(self.means),
             "deviations": list(self.deviations),
@@ -73,7 +73,7 @@ class MarkovParameters(NamedTuple):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "MarkovParameters":
-        """Take up what `to_dict` returned.
+        """Return the parameters that `to_dict` wrote.
 
         Raises:
             DataError: if an entry is missing, or the entries do not make a chain.
@@ -87,12 +87,12 @@ class MarkovParameters(NamedTuple):
             )
             stationary_distribution(parameters.transition)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"these are no parameters of a Markov chain: {error!r}") from error
+            raise DataError(f"not the parameters of a Markov chain: {error!r}") from error
         sizes = {parameters.states, len(parameters.deviations), len(parameters.transition)}
         if len(sizes) > 1 or min(parameters.deviations) <= 0 or parameters.memory < 1:
             raise DataError(
-                "these are no parameters of a Markov chain: means, deviations and transition must "
-                f"be of as many states, deviations and memory positive: {parameters}"
+                "not the parameters of a Markov chain: means, deviations and transition must have "
+                f"the same number of states, deviations and memory be positive: {parameters}"
             )
         return parameters
 
@@ -107,22 +107,21 @@ def fit_markov(
 ) -> MarkovParameters:
     """Fit a chain to the returns of a past span by maximum likelihood.
 
-    `MarkovRegression` of statsmodels with a mean and a variance for each state; the best of two
-    searches, which begin at fixed values. Some seconds for 2 states and thousands of bars, ten or
-    more for 3.
+    `MarkovRegression` of statsmodels with a mean and a variance per state; the best of two searches
+    from fixed starts. Takes seconds for 2 states and thousands of bars, ten or more for 3.
 
     Args:
-        returns: log returns `[bar]`, as `log_returns` or `market_log_returns` gives them; those
-            that are missing are left out. Of the meta-training span alone.
-        states: how many states; 2 or 3.
-        memory: returns that a bar's probabilities are to be made from.
-        max_iterations: steps of each search by gradients.
+        returns: log returns `[bar]` of the meta-training span alone, as from `log_returns` or
+            `market_log_returns`; missing ones are left out.
+        states: 2 or 3.
+        memory: returns that a bar's probabilities depend on.
+        max_iterations: gradient steps of each search.
         asset: how error messages call the returns.
 
     Raises:
         ValueError: if `states`, `memory` or `max_iterations` is impossible.
-        DataError: if there are too few returns, they are equal or not finite, or no search
-            converges to states that differ.
+        DataError: if there are too few returns, they are constant or not finite, or no search
+            converges to different states.
 
     References:
         Hamilton, "A new approach to the economic analysis of nonstationary time series and the
@@ -142,7 +141,7 @@ def fit_markov(
         )
     if not np.isfinite(values).all() or np.ptp(values) == 0:
         raise DataError(
-            f"{asset}: the returns to fit are equal or not finite; states cannot be told apart"
+            f"{asset}: the returns to fit are constant or not finite; states cannot be fitted"
         )
     centre, scale = values.mean(), values.std()
     unit = (values - centre) / scale
@@ -175,7 +174,7 @@ def filter_regimes(parameters: MarkovParameters, bars: pd.DataFrame) -> pd.DataF
     Returns:
         Columns 0, 1, ... (the calmest state first) on the index of `bars`; rows sum to 1. NaN in
         the first `parameters.warm_up` bars and in masked ones; a return from or to a masked bar
-        tells nothing.
+        carries no information.
     """
     probabilities = filter_states(parameters, log_returns(bars))
     return probabilities.where(bars["close"].notna(), axis="index")
@@ -199,8 +198,8 @@ def filter_states(parameters: MarkovParameters, returns: pd.Series) -> pd.DataFr
 
     Args:
         parameters: of a chain; m is its `memory`.
-        returns: log returns `[bar]`; NaN where nothing is known, which leaves the probabilities to
-            the chain.
+        returns: log returns `[bar]`; NaN where unknown, which leaves the probabilities to the
+            chain.
 
     Returns:
         Columns 0, 1, ... on the index of `returns`; NaN in the first `parameters.warm_up` bars.
@@ -210,7 +209,7 @@ def filter_states(parameters: MarkovParameters, returns: pd.Series) -> pd.DataFr
     memory, count = parameters.memory, max(0, len(returns) - parameters.memory)
     beliefs = np.broadcast_to(stationary_distribution(transition), (count, len(transition)))
     for lag in range(memory):
-        # All bars at once: each is told of the return `memory - lag - 1` bars before it.
+        # All bars at once: each takes in the return `memory - lag - 1` bars before it.
         expected = beliefs @ transition if lag else beliefs
         beliefs = expected * likelihoods[lag + 1 : lag + 1 + count]
         beliefs = beliefs / beliefs.sum(axis=1, keepdims=True)
@@ -220,7 +219,7 @@ def filter_states(parameters: MarkovParameters, returns: pd.Series) -> pd.DataFr
 
 
 def most_probable(probabilities: pd.DataFrame) -> pd.Series:
-    """Return the place of the most probable state in each row, int8; -1 where none is known."""
+    """Return the index of the most probable state in each row, int8; -1 where unknown."""
     values = probabilities.to_numpy()
     known = ~np.isnan(values).any(axis=1)
     labels = np.full(len(values), UNKNOWN, np.int8)
@@ -229,7 +228,7 @@ def most_probable(probabilities: pd.DataFrame) -> pd.Series:
 
 
 def _likelihoods(parameters: MarkovParameters, returns: np.ndarray) -> np.ndarray:
-    """How well each state explains each return, as a share of the best, `[bar, state]`."""
+    """Return the likelihood of each state, relative to the best one, `[bar, state]`."""
     means, deviations = np.array(parameters.means), np.array(parameters.deviations)
     z = (returns[:, None] - means) / deviations
     logs = np.where(np.isfinite(z), -0.5 * z**2 - np.log(deviations), 0.0)
@@ -238,10 +237,10 @@ def _likelihoods(parameters: MarkovParameters, returns: np.ndarray) -> np.ndarra
 
 def _search(values: np.ndarray, states: int, spread: float, max_iterations: int):
     """Fit from one start: log likelihood, means, deviations and transition; or why it failed."""
-    # Seconds to import, and needed by few.
+    # Takes seconds to import, and few need it.
     from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
-    with warnings.catch_warnings():  # what they say is seen in the result
+    with warnings.catch_warnings():  # the result shows what they would say
         warnings.simplefilter("ignore")
         try:
             model = MarkovRegression(values, k_regimes=states, switching_variance=True)
@@ -268,7 +267,7 @@ def _search(values: np.ndarray, states: int, spread: float, max_iterations: int)
 
 
 def _start(model, states: int, spread: float) -> np.ndarray:
-    """Where a search begins: deviations in even ratios, states that last for twenty bars."""
+    """Return the start of a search: deviations in even ratios, states that last twenty bars."""
     params = np.zeros(len(model.param_names))
     matrix = np.full((states, states), 0.05 / (states - 1))
     np.fill_diagonal(matrix, 0.95)

@@ -1,4 +1,4 @@
-r"""Regimes of a market, told from its past alone.
+r"""Regimes of a market, from its past alone.
 
 Every bar gets one of five labels. With $r_t$ the log return of bar t, the *trend* over n bars is
 
@@ -16,8 +16,8 @@ Labels are given in this order, the first that fits:
 4. `low_volatility`: the rank is at most `low`;
 5. `ranging`: none of these.
 
-A trend goes before volatility: falls are wild, and with volatility first hardly a bear market would
-be called one.
+Trend comes before volatility: falling markets are volatile, and with volatility first hardly any
+bear market would be called one.
 """
 
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ from maml_jax.features.technical import return_over
 from maml_jax.features.windows import rolling_mean, rolling_std
 
 REGIMES = ("bull", "bear", "high_volatility", "low_volatility", "ranging")
-"""A label is a place in this list."""
+"""A label is an index into this list."""
 
 UNKNOWN = -1
-"""The label where nothing can be said: in the warm-up, and where prices are masked."""
+"""The label where the regime is unknown: in the warm-up, and where prices are masked."""
 
 BULL, BEAR, HIGH, LOW, RANGING = range(len(REGIMES))
 
 _SAME = 1e-9
-"""Numbers that differ by a smaller share are the same; a lone move has a trend of exactly 1."""
+"""Numbers with a smaller relative difference are equal; a single move has a trend of exactly 1."""
 
 
 def label_regimes(
@@ -51,7 +51,7 @@ def label_regimes(
     low: float = 0.2,
     high: float = 0.8,
 ) -> pd.Series:
-    """Label each bar of one asset with the regime that it stands in.
+    """Label each bar of one asset with its regime.
 
     A label depends on the last `regime_warm_up(...)` + 1 bars only: not on later bars, nor on where
     the series begins.

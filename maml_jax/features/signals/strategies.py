@@ -1,10 +1,10 @@
-r"""Rules of trading: from the past of one asset's bars to a side, and the spread of two assets.
+r"""Trading rules: from one asset's past bars to a side, and spreads of two assets.
 
-A rule is no model. It says from which side it would trade at each bar's close: 1 to buy, -1 to sell
-short, 0 to stay out. What following it pays from there is what can be learned.
+A rule is not a model. It takes a side at each bar's close: 1 long, -1 short, 0 flat. What can be
+learned is the return of following it from there.
 
 A side depends on the last `warm_up` + 1 bars only; it is 0 in the first `warm_up` bars, and where a
-masked bar hides what it would be made from.
+masked bar hides an input.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ _SAME = 1e-9
 """Differences below this share of a deviation are rounding errors."""
 
 _FEWEST = 30
-"""Common bars that two assets need for their kinship to be told."""
+"""Common bars that two assets need to be compared."""
 
 
 class Rule(NamedTuple):
-    """A strategy as a function of the past.
+    """A trading rule as a function of the past.
 
     Attributes:
-        name: what it is called.
+        name: of the rule.
         side: `bars -> Series` of int8 on the index of `bars`: -1, 0 or 1 at each bar's close.
-        warm_up: how many bars at the start of a series have no side of their own.
+        warm_up: bars at the start of a series whose side is 0.
     """
 
     name: str
@@ -65,8 +65,8 @@ def mean_reversion(bars: pd.DataFrame, window: int = 20, entry: float = 1.0) -> 
     $$-\text{sign}(z_t)\ \text{where}\ |z_t| > c, \qquad
       z_t = \frac{p_t - \text{SMA}_n(p)_t}{s_n(p)_t}$$
 
-    with $s_n$ the standard deviation (ddof 1) of the last n closes. It holds for as long as the
-    price is that far away.
+    with $s_n$ the standard deviation (ddof 1) of the last n closes. The position is held as long as
+    the price is that far away.
 
     Args:
         bars: in normal form; closes alone are read.
@@ -88,15 +88,14 @@ def mean_reversion(bars: pd.DataFrame, window: int = 20, entry: float = 1.0) -> 
 def breakout(bars: pd.DataFrame, window: int = 20, hold: int = 10) -> pd.Series:
     r"""Follow a close that leaves the channel of the n bars before it (Donchian).
 
-    1 where the latest of the last k closes to leave its channel did so above, $p_t > \max(h_{t-n},
-    \dots, h_{t-1})$; -1 where it did so below the lows; 0 where none did. Closes make the channel
-    where there are no highs and lows.
+    1 if the latest of the last k closes to leave its channel did so above, $p_t > \max(h_{t-n},
+    \dots, h_{t-1})$; -1 if it did so below the lows; 0 if none did. Without highs and lows, closes
+    make the channel.
 
     Args:
         bars: in normal form.
         window: n, bars of the channel.
-        hold: k, bars from a breakout, itself included, for which it is followed. Warm-up:
-            n + k - 1 bars.
+        hold: k, bars for which a breakout is followed, its own included. Warm-up: n + k - 1 bars.
 
     Raises:
         ValueError: if `window` or `hold` is less than 1 bar.
@@ -106,7 +105,7 @@ def breakout(bars: pd.DataFrame, window: int = 20, hold: int = 10) -> pd.Series:
     upper = rolling_max(bars.get("high", close), window).shift(1)
     lower = rolling_min(bars.get("low", close), window).shift(1)
     known = (close.notna() & upper.notna() & lower.notna()).to_numpy()
-    # Comparisons with what is missing are false: a masked bar breaks out of nothing.
+    # Comparisons with NaN are false: a masked bar is no breakout.
     leaves = np.where(close > upper, 1, np.where(close < lower, -1, 0))
     sides = leaves.copy()
     for lag in range(1, hold):
@@ -118,7 +117,7 @@ def breakout(bars: pd.DataFrame, window: int = 20, hold: int = 10) -> pd.Series:
 def arbitrage(bars: pd.DataFrame, window: int = 60, entry: float = 1.5) -> pd.Series:
     """Trade against a spread of two assets that is far from its mean.
 
-    `mean_reversion` of the bars that `spread_bars` makes, with windows as pairs are traded.
+    `mean_reversion` of the bars of `spread_bars`, with defaults as pairs are traded.
 
     Args:
         bars: of a pair.
@@ -145,7 +144,7 @@ _RULES: dict[str, tuple[Callable[..., pd.Series], Callable[..., int]]] = {
 
 
 def make_rule(name: str, **settings) -> Rule:
-    """Make a rule with settings of its own.
+    """Make a rule with given settings.
 
     Args:
         name: one of `STRATEGIES`.
@@ -158,14 +157,14 @@ def make_rule(name: str, **settings) -> Rule:
     252
     """
     if name not in _RULES:
-        raise ValueError(f"there is no strategy {name!r}; there are {', '.join(_RULES)}")
+        raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(_RULES)}")
     function, warm_up = _RULES[name]
     try:
         bars = warm_up(**settings)
     except TypeError as error:
         raise ValueError(f"strategy {name!r} has no such setting: {error}") from error
     nothing = pd.DataFrame({"close": pd.Series(dtype=float)})
-    function(nothing, **settings)  # refuses what is impossible
+    function(nothing, **settings)  # refuses impossible settings
     return Rule(name, partial(function, **settings), bars)
 
 
@@ -174,13 +173,13 @@ def spread_bars(
 ) -> pd.DataFrame:
     r"""Return the synthetic price of holding one asset against another.
 
-    Half of the capital is long in the first asset and half short in the second, set anew at each
+    Half of the capital is long in the first asset and half short in the second, rebalanced at each
     bar, so that
 
     $$P_t = P_{t-1} \Bigl(1 + \frac{r^a_t - r^b_t}{2}\Bigr), \qquad P_0 = 100$$
 
     with returns from the last bar that both have. A weight of 1 in the pair is half a weight in
-    each asset, which costs as much to change as a weight of 1 in one of them.
+    each asset, which costs as much to trade as a weight of 1 in one of them.
 
     Args:
         first: a, in normal form; closes alone are read.
@@ -197,7 +196,7 @@ def spread_bars(
     closes = pd.concat([first["close"], second["close"]], axis=1, join="inner", keys=["a", "b"])
     known = closes.dropna()
     if known.empty:
-        raise DataError(f"{names[0]} and {names[1]} have no bar in common; a pair needs some")
+        raise DataError(f"{names[0]} and {names[1]} have no bar in common")
     returns = known / known.shift(1) - 1
     growth = 1 + (returns["a"] - returns["b"]) / 2
     growth.iloc[0] = 1.0
@@ -206,7 +205,7 @@ def spread_bars(
         time = gone.idxmax()
         raise DataError(
             f"{names[0]} against {names[1]}: at {time} they return {returns['a'][time]:.3g} and "
-            f"{returns['b'][time]:.3g} in one bar, which leaves nothing of the capital; look at "
+            f"{returns['b'][time]:.3g} in one bar, which loses all the capital; check "
             "these prices, or choose another pair"
         )
     close = (100 * growth.cumprod()).reindex(closes.index)
@@ -235,10 +234,9 @@ def choose_pairs(
     *,
     by: Literal["correlation", "cointegration"] = "correlation",
 ) -> list[tuple[str, str]]:
-    """Choose the pairs whose assets belong together most.
+    """Choose the most similar pairs of assets.
 
-    Give it the bars of the meta-training span alone: pairs that were chosen on what is tested would
-    be known to have stayed together.
+    Pass the bars of the meta-training span alone: pairs chosen on the test span would look ahead.
 
     Args:
         bars: in normal form, by asset.
@@ -249,8 +247,8 @@ def choose_pairs(
             several pairs.
 
     Returns:
-        The pairs, those that belong together most first. Names within a pair, and pairs alike to
-        the last digit, are in the order of names.
+        The pairs, most similar first. Names within a pair, and pairs of equal similarity, are in
+        the order of names.
 
     Raises:
         ValueError: if `count` is less than 1, or `by` is unknown.
@@ -270,7 +268,7 @@ def choose_pairs(
                 found.append((value, a, b))
     if len(found) < count:
         raise DataError(
-            f"{count} pairs are asked for, and of {len(bars)} assets only {len(found)} pairs have "
+            f"{count} pairs are requested, but of {len(bars)} assets only {len(found)} pairs have "
             f"{_FEWEST} bars in common in which both prices move"
         )
     return [(a, b) for _, a, b in sorted(found)[:count]]

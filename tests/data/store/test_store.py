@@ -109,7 +109,7 @@ def test_whatever_a_source_raises_is_told_by_symbol(store):
     source = frames_source("src", {"BTC": HOURS})
     report = fetch(source, ["BTC", "ETH"], "1h", **SPAN, store=store)
     assert list(report.errors) == ["ETH"]
-    assert "src holds no 'ETH'; it has BTC" in str(report.errors["ETH"])
+    assert "src has no 'ETH'; it has BTC" in str(report.errors["ETH"])
     report = fetch(source._replace(pages=pages), "BTC", "1h", **SPAN, store=store, again=True)
     assert "src, BTC: failed with ZeroDivisionError: oops" in str(report.errors["BTC"])
 

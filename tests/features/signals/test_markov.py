@@ -137,7 +137,7 @@ def test_parameters_are_plain_numbers(fitted):
         {**fitted.to_dict(), "transition": [[0.5, 0.6], [0.5, 0.5]]},
         {"means": [0.0]},
     ):
-        with pytest.raises(DataError, match="no parameters of a Markov chain"):
+        with pytest.raises(DataError, match="not the parameters of a Markov chain"):
             MarkovParameters.from_dict(wrong)
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(DataError, match="BTC: 3 states need at least 150 returns.* there are 100"):
         fit_markov(returns[:100], states=3, asset="BTC")
     for wrong in (np.zeros(400), np.r_[returns, np.inf]):
-        with pytest.raises(DataError, match="equal or not finite"):
+        with pytest.raises(DataError, match="constant or not finite"):
             fit_markov(wrong)
     with pytest.raises(DataError, match="no convergence in 1 iterations.*fewer states"):
         fit_markov(returns, max_iterations=1)

@@ -111,7 +111,7 @@ def test_arbitrage_is_mean_reversion_with_other_windows():
 
 
 def test_rules_refuse_what_is_impossible():
-    with pytest.raises(ValueError, match="no strategy 'luck'; there are momentum"):
+    with pytest.raises(ValueError, match="unknown strategy 'luck'; expected one of momentum"):
         make_rule("luck")
     with pytest.raises(ValueError, match="'momentum' has no such setting.*hold"):
         make_rule("momentum", hold=3)
@@ -196,7 +196,7 @@ def test_pairs_that_cannot_be_told_are_left_out():
     bars["short"], bars["still"] = bars["A0"].iloc[:20], bars["A0"].assign(close=1.0)
     bars["tick"] = one_tick_bars().iloc[:100]
     assert len(choose_pairs(bars, 6)) == 6
-    with pytest.raises(DataError, match="7 pairs are asked for.* 6 assets only 6 pairs"):
+    with pytest.raises(DataError, match="7 pairs are requested.* 6 assets only 6 pairs"):
         choose_pairs(bars, 7)
     with pytest.raises(ValueError, match="count"):
         choose_pairs(bars, 0)
