@@ -202,11 +202,11 @@ class _Watcher(threading.Thread):
                 pause, versions = self.interval, _versions()
                 self._guard = self._start_guard()
             self._beat(versions)
-            quiet = 0 if self._progressed() else quiet + (not changed)
+            quiet = 0 if self._has_progressed() else quiet + (not changed)
             if quiet >= _SAMPLES:
                 self._end(versions)
 
-    def _progressed(self) -> bool:
+    def _has_progressed(self) -> bool:
         """Say whether there was progress since there last was any."""
         ignore_this_thread()
         children = sum(os.times()[2:4]) + _guard.children_seconds(

@@ -107,7 +107,7 @@ def run_command(
     watchdog.keep(out, _trained_model_in(out))
     from maml_jax.experiment import run
 
-    with _timed():
+    with _print_timing():
         result = run(config, out=out, **_overrides(set_))
     print_result(result)
     typer.echo(f"run directory: {out}")
@@ -126,7 +126,7 @@ def train_command(
     watchdog.keep(out, _trained_model_in(out))
     from maml_jax.experiment import train
 
-    with _timed():
+    with _print_timing():
         result = train(config, out=out, **_overrides(set_))
     print_notes(result)
     last = result.history.groupby("method", sort=False).last()
@@ -152,7 +152,7 @@ def backtest_command(
     watchdog.keep(_prepare(distributed, out or run), trained, trained)
     from maml_jax.experiment import backtest
 
-    with _timed():
+    with _print_timing():
         result = backtest(run, out=out, **_overrides(set_))
     print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
@@ -215,7 +215,7 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
 
 
 @contextmanager
-def _timed() -> Iterator[None]:
+def _print_timing() -> Iterator[None]:
     """Print afterwards how long each stage took."""
     from maml_jax.experiment.timing import collect_stages
 

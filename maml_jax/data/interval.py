@@ -110,7 +110,7 @@ def parse_moment(text: str | date, *, end: bool = False, timezone: str = "UTC") 
     if end and is_day:  # on the clock of its zone, on which some days have 23 hours
         moment += pd.DateOffset(days=1)
     if moment.tz is None:
-        moment = _localised(moment, timezone)
+        moment = _localise(moment, timezone)
     moment = moment.tz_convert("UTC").as_unit("us")
     return moment - MICROSECOND if end and is_day else moment
 
@@ -121,7 +121,7 @@ def require_zone(timezone: str) -> str:
     Raises:
         DataError: if not.
     """
-    _localised(pd.Timestamp("2000-01-01"), timezone)
+    _localise(pd.Timestamp("2000-01-01"), timezone)
     return timezone
 
 
@@ -129,7 +129,7 @@ def _is_day(value: object) -> bool:
     return isinstance(value, date) and not isinstance(value, datetime)
 
 
-def _localised(moment: pd.Timestamp, timezone: str) -> pd.Timestamp:
+def _localise(moment: pd.Timestamp, timezone: str) -> pd.Timestamp:
     try:
         return moment.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
     except Exception as error:  # zone databases raise types of their own

@@ -68,7 +68,7 @@ def refuse_look_ahead(
     """
     values = _values(feature, bars, asset)
     for end in np.unique(np.linspace(feature.warm_up + 1, len(bars) - 1, _PLACES, dtype=int)):
-        for later in (bars.iloc[:end], _altered(bars, end)):
+        for later in (bars.iloc[:end], _alter(bars, end)):
             seen = feature_values(later, feature, asset=asset)[:end]
             place = _first_difference(seen, values[:end], _usual(values), tolerance)
             if place is not None:
@@ -107,7 +107,7 @@ def _first_difference(
     return int(places[0]) if len(places) else None
 
 
-def _altered(bars: pd.DataFrame, first: int) -> pd.DataFrame:
+def _alter(bars: pd.DataFrame, first: int) -> pd.DataFrame:
     """Return the bars, altered from a place on."""
     values = bars.to_numpy(float, copy=True)
     values[first:] *= np.linspace(1.5, 3.0, len(bars) - first)[:, None]

@@ -27,7 +27,7 @@ def rolling_std(values: pd.Series, window: int) -> pd.Series:
 def rolling_covariance(first: pd.Series, second: pd.Series, window: int) -> pd.Series:
     """Covariance (ddof 1) of the last `window` pairs of values; NaN where one is missing."""
     return _over_windows(
-        lambda v, w: (_centred(v) * _centred(w)).sum(axis=1) / (window - 1), window, first, second
+        lambda v, w: (_centre(v) * _centre(w)).sum(axis=1) / (window - 1), window, first, second
     )
 
 
@@ -57,7 +57,7 @@ def _from_last(windows: np.ndarray) -> np.ndarray:
     return windows - windows[:, -1:]
 
 
-def _centred(windows: np.ndarray) -> np.ndarray:
+def _centre(windows: np.ndarray) -> np.ndarray:
     windows = _from_last(windows)
     return windows - windows.mean(axis=1, keepdims=True)
 

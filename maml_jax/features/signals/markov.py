@@ -85,7 +85,7 @@ class MarkovParameters(NamedTuple):
                 tuple(tuple(map(float, row)) for row in content["transition"]),
                 int(content["memory"]),
             )
-            stationary_distribution(parameters.transition)
+            stationary_distribution(np.array(parameters.transition))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not the parameters of a Markov chain: {error!r}") from error
         sizes = {parameters.states, len(parameters.deviations), len(parameters.transition)}

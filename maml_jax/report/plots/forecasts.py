@@ -220,7 +220,7 @@ def plot_training(
     looks = style.line_styles(methods)
     late = []
     for method in methods[: style.MOST_LINES]:
-        curves = _smoothed(history[history["method"] == method])
+        curves = _smooth_losses(history[history["method"] == method])
         look, label = looks[method], str(method)
         if len(curves) > 1:
             look, label = {**look, "linewidth": 0.7}, f"{method}, each of {len(curves)} folds"
@@ -241,7 +241,7 @@ def plot_training(
     return figure
 
 
-def _smoothed(history: pd.DataFrame) -> list[pd.Series]:
+def _smooth_losses(history: pd.DataFrame) -> list[pd.Series]:
     """Return a method's losses by step, one series per fold, each the mean of its last fiftieth."""
     folds = (
         [part for _, part in history.groupby("fold", dropna=False)]
