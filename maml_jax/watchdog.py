@@ -238,8 +238,8 @@ class _Watcher(threading.Thread):
         places = [Path(LOG), Path(tempfile.gettempdir(), LOG)]
         if _outcome is not None:
             folder = _outcome[0]
-            beside = folder.with_name(f"{folder.name}.{LOG}")
-            places.insert(0, folder / LOG if folder.is_dir() else beside)
+            exists = folder.is_dir()
+            places.insert(0, folder / LOG if exists else folder.with_name(f"{folder.name}.{LOG}"))
         doing = f" during {stages[-1]}" if stages else ""
         lasted = _in_words(self.seconds)
         header = {

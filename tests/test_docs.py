@@ -74,4 +74,4 @@ def test_tasks_in_code():
     (text,) = re.findall(r"```python\n(.*?)```", TASKS.read_text(encoding="utf-8"), re.S)
     names = {}
     exec(compile(text, str(TASKS), "exec"), names)
-    assert names["rest"].mean.shape == (4, 400)
+    assert names["frozen"].mean.shape == (4, 400)
