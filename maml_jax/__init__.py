@@ -54,8 +54,10 @@ _HOMES = {
         "Model",
         "Prediction",
         "Task",
+        "TrainingProgress",
         "conditioned_rates",
         "cross_entropy",
+        "evaluate",
         "exact",
         "first_order",
         "fit",
@@ -67,6 +69,8 @@ _HOMES = {
         "meta_init",
         "meta_step",
         "mixed_mode",
+        "predict_tasks",
+        "training",
     ),
 }
 """Where each public name is defined."""

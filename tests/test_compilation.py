@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers import sinusoid_sampler
 
-from maml_jax import Batch, Model, fit, maml, meta_init, meta_step
+from maml_jax import Batch, Model, fit, maml, meta_init, meta_step, training
 from maml_jax.backtest import find_supports, walk_forward
 from maml_jax.meta import exact, first_order
 from maml_jax.models import in_precision, mlp
@@ -71,8 +71,9 @@ def test_training_compiles_once(gradient, devices):
     fitted = [None]
 
     def train():
-        options = {"steps": 3, "devices": devices, "state": fitted[0], "donate_state": True}
-        fitted[0], _ = fit(learner, OPTIMIZER, sampler, KEY, **options)
+        options = {"steps": 3, "devices": devices, "state": fitted[0], "donate": True}
+        (progress,) = training(learner, OPTIMIZER, sampler, KEY, **options)
+        fitted[0] = progress.state
 
     assert programs_of(train) == 0
 

@@ -1,6 +1,6 @@
-"""Meta-training: one meta-step, and the compiled scan over many."""
+"""Meta-training: one meta-step, the compiled scan over many, and a loop over such scans."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,19 +39,33 @@ class MetaState(NamedTuple):
 
 
 class MetaInfo(NamedTuple):
-    """What one meta-step saw; `fit` stacks these along a leading axis of steps.
+    """What one meta-step measured; `fit` stacks these along a leading axis of steps.
 
     Attributes:
         loss: mean query loss over the meta-batch, before the update.
         grad_norm: norm of the mean meta-gradient, before clipping.
         task_loss: query loss of each task, `[tasks]`.
-        task_info: what the learner tells of each task, leading axis `[tasks]`.
+        task_info: what the learner reports of each task, leading axis `[tasks]`.
     """
 
     loss: Float[Array, "*steps"]
     grad_norm: Float[Array, "*steps"]
     task_loss: Float[Array, "*steps tasks"]
     task_info: Info
+
+
+class TrainingProgress(NamedTuple):
+    """Where `training` stands.
+
+    Attributes:
+        step: meta-steps taken so far, those of the state that it started from included.
+        state: the state after them.
+        history: what the steps since the last progress measured, leading axis `[steps]`.
+    """
+
+    step: int
+    state: MetaState
+    history: MetaInfo
 
 
 def meta_init(
@@ -100,7 +114,7 @@ def meta_step(
         devices: over how many devices tasks are spread; by default the amount of work decides.
 
     Returns:
-        The next state and what was seen.
+        The next state and what the step measured.
     """
     plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices)
     mesh = plan.schedule.mesh
@@ -152,7 +166,7 @@ def guarded_meta_step(
     """Take a planned meta-step, unless its loss or gradient is not finite: the state then stays.
 
     Returns:
-        The state, what was seen, and whether it was finite.
+        The state, what the step measured, and whether that was finite.
     """
     new, info = planned_meta_step(plan, optimizer, max_grad_norm, state, tasks)
     good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
@@ -170,7 +184,6 @@ def fit(
     max_grad_norm: float | None = MAX_GRAD_NORM,
     chunk: int | None = None,
     devices: int | None = None,
-    donate_state: bool = False,
 ) -> tuple[MetaState, MetaInfo]:
     """Meta-train for many steps: one compiled scan that samples its tasks on the device.
 
@@ -190,8 +203,6 @@ def fit(
         max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
         chunk: as for `meta_step`.
         devices: as for `meta_step`.
-        donate_state: let the result take the memory of `state` (or of the copy that was made to
-            spread it over devices); `state` must not be used afterwards.
 
     Returns:
         The final state, and a `MetaInfo` whose arrays have a leading axis of steps. When a loss or
@@ -202,6 +213,23 @@ def fit(
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
             nothing can be raised); the message names the step and the tasks.
     """
+    options = {"max_grad_norm": max_grad_norm, "chunk": chunk, "devices": devices}
+    return _fit(learner, optimizer, sampler, key, steps, state, **options)
+
+
+def _fit(
+    learner,
+    optimizer,
+    sampler,
+    key,
+    steps,
+    state,
+    *,
+    max_grad_norm=MAX_GRAD_NORM,
+    donate=False,
+    **where,
+):
+    """Do what `fit` does; let the result take the memory of the state where it is donated."""
     if steps < 0:
         raise ValueError(f"the number of meta-steps must not be negative, got {steps}")
     if jax.tree_util.all_leaves([sampler]):  # a plain function, to jit no argument by itself
@@ -212,8 +240,8 @@ def fit(
         x = jnp.zeros(tasks.query.x.shape[1:], tasks.query.x.dtype)
         state = meta_init(learner, optimizer, init_key, x)
     first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
-    plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices, repeats=steps)
-    train = _fit_donating if donate_state else _fit
+    plan = plan_meta_step(learner, state, tasks, repeats=steps, **where)
+    train = _train_donating if donate else _train
     result, history = train(
         plan, optimizer, steps, max_grad_norm, *placed(plan.schedule.mesh, sampler, key, state)
     )
@@ -222,6 +250,81 @@ def fit(
         if not np.isfinite(fetched((history.loss, history.grad_norm))).all():
             require_finite(fetched(history), result, first_step=first_step)
     return result, history
+
+
+def training(
+    learner: MetaLearner,
+    optimizer: optax.GradientTransformation,
+    sampler: Sampler,
+    key: Key[Array, ""],
+    *,
+    steps: int,
+    every: int = 100,
+    state: MetaState | None = None,
+    donate: bool = False,
+    **options: Any,
+) -> Iterator[TrainingProgress]:
+    """Meta-train in several calls of `fit`, yielding after each, which equals one call.
+
+    The body of the loop is the callback: it shows progress, saves states, or ends the training by
+    leaving the loop.
+
+    Args:
+        learner: the algorithm.
+        optimizer: the outer optimizer.
+        sampler: as for `fit`.
+        key: as for `fit`.
+        steps: how many meta-steps to take in total.
+        every: the most meta-steps of one call. Calls are of one length, which needs one compiled
+            program, where a divisor of `steps` allows it.
+        state: where to go on from; None begins afresh.
+        donate: let each state take the memory of the one before (or of the copy that was made to
+            spread it over devices), `state` included; a state must then not be used once the loop
+            goes on.
+        **options: `max_grad_norm`, `chunk` and `devices`, as for `fit`.
+
+    Returns:
+        An iterator over the progress after each call.
+
+    Raises:
+        ValueError: if `steps` is negative or `every` is less than 1.
+        TrainingError: while iterating, if a loss or a gradient is not finite. It holds the last
+            good state, and what the steps since the last progress measured.
+
+    >>> import jax, optax
+    >>> from maml_jax import maml
+    >>> from maml_jax.models import mlp
+    >>> from maml_jax.worlds.sinusoid import sinusoid_sampler
+    >>> learner, sampler = maml(mlp((8, 1))), sinusoid_sampler(meta_batch=4, shots=5)
+    >>> key = jax.random.key(0)
+    >>> for progress in training(learner, optax.adam(1e-3), sampler, key, steps=6, every=3):
+    ...     print(progress.step, progress.history.loss.shape)
+    3 (3,)
+    6 (3,)
+    """
+    if steps < 0 or every < 1:
+        raise ValueError(f"steps must be at least 0 and every at least 1, got {steps=}, {every=}")
+
+    calls = split_steps(steps, every)
+    return _train_in(calls, learner, optimizer, sampler, key, state, donate=donate, **options)
+
+
+def _train_in(calls, learner, optimizer, sampler, key, state, **options):
+    for count in calls:
+        state, history = _fit(learner, optimizer, sampler, key, count, state, **options)
+        yield TrainingProgress(int(state.step), state, history)
+
+
+def split_steps(steps: int, longest: int) -> list[int]:
+    """Split meta-steps into calls of one length where a divisor that is not too short allows it."""
+    if not steps:
+        return []
+    longest = min(steps, longest)
+    length = next(n for n in range(longest, 0, -1) if steps % n == 0)
+    if length * 4 < longest:
+        length = longest
+    rest = steps % length
+    return [length] * (steps // length) + ([rest] if rest else [])
 
 
 def tasks_of_step(sampler: Sampler, key: Key[Array, ""], step: int | Int[Array, ""]) -> Task:
@@ -235,7 +338,7 @@ def step_key(key: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(tasks_key, step)
 
 
-def _train(plan, optimizer, steps, max_grad_norm, sampler, key, state):
+def _scan(plan, optimizer, steps, max_grad_norm, sampler, key, state):
     def take(state):
         tasks = tasks_of_step(sampler, key, state.step)
         return guarded_meta_step(plan, optimizer, max_grad_norm, state, tasks)
@@ -253,8 +356,8 @@ def _train(plan, optimizer, steps, max_grad_norm, sampler, key, state):
     return state, history
 
 
-_fit = jax.jit(_train, static_argnums=(0, 1, 2, 3))
-_fit_donating = jax.jit(_train, static_argnums=(0, 1, 2, 3), donate_argnames="state")
+_train = jax.jit(_scan, static_argnums=(0, 1, 2, 3))
+_train_donating = jax.jit(_scan, static_argnums=(0, 1, 2, 3), donate_argnames="state")
 
 
 def _unknown(shape: jax.ShapeDtypeStruct) -> Array:

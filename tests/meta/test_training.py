@@ -5,9 +5,9 @@ import optax
 import pytest
 from helpers import sinusoid_sampler
 
-from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step
+from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step, training
 from maml_jax.errors import TrainingError
-from maml_jax.meta.training import step_key, tasks_of_step
+from maml_jax.meta.training import split_steps, step_key, tasks_of_step
 from maml_jax.models import mlp
 
 OPTIMIZER = optax.adam(1e-3)
@@ -49,6 +49,50 @@ def test_fit_in_two_calls_is_fit_in_one():
     rest, second = run(state=half)
     assert_close(whole, rest)
     assert_close(history.loss, jnp.concatenate([first.loss, second.loss]))
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_training_in_calls_is_fit_in_one(donate):
+    state, history = run()
+    options = {"steps": STEPS, "every": STEPS // 2, "donate": donate}
+    steps, histories, last = [], [], None
+    for progress in training(LEARNER, OPTIMIZER, SAMPLER, KEY, **options):
+        steps.append(progress.step)
+        histories.append(progress.history)
+        last = progress.state
+    assert steps == [2, 4]
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(history.loss, np.concatenate([each.loss for each in histories]))
+
+
+def test_training_goes_on_from_a_state():
+    half, _ = run(steps=2)
+    (progress,) = training(LEARNER, OPTIMIZER, SAMPLER, KEY, steps=2, state=half)
+    assert progress.step == 4
+    assert_close(progress.state, run()[0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "longest", "calls"),
+    [
+        (0, 100, []),
+        (7, 100, [7]),
+        (300, 100, [100] * 3),
+        (150, 100, [75] * 2),
+        (101, 100, [100, 1]),
+        (70_000, 2000, [2000] * 35),
+        (15_000, 2000, [1875] * 8),
+    ],
+)
+def test_calls_are_of_one_length_where_a_divisor_allows_it(steps, longest, calls):
+    assert split_steps(steps, longest) == calls
+
+
+def test_impossible_steps_are_refused_before_anything_is_trained():
+    for options in ({"steps": -1}, {"steps": 1, "every": 0}):
+        with pytest.raises(ValueError, match="steps must be at least 0 and every at least 1"):
+            training(LEARNER, OPTIMIZER, SAMPLER, KEY, **options)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -117,6 +161,17 @@ def test_the_step_is_counted_from_where_training_went_on():
     state, _ = run(sampler=POISONED, steps=2)
     with pytest.raises(TrainingError, match=r"step 2"):
         run(sampler=POISONED, state=state)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_training_that_diverges_hands_back_the_last_good_state(donate):
+    good, _ = run(sampler=POISONED, steps=2)
+    calls = training(LEARNER, OPTIMIZER, POISONED, KEY, steps=STEPS, every=1, donate=donate)
+    assert next(calls).step == 1
+    assert next(calls).step == 2
+    with pytest.raises(TrainingError, match=r"step 2") as caught:
+        next(calls)
+    assert_close(caught.value.state, good)
 
 
 @pytest.mark.long

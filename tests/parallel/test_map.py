@@ -9,7 +9,7 @@ from helpers import sinusoid_sampler
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from maml_jax import fit, maml, meta_init, meta_step
+from maml_jax import fit, maml, meta_init, meta_step, training
 from maml_jax.models import mlp
 from maml_jax.parallel import schedule as schedule_module
 from maml_jax.parallel.cost import Cost
@@ -224,6 +224,7 @@ def test_donated_states_are_given_up_and_others_are_not():
     state, _ = fit(LEARNER, OPTIMIZER, sampler, KEY, steps=2)
     kept, _ = fit(LEARNER, OPTIMIZER, sampler, KEY, steps=2, state=state)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    donated, _ = fit(LEARNER, OPTIMIZER, sampler, KEY, steps=2, state=state, donate_state=True)
-    assert_close(kept, donated)
+    options = {"steps": 2, "state": state, "donate": True}
+    (progress,) = training(LEARNER, OPTIMIZER, sampler, KEY, **options)
+    assert_close(kept, progress.state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))

@@ -20,7 +20,7 @@ from maml_jax.experiment.learning.methods import learner_of
 from maml_jax.experiment.learning.tasks import training_windows
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.listing import join_names
-from maml_jax.meta import Batch, MetaLearner, Prediction, fit
+from maml_jax.meta import Batch, MetaInfo, MetaLearner, Prediction, training
 from maml_jax.meta.training import step_key
 from maml_jax.meta.types import Params
 from maml_jax.parallel.placement import fetched
@@ -28,7 +28,7 @@ from maml_jax.tasks import MarketSampler, Windows, market_sampler
 from maml_jax.terminal import ProgressBars
 
 _LONGEST_CALL = 100
-"""Meta-steps between two looks of the host."""
+"""Meta-steps between two moves of the progress bar."""
 
 
 def make_learner(config: Config, method: str) -> MetaLearner:
@@ -45,11 +45,11 @@ def _learner(model: ModelConfig, settings: LearnerConfig, method: str) -> MetaLe
 
 
 @lru_cache(maxsize=32)
-def outer_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+def outer_optimizer(settings: TrainingConfig) -> optax.GradientTransformation:
     """Return the outer optimizer that the settings describe; the same one for the same ones."""
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        return optax.adam(optax.cosine_decay_schedule(rate, training.steps, alpha=0.01))
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        return optax.adam(optax.cosine_decay_schedule(rate, settings.steps, alpha=0.01))
     return optax.adam(rate)
 
 
@@ -91,50 +91,46 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
         TrainingError: if a loss is not finite, naming the step, the asset and the dates of the
             task.
     """
-    config, training = prepared.config, prepared.config.training
+    config, settings = prepared.config, prepared.config.training
     learner = make_learner(config, method)
     windows = training_windows(prepared)
-    sampler = market_sampler(prepared.panel, windows, meta_batch=training.meta_batch)
-    optimizer = outer_optimizer(training)
+    sampler = market_sampler(prepared.panel, windows, meta_batch=settings.meta_batch)
+    optimizer = outer_optimizer(settings)
     key = jax.random.key(config.seed)
-    state, histories = None, []
-    with _progress(f"meta-training {method}", training.steps) as advance:
-        for steps in _split(training.steps):
-            try:
-                state, history = fit(
-                    learner,
-                    optimizer,
-                    sampler,
-                    key,
-                    steps=steps,
-                    state=state,
-                    max_grad_norm=training.max_grad_norm,
-                    chunk=training.chunk,
-                    devices=training.devices,
-                    donate_state=True,
-                )
-            except TrainingError as error:
-                raise _locate(error, prepared, windows, sampler, key, method) from None
-            history = fetched(history)
-            info = history.task_info
-            table = {
-                "loss": history.loss,
-                "grad_norm": history.grad_norm,
-                "support_loss_before": info.support_loss_before.mean(axis=1),
-                "support_loss_after": info.support_loss_after.mean(axis=1),
-            }
-            histories.append(pd.DataFrame(table))
-            advance(steps, training.meta_batch, float(histories[-1]["loss"].mean()))
-    history = pd.concat(histories, ignore_index=True).rename_axis("step")
-    return state.params, history
+    calls = training(
+        learner,
+        optimizer,
+        sampler,
+        key,
+        steps=settings.steps,
+        every=_LONGEST_CALL,
+        donate=True,
+        max_grad_norm=settings.max_grad_norm,
+        chunk=settings.chunk,
+        devices=settings.devices,
+    )
+    progress, tables = None, []
+    with _progress(f"meta-training {method}", settings.steps) as advance:
+        try:
+            for progress in calls:
+                tables.append(_table(fetched(progress.history)))
+                advance(len(tables[-1]), settings.meta_batch, float(tables[-1]["loss"].mean()))
+        except TrainingError as error:
+            raise _locate(error, prepared, windows, sampler, key, method) from None
+    assert progress is not None
+    return progress.state.params, pd.concat(tables, ignore_index=True).rename_axis("step")
 
 
-def _split(steps: int) -> list[int]:
-    """Split into calls of one length where a divisor allows it, so that one program is compiled."""
-    divisors = [n for n in range(1, min(steps, _LONGEST_CALL) + 1) if steps % n == 0]
-    length = divisors[-1] if divisors[-1] * 4 >= min(steps, _LONGEST_CALL) else _LONGEST_CALL
-    rest = steps % length
-    return [length] * (steps // length) + ([rest] if rest else [])
+def _table(history: MetaInfo) -> pd.DataFrame:
+    info = history.task_info
+    return pd.DataFrame(
+        {
+            "loss": history.loss,
+            "grad_norm": history.grad_norm,
+            "support_loss_before": info.support_loss_before.mean(axis=1),
+            "support_loss_after": info.support_loss_after.mean(axis=1),
+        }
+    )
 
 
 def _locate(
