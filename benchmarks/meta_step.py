@@ -47,7 +47,7 @@ def ours(tasks: int, second_order: bool) -> dict[str, Any]:
     import optax
 
     from maml_jax import Batch, Task, exact, first_order, fit, maml, meta_init, meta_step
-    from maml_jax.meta.training import MetaState
+    from maml_jax.meta import MetaState
     from maml_jax.models import mlp
 
     problem = make_problem(tasks, second_order=second_order)
@@ -80,20 +80,7 @@ def ours(tasks: int, second_order: bool) -> dict[str, Any]:
     def step_by_step():
         state[0], _ = jax.block_until_ready(meta_step(learner, optimizer, state[0], batch))
 
-    @jax.jit
-    def plain_step(state, batch):
-        def mean_loss(params):
-            losses, _ = jax.vmap(lambda task: learner.loss(params, task, state.step))(batch)
-            return losses.mean()
-
-        grad = jax.grad(mean_loss)(state.params)
-        scale = jnp.minimum(1.0, 1.0 / optax.tree.norm(grad))
-        grad = jax.tree.map(lambda leaf: leaf * scale, grad)
-        updates, opt_state = optimizer.update(grad, state.opt_state)
-        new = optax.apply_updates(state.params, updates)
-        return MetaState(new, opt_state, state.step + 1)
-
-    plain_state = [start]
+    plain_step, plain_state = _make_plain_step(learner, optimizer), [start]
 
     def plain():
         plain_state[0] = jax.block_until_ready(plain_step(plain_state[0], batch))
@@ -116,6 +103,30 @@ def ours(tasks: int, second_order: bool) -> dict[str, Any]:
         "JAX, plain vmap": plain,
         "_gradient": gradient,
     }
+
+
+def _make_plain_step(learner, optimizer):
+    """Make a meta-step as a user of plain JAX would write it."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from maml_jax.meta import MetaState
+
+    @jax.jit
+    def plain_step(state, batch):
+        def mean_loss(params):
+            losses, _ = jax.vmap(lambda task: learner.loss(params, task, state.step))(batch)
+            return losses.mean()
+
+        grad = jax.grad(mean_loss)(state.params)
+        scale = jnp.minimum(1.0, 1.0 / optax.tree.norm(grad))
+        grad = jax.tree.map(lambda leaf: leaf * scale, grad)
+        updates, opt_state = optimizer.update(grad, state.opt_state)
+        new = optax.apply_updates(state.params, updates)
+        return MetaState(new, opt_state, state.step + 1)
+
+    return plain_step
 
 
 ORDER = ("kernel", "bias")

@@ -1,11 +1,40 @@
-"""Known figures computed anew: on sinusoids, and on a market whose answer is known."""
+"""Known figures computed anew, and claims measured: on simulated tasks and on real bars."""
 
-from benchmarks.reproduce.claims import reproduce_claims as reproduce_claims
-from benchmarks.reproduce.evidence import reproduce_evidence as reproduce_evidence
-from benchmarks.reproduce.hierarchy import reproduce_hierarchy as reproduce_hierarchy
-from benchmarks.reproduce.known_answer import reproduce_known_answer as reproduce_known_answer
-from benchmarks.reproduce.null_world import reproduce_null_world as reproduce_null_world
-from benchmarks.reproduce.regimes import reproduce_regimes as reproduce_regimes
-from benchmarks.reproduce.sinusoid import reproduce_sinusoid as reproduce_sinusoid
-from benchmarks.reproduce.uncertainty import reproduce_uncertainty as reproduce_uncertainty
-from benchmarks.reproduce.volatility import reproduce_volatility as reproduce_volatility
+from benchmarks.reproduce.claims import CLAIMS
+from benchmarks.reproduce.evidence import EVIDENCE
+from benchmarks.reproduce.hierarchy import HIERARCHY
+from benchmarks.reproduce.known_answer import KNOWN_ANSWER
+from benchmarks.reproduce.null_world import NULL_WORLD
+from benchmarks.reproduce.regimes import REGIMES
+from benchmarks.reproduce.sinusoid import SINUSOID
+from benchmarks.reproduce.study import Study, reproduce
+from benchmarks.reproduce.uncertainty import UNCERTAINTY
+from benchmarks.reproduce.volatility import VOLATILITY
+
+STUDIES = (
+    SINUSOID,
+    KNOWN_ANSWER,
+    CLAIMS,
+    UNCERTAINTY,
+    HIERARCHY,
+    VOLATILITY,
+    EVIDENCE,
+    REGIMES,
+    NULL_WORLD,
+)
+"""In the order of the command line."""
+
+__all__ = [
+    "CLAIMS",
+    "EVIDENCE",
+    "HIERARCHY",
+    "KNOWN_ANSWER",
+    "NULL_WORLD",
+    "REGIMES",
+    "SINUSOID",
+    "STUDIES",
+    "UNCERTAINTY",
+    "VOLATILITY",
+    "Study",
+    "reproduce",
+]

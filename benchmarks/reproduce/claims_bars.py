@@ -1,4 +1,4 @@
-"""What the claims say of trading, measured on bars: one market, one seed."""
+"""What is claimed of trading, measured on bars: one market, one seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from benchmarks.reproduce.claims_race import figures, race
+from benchmarks.reproduce.claims_race import run_race, summarise_race
 from maml_jax.backtest import metrics
 from maml_jax.data.synthetic import known_answer_bars
 from maml_jax.errors import ConfigError
@@ -37,7 +37,7 @@ Measure = dict[str, float]
 
 @dataclass(frozen=True)
 class Market:
-    """Bars, and how they are parted.
+    """Bars, and how they are split.
 
     Attributes:
         key: its name in files.
@@ -48,7 +48,7 @@ class Market:
         unseen: the others.
         tested: of the seen ones those that are walked forward on, beside the unseen.
         one_history: whether all seeds meet the same bars, so that intervals need the bootstrap.
-        told: what else a result depends on, such as where the bars come from.
+        identity: what else a result depends on, such as where the bars come from.
     """
 
     key: str
@@ -59,7 +59,7 @@ class Market:
     unseen: Sequence[str]
     tested: Sequence[str]
     one_history: bool
-    told: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def simulated_market(snr: float, *, bars: int = 1500, seen: int = 20, unseen: int = 8) -> Market:
@@ -81,12 +81,12 @@ def simulated_market(snr: float, *, bars: int = 1500, seen: int = 20, unseen: in
         unseen=names[seen:],
         tested=names[:unseen],
         one_history=False,
-        told=protocol,
+        identity=protocol,
     )
 
 
-def real_market(bars: Bars, told: Mapping[str, Any]) -> Market:
-    """Part real bars: a quarter of the assets, the last by name, are unseen until the test.
+def real_market(bars: Bars, identity: Mapping[str, Any]) -> Market:
+    """Split real bars: a quarter of the assets, the last by name, are unseen until the test.
 
     Raises:
         ConfigError: if there are fewer than four assets.
@@ -108,7 +108,7 @@ def real_market(bars: Bars, told: Mapping[str, Any]) -> Market:
         unseen=names[-count:],
         tested=names[:-count],
         one_history=True,
-        told=told,
+        identity=identity,
     )
 
 
@@ -137,18 +137,18 @@ def measure_market(market: Market, seed: int, steps: int, *, windows: int) -> di
     settings: dict[str, Any] = settings_of(market, seed, steps)
     trained = train(bars=dict(bars), **settings)
     generator = np.random.default_rng(seed) if market.one_history else None
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for group, assets in zip(GROUPS, (market.unseen, market.tested), strict=True):
         tested: dict[str, Any] = {"data": {"test_assets": list(assets)}}
         result = backtest(trained, bars=dict(bars), **tested)
-        told[group] = {
+        measured[group] = {
             **_sharpes(result, generator),
             **_errors(result, generator),
             "portfolio": _portfolio(result, generator),
         }
         if group == "unseen" and windows:
-            told["race"] = _race(result, bars, windows)
-    return told
+            measured["race"] = _race(result, bars, windows)
+    return measured
 
 
 def _measure(
@@ -160,13 +160,13 @@ def _measure(
         count = len(series[0])
         draws = []
         for _ in range(RESAMPLES):
-            places = _blocks(generator, count, block)
+            places = _draw_blocks(generator, count, block)
             draws.append(function(*(each[places] for each in series)))
         value["sd"] = float(np.std(draws, ddof=1))
     return value
 
 
-def _blocks(generator: np.random.Generator, count: int, block: int) -> np.ndarray:
+def _draw_blocks(generator: np.random.Generator, count: int, block: int) -> np.ndarray:
     """Draw places of the stationary bootstrap: blocks of geometric length, wrapped around."""
     begins = generator.random(count) < 1 / block
     begins[0] = True
@@ -186,16 +186,16 @@ def _sharpes(result: Result, generator) -> dict[str, dict[str, Measure]]:
         low = sharpe(before)
         return sharpe(after) - low - CLAIMED_GAIN * abs(low)
 
-    told = {}
+    ratios = {}
     for name, table in (("net", result.returns), ("gross", result.gross)):
         after, before = (table[each].to_numpy(float) for each in (METHOD, NO_ADAPTATION))
-        told[name] = {
+        ratios[name] = {
             "after": _measure(sharpe, generator, after),
             "before": _measure(sharpe, generator, before),
             "gain": _measure(lambda a, b: sharpe(a) - sharpe(b), generator, after, before),
             "beyond_claim": _measure(beyond, generator, after, before),
         }
-    return told
+    return ratios
 
 
 def _errors(result: Result, generator) -> dict[str, dict[str, Measure]]:
@@ -269,4 +269,5 @@ def _race(result: Result, bars: Bars, count: int) -> dict[str, Any]:
     tasks: Task = jax.vmap(sampler.task)(jnp.asarray(chosen))
     learner = make_learner(config, METHOD)
     untrained = initial_params(config, learner, len(panel.feature_names))
-    return figures(race(learner, checkpoint.params, network(config.model), untrained, tasks))
+    race = run_race(learner, checkpoint.params, network(config.model), untrained, tasks)
+    return summarise_race(race)

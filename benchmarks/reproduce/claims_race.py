@@ -1,4 +1,4 @@
-"""Adaptation against training from scratch: what both come to on the same support sets."""
+"""Adaptation against training from scratch, on the same support sets."""
 
 import math
 import time
@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from benchmarks.reproduce.training import point
-from maml_jax.meta import MetaLearner
+from benchmarks.reproduce.training import take_mean
+from maml_jax.meta import MetaLearner, evaluate
 from maml_jax.meta.inner_loop import inner_step
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import ModelLike, Params, Task
@@ -22,14 +22,14 @@ SCRATCH_RATES: dict[str, tuple[float, ...]] = {
     "sgd": (0.003, 0.01, 0.03),
     "adam": (0.001, 0.003, 0.01),
 }
-"""What training from scratch may choose from, with the untrained network as it is, and less what
-it puts out untrained ("from 0")."""
+"""What training from scratch may choose from, with the untrained network as it is, and minus its
+untrained output ("from 0")."""
 
 SCRATCH_STEPS = 200
-"""Steps that it is given."""
+"""Steps of training from scratch."""
 
 STEPS = 5
-"""Steps of adaptation that the claim speaks of."""
+"""Steps of adaptation that the claim is about."""
 
 _TIMED = 3
 _TRANSFORMS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -61,7 +61,7 @@ class Race(NamedTuple):
     step: float
 
 
-def race(
+def run_race(
     learner: MetaLearner,
     params: Params,
     model: ModelLike,
@@ -80,14 +80,10 @@ def race(
         tasks: with a leading task axis; a query may hold the noiseless truth as its y.
         steps: how many steps from scratch.
     """
-
-    def ours(count):
-        def error(task, params):
-            adapted = learner.adapt(params, task.support, steps=count)
-            return _error(point(learner.predict(adapted, task.query.x)), task.query.y)
-
-        return np.asarray(map_tasks(error, tasks, params), float)
-
+    start, adapted = (
+        np.asarray(evaluate(learner, params, tasks, METRICS, steps=steps)["error"], float)
+        for steps in (0, STEPS)
+    )
     curves, ways = [], []
     for kind, rates in SCRATCH_RATES.items():
         curve = _curve(model, kind, steps)
@@ -98,11 +94,11 @@ def race(
                 ways.append(f"{kind} {rate:g}{' from 0' if centred else ''}")
     adapting, scratch = (
         _seconds(_adapting(learner, STEPS), tasks, params),
-        _seconds(_last(model, steps), tasks, untrained),
+        _seconds(_train_only(model, steps), tasks, untrained),
     )
     return Race(
-        ours(0),
-        ours(STEPS),
+        start,
+        adapted,
         np.stack(curves),
         tuple(ways),
         np.asarray(jnp.mean(tasks.query.y**2, axis=(1, 2)), float),
@@ -111,7 +107,7 @@ def race(
     )
 
 
-def figures(race: Race) -> dict[str, Any]:
+def summarise_race(race: Race) -> dict[str, Any]:
     """Reduce a race to what the claim is judged by, erring in favour of training from scratch.
 
     Its way and its number of steps are those with the least error on the query sets themselves.
@@ -148,6 +144,13 @@ def figures(race: Race) -> dict[str, Any]:
     }
 
 
+def _take_error(prediction, y):
+    return _error(take_mean(prediction), y)
+
+
+METRICS = {"error": _take_error}
+
+
 def _error(prediction: Array, y: Array) -> Array:
     return jnp.mean((prediction - y) ** 2)
 
@@ -157,7 +160,7 @@ def _optimizer(kind: str, rate) -> optax.GradientTransformation:
 
 
 def _curve(model: ModelLike, kind: str, steps: int):
-    """Make what trains from scratch on one task and tells the query error after every step."""
+    """Make the function that trains from scratch on one task: its query error after every step."""
 
     def curve(task, untrained, rate, centred):
         def predict(params, x):
@@ -169,17 +172,17 @@ def _curve(model: ModelLike, kind: str, steps: int):
         optimizer = _optimizer(kind, rate)
         step = inner_step(objective, optimizer, task.support)
 
-        def judged(carry, _):
+        def measure(carry, _):
             return step(carry, None)[0], _error(predict(carry[0], task.query.x), task.query.y)
 
         carry = (untrained, optimizer.init(untrained))
-        return jax.lax.scan(judged, carry, None, length=steps + 1)[1]
+        return jax.lax.scan(measure, carry, None, length=steps + 1)[1]
 
     return curve
 
 
-def _last(model: ModelLike, steps: int):
-    """Make what trains from scratch on one task, and looks at nothing else."""
+def _train_only(model: ModelLike, steps: int):
+    """Make the function that trains from scratch on one task, and measures nothing."""
 
     def train(task, untrained):
         optimizer = _optimizer("sgd", 0.01)

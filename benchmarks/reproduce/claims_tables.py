@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from benchmarks.reproduce.claims_bars import GROUPS, JOINT, METHOD, STRATEGIES
 from benchmarks.reproduce.claims_race import STEPS
 from benchmarks.reproduce.estimate import Estimate, estimate
-from benchmarks.reproduce.results import number
+from benchmarks.reproduce.results import read_number
 from benchmarks.reproduce.table import Table
 from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
 
@@ -34,7 +34,7 @@ RULE = (
 )
 
 
-def tables(races: Mapping[str, list[dict]], markets: Mapping[str, list[dict]]) -> list[Table]:
+def make_tables(races: Mapping[str, list[dict]], markets: Mapping[str, list[dict]]) -> list[Table]:
     """Make all tables.
 
     Args:
@@ -61,9 +61,9 @@ def _of(results: list[dict], *path: str) -> Estimate:
     for each in results:
         for key in path:
             each = each[key]
-        values.append(number(each["value"]))
+        values.append(read_number(each["value"]))
         if "sd" in each:
-            deviations.append(number(each["sd"]))
+            deviations.append(read_number(each["sd"]))
     return estimate(values, deviations)
 
 

@@ -1,4 +1,4 @@
-"""A figure over seeds, with its interval, and what it says of a claim."""
+"""A figure over seeds, with its interval, and whether a claim about it holds."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.reproduce.table import plus_minus
+from benchmarks.reproduce.table import format_interval
 
 YES, NO, OPEN = "yes", "no", "not shown"
 
@@ -28,15 +28,24 @@ class Estimate(NamedTuple):
 
     def text(self, digits: int = 2, times: float = 1.0) -> str:
         """Write it, in a unit of which `times` make one."""
-        return plus_minus(self.mean * times, self.half * times, digits)
+        return format_interval(self.mean * times, self.half * times, digits)
+
+
+def average(values: Sequence[float]) -> Estimate:
+    """Average over seeds, with Student's interval; NaN where there are none."""
+    known = np.asarray(values, float)
+    if len(known) < 2:
+        return Estimate(float(known[0]) if len(known) else math.nan, math.nan)
+    factor = float(stats.t.ppf(0.975, len(known) - 1))
+    return Estimate(float(known.mean()), factor * float(known.std(ddof=1)) / len(known) ** 0.5)
 
 
 def estimate(values: Sequence[float], deviations: Sequence[float] = ()) -> Estimate:
-    """Estimate a mean over seeds.
+    """Estimate a mean over seeds, and over histories like the one that they share.
 
     Args:
         values: one per seed.
-        deviations: of each value over histories like the one that all seeds met; these errors are
+        deviations: of each value over histories like the one that all seeds share; these errors are
             common to the seeds and do not average out.
     """
     known = np.asarray(values, float)

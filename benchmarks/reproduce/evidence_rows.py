@@ -21,7 +21,7 @@ steps."""
 
 @dataclass(frozen=True, eq=False)
 class EvidenceMarket:
-    """Bars, and how they are parted.
+    """Bars, and how they are split.
 
     Attributes:
         key: its name on the command line and in files.
@@ -163,7 +163,7 @@ def rows_of(markets: list[EvidenceMarket]) -> list[EvidenceRow]:
 
 
 def require_market(market: EvidenceMarket, bars: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse bars that cannot be parted as the market is.
+    """Refuse bars that cannot be split as the market is.
 
     Raises:
         ConfigError: naming what is missing.

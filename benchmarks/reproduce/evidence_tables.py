@@ -1,4 +1,4 @@
-"""The evidence as tables: what each method found and earned, and whether adapting helped."""
+"""The evidence as tables: what each method predicted and earned, and whether adapting helped."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from arch.bootstrap import SPA
 
 from benchmarks.reproduce.estimate import Estimate, estimate
 from benchmarks.reproduce.evidence_rows import BASELINES, EvidenceMarket, EvidenceRow
-from benchmarks.reproduce.results import number
+from benchmarks.reproduce.results import read_number
 from benchmarks.reproduce.table import Table
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference.bootstrap import draws
@@ -29,7 +29,7 @@ INTERVALS = (
     " quadrature. Yes: the whole interval of a gain lies above 0; no: below; else not shown. Of"
     " forty rows in which adapting does nothing, one would say yes and one no by chance."
 )
-FOUND_NOTE = INTERVALS + (
+PREDICTED_NOTE = INTERVALS + (
     " Correlation, rank IC and R2 are of predictions and outcomes, in per cent. Gains are over the"
     " same meta-parameters with 0 steps, or with the prior, on the same bars."
 )
@@ -63,7 +63,7 @@ class Strategy(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run of one row and seed came to."""
+    """The outcome of a run of one row and seed."""
 
     row: EvidenceRow
     seed: int
@@ -75,11 +75,11 @@ class Outcome(NamedTuple):
         """Read what a file holds."""
 
         def array(values: Sequence[float | None]) -> np.ndarray:
-            return np.array([number(each) for each in values], float)
+            return np.array([read_number(each) for each in values], float)
 
         strategies = {
             name: Strategy(
-                {key: number(value) for key, value in each["figures"].items()},
+                {key: read_number(value) for key, value in each["figures"].items()},
                 np.nan_to_num(array(each["net"])),
                 array(each["error"]) if "error" in each else None,
                 array(each["zero"]) if "zero" in each else None,
@@ -93,12 +93,12 @@ Figure = Callable[[np.ndarray], float]
 """A figure of the bars that it is given the places of."""
 
 
-def tables(outcomes: Sequence[Outcome]) -> list[Table]:
+def make_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """Make the tables of all markets that there are outcomes of."""
     made = []
     for market in dict.fromkeys(each.row.market for each in outcomes):
         own = [each for each in outcomes if each.row.market == market]
-        made.append(_found(market, own))
+        made.append(_predicted(market, own))
         made.append(_earned(market, own))
         rivals = _rivals(market, own)
         made += [] if rivals is None else [rivals]
@@ -125,7 +125,7 @@ def _lines(outcomes: Sequence[Outcome]) -> list[tuple[str, str, list[Outcome], s
     return lines
 
 
-def _estimated(
+def _estimate(
     market: EvidenceMarket, group: list[Outcome], figure: Callable[[Outcome], Figure]
 ) -> Estimate:
     """Estimate a figure over seeds, and over histories like the one that all seeds met."""
@@ -142,14 +142,14 @@ def _estimated(
     return estimate(values, deviations)
 
 
-def _r2(name: str, less: str | None = None) -> Callable[[Outcome], Figure]:
-    """Return R2 of a strategy in per cent, or how far it lies above another's."""
+def _r2(name: str, minus: str | None = None) -> Callable[[Outcome], Figure]:
+    """Return the R2 of a strategy in per cent, or that minus another's."""
 
     def of(outcome: Outcome) -> Figure:
         own = outcome.strategies[name]
         assert own.error is not None and own.zero is not None
         error, zero = np.nan_to_num(own.error), np.nan_to_num(own.zero)
-        other = zero if less is None else outcome.strategies[less].error
+        other = zero if minus is None else outcome.strategies[minus].error
         assert other is not None
         other = np.nan_to_num(other)
         return lambda places: 100 * (other[places].sum() - error[places].sum()) / zero[places].sum()
@@ -157,11 +157,11 @@ def _r2(name: str, less: str | None = None) -> Callable[[Outcome], Figure]:
     return of
 
 
-def _sharpe(name: str, less: str | None = None) -> Callable[[Outcome], Figure]:
+def _sharpe(name: str, minus: str | None = None) -> Callable[[Outcome], Figure]:
     def of(outcome: Outcome) -> Figure:
         own = outcome.strategies[name]
         years = own.figures["Bars per Year"]
-        other = None if less is None else outcome.strategies[less].net
+        other = None if minus is None else outcome.strategies[minus].net
 
         def figure(places: np.ndarray) -> float:
             value = metrics.sharpe_ratio(own.net[places], years)
@@ -178,15 +178,15 @@ def _mean(group: list[Outcome], name: str, figure: str, digits: int, times: floa
     return f"{value:,.{digits}f}" if math.isfinite(value) else MISSING
 
 
-def _found(market: EvidenceMarket, outcomes: list[Outcome]) -> Table:
-    """Tell how predictions agree with what came."""
+def _predicted(market: EvidenceMarket, outcomes: list[Outcome]) -> Table:
+    """Show how predictions agree with outcomes."""
     rows = []
     for method, support, group, name in _lines(outcomes):
         own = group[0].strategies[name]
         if own.error is None:
             continue
         before = NO_ADAPTATION in group[0].strategies and name == group[0].headline
-        gain = _estimated(market, group, _r2(name, NO_ADAPTATION)) if before else None
+        gain = _estimate(market, group, _r2(name, NO_ADAPTATION)) if before else None
         rows.append(
             (
                 method,
@@ -194,7 +194,7 @@ def _found(market: EvidenceMarket, outcomes: list[Outcome]) -> Table:
                 _mean(group, name, "Correlation", 2, 100),
                 _mean(group, NO_ADAPTATION, "Correlation", 2, 100) if before else MISSING,
                 _mean(group, name, "Rank IC", 2, 100),
-                _estimated(market, group, _r2(name)).text(),
+                _estimate(market, group, _r2(name)).text(),
                 MISSING if gain is None else gain.text(),
                 MISSING if gain is None else gain.holds(),
             )
@@ -209,21 +209,21 @@ def _found(market: EvidenceMarket, outcomes: list[Outcome]) -> Table:
         "R2 gained by adapting",
         "helps?",
     )
-    note = FOUND_NOTE.format(block=market.block, unit=market.unit)
+    note = PREDICTED_NOTE.format(block=market.block, unit=market.unit)
     return Table(f"{market.name}: what was predicted", columns, rows, note)
 
 
 def _earned(market: EvidenceMarket, outcomes: list[Outcome]) -> Table:
-    """Tell what following the predictions earned."""
+    """Show what following the predictions earned."""
     rows = []
     for method, support, group, name in _lines(outcomes):
         before = NO_ADAPTATION in group[0].strategies and name == group[0].headline
-        gain = _estimated(market, group, _sharpe(name, NO_ADAPTATION)) if before else None
+        gain = _estimate(market, group, _sharpe(name, NO_ADAPTATION)) if before else None
         rows.append(
             (
                 method,
                 support,
-                _estimated(market, group, _sharpe(name)).text(),
+                _estimate(market, group, _sharpe(name)).text(),
                 _mean(group, NO_ADAPTATION, "Sharpe Ratio", 2) if before else MISSING,
                 MISSING if gain is None else gain.text(),
                 MISSING if gain is None else gain.holds(),

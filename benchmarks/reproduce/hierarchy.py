@@ -2,29 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
-from rich.console import Console
-from scipy import stats
 
-from benchmarks.reproduce.progress import Advance, Progress
-from benchmarks.reproduce.results import Job, number, perform, write, write_json
-from benchmarks.reproduce.table import (
-    QUICK_MARK,
-    QUICK_SHARE,
-    Table,
-    choose,
-    plus_minus,
-    require_positive,
-    surroundings,
-)
-from benchmarks.reproduce.training import train
+from benchmarks.reproduce.estimate import average
+from benchmarks.reproduce.known_answer import describe
+from benchmarks.reproduce.progress import Advance
+from benchmarks.reproduce.results import Job, read_number
+from benchmarks.reproduce.study import Call, Report, Study
+from benchmarks.reproduce.table import Table, format_interval
+from benchmarks.reproduce.training import compare_with_oracle, predict_means, train
 from maml_jax.learners import Level, hierarchical_maml, maml
 from maml_jax.meta import MetaLearner, learned_rates
 from maml_jax.models import mlp
@@ -36,12 +28,13 @@ from maml_jax.worlds.hierarchy import (
     hierarchy_sampler,
     hierarchy_tasks,
 )
-from maml_jax.worlds.known_answer import World, information_coefficient
+from maml_jax.worlds.known_answer import World
 
 SNR = 1.0
 ROWS_OF_LEVELS = (60, 20, 10)
 SIBLINGS = (6, 2)
 META_BATCH, QUERY = 16, 20
+META_STEPS, SEEDS = 1000, 10
 TEST_TASKS, QUICK_TEST_TASKS, TEST_ROWS = 500, 200, 100
 HIDDEN = 24
 INITIAL_RATE, OUTER_RATE = 0.02, 5e-3
@@ -110,64 +103,29 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class _Protocol:
+class Protocol:
     """What all trainings of a call have in common."""
 
-    meta_steps: int = 1000
-    seeds: int = 10
+    meta_steps: int
+    seeds: int = 1
     tasks: int = TEST_TASKS
     quick: bool = False
 
 
-def reproduce_hierarchy(
-    *,
-    methods: Sequence[str] = (),
-    seeds: int | None = None,
-    steps: int | None = None,
-    quick: bool = False,
-    out: str | Path = "runs/hierarchy",
-    console: Console | None = None,
-    command: str = "",
-    rows: Sequence[HierarchyRow] = ROWS,
-) -> list[Table]:
-    """Compare adaptation level by level with MAML on a world with levels and on one without.
-
-    Every training's result is a file of its own in `out/results`; one that is there already, of the
-    same protocol, is not made again. `hierarchy.json` and `hierarchy.md` hold what was asked for in
-    the last call.
-
-    Args:
-        methods: keys of rows, or their beginnings; none for all.
-        seeds: trainings per cell, instead of ten.
-        steps: meta-steps, instead of 1,000.
-        quick: one seed, a fiftieth of the meta-steps, 200 tasks.
-        out: the folder to write to.
-        console: where to tell progress; None tells nothing.
-        command: the command line, to be noted in the JSON file.
-        rows: the table to choose from.
-
-    Returns:
-        One table.
-
-    Raises:
-        ConfigError: if an option is impossible or names no row.
-        RunError: if `out` cannot be written.
-    """
-    require_positive(seeds=seeds, steps=steps)
-    chosen, out = choose(rows, methods), Path(out)
-    protocol = _Protocol()
-    if quick:
-        protocol = _Protocol(protocol.meta_steps // QUICK_SHARE, 1, QUICK_TEST_TASKS, True)
-    protocol = replace(
-        protocol, meta_steps=steps or protocol.meta_steps, seeds=seeds or protocol.seeds
+def run(call: Call) -> Report:
+    """Compare adaptation level by level with MAML on a world with levels and on one without."""
+    protocol = Protocol(
+        call.count_steps(META_STEPS),
+        call.count_seeds(SEEDS),
+        QUICK_TEST_TASKS if call.quick else TEST_TASKS,
+        call.quick,
     )
     cells = {
-        (row.key, world): [_Cell(row, world, count, protocol) for count in STEPS]
-        for row in chosen
+        (row.key, world): _choose_steps([Cell(row, world, n, protocol) for n in STEPS], call)
+        for row in call.rows
         for world in WORLDS
     }
-    told = {key: _judged(each, out, Progress(console)) for key, each in cells.items()}
-    differences = _differences(chosen[0].key, told)
+    differences = _compare(call.rows[0].key, cells)
     note = NOTE.format(
         rows=TEST_ROWS,
         tasks=f"{protocol.tasks:,}",
@@ -180,27 +138,24 @@ def reproduce_hierarchy(
         speed=SPEED,
     )
     title = "Levels of adaptation against one support set"
-    table = Table((QUICK_MARK if quick else "") + title, *_table(chosen, told, differences), note)
-    write_json(
-        out / "hierarchy.json",
-        {
-            "command": command,
-            "quick": quick,
-            "where": surroundings(),
-            "cells": [{"row": row, "world": world, **cell} for (row, world), cell in told.items()],
-            "differences": [
-                {"less": row, "world": world, **each} for (row, world), each in differences.items()
-            ],
-        },
-    )
-    write(out / "hierarchy.md", table.markdown())
-    return [table]
+    record = {
+        "cells": [{"row": row, "world": world, **cell} for (row, world), cell in cells.items()],
+        "differences": [
+            {"less": row, "world": world, **each} for (row, world), each in differences.items()
+        ],
+    }
+    return Report([Table(title, *_table(call.rows, cells, differences), note)], record)
 
 
-class _Cell:
+HIERARCHY = Study(
+    "hierarchy", "Adaptation level by level against MAML on the same support rows.", run, ROWS
+)
+
+
+class Cell:
     """A learner of so many inner steps in one world; its seeds share the compiled programs."""
 
-    def __init__(self, row: HierarchyRow, world: str, steps: int, protocol: _Protocol):
+    def __init__(self, row: HierarchyRow, world: str, steps: int, protocol: Protocol):
         self.row, self.world, self.steps, self.protocol = row, world, steps, protocol
         self.parts = cache(self._parts)
 
@@ -212,20 +167,17 @@ class _Cell:
             own = by_level(hierarchy, task.support)[-1]
             return task._replace(support=own) if self.row.own_rows else task
 
-        def ours(task, params):
-            return learner.predict(learner.adapt(params, seen(task).support), task.query.x)
-
         schedule = optax.cosine_decay_schedule(OUTER_RATE, self.protocol.meta_steps, alpha=0.01)
         return (
             learner,
             optax.adam(schedule),
             lambda key: seen(sample(key)),
-            ours,
-            lambda task: hierarchy_oracle(hierarchy, task),
+            seen,
+            partial(hierarchy_oracle, hierarchy),
         )
 
     def _run(self, seed: int, advance: Advance) -> dict:
-        learner, optimizer, sampler, ours, best = self.parts()
+        learner, optimizer, sampler, seen, best = self.parts()
         train_key, test_key = jax.random.split(jax.random.key(seed))
         trained = train(
             learner,
@@ -233,23 +185,14 @@ class _Cell:
             sampler,
             train_key,
             steps=self.protocol.meta_steps,
-            max_grad_norm=1.0,
             advance=advance,
         )
         test, truth = hierarchy_tasks(
             WORLDS[self.world], test_key, tasks=self.protocol.tasks, query=TEST_ROWS
         )
-        ic, oracle_ic = (
-            float(information_coefficient(predictions, truth.query.y))
-            for predictions in (map_tasks(ours, test, trained.params), map_tasks(best, test))
-        )
-        return {
-            "ic": ic,
-            "oracle_ic": oracle_ic,
-            "share": ic / oracle_ic,
-            "seconds": trained.seconds,
-            "training_loss": trained.loss,
-        }
+        predicted = predict_means(learner, trained.state.params, seen(test))
+        compared = compare_with_oracle(predicted, map_tasks(best, test), truth.query.y)
+        return {**compared, **trained.record()}
 
     def job(self, seed: int) -> Job:
         """Return the training of one seed."""
@@ -271,25 +214,24 @@ class _Cell:
             "seed": seed,
         }
         name = f"{self.row.key}-{self.world}-steps{LEVELS * self.steps}-seed{seed}"
-        return Job(
-            name, settings, self.protocol.meta_steps, lambda told: self._run(seed, told), _told
-        )
+        make = partial(self._run, seed)
+        return Job(name, settings, self.protocol.meta_steps, make, describe)
 
 
-def _judged(candidates: Sequence[_Cell], out: Path, progress: Progress) -> dict[str, Any]:
+def _choose_steps(candidates: Sequence[Cell], call: Call) -> dict[str, Any]:
     """Choose the inner steps on the validation seeds, and train the others with them."""
-    folder = out / "results"
     seeds = VALIDATION_SEEDS if len(candidates) > 1 else ()
-    tried = {
-        cell: _shares(perform([cell.job(s) for s in seeds], folder, progress))
-        for cell in candidates
-    }
+
+    def perform(cell: Cell, seeds) -> list[dict]:
+        return call.perform((None, cell.job(seed)) for seed in seeds).get(None, [])
+
+    tried = {cell: _shares(perform(cell, seeds)) for cell in candidates}
     best = max(
         candidates,
         key=lambda cell: np.nan_to_num(tried[cell].mean(), nan=-math.inf) if seeds else 0.0,
     )
-    results = perform([best.job(s) for s in range(best.protocol.seeds)], folder, progress)
-    share, half_width = _mean_of(_shares(results))
+    results = perform(best, range(best.protocol.seeds))
+    share, half_width = average(_shares(results))
     return {
         "inner_steps": LEVELS * best.steps,
         "validation": {LEVELS * cell.steps: each.tolist() for cell, each in tried.items()},
@@ -300,50 +242,36 @@ def _judged(candidates: Sequence[_Cell], out: Path, progress: Progress) -> dict[
 
 
 def _shares(results: Sequence[dict]) -> np.ndarray:
-    return np.array([number(result.get("share")) for result in results])
+    return np.array([read_number(result.get("share")) for result in results])
 
 
-def _mean_of(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over seeds and half of the width of its interval."""
-    count = len(values)
-    if count < 2:
-        return float(values.mean()), math.nan
-    factor = float(stats.t.ppf(0.975, count - 1))
-    return float(values.mean()), factor * float(values.std(ddof=1)) / count**0.5
-
-
-def _differences(
-    first: str, told: dict[tuple[str, str], dict]
+def _compare(
+    first: str, cells: dict[tuple[str, str], dict]
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Return what the first row gains over each other one, seed by seed on the same tasks."""
     found = {}
-    for (row, world), cell in told.items():
+    for (row, world), cell in cells.items():
         if row != first:
-            ours = told[first, world]
-            mean, half_width = _mean_of(_shares(ours["seeds"]) - _shares(cell["seeds"]))
-            found[row, world] = {"mean": mean, "half_width": half_width}
+            ours = cells[first, world]
+            gain = average(_shares(ours["seeds"]) - _shares(cell["seeds"]))
+            found[row, world] = {"mean": gain.mean, "half_width": gain.half}
     return found
 
 
-def _told(result: dict) -> str:
-    ic, best, share = (number(result[name]) for name in ("ic", "oracle_ic", "share"))
-    return f"{result['seconds']:.0f} s; IC {ic:.3f} of {best:.3f}, share {share:.3f}"
-
-
-def _table(rows, told, differences):
+def _table(rows, cells, differences):
     lines = []
     best = [
-        next(number(r.get("oracle_ic")) for r in told[rows[0].key, world]["seeds"])
+        next(read_number(r.get("oracle_ic")) for r in cells[rows[0].key, world]["seeds"])
         for world in WORLDS
     ]
     lines.append(("oracle (IC)", *(text for ic in best for text in (f"{ic:.3f}", "", ""))))
     for row in rows:
         texts = []
         for world in WORLDS:
-            cell, less = told[row.key, world], differences.get((row.key, world))
+            cell, gain = cells[row.key, world], differences.get((row.key, world))
             texts += [
-                plus_minus(cell["share"], cell["half_width"]),
-                plus_minus(less["mean"], less["half_width"]) if less else "",
+                format_interval(cell["share"], cell["half_width"]),
+                format_interval(gain["mean"], gain["half_width"]) if gain else "",
                 str(cell["inner_steps"]),
             ]
         lines.append((row.name, *texts))

@@ -25,7 +25,6 @@ from maml_jax.learners import (
     reptile,
     ridge,
 )
-from maml_jax.learners._direction import CLASSES
 from maml_jax.meta import MetaLearner, Model, first_order
 from maml_jax.models import mlp
 from maml_jax.worlds.known_answer import World
@@ -117,6 +116,9 @@ ALL_PARTS: tuple[Part, ...] = ("learners", "activations", "worlds")
 FEATURES = 16
 """Outputs of a feature network under a head in closed form, or of an embedding."""
 
+DIRECTIONS = 3
+"""Classes of a return: down, flat, up."""
+
 SHORT = {1.0: 1_000, 0.1: 1_000, 0.02: 1_000}
 """For learners whose meta-steps take long, or that have nothing to gain from more."""
 
@@ -160,12 +162,12 @@ ROWS = (
     KnownAnswerRow(
         "matching-direction",
         "Matching, direction",
-        lambda network: direction(matching_networks(network(FEATURES), classes=len(CLASSES))),
+        lambda network: direction(matching_networks(network(FEATURES), classes=DIRECTIONS)),
     ),
     KnownAnswerRow(
         "prototypes",
         "Prototypes, direction",
-        lambda network: direction(prototypical_networks(network(FEATURES), classes=len(CLASSES))),
+        lambda network: direction(prototypical_networks(network(FEATURES), classes=DIRECTIONS)),
     ),
     KnownAnswerRow(
         "joint", "joint training", lambda network: joint_training(network(1)), steps=SHORT

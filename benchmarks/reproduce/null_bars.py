@@ -1,4 +1,4 @@
-"""Bars of random walks, in which a visible signal knows a given part of what comes, or nothing."""
+"""Bars of random walks with a visible signal that predicts a given part of returns, or nothing."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ that are filled at the next close."""
 _DEVIATION = 0.01
 
 
-def walks(ic: float, seed: int, bars: int = BARS) -> dict[str, pd.DataFrame]:
+def simulate_walks(ic: float, seed: int, bars: int = BARS) -> dict[str, pd.DataFrame]:
     r"""Simulate assets whose returns are independent normal numbers without drift.
 
     $$r_{t+2} = \sigma\,(\rho\, s_t + \sqrt{1 - \rho^2}\,\varepsilon_{t+2}), \qquad
@@ -54,7 +54,7 @@ def follow_the_signal(world: dict[str, pd.DataFrame], index: pd.Index) -> pd.Ser
     """Return what an account earns per bar that takes the side of every signal, at no cost.
 
     Args:
-        world: as `walks` returns it.
+        world: as `simulate_walks` returns it.
         index: the bars that count.
     """
     sides = pd.DataFrame({asset: np.sign(np.log(bars["volume"])) for asset, bars in world.items()})

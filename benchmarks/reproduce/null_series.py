@@ -38,7 +38,7 @@ class Size(NamedTuple):
     worlds: int
 
 
-def size_of_test(market: str, length: int, worlds: int, seed: int, advance: Advance) -> Size:
+def count_rejections(market: str, length: int, worlds: int, seed: int, advance: Advance) -> Size:
     """Count how often strategies without alpha are called significant at 5 %.
 
     Args:
@@ -46,12 +46,12 @@ def size_of_test(market: str, length: int, worlds: int, seed: int, advance: Adva
         length: bars of a world.
         worlds: how many.
         seed: decides them.
-        advance: is told of every world.
+        advance: is called after every world.
     """
     rejected: dict[str, int] = {name: 0 for name in STRATEGIES}
     for world in range(worlds):
         rng = np.random.default_rng([seed, MARKETS.index(market), length, world])
-        net = strategies_without_edge(market, length, rng)
+        net = simulate_without_edge(market, length, rng)
         tests = alpha_tests(net, MARKET, seed=world, samples=SAMPLES)
         for name in STRATEGIES:
             rejected[name] += int(tests[name].p_value < SIZE)
@@ -59,8 +59,8 @@ def size_of_test(market: str, length: int, worlds: int, seed: int, advance: Adva
     return Size(rejected, worlds)
 
 
-def strategies_without_edge(market: str, length: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Simulate a market without drift and strategies whose weights do not know what comes.
+def simulate_without_edge(market: str, length: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Simulate a market without drift and strategies whose weights know nothing of the future.
 
     Args:
         market: one of `MARKETS`.

@@ -1,12 +1,9 @@
-"""Whether the verdict calls luck significant as seldom as it says, and edges as often as it can."""
+"""How often the verdict calls luck significant, and how often a real edge."""
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from scipy import stats
 
 from benchmarks.reproduce.null_bars import (
@@ -14,8 +11,8 @@ from benchmarks.reproduce.null_bars import (
     BARS,
     SIGNAL,
     follow_the_signal,
+    simulate_walks,
     traded_returns,
-    walks,
 )
 from benchmarks.reproduce.null_series import (
     LENGTHS,
@@ -24,15 +21,15 @@ from benchmarks.reproduce.null_series import (
     SAMPLES,
     STRATEGIES,
     WORLDS,
-    size_of_test,
+    count_rejections,
 )
-from benchmarks.reproduce.progress import Advance, Progress
-from benchmarks.reproduce.results import Job, number, perform, write, write_json
-from benchmarks.reproduce.table import QUICK_MARK, Table, require_positive, surroundings
+from benchmarks.reproduce.progress import Advance
+from benchmarks.reproduce.results import Job, read_number
+from benchmarks.reproduce.study import QUICK, STEPS, Call, Option, Report, Study, name_parts
+from benchmarks.reproduce.table import Table
 from maml_jax.backtest.inference import Roles, assess_significance
 from maml_jax.backtest.inference.alpha import SIZE, alpha_tests
 from maml_jax.backtest.metrics import pooled_correlation
-from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.loading import load_config
 from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
 from maml_jax.experiment.evaluation.evaluate import net_returns
@@ -41,10 +38,9 @@ from maml_jax.experiment.evaluation.verdict import called_significant
 from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import prepare
 
-PARTS = ("test", "pipeline")
 NULL_WORLDS, EDGE_WORLDS = 200, 50
 ICS = (0.0, 0.02, 0.05, 0.1)
-STEPS, QUICK_STEPS = 300, 2
+USUAL_STEPS, QUICK_STEPS = 300, 2
 SEED = 20_000
 """Of the first world; those on which the statistics were developed have others."""
 
@@ -71,93 +67,49 @@ TEST_NOTE = (
 )
 
 
-def reproduce_null_world(
-    *,
-    parts: Sequence[str] = (),
-    worlds: int | None = None,
-    steps: int | None = None,
-    quick: bool = False,
-    out: str | Path = "runs/null-world",
-    console: Console | None = None,
-    command: str = "",
-) -> list[Table]:
-    """Count how often luck is called significant, by the test alone and by whole runs.
-
-    Every world's result is a file of its own in `out/results`; one that is there already, of the
-    same protocol, is not made again. `null-world.json` and `null-world.md` hold what was asked for
-    in the last call.
-
-    Args:
-        parts: "test" (the test alone, on series), "pipeline" (runs); none for both.
-        worlds: how many of each kind, instead of the usual numbers.
-        steps: meta-steps of a run.
-        quick: few worlds, two meta-steps.
-        out: the folder to write to.
-        console: where to tell progress; None tells nothing.
-        command: the command line, to be noted in the JSON file.
-
-    Returns:
-        A table for each part.
-
-    Raises:
-        ConfigError: if an option is impossible or names no part.
-        RunError: if `out` cannot be written.
-    """
-    require_positive(worlds=worlds, steps=steps)
-    for part in parts:
-        if part not in PARTS:
-            raise ConfigError(f"--part {part}: there is no such part; there are {', '.join(PARTS)}")
-    out, progress = Path(out), Progress(console)
-    makers = {
-        "test": lambda: _test(worlds or (QUICK_WORLDS if quick else WORLDS), out, progress),
-        "pipeline": lambda: _pipeline(worlds, steps, quick, out, progress),
-    }
-    made = [makers[part]() for part in PARTS if not parts or part in parts]
-    tables = [table for table, _ in made]
-    if quick:
-        tables = [table._replace(title=QUICK_MARK + table.title) for table in tables]
-    told: dict[str, Any] = {"command": command, "quick": quick, "where": surroundings()}
-    for _, record in made:
-        told |= record
-    write_json(out / "null-world.json", told)
-    write(out / "null-world.md", "\n".join(table.markdown() for table in tables))
-    return tables
+def run(call: Call) -> Report:
+    """Count how often luck is called significant, by the test alone and by whole runs."""
+    made = [PARTS[part](call) for part in call.choose_parts(PARTS)]
+    record = {key: value for _, part in made for key, value in part.items()}
+    return Report([table for table, _ in made], record)
 
 
-def _test(worlds: int, out: Path, progress: Progress) -> tuple[Table, dict]:
+def _test(call: Call) -> tuple[Table, dict]:
+    worlds = call.options["worlds"] or (QUICK_WORLDS if call.quick else WORLDS)
     cells = [(market, length) for market in MARKETS for length in LENGTHS]
-    jobs = [
-        Job(
-            f"test-{MARKETS.index(market)}-{length}",
-            {"market": market, "bars": length, "worlds": worlds, "seed": SEED, "samples": SAMPLES},
-            worlds,
-            partial(_count, market, length, worlds),
-            lambda found: f"{found['rejected']} of {found['worlds']}",
-        )
-        for market, length in cells
-    ]
-    results = perform(jobs, out / "results", progress)
+    found = call.perform((cell, _test_job(*cell, worlds)) for cell in cells)
     rows = []
-    for (market, length), found in zip(cells, results, strict=True):
-        shares = [100 * found["rejected"][name] / found["worlds"] for name in STRATEGIES]
+    for (market, length), (result,) in found.items():
+        shares = [100 * result["rejected"][name] / result["worlds"] for name in STRATEGIES]
         rows.append((f"{market}, {length:,d} bars", *(f"{share:.1f}" for share in shares)))
     note = TEST_NOTE.format(worlds=f"{worlds:,d}", samples=SAMPLES)
     title = "The test alone: luck called significant"
-    return Table(title, ("market", *STRATEGIES), rows, note), {"test": results}
+    record = {"test": [result for (result,) in found.values()]}
+    return Table(title, ("market", *STRATEGIES), rows, note), record
 
 
 def _count(market: str, length: int, worlds: int, advance: Advance) -> dict[str, Any]:
-    return size_of_test(market, length, worlds, SEED, advance)._asdict()
+    return count_rejections(market, length, worlds, SEED, advance)._asdict()
 
 
-def _pipeline(worlds, steps, quick, out: Path, progress: Progress) -> tuple[Table, dict]:
-    steps = steps or (QUICK_STEPS if quick else STEPS)
-    rows, told = [], []
+def _test_job(market: str, length: int, worlds: int) -> Job:
+    return Job(
+        f"test-{MARKETS.index(market)}-{length}",
+        {"market": market, "bars": length, "worlds": worlds, "seed": SEED, "samples": SAMPLES},
+        worlds,
+        partial(_count, market, length, worlds),
+        lambda found: f"{found['rejected']} of {found['worlds']}",
+    )
+
+
+def _pipeline(call: Call) -> tuple[Table, dict]:
+    steps = call.options["steps"] or (QUICK_STEPS if call.quick else USUAL_STEPS)
+    rows, record = [], []
     for ic in ICS:
         usual = NULL_WORLDS if ic == 0 else EDGE_WORLDS
-        count = worlds or (2 if quick else usual)
-        jobs = [_world_job(ic, SEED + world, steps) for world in range(count)]
-        results = perform(jobs, out / "results", progress)
+        count = call.options["worlds"] or (2 if call.quick else usual)
+        jobs = ((ic, _world_job(ic, SEED + world, steps)) for world in range(count))
+        results = call.perform(jobs)[ic]
         found, known = (sum(r[key] for r in results) for key in ("significant", "known"))
         rows.append(
             (
@@ -165,10 +117,10 @@ def _pipeline(worlds, steps, quick, out: Path, progress: Progress) -> tuple[Tabl
                 f"{count}",
                 _share(found, count),
                 _share(known, count),
-                f"{pd.Series([number(r['ic']) for r in results]).mean():.3f}",
+                f"{pd.Series([read_number(r['ic']) for r in results]).mean():.3f}",
             )
         )
-        told.append({"ic": ic, "worlds": count, "significant": found, "known": known})
+        record.append({"ic": ic, "worlds": count, "significant": found, "known": known})
     columns = (
         "edge",
         "worlds",
@@ -177,7 +129,22 @@ def _pipeline(worlds, steps, quick, out: Path, progress: Progress) -> tuple[Tabl
         "IC of predictions",
     )
     note = PIPELINE_NOTE.format(assets=len(ASSETS), bars=BARS, steps=steps)
-    return Table("Whole runs: called significant", columns, rows, note), {"pipeline": told}
+    return Table("Whole runs: called significant", columns, rows, note), {"pipeline": record}
+
+
+PARTS = {"test": _test, "pipeline": _pipeline}
+
+NULL_WORLD = Study(
+    "null-world",
+    "Random walks: how often the verdict calls luck significant, and planted edges.",
+    run,
+    options={
+        "parts": name_parts(PARTS),
+        "worlds": Option(int, "Worlds of each kind."),
+        "steps": STEPS,
+        "quick": QUICK._replace(help="Few worlds, two meta-steps each."),
+    },
+)
 
 
 def _world_job(ic: float, seed: int, steps: int) -> Job:
@@ -187,13 +154,13 @@ def _world_job(ic: float, seed: int, steps: int) -> Job:
         {"ic": ic, "seed": seed, "bars": BARS, "settings": settings},
         1,
         partial(_judge_world, ic, seed, settings),
-        lambda found: f"p = {number(found['p']):.3f}",
+        lambda found: f"p = {read_number(found['p']):.3f}",
     )
 
 
 def _judge_world(ic: float, seed: int, settings: dict, advance: Advance) -> dict[str, Any]:
-    """Do on one world what a run does, but for figures that the verdict does not stand on."""
-    world = walks(ic, seed)
+    """Do on one world what a run does, without the figures that the verdict does not need."""
+    world = simulate_walks(ic, seed)
     prepared = prepare(load_config({}, {**settings, "seed": seed}), world)
     methods = list(prepared.config.learner.methods)
     forecasts = predict_all(prepared, {name: meta_train(prepared, name)[0] for name in methods})

@@ -1,4 +1,4 @@
-"""What long computations tell while they last."""
+"""Progress of long computations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from maml_jax.terminal import ProgressBars
 
 Advance = Callable[[int], None]
-"""Is called with the number of meta-steps done since the last call."""
+"""Called with the number of meta-steps done since the last call."""
 
 
 class Progress:
-    """Tells progress on a console: bars on a terminal, else one line for each job that is done.
+    """Shows progress on a console: bars on a terminal, else one line for each job that is done.
 
     Args:
-        console: where to; None tells nothing.
+        console: where; None shows nothing.
     """
 
     def __init__(self, console: Console | None = None):
@@ -27,7 +27,7 @@ class Progress:
             rest = TimeRemainingColumn()
             self._bars = ProgressBars(*columns, rest, console=console, transient=True)
 
-    def tell(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print one line."""
         if self._console is not None:
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)

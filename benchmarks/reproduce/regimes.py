@@ -3,9 +3,8 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,10 +13,9 @@ import optax
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from rich.console import Console
-from scipy import stats
 
-from benchmarks.reproduce.progress import Advance, Progress
+from benchmarks.reproduce.estimate import average
+from benchmarks.reproduce.progress import Advance
 from benchmarks.reproduce.regimes_rows import (
     BUCKETS,
     FIRST_SEED,
@@ -26,6 +24,7 @@ from benchmarks.reproduce.regimes_rows import (
     INNER_STEPS,
     LAST_RATE,
     META_BATCH,
+    NAMES_IN_FILES,
     ONLINE,
     OUTER_RATE,
     QUERY,
@@ -36,20 +35,14 @@ from benchmarks.reproduce.regimes_rows import (
     WORLDS,
     RegimesRow,
 )
-from benchmarks.reproduce.results import Job, number, perform, write, write_json
-from benchmarks.reproduce.table import (
-    QUICK_MARK,
-    QUICK_SHARE,
-    Table,
-    choose,
-    plus_minus,
-    require_positive,
-    surroundings,
-)
+from benchmarks.reproduce.results import Job, read_number
+from benchmarks.reproduce.study import Call, Report, Study
+from benchmarks.reproduce.table import Table
+from benchmarks.reproduce.training import Trained, train
 from maml_jax.backtest import OnlineTraining, find_supports, walk_forward, walk_online
 from maml_jax.errors import TrainingError
 from maml_jax.learners import maml
-from maml_jax.meta import MetaState, fit, learned_rates, meta_init
+from maml_jax.meta import MetaState, learned_rates, meta_init
 from maml_jax.models import mlp
 from maml_jax.report.plots.style import COLOURS
 from maml_jax.tasks import Panel, asset_family, market_sampler
@@ -60,12 +53,12 @@ NOTE = (
     " (predicting 0 has 1), over {test:,} bars of {assets} assets after {first:,} of meta-training;"
     " stays of {stay:g} bars on average, a signal-to-noise ratio of {snr:g}. Supports are"
     " {window} rows of the asset. After a switch: the first {window} bars, in which plain supports"
-    " hold rows of the last regime; settled: the others. The regime in force is told from returns"
-    " up to the bar by a filter that knows the volatilities; the true one is an upper bound."
-    " Online: {online.steps} meta-steps every {online.every} bars on tasks of the last"
+    " hold rows of the last regime; settled: the others. The regime in force is inferred from"
+    " returns up to the bar by a filter that knows the volatilities; the true one is an upper"
+    " bound. Online: {online.steps} meta-steps every {online.every} bars on tasks of the last"
     " {online.recent}; from scratch: {scratch.steps} every {scratch.every} bars on those of the"
     " last {scratch.recent:,}. ± is the 95 % interval over {seeds} seeds, by Student's t;"
-    " differences are paired by seed, less is better."
+    " differences are paired by seed, lower is better."
 )
 
 
@@ -90,82 +83,44 @@ class Protocol:
     quick: bool = False
 
 
-def reproduce_regimes(
-    *,
-    methods: Sequence[str] = (),
-    seeds: int | None = None,
-    steps: int | None = None,
-    quick: bool = False,
-    out: str | Path = "runs/regimes",
-    console: Console | None = None,
-    command: str = "",
-) -> list[Table]:
-    """Measure errors by bars since a switch, on markets whose regimes are known.
-
-    Every walk's result is a file of its own in `out/results`; one that is there already, of the
-    same protocol, is not made again. `regimes.json`, `regimes.md` and `regimes.png` hold what was
-    asked for in the last call.
-
-    Args:
-        methods: keys of rows, or their beginnings; none for all. Differences are to `frozen`.
-        seeds: markets per world, instead of ten.
-        steps: meta-steps, instead of 600.
-        quick: one seed, a fiftieth of the meta-steps, 600 bars.
-        out: the folder to write to.
-        console: where to tell progress; None tells nothing.
-        command: the command line, to be noted in the JSON file.
-
-    Returns:
-        A table for each world.
-
-    Raises:
-        ConfigError: if an option is impossible or names no row.
-        RunError: if `out` cannot be written.
-    """
-    require_positive(seeds=seeds, steps=steps)
-    chosen, out = choose(ROWS, methods), Path(out)
-    protocol = Protocol()
-    if quick:
-        shorter = protocol.meta_steps // QUICK_SHARE
-        protocol = Protocol(meta_steps=shorter, seeds=1, bars=600, first=300, quick=True)
-    protocol = replace(
-        protocol, meta_steps=steps or protocol.meta_steps, seeds=seeds or protocol.seeds
-    )
+def run(call: Call) -> Report:
+    """Measure errors by bars since a switch, on markets whose regimes are known."""
+    rows, usual = call.rows, Protocol()
+    size = {"bars": 600, "first": 300} if call.quick else {}
+    counts = {
+        "meta_steps": call.count_steps(usual.meta_steps),
+        "seeds": call.count_seeds(usual.seeds),
+    }
+    protocol = Protocol(**counts, **size, quick=call.quick)
     # Seed by seed: walks of one seed share its market and its training.
-    jobs = [
-        (row, world, _job(row, world, seed, protocol))
+    found = call.perform(
+        ((row.key, world), _job(row, world, seed, protocol))
         for world in WORLDS
         for seed in range(FIRST_SEED, FIRST_SEED + protocol.seeds)
-        for row in chosen
+        for row in rows
         if world in row.worlds
-    ]
-    results = perform((job for _, _, job in jobs), out / "results", Progress(console))
-    found: dict[tuple[str, str], list[dict]] = {}
-    for (row, world, _), result in zip(jobs, results, strict=True):
-        found.setdefault((row.key, world), []).append(result)
-    mark = QUICK_MARK if quick else ""
-    tables = [_table(world, chosen, found, protocol, mark) for world in WORLDS]
-    told = [
-        {"row": key, "world": world, **_curve(each), "seeds": each}
-        for (key, world), each in found.items()
-    ]
-    write_json(
-        out / "regimes.json",
-        {
-            "command": command,
-            "quick": quick,
-            "where": surroundings(),
-            "worlds": {name: asdict(world) for name, world in WORLDS.items()},
-            "buckets": BUCKETS,
-            "cells": told,
-        },
     )
-    write(out / "regimes.md", "\n".join(table.markdown() for table in tables))
-    _draw(chosen, found, mark).savefig(out / "regimes.png", dpi=150)
-    return tables
+    record = {
+        "worlds": {name: asdict(world) for name, world in WORLDS.items()},
+        "buckets": BUCKETS,
+        "cells": [
+            {"row": key, "world": world, **_average_curves(each), "seeds": each}
+            for (key, world), each in found.items()
+        ],
+    }
+    tables = [_table(world, rows, found, protocol) for world in WORLDS]
+    return Report(tables, record, _draw(rows, found, call.quick))
 
 
-def errors_since(
+REGIMES = Study(
+    "regimes",
+    "Markets that switch between regimes: errors after a switch, frozen, by regime and online.",
+    run,
+    ROWS,
+)
+
+
+def measure_errors(
     predicted: Float[np.ndarray, "asset time"], truth: SwitchingTruth, first: int
 ) -> dict[str, Any]:
     """Measure predictions against the noiseless signal, by bars since the last switch.
@@ -219,39 +174,32 @@ def _market(world: str, seed: int, protocol: Protocol) -> tuple[Panel, Switching
 
 
 @lru_cache(maxsize=1)
-def _trained(world: str, seed: int, protocol: Protocol) -> tuple[MetaState, float]:
-    """Meta-train on the bars before the test; the state, and the last loss."""
+def _train(world: str, seed: int, protocol: Protocol) -> Trained:
+    """Meta-train on the bars before the test."""
     learner, optimizer = _learner(protocol.meta_steps)
     panel, _ = _market(world, seed, protocol)
     windows = asset_family(panel, support=WINDOW, query=QUERY, last=protocol.first - 1)
-    state, history = fit(
-        learner,
-        optimizer,
-        market_sampler(panel, windows, meta_batch=META_BATCH),
-        jax.random.key(seed),
-        steps=protocol.meta_steps,
-    )
-    tenth = max(1, protocol.meta_steps // 10)
-    return state, float(history.loss[-tenth:].mean())
+    sampler = market_sampler(panel, windows, meta_batch=META_BATCH)
+    return train(learner, optimizer, sampler, jax.random.key(seed), steps=protocol.meta_steps)
 
 
 def _job(row: RegimesRow, world: str, seed: int, protocol: Protocol) -> Job:
     def run(advance: Advance) -> dict[str, Any]:
         panel, truth = _market(world, seed, protocol)
-        state, loss = _trained(world, seed, protocol)
+        trained = _train(world, seed, protocol)
         advance(protocol.meta_steps)
         start = time.perf_counter()
-        predicted = _walk(row, panel, truth, state, seed, protocol)
+        predicted = _walk(row, panel, truth, trained.state, seed, protocol)
         seconds = time.perf_counter() - start
         return {
-            **errors_since(predicted, truth, protocol.first),
+            **measure_errors(predicted, truth, protocol.first),
             "seconds": seconds,
-            "training_loss": loss,
+            "training_loss": trained.loss,
         }
 
     settings = {
         "row": row.key,
-        "labels": row.labels,
+        "labels": NAMES_IN_FILES.get(row.labels, row.labels),
         "updates": None if row.updates is None else row.updates._asdict(),
         "world": asdict(WORLDS[world]),
         "protocol": {**asdict(protocol), "seeds": None},
@@ -265,7 +213,7 @@ def _job(row: RegimesRow, world: str, seed: int, protocol: Protocol) -> Job:
         "seed": seed,
     }
     name = f"{row.key}-{world}-seed{seed}"
-    return Job(name, settings, protocol.meta_steps, run, _told)
+    return Job(name, settings, protocol.meta_steps, run, _describe)
 
 
 def _walk(
@@ -302,39 +250,30 @@ def _labels(row: RegimesRow, panel: Panel, truth) -> Int[np.ndarray, "asset time
     if row.labels is None:
         return None
     assert panel.regimes is not None
-    if row.labels == "told":
+    if row.labels == "inferred":
         return panel.regimes
     return np.broadcast_to(truth.regime, panel.regimes.shape)
 
 
-def _told(result: dict) -> str:
-    after, settled = number(result["after"]), number(result["settled"])
+def _describe(result: dict) -> str:
+    after, settled = read_number(result["after"]), read_number(result["settled"])
     return f"{result['seconds']:.0f} s; error {after:.3f} after a switch, {settled:.3f} settled"
 
 
-def _mean_of(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over seeds and half of the width of its interval."""
-    count = len(values)
-    if count < 2:
-        return float(values.mean()), math.nan
-    factor = float(stats.t.ppf(0.975, count - 1))
-    return float(values.mean()), factor * float(values.std(ddof=1)) / count**0.5
-
-
 def _values(results: Sequence[dict], name: str) -> np.ndarray:
-    return np.array([number(result.get(name)) for result in results])
+    return np.array([read_number(result.get(name)) for result in results])
 
 
-def _curve(results: Sequence[dict]) -> dict[str, Any]:
+def _average_curves(results: Sequence[dict]) -> dict[str, Any]:
     """Return the mean error of each bucket over the seeds, and half of its interval."""
     empty = [None] * len(BUCKETS)
-    curves = np.array([[number(v) for v in r.get("curve", empty)] for r in results])
+    curves = np.array([[read_number(v) for v in r.get("curve", empty)] for r in results])
     known = [column[np.isfinite(column)] for column in curves.T]
-    pairs = [_mean_of(column) if len(column) else (math.nan, math.nan) for column in known]
-    return {"mean": [mean for mean, _ in pairs], "half_width": [half for _, half in pairs]}
+    pairs = [average(column) for column in known]
+    return {"mean": [each.mean for each in pairs], "half_width": [each.half for each in pairs]}
 
 
-def _table(world: str, rows, found, protocol: Protocol, mark: str) -> Table:
+def _table(world: str, rows, found, protocol: Protocol) -> Table:
     lines = []
     frozen = found.get(("frozen", world))
     for row in rows:
@@ -342,15 +281,21 @@ def _table(world: str, rows, found, protocol: Protocol, mark: str) -> Table:
         if results is None:
             continue
 
-        def told(name, results=results):
-            return plus_minus(*_mean_of(_values(results, name)))
+        def share(name, results=results):
+            return average(_values(results, name)).text(3)
 
-        def less(name, key=row.key, results=results):
+        def minus_frozen(name, key=row.key, results=results):
             if frozen is None or key == "frozen":
                 return ""
-            return plus_minus(*_mean_of(_values(results, name) - _values(frozen, name)))
+            return average(_values(results, name) - _values(frozen, name)).text(3)
 
-        cells = told("after"), less("after"), told("settled"), told("all"), less("all")
+        cells = (
+            share("after"),
+            minus_frozen("after"),
+            share("settled"),
+            share("all"),
+            minus_frozen("all"),
+        )
         lines.append((row.name, *cells))
     setting = WORLDS[world]
     note = NOTE.format(
@@ -364,11 +309,18 @@ def _table(world: str, rows, found, protocol: Protocol, mark: str) -> Table:
         scratch=RETRAINED._replace(steps=protocol.meta_steps),
         seeds=protocol.seeds,
     )
-    columns = "walk-forward", "after a switch", "less frozen", "settled", "all bars", "less frozen"
-    return Table(mark + TITLES[world], columns, lines, note)
+    columns = (
+        "walk-forward",
+        "after a switch",
+        "minus frozen",
+        "settled",
+        "all bars",
+        "minus frozen",
+    )
+    return Table(TITLES[world], columns, lines, note)
 
 
-def _draw(rows, found, mark: str) -> Figure:
+def _draw(rows, found, quick: bool) -> Figure:
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     panels = figure.subplots(1, len(WORLDS), sharey=True)
     ends = np.array([*BUCKETS[1:], 1.25 * BUCKETS[-1]])
@@ -377,7 +329,7 @@ def _draw(rows, found, mark: str) -> Figure:
         for place, row in enumerate(rows):
             if (row.key, world) not in found:
                 continue
-            curve = _curve(found[row.key, world])
+            curve = _average_curves(found[row.key, world])
             mean, half = np.array(curve["mean"]), np.nan_to_num(np.array(curve["half_width"]))
             colour = COLOURS[place % len(COLOURS)]
             axes.plot(middle, mean, color=colour, linewidth=1.3, label=row.name)
@@ -387,7 +339,8 @@ def _draw(rows, found, mark: str) -> Figure:
         axes.set_xticks([0, 1, 2, 4, 8, 16, 32, 64], [0, 1, 2, 4, 8, 16, 32, 64])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(0, middle[-1])
-        axes.set_title(mark[:7] + TITLES[world], loc="left", fontsize=9, fontweight="bold")
+        title = ("QUICK: " if quick else "") + TITLES[world]
+        axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
         axes.set_xlabel("bars since the switch")
         axes.grid(color="#eeeeee", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)

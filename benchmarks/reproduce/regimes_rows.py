@@ -31,7 +31,10 @@ FIRST_SEED = 1
 BUCKETS = (0, 1, 2, 3, 4, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 60, 80)
 """Bars since a switch, from each up to the next; the last one's end is open."""
 
-Labels = Literal["told", "true"]
+Labels = Literal["inferred", "true"]
+
+NAMES_IN_FILES = {"inferred": "told"}
+"""What results are found by, where it is another word."""
 
 
 class RegimesRow(NamedTuple):
@@ -40,7 +43,8 @@ class RegimesRow(NamedTuple):
     Attributes:
         key: its name on the command line.
         name: its name in tables.
-        labels: whether supports are chosen by the regime in force: as returns tell it, or in truth.
+        labels: whether supports are chosen by the regime in force: inferred from returns, or the
+            true one.
         updates: how meta-parameters are updated; None leaves them as meta-training did.
         worlds: where it is tried.
     """
@@ -57,9 +61,9 @@ RETRAINED = Updates(every=250, steps=600, meta_batch=META_BATCH, recent=1500, re
 
 ROWS = (
     RegimesRow("frozen", "MAML, frozen"),
-    RegimesRow("regime", "support of the regime in force", "told"),
+    RegimesRow("regime", "support of the regime in force", "inferred"),
     RegimesRow("true-regime", "support of the true regime", "true"),
     RegimesRow("online", "MAML, updated online", None, ONLINE),
-    RegimesRow("online-regime", "both", "told", ONLINE),
+    RegimesRow("online-regime", "both", "inferred", ONLINE),
     RegimesRow("retrained", "MAML, retrained from scratch", None, RETRAINED, ("changed",)),
 )

@@ -1,4 +1,4 @@
-"""Results kept as one file each: what is interrupted goes on, what is there is reused."""
+"""Results, one file each: what was interrupted goes on, what is there is reused."""
 
 import hashlib
 import json
@@ -18,19 +18,19 @@ class Job:
     """One training and what is measured of it.
 
     Attributes:
-        name: names its file, and the job in what is told of progress.
+        name: names its file, and the job in messages.
         settings: all that the result depends on, fit for JSON. A result that is found is taken for
             this job's if its settings are the same; functions are not compared.
         steps: meta-steps of its training.
         make: trains and measures; is given what to call with the number of meta-steps done.
-        tell: says a result in a few words.
+        describe: puts a result in a few words.
     """
 
     name: str
     settings: dict[str, Any]
     steps: int
     make: Callable[[Advance], dict[str, Any]]
-    tell: Callable[[dict[str, Any]], str]
+    describe: Callable[[dict[str, Any]], str]
 
 
 def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[
     Args:
         jobs: what to do, in order.
         folder: one JSON file per job; made if missing.
-        progress: is told what is done.
+        progress: shows what is done.
 
     Returns:
         The result of each job.
@@ -52,10 +52,10 @@ def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[
     """
     results = []
     for job in jobs:
-        path, settings = _place(job, folder)
-        result = _found(path, settings)
+        path, settings = locate(job, folder)
+        result = _read(path, settings)
         if result is not None:
-            progress.tell(f"{job.name}: found in {path}")
+            progress.log(f"{job.name}: found in {path}")
         else:
             with progress.job(job.name, job.steps) as advance:
                 try:
@@ -63,19 +63,19 @@ def perform(jobs: Iterable[Job], folder: Path, progress: Progress) -> list[dict[
                 except TrainingError as error:
                     result = {"failed": str(error)}
             write(path, _dumps({"settings": settings, "result": result}))
-            said = f"failed: {result['failed']}" if "failed" in result else job.tell(result)
-            progress.tell(f"{job.name}: {said}")
+            words = f"failed: {result['failed']}" if "failed" in result else job.describe(result)
+            progress.log(f"{job.name}: {words}")
         results.append(result)
     return results
 
 
-def is_there(job: Job, folder: Path) -> bool:
+def holds(folder: Path, job: Job) -> bool:
     """Say whether the folder holds the result of a job.
 
     Raises:
         RunError: if a file in it cannot be read.
     """
-    return _found(*_place(job, folder)) is not None
+    return _read(*locate(job, folder)) is not None
 
 
 def write(path: Path, text: str) -> None:
@@ -101,25 +101,25 @@ def write_json(path: Path, content: Any) -> None:
     write(path, _dumps(content))
 
 
-def number(value: float | None) -> float:
+def read_number(value: float | None) -> float:
     """Return a number read from JSON, NaN for null."""
     return math.nan if value is None else value
 
 
-def _place(job: Job, folder: Path) -> tuple[Path, dict]:
-    """Return a job's file, and its settings as they come back from one."""
+def locate(job: Job, folder: Path) -> tuple[Path, dict]:
+    """Return the file of a job's result, and the job's settings as they come back from one."""
     settings = json.loads(_dumps(job.settings))
     return folder / f"{job.name}.{_digest(settings)}.json", settings
 
 
-def _found(path: Path, settings: dict) -> dict[str, Any] | None:
+def _read(path: Path, settings: dict) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["result"] if content["settings"] == settings else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: is no result, delete it to compute it again: {error}") from error
+        raise RunError(f"{path}: not a result; delete it to compute it again: {error}") from error
 
 
 def _digest(settings: dict) -> str:

@@ -93,18 +93,17 @@ def require_positive(**numbers: int | None) -> None:
             raise ConfigError(f"--{name}: must be at least 1, got {value}")
 
 
-def plus_minus(mean: float, half: float, digits: int = 3) -> str:
+def format_interval(mean: float, half: float, digits: int = 3) -> str:
     """Write a mean and half the width of its interval."""
     if not math.isfinite(mean):
         return "diverged"
-    # An error of a task that left the paths of all others would fill the table with digits, and
-    # one far below them would show none.
+    # A diverging task would fill the table with digits, a tiny error would show none.
     usual = 0 == mean or 10**-digits <= abs(mean) < 1000
     form = f".{digits}f" if usual else ".1e"
     return f"{mean:{form}}" + (f" ± {half:{form}}" if math.isfinite(half) else "")
 
 
-def surroundings() -> dict[str, str | int]:
-    """Tell where figures were computed: the version of JAX, and its devices."""
+def describe_machine() -> dict[str, str | int]:
+    """Return where figures are computed: the version of JAX, and its devices."""
     device = jax.devices()[0]
     return {"jax": jax.__version__, "device": device.device_kind, "devices": jax.device_count()}

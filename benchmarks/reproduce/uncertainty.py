@@ -1,45 +1,39 @@
 """Whether predicted deviations are true, where the best possible distribution is known."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from scipy import stats
 
+from benchmarks.reproduce.estimate import average
 from benchmarks.reproduce.known_answer_rows import FEATURES, Network, cosine, network
-from benchmarks.reproduce.progress import Advance, Progress
-from benchmarks.reproduce.results import Job, number, perform, write, write_json
-from benchmarks.reproduce.table import (
-    QUICK_MARK,
-    QUICK_SHARE,
-    Table,
-    choose,
-    plus_minus,
-    require_positive,
-    surroundings,
-)
-from benchmarks.reproduce.training import train
+from benchmarks.reproduce.progress import Advance
+from benchmarks.reproduce.results import Job, read_number
+from benchmarks.reproduce.study import Call, Report, Study
+from benchmarks.reproduce.table import Table, format_interval
+from benchmarks.reproduce.training import compare_with_oracle, train
 from maml_jax.backtest.inference.calibration import measure_calibration
-from maml_jax.learners import alpaca, maml
-from maml_jax.learners._bayesian import bayesian_maml
-from maml_jax.learners._ensemble import ensemble
-from maml_jax.learners._maml import INNER_LEARNING_RATE
-from maml_jax.meta import Batch, MetaLearner, Prediction, Task, gaussian_nll
+from maml_jax.learners import alpaca, bayesian_maml, ensemble, maml
+from maml_jax.meta import (
+    Batch,
+    MetaLearner,
+    Prediction,
+    Task,
+    gaussian_nll,
+    predict_tasks,
+)
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.models import gaussian
 from maml_jax.parallel import map_tasks
 from maml_jax.worlds.known_answer import (
     World,
     _signals,
-    information_coefficient,
     known_answer_sampler,
     known_answer_tasks,
     oracle,
@@ -67,8 +61,8 @@ NAMES = dict(
 )
 NOTE = (
     "Predictive distributions of the noisy outcomes on {rows} rows of {tasks} fresh tasks for each"
-    " seed; {support} support rows, noise of variance {variance:g}. The oracle is told the world"
-    " and all but a task's coefficients. Share: correlation with the noiseless signal, as a share"
+    " seed; {support} support rows, noise of variance {variance:g}. The oracle knows the world and"
+    " all but a task's coefficients. Share: correlation with the noiseless signal, as a share"
     " of the oracle's. Gaussian heads are given targets in units of their standard deviation,"
     " as those of markets are. ± is the 95 % interval of the mean over seeds, by Student's t."
 )
@@ -110,8 +104,9 @@ class UncertaintyRow:
 
 
 def _heteroscedastic(network: Network) -> MetaLearner:
-    # The likelihood's derivative is half of the squared error's where the deviation is 1.
-    optimizer = optax.sgd(2 * INNER_LEARNING_RATE)
+    # Twice MAML's default: the likelihood's derivative is half of the squared error's where the
+    # deviation is 1.
+    optimizer = optax.sgd(0.01)
     return maml(gaussian(network(2)), inner_optimizer=optimizer, loss=gaussian_nll)
 
 
@@ -144,61 +139,33 @@ ROWS = (
 """In the order in which they are shown; particles and members make meta-steps of five networks."""
 
 
-def reproduce_uncertainty(
-    *,
-    methods: Sequence[str] = (),
-    seeds: int | None = None,
-    steps: int | None = None,
-    quick: bool = False,
-    out: str | Path = "runs/uncertainty",
-    console: Console | None = None,
-    command: str = "",
-    rows: Sequence[UncertaintyRow] = ROWS,
-) -> list[Table]:
-    """Train learners where the best predictive distribution is known, and judge theirs.
-
-    Every training's result is a file of its own in `out/results`; one that is there already, of the
-    same protocol, is not made again. `uncertainty.json` and `uncertainty.md` hold what was asked
-    for in the last call.
-
-    Args:
-        methods: keys of rows, or their beginnings; none for all.
-        seeds: trainings per cell, instead of the row's own number.
-        steps: meta-steps, instead of the row's own number.
-        quick: one seed, a fiftieth of the meta-steps, 100 tasks.
-        out: the folder to write to.
-        console: where to tell progress; None tells nothing.
-        command: the command line, to be noted in the JSON file.
-        rows: the table to choose from.
-
-    Returns:
-        A table for each signal-to-noise ratio.
-
-    Raises:
-        ConfigError: if an option is impossible or names no row.
-        RunError: if `out` cannot be written.
-    """
-    require_positive(seeds=seeds, steps=steps)
-    out = Path(out)
-    chosen = [_shortened(row, seeds, steps, quick) for row in choose(rows, methods)]
-    tasks = QUICK_TEST_TASKS if quick else TEST_TASKS
-    cells = [(row, snr) for row in chosen for snr in RATIOS]
-    jobs = [(cell, job) for cell in cells for job in _jobs(*cell, tasks, quick)]
-    results = perform((job for _, job in jobs), out / "results", Progress(console))
-    told: dict[str, list] = {f"{snr:g}": [] for snr in RATIOS}
-    for row, snr in cells:
-        own = [r for (each, _), r in zip(jobs, results, strict=True) if each == (row, snr)]
-        told[f"{snr:g}"].append(_cell(row, own))
-    tables = [_table(snr, told[f"{snr:g}"], tasks, quick) for snr in RATIOS]
-    write_json(
-        out / "uncertainty.json",
-        {"command": command, "quick": quick, "where": surroundings(), "ratios": told},
+def run(call: Call) -> Report:
+    """Train learners where the best predictive distribution is known, and compare theirs."""
+    tasks = QUICK_TEST_TASKS if call.quick else TEST_TASKS
+    rows = [
+        replace(row, steps=call.count_steps(row.steps), seeds=call.count_seeds(row.seeds))
+        for row in call.rows
+    ]
+    found = call.perform(
+        ((row.key, snr), job)
+        for row in rows
+        for snr in RATIOS
+        for job in _jobs(row, snr, tasks, call.quick)
     )
-    write(out / "uncertainty.md", "\n".join(table.markdown() for table in tables))
-    return tables
+    cells = {f"{snr:g}": [_cell(row, found[row.key, snr]) for row in rows] for snr in RATIOS}
+    tables = [_table(snr, cells[f"{snr:g}"], tasks) for snr in RATIOS]
+    return Report(tables, {"ratios": cells})
 
 
-def oracle_prediction(world: World, task: Task) -> Prediction:
+UNCERTAINTY = Study(
+    "uncertainty",
+    "A market with a known answer: whether predicted deviations are true.",
+    run,
+    ROWS,
+)
+
+
+def predict_best(world: World, task: Task) -> Prediction:
     r"""Predict one task's query rows as well as can be done, with the deviation of outcomes.
 
     $$y_* \sim N\bigl(m_*,\ \phi_*^\top (I + \mathrm{snr}\, \Phi^\top\Phi)^{-1} \phi_*
@@ -220,11 +187,11 @@ def oracle_prediction(world: World, task: Task) -> Prediction:
         )
     phi, asked = _signals(world, task.support.x), _signals(world, task.query.x)
     precision = jnp.eye(phi.shape[1], dtype=phi.dtype) + world.snr * phi.T @ phi
-    doubt = jnp.sum(asked * solve_spd(precision, asked.T).T, axis=1, keepdims=True)
-    return Prediction(oracle(world, task), jnp.sqrt(doubt + 1 / world.snr))
+    variance = jnp.sum(asked * solve_spd(precision, asked.T).T, axis=1, keepdims=True)
+    return Prediction(oracle(world, task), jnp.sqrt(variance + 1 / world.snr))
 
 
-def in_units(learner: MetaLearner, unit: float) -> MetaLearner:
+def rescale_targets(learner: MetaLearner, unit: float) -> MetaLearner:
     """Give a learner targets in other units, and take its predictions back.
 
     Args:
@@ -247,11 +214,6 @@ def in_units(learner: MetaLearner, unit: float) -> MetaLearner:
     return MetaLearner(learner.init, adapt, predict, loss)
 
 
-def _shortened(row: UncertaintyRow, seeds, steps, quick) -> UncertaintyRow:
-    meta_steps = steps or (max(1, row.steps // QUICK_SHARE) if quick else row.steps)
-    return replace(row, steps=meta_steps, seeds=seeds or (1 if quick else row.seeds))
-
-
 def _jobs(row: UncertaintyRow, snr: float, tasks: int, quick: bool) -> list[Job]:
     world = World(snr)
 
@@ -259,35 +221,28 @@ def _jobs(row: UncertaintyRow, snr: float, tasks: int, quick: bool) -> list[Job]
     def parts():
         learner = row.learner(network("tanh"))
         if row.in_deviations:
-            learner = in_units(learner, (signal_variance() + 1 / world.snr) ** 0.5)
+            learner = rescale_targets(learner, (signal_variance() + 1 / world.snr) ** 0.5)
         sampler = known_answer_sampler(
             world, meta_batch=row.meta_batch, support=SUPPORT, query=QUERY
         )
-
-        def ours(task, params):
-            return learner.predict(learner.adapt(params, task.support), task.query.x)
-
-        return learner, row.optimizer(row.steps), sampler, ours, partial(oracle_prediction, world)
+        return learner, row.optimizer(row.steps), sampler, partial(predict_best, world)
 
     def make(seed: int) -> Callable[[Advance], dict]:
         def run(advance: Advance) -> dict:
-            learner, optimizer, sampler, ours, best = parts()
+            learner, optimizer, sampler, best = parts()
             train_key, test_key = jax.random.split(jax.random.key(seed))
             options = {"max_grad_norm": row.max_grad_norm, "advance": advance}
             trained = train(learner, optimizer, sampler, train_key, steps=row.steps, **options)
             test, truth = known_answer_tasks(
                 world, test_key, tasks=tasks, support=SUPPORT, query=TEST_ROWS
             )
-            mine, known = map_tasks(ours, test, trained.params), map_tasks(best, test)
-            ic, best_ic = (
-                float(information_coefficient(each.mean, truth.query.y)) for each in (mine, known)
-            )
+            mine = predict_tasks(learner, trained.state.params, test)
+            known = map_tasks(best, test)
             return {
-                **_judged(mine, test.query.y),
-                "oracle": _judged(known, test.query.y),
-                "share": ic / best_ic,
-                "seconds": trained.seconds,
-                "training_loss": trained.loss,
+                **_calibrate(mine, test.query.y),
+                "oracle": _calibrate(known, test.query.y),
+                "share": compare_with_oracle(mine.mean, known.mean, truth.query.y)["share"],
+                **trained.record(),
             }
 
         return run
@@ -313,19 +268,19 @@ def _jobs(row: UncertaintyRow, snr: float, tasks: int, quick: bool) -> list[Job]
             {**settings, "seed": seed},
             row.steps,
             make(seed),
-            _told,
+            _describe,
         )
         for seed in range(row.seeds)
     ]
 
 
-def _judged(prediction: Prediction, y) -> dict[str, float]:
+def _calibrate(prediction: Prediction, y) -> dict[str, float]:
     figures = measure_calibration(*(np.asarray(each, float) for each in (*prediction, y)))
     return {key: float(figures[name]) for name, key in NAMES.items()}
 
 
-def _told(result: dict) -> str:
-    nll, covered, share = (number(result[name]) for name in ("nll", "coverage_90", "share"))
+def _describe(result: dict) -> str:
+    nll, covered, share = (read_number(result[name]) for name in ("nll", "coverage_90", "share"))
     return (
         f"{result['seconds']:.0f} s; NLL {nll:.3f}, 90 % covers {covered:.1f} %, share {share:.3f}"
     )
@@ -349,18 +304,13 @@ def _cell(row: UncertaintyRow, results: list[dict]) -> dict[str, Any]:
 
 def _interval(values: list) -> dict[str, float]:
     """Return the mean over seeds and half the width of its 95 % interval."""
-    found = np.array([number(value) for value in values] or [math.nan])
-    count = len(found)
-    half = math.nan
-    if count > 1:
-        half = float(stats.t.ppf(0.975, count - 1) * found.std(ddof=1) / count**0.5)
-    return {"mean": float(found.mean()), "half_width": half}
+    return dict(zip(("mean", "half_width"), average([*map(read_number, values)]), strict=True))
 
 
-def _table(snr: float, cells: list[dict], tasks: int, quick: bool) -> Table:
+def _table(snr: float, cells: list[dict], tasks: int) -> Table:
     def figures(of: dict) -> list[str]:
         return [
-            plus_minus(of[key]["mean"], of[key]["half_width"], digits)
+            format_interval(of[key]["mean"], of[key]["half_width"], digits)
             for key, digits in COLUMNS.values()
         ]
 
@@ -372,11 +322,10 @@ def _table(snr: float, cells: list[dict], tasks: int, quick: bool) -> Table:
         rows.append(("oracle", *figures(known["oracle"]), "", "", ""))
     for cell in cells:
         failed = f" ({cell['failed']} failed)" if cell["failed"] else ""
-        share = plus_minus(cell["share"]["mean"], cell["share"]["half_width"])
+        share = format_interval(cell["share"]["mean"], cell["share"]["half_width"])
         steps = f"{cell['meta_steps']:,} x {cell['meta_batch']}"
         seconds = f"{cell['seconds']['mean']:.0f}"
         rows.append((cell["name"] + failed, *figures(cell), share, steps, seconds))
     columns = ("learner", *COLUMNS, "share", "meta-steps x tasks", "seconds")
     note = NOTE.format(rows=TEST_ROWS, tasks=f"{tasks:,}", support=SUPPORT, variance=1 / snr)
-    mark = QUICK_MARK if quick else ""
-    return Table(f"{mark}Uncertainty at a signal-to-noise ratio of {snr:g}", columns, rows, note)
+    return Table(f"Uncertainty at a signal-to-noise ratio of {snr:g}", columns, rows, note)

@@ -32,7 +32,7 @@ ALWAYS = "all"
 
 @dataclass(frozen=True)
 class VolatilityMarket:
-    """Bars, and how they are parted.
+    """Bars, and how they are split.
 
     Attributes:
         key: its name on the command line.
@@ -167,17 +167,17 @@ BASELINES = {
 """Keys and names of what learners are compared with."""
 
 MODELS_OF_VARIANCE = ("ewma", "garch", "trailing")
-"""Their logarithms are remove_mean_error by the mean of their errors before the test span."""
+"""Their logarithms are shifted by the mean of their errors before the test span."""
 
 
-def baseline_forecasts(
+def forecast_baselines(
     prepared: Prepared, market: VolatilityMarket, first: int
 ) -> dict[str, Forecasts]:
     """Compute the forecasts of all baselines for the unseen assets, in the panel's units.
 
     Args:
         prepared: the bars.
-        market: how they are parted.
+        market: how they are split.
         first: place of the first bar to forecast at.
     """
     panel, scaler, unseen = prepared.panel, prepared.scaler, prepared.test_assets
@@ -189,17 +189,19 @@ def baseline_forecasts(
         train_last=prepared.train_last,
     )
     rest = panel._replace(targets=np.asarray(panel.targets) - np.nan_to_num(pooled))
-    made: dict[str, Forecasts] = {
+    forecasts: dict[str, Forecasts] = {
         "har": {
             str(n): recent_regression(panel, window=n, features=market.har, **span) for n in WINDOWS
         },
         "own-ridge": {
-            str(n): recent_regression(panel, window=n, penalty=_penalty(prepared, panel, n), **span)
+            str(n): recent_regression(
+                panel, window=n, penalty=_choose_penalty(prepared, panel, n), **span
+            )
             for n in WINDOWS
         },
         "around-pooled": {
             str(n): pooled
-            + recent_regression(rest, window=n, penalty=_penalty(prepared, rest, n), **span)
+            + recent_regression(rest, window=n, penalty=_choose_penalty(prepared, rest, n), **span)
             for n in WINDOWS
         },
         "pooled-har": {ALWAYS: pooled},
@@ -218,11 +220,11 @@ def baseline_forecasts(
         "trailing": {a: log_volatility(b, market.trailing) for a, b in bars.items()},
     }.items():
         laid = align_to_panel(panel, logs)
-        made[name] = {ALWAYS: (laid - scaler.target_mean) / scaler.target_std}
-    return made
+        forecasts[name] = {ALWAYS: (laid - scaler.target_mean) / scaler.target_std}
+    return forecasts
 
 
-def _penalty(prepared: Prepared, panel, window: int) -> float:
+def _choose_penalty(prepared: Prepared, panel, window: int) -> float:
     """Choose the penalty that would have been best on the meta-training assets in their span."""
     last = prepared.train_last
     first = (prepared.train_first + last) // 2

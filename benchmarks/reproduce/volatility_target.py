@@ -1,4 +1,4 @@
-"""Buying and holding at a target volatility: how near the volatility that comes is to it."""
+"""Buying and holding at a target volatility: how near to it realised volatility is."""
 
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ NOTE = (
     "Each unseen asset is held with weight {target:.0%} a year over the volatility forecast for the"
     " next {horizon} bars (at most {leverage:g}), traded one bar after each decision. Deviation:"
     " mean distance of realised volatility per year, in blocks of {block} bars, from {target:.0%}."
-    " Gain: deviation with trailing volatility less this one, with the 95 % interval of the"
+    " Gain: deviation with trailing volatility minus this one, with the 95 % interval of the"
     " stationary bootstrap over blocks."
 )
 
 
 class Held(NamedTuple):
-    """What came of holding at a target volatility.
+    """The outcome of holding at a target volatility.
 
     Attributes:
         realised: volatility per year in each block, `[seed, asset, block]`; NaN where an asset has
@@ -41,7 +41,7 @@ class Held(NamedTuple):
     turnover: float
 
 
-def deviations(
+def hold_at_target(
     prepared: Prepared,
     market: VolatilityMarket,
     forecasts: Float[np.ndarray, "seed asset time"],
@@ -72,7 +72,7 @@ def deviations(
     return Held(np.stack(realised), float(np.mean(turnover)))
 
 
-def target_table(
+def make_target_table(
     found: dict[str, Held], names: dict[str, str], market: VolatilityMarket, headline: str
 ) -> tuple[dict[str, Any], Table]:
     """Compare how far realised volatility is from its target, as figures and as a table.
@@ -83,14 +83,14 @@ def target_table(
         market: the target.
         headline: key of the learner.
     """
-    told, rows = {}, []
+    record, rows = {}, []
     distance = {
         key: np.abs(held.realised - market.target).mean(axis=0) for key, held in found.items()
     }
     for key, held in found.items():
         gain = np.nanmean(distance[TRAILING] - distance[key], axis=0)
         low, high = _interval(gain)
-        told[key] = {
+        record[key] = {
             "deviation": float(np.nanmean(distance[key])),
             "realised": float(np.nanmean(held.realised)),
             "turnover": held.turnover,
@@ -99,8 +99,8 @@ def target_table(
         rows.append(
             (
                 names[key],
-                f"{told[key]['deviation']:.2%}",
-                f"{told[key]['realised']:.1%}",
+                f"{record[key]['deviation']:.2%}",
+                f"{record[key]['realised']:.1%}",
                 f"{held.turnover:.0f}",
                 "" if key == TRAILING else f"{gain.mean():.2%} [{low:.2%}, {high:.2%}]",
             )
@@ -113,7 +113,7 @@ def target_table(
         block=market.block,
         leverage=LEVERAGE,
     )
-    return told, Table(title, columns, rows, note)
+    return record, Table(title, columns, rows, note)
 
 
 def _interval(gain: Float[np.ndarray, " block"]) -> tuple[float, float]:

@@ -12,11 +12,11 @@ from helpers import random_market
 from market import MARKET, SMALL
 from scipy import stats
 
-from benchmarks.reproduce import claims_bars, claims_race, reproduce_claims
+from benchmarks.reproduce import CLAIMS, claims_bars, claims_race, reproduce
 from benchmarks.reproduce.__main__ import main
 from benchmarks.reproduce.claims_bars import Market, measure_market, real_market, simulated_market
-from benchmarks.reproduce.claims_race import Race, figures, race
-from benchmarks.reproduce.claims_tables import tables
+from benchmarks.reproduce.claims_race import Race, run_race, summarise_race
+from benchmarks.reproduce.claims_tables import make_tables
 from benchmarks.reproduce.estimate import NO, OPEN, YES, Estimate, estimate
 from maml_jax import Batch, Model, Task, maml
 from maml_jax.backtest import metrics
@@ -44,7 +44,7 @@ FAST = [[5, 4, 2, 3], [5, 4, 1, 3], [5, 1, 0, 3]]
 
 
 def test_a_race_that_is_won_late_counts_its_steps():
-    told = figures(finished([SLOW, FAST], [1, 1, 1]))
+    told = summarise_race(finished([SLOW, FAST], [1, 1, 1]))
     assert (told["scratch"], told["scratch_way"], told["scratch_step"]) == (1.0, "fast", 2)
     assert told["steps_to_reach"] == 2
     assert told["ratio"] == 2 / 5
@@ -58,7 +58,7 @@ def test_a_race_that_is_won_late_counts_its_steps():
 def test_a_race_that_is_never_won_counts_all_steps():
     scratch = np.array([SLOW, FAST], float)
     scratch[0, 0, 1:] = np.nan  # diverged
-    told = figures(finished(scratch, [0.5, 0.5, 0.5]))
+    told = summarise_race(finished(scratch, [0.5, 0.5, 0.5]))
     assert told["steps_to_reach"] is None
     assert told["ratio"] == 3 / 5
     assert told["median_steps"] is None
@@ -73,7 +73,7 @@ def test_the_race_is_what_loops_come_to(monkeypatch):
     y = 0.5 * x + jax.random.normal(jax.random.key(1), x.shape)
     tasks = Task(Batch(x[:, :3], y[:, :3]), Batch(x[:, 3:], y[:, 3:]))
     monkeypatch.setattr(claims_race, "SCRATCH_RATES", {"sgd": (0.1,)})
-    told = race(learner, jnp.array(0.3), model, jnp.array(2.0), tasks, steps=2)
+    told = run_race(learner, jnp.array(0.3), model, jnp.array(2.0), tasks, steps=2)
     assert told.ways == ("sgd 0.1", "sgd 0.1 from 0")
     support, query = (np.asarray(each, float) for each in (x[:, :3, 0], x[:, 3:, 0]))
     wanted, asked = (np.asarray(each, float) for each in (y[:, :3, 0], y[:, 3:, 0]))
@@ -134,12 +134,12 @@ def test_the_bootstrap_knows_the_error_of_a_mean():
         told = claims_bars._measure(np.mean, generator, series, block=block)
         assert told["value"] == pytest.approx(series.mean())
         assert told["sd"] == pytest.approx(spread, rel=0.25)
-    places = claims_bars._blocks(generator, 5000, 20)
+    places = claims_bars._draw_blocks(generator, 5000, 20)
     jumps = np.sum((np.diff(places) != 1) & (np.diff(places) != -4999))
     assert 5000 / (jumps + 1) == pytest.approx(20, rel=0.25)
 
 
-def test_markets_part_assets_that_are_seen_from_those_that_are_not():
+def test_markets_split_seen_from_unseen_assets():
     for market in (simulated_market(1.0), real_market(MARKET, {})):
         assert not {*market.seen} & {*market.unseen}
         assert {*market.tested} <= {*market.seen}
@@ -191,8 +191,8 @@ def test_what_is_measured_is_what_a_run_says(measured):
 
 def test_tables_say_what_was_claimed_and_measured(measured):
     _, told = measured
-    won = figures(finished([SLOW, FAST], [0.5, 0.5, 0.5]))
-    claims, speed, sharpe, errors = tables({"tasks": [won, won]}, {"small": [told, told]})
+    won = summarise_race(finished([SLOW, FAST], [0.5, 0.5, 0.5]))
+    claims, speed, sharpe, errors = make_tables({"tasks": [won, won]}, {"small": [told, told]})
     assert claims.columns == ("claim", "where", "claimed", "measured", "holds?")
     assert {row[-1] for row in claims.rows} <= {YES, NO, OPEN}
     first = claims.rows[0]
@@ -209,9 +209,9 @@ def test_tables_say_what_was_claimed_and_measured(measured):
 
 def test_bars_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="--bars .*none.csv: no such file"):
-        reproduce_claims(bars=tmp_path / "none.csv", out=tmp_path / "new")
+        reproduce(CLAIMS, bars=tmp_path / "none.csv", out=tmp_path / "new")
     with pytest.raises(ConfigError, match="--seeds: must be at least 1"):
-        reproduce_claims(seeds=0, out=tmp_path / "new")
+        reproduce(CLAIMS, seeds=0, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -228,7 +228,7 @@ def test_the_claims_are_measured_and_written(tmp_path, monkeypatch, capsys):
     assert not end.value.code
     for text in ("QUICK", "holds?", "Real bars were not given", "simulated tasks, SNR 0.1"):
         assert text in out
-    made = reproduce_claims(bars=tmp_path / "market.csv", quick=True, out=tmp_path / "out")
+    made = reproduce(CLAIMS, bars=tmp_path / "market.csv", quick=True, out=tmp_path / "out")
     assert any(row[1] == "real bars, 2020-2021" for row in made[0].rows)
     told = json.loads((tmp_path / "out" / "claims.json").read_text())
     assert told["notes"] == []

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from helpers import random_market
 
-from benchmarks.reproduce import reproduce_evidence
-from benchmarks.reproduce.evidence import kept
+from benchmarks.reproduce import EVIDENCE, reproduce
+from benchmarks.reproduce.evidence import keep_result
 from benchmarks.reproduce.evidence_rows import (
     BASELINES,
     MARKETS,
@@ -18,7 +18,7 @@ from benchmarks.reproduce.evidence_rows import (
     require_market,
     rows_of,
 )
-from benchmarks.reproduce.evidence_tables import MISSING, Outcome, tables
+from benchmarks.reproduce.evidence_tables import MISSING, Outcome, make_tables
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import run
 from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
@@ -70,7 +70,7 @@ def cell(table, method, column):
     ("error", "before", "helps"), [(0.9, 1.0, "yes"), (1.1, 1.0, "no"), (1.0, 1.0, "not shown")]
 )
 def test_adapting_helps_where_the_whole_interval_of_its_gain_is_above_zero(error, before, helps):
-    found, earned, _ = tables(outcomes(error=error, before=before))
+    found, earned, _ = make_tables(outcomes(error=error, before=before))
     assert cell(found, "maml", "helps?") == helps
     assert cell(earned, "maml", "helps?") == "not shown"  # returns are noise
     gain = float(cell(found, "maml", "R2 gained by adapting").split(" ± ")[0])
@@ -78,15 +78,15 @@ def test_adapting_helps_where_the_whole_interval_of_its_gain_is_above_zero(error
 
 
 def test_baselines_stand_below_the_methods_and_have_nothing_to_gain():
-    found, earned, _ = tables(outcomes(error=1.0, before=1.0))
+    found, earned, _ = make_tables(outcomes(error=1.0, before=1.0))
     assert [row[0] for row in found.rows] == ["maml", NO_ADAPTATION, "momentum"]
     assert [row[0] for row in earned.rows] == ["maml", NO_ADAPTATION, BUY_AND_HOLD, "momentum"]
     assert cell(earned, "momentum", "gained by adapting") == MISSING
 
 
 def test_a_method_that_earns_beats_the_baselines_and_one_that_does_not_does_not():
-    rich = tables(outcomes(error=1.0, before=1.0, mean=0.003))[2]
-    poor = tables(outcomes(error=1.0, before=1.0, mean=0.0))[2]
+    rich = make_tables(outcomes(error=1.0, before=1.0, mean=0.003))[2]
+    poor = make_tables(outcomes(error=1.0, before=1.0, mean=0.0))[2]
     for name in (BUY_AND_HOLD, "momentum"):
         column = "p of any method beating it"
         assert float(cell(rich, name, column)) < 0.01
@@ -103,7 +103,7 @@ def test_rows_are_all_methods_on_all_supports_and_the_baselines():
     assert settings["data"]["test_assets"] == ASSETS[-5:]
 
 
-def test_bars_that_cannot_be_parted_are_refused():
+def test_bars_that_cannot_be_split_are_refused():
     few = random_market(count=50, assets=3)
     with pytest.raises(ConfigError, match="--stocks: needs at least 10 assets, there are 3"):
         require_market(STOCKS, few)
@@ -111,7 +111,7 @@ def test_bars_that_cannot_be_parted_are_refused():
     with pytest.raises(ConfigError, match="the test begins at 2010-01-01"):
         require_market(STOCKS, late)
     with pytest.raises(ConfigError, match="--stocks FILE"):
-        reproduce_evidence()
+        reproduce(EVIDENCE)
 
 
 @pytest.mark.long
@@ -127,7 +127,9 @@ def test_what_is_kept_of_a_run_is_what_it_told():
         backtest={"samples": 20, "baselines": []},
     )
     found = Outcome.of(
-        EvidenceRow(STOCKS, SUPPORTS["own20"], "ridge"), 0, json.loads(json.dumps(kept(result)))
+        EvidenceRow(STOCKS, SUPPORTS["own20"], "ridge"),
+        0,
+        json.loads(json.dumps(keep_result(result))),
     )
     own = found.strategies["ridge"]
     np.testing.assert_allclose(own.net, result.returns["ridge"], rtol=1e-5)
@@ -149,13 +151,13 @@ def test_runs_that_are_there_are_not_made_again(tmp_path):
     options = {"stocks": tmp_path / "bars.csv", "quick": True, "out": tmp_path / "out"}
     options["methods"] = ["stocks-own20-ridge"]
     with pytest.raises(ConfigError, match="--present: .* holds none of these runs"):
-        reproduce_evidence(**options, present=True)
-    first = reproduce_evidence(**options)
+        reproduce(EVIDENCE, **options, present=True)
+    first = reproduce(EVIDENCE, **options)
     more = {**options, "methods": ["stocks-own20"], "present": True}
-    assert "1 runs (7 more are not there yet)" in reproduce_evidence(**more)[0].note
+    assert "1 runs (7 more are not there yet)" in reproduce(EVIDENCE, **more)[0].note
     (file,) = (tmp_path / "out" / "results").iterdir()
     written = file.stat().st_mtime_ns
-    assert reproduce_evidence(**options) == first
+    assert reproduce(EVIDENCE, **options) == first
     assert file.stat().st_mtime_ns == written
     record = json.loads((tmp_path / "out" / "evidence.json").read_text())
     assert record["failed"] == [] and len(record["tables"]) == 2

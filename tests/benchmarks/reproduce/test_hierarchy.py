@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.reproduce import reproduce_hierarchy
+from benchmarks.reproduce import HIERARCHY, reproduce
 from benchmarks.reproduce.__main__ import main
 from benchmarks.reproduce.hierarchy import (
     LEVELS,
     ROWS,
     VALIDATION_SEEDS,
     WORLDS,
+    Cell,
     HierarchyRow,
-    _Cell,
-    _Protocol,
+    Protocol,
 )
 from maml_jax import MetaLearner
 from maml_jax.errors import ConfigError
@@ -42,15 +42,15 @@ def trainings(monkeypatch):
             "training_loss": 1.0,
         }
 
-    monkeypatch.setattr(_Cell, "_run", run)
-    monkeypatch.setattr(sys.modules[_Cell.__module__], "STEPS", STEPS)
+    monkeypatch.setattr(Cell, "_run", run)
+    monkeypatch.setattr(sys.modules[Cell.__module__], "STEPS", STEPS)
     return counted
 
 
 @pytest.fixture
 def told(tmp_path, trainings):
     options = {"seeds": 3, "out": tmp_path}
-    (table,) = reproduce_hierarchy(**options)
+    (table,) = reproduce(HIERARCHY, **options)
     return table, json.loads((tmp_path / "hierarchy.json").read_text()), tmp_path, options
 
 
@@ -105,10 +105,10 @@ def test_what_is_there_is_not_trained_again(told, trainings):
     table, _, _, options = told
     assert len(trainings) == 2 * 4 * (len(STEPS) * len(VALIDATION_SEEDS) + 3)
     trainings.clear()
-    (again,) = reproduce_hierarchy(**options)
+    (again,) = reproduce(HIERARCHY, **options)
     assert trainings == []
     assert again.rows == table.rows
-    (some,) = reproduce_hierarchy(**{**options, "methods": ["own"]})
+    (some,) = reproduce(HIERARCHY, **{**options, "methods": ["own"]})
     assert [row[0] for row in some.rows] == ["oracle (IC)", ROWS[3].name]
 
 
@@ -149,7 +149,7 @@ def test_a_training_is_judged_by_the_oracle_of_its_world(own_rows):
         return MetaLearner(lambda key, x: jnp.zeros(()), adapt, predict, loss)
 
     row = HierarchyRow("ridge", "ridge", make, own_rows)
-    job = _Cell(row, "flat", 1, _Protocol(meta_steps=1, tasks=200)).job(0)
+    job = Cell(row, "flat", 1, Protocol(meta_steps=1, tasks=200)).job(0)
     result = job.make(lambda done: None)
     assert seen == {10 if own_rows else 90}
     assert result["share"] == pytest.approx(result["ic"] / result["oracle_ic"])
@@ -162,9 +162,9 @@ def test_a_training_is_judged_by_the_oracle_of_its_world(own_rows):
 
 def test_wrong_options_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="there are nested, hierarchical, maml, own-rows"):
-        reproduce_hierarchy(methods=["alpaca"], out=tmp_path)
+        reproduce(HIERARCHY, methods=["alpaca"], out=tmp_path)
     with pytest.raises(ConfigError, match="--seeds"):
-        reproduce_hierarchy(seeds=0, out=tmp_path)
+        reproduce(HIERARCHY, seeds=0, out=tmp_path)
 
 
 def test_all_rows_have_as_many_inner_steps_and_rows_to_choose_from():
@@ -175,5 +175,5 @@ def test_all_rows_have_as_many_inner_steps_and_rows_to_choose_from():
 
 @pytest.mark.slow
 def test_the_learners_of_the_table_can_be_trained(tmp_path):
-    (table,) = reproduce_hierarchy(quick=True, steps=2, out=tmp_path)
+    (table,) = reproduce(HIERARCHY, quick=True, steps=2, out=tmp_path)
     assert all("diverged" not in cell for row in table.rows for cell in row)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.reproduce import reproduce_known_answer, reproduce_sinusoid
+from benchmarks.reproduce import KNOWN_ANSWER, SINUSOID, reproduce
 from maml_jax import Batch
 from maml_jax.experiment import load_config
 from maml_jax.experiment.evaluation.forecasts import predict_all
@@ -39,7 +39,7 @@ ERRORS = {
 
 @pytest.mark.slow
 def test_learners_come_close_to_the_best_possible_at_the_noise_of_markets(tmp_path):
-    reproduce_known_answer(parts=["learners"], methods=list(SHARES), out=tmp_path)
+    reproduce(KNOWN_ANSWER, parts=["learners"], methods=list(SHARES), out=tmp_path)
     told = json.loads((tmp_path / "known-answer.json").read_text())["parts"]["learners"]
     found = {row["key"]: [cell["share"] for cell in row["cells"]] for row in told["rows"]}
     assert list(found) == list(SHARES)
@@ -49,7 +49,7 @@ def test_learners_come_close_to_the_best_possible_at_the_noise_of_markets(tmp_pa
 
 @pytest.mark.slow
 def test_figures_of_papers_are_reached(tmp_path):
-    reproduce_sinusoid(methods=[key for key, _ in ERRORS], out=tmp_path)
+    reproduce(SINUSOID, methods=[key for key, _ in ERRORS], out=tmp_path)
     told = json.loads((tmp_path / "sinusoid.json").read_text())["rows"]
     found = {
         (row["key"], figure["steps"]): figure["mean"] for row in told for figure in row["figures"]

@@ -4,10 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.reproduce import regimes, reproduce_regimes
+from benchmarks.reproduce import REGIMES, regimes, reproduce
 from benchmarks.reproduce.__main__ import main
-from benchmarks.reproduce.regimes import Protocol, errors_since
+from benchmarks.reproduce.regimes import Protocol, measure_errors
 from benchmarks.reproduce.regimes_rows import BUCKETS, ROWS, WINDOW, WORLDS
+from benchmarks.reproduce.training import Trained
 from maml_jax.errors import ConfigError, TrainingError
 from maml_jax.worlds.switching import SwitchingWorld, switching_panel
 
@@ -27,20 +28,20 @@ def walks(monkeypatch):
         return truth.expected * (1 - share**0.5)
 
     monkeypatch.setattr(regimes, "_walk", walk)
-    monkeypatch.setattr(regimes, "_trained", lambda *settings: (None, 1.0))
+    monkeypatch.setattr(regimes, "_train", lambda *settings: Trained(None, 1.0, 1.0))
     return counted
 
 
 @pytest.fixture
 def told(tmp_path, walks):
-    tables = reproduce_regimes(seeds=2, out=tmp_path)
+    tables = reproduce(REGIMES, seeds=2, out=tmp_path)
     return tables, json.loads((tmp_path / "regimes.json").read_text()), tmp_path
 
 
 def test_errors_are_shares_of_the_signal_by_bars_since_the_switch():
     _, truth = switching_panel(SwitchingWorld(stay=40.0), 2, assets=3, bars=500)
     missed = 0.01 * (1 + np.maximum(truth.since, 0))
-    found = errors_since(truth.expected * (1 - missed**0.5), truth, 100)
+    found = measure_errors(truth.expected * (1 - missed**0.5), truth, 100)
     late = np.arange(500) >= 100
     ends = [*BUCKETS[1:], 10**9]
     for start, end, value in zip(BUCKETS, ends, found["curve"], strict=True):
@@ -52,10 +53,10 @@ def test_errors_are_shares_of_the_signal_by_bars_since_the_switch():
         assert value == pytest.approx((missed[chosen] * power).mean() / power.mean())
         if end == start + 1:
             assert value == pytest.approx(0.01 * (1 + start))
-    nothing = errors_since(0 * truth.expected, truth, 100)
+    nothing = measure_errors(0 * truth.expected, truth, 100)
     assert all(v == pytest.approx(1) or np.isnan(v) for v in nothing["curve"])
     assert nothing["after"] == nothing["settled"] == pytest.approx(1)
-    assert np.isnan(errors_since(truth.expected, truth, 500)["all"])
+    assert np.isnan(measure_errors(truth.expected, truth, 500)["all"])
 
 
 def test_differences_are_to_frozen_and_paired_by_seed(told):
@@ -63,10 +64,10 @@ def test_differences_are_to_frozen_and_paired_by_seed(told):
     assert [table.title for table in tables] == [regimes.TITLES[name] for name in WORLDS]
     rows = {row[0]: row for row in tables[0].rows}
     assert len(rows) == 5 and len(tables[1].rows) == 6
-    frozen, told_by_returns = rows[ROWS[0].name], rows[ROWS[1].name]
+    frozen, inferred = rows[ROWS[0].name], rows[ROWS[1].name]
     # Seeds 1 and 2: 0.51 and 0.52, at intervals of 12.7 standard errors of two values.
     assert frozen[1:] == ("0.515 ± 0.064", "", "0.515 ± 0.064", "0.515 ± 0.064", "")
-    assert told_by_returns[1].startswith("0.315") and told_by_returns[2] == "-0.200 ± 0.000"
+    assert inferred[1].startswith("0.315") and inferred[2] == "-0.200 ± 0.000"
     assert {len(row) for table in tables for row in (table.columns, *table.rows)} == {6}
     cell = next(c for c in content["cells"] if (c["row"], c["world"]) == ("online", "changed"))
     assert [seed["after"] for seed in cell["seeds"]] == pytest.approx([0.41, 0.42], rel=1e-4)
@@ -80,7 +81,7 @@ def test_what_is_there_is_not_walked_again(told, walks):
     assert (out / "regimes.png").stat().st_size > 1000
     assert tables[1].title in (out / "regimes.md").read_text()
     walks.clear()
-    some = reproduce_regimes(seeds=2, methods=["online", "online-"], out=out)
+    some = reproduce(REGIMES, seeds=2, methods=["online", "online-"], out=out)
     assert walks == []
     assert [row[0] for row in some[0].rows] == [ROWS[3].name, ROWS[4].name]
     assert all(row[2] == "" for row in some[0].rows)  # nothing to compare with
@@ -100,9 +101,9 @@ def test_the_command_calls_it(told, walks, monkeypatch, capsys):
 
 def test_wrong_options_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="there are frozen, regime"):
-        reproduce_regimes(methods=["luck"], out=tmp_path)
+        reproduce(REGIMES, methods=["luck"], out=tmp_path)
     with pytest.raises(ConfigError, match="--seeds"):
-        reproduce_regimes(seeds=0, out=tmp_path)
+        reproduce(REGIMES, seeds=0, out=tmp_path)
 
 
 def test_labels_are_those_of_the_row():
@@ -134,5 +135,5 @@ def test_supports_fit_into_a_stay():
 
 @pytest.mark.slow
 def test_the_walks_of_the_table_can_be_made(tmp_path):
-    tables = reproduce_regimes(quick=True, steps=2, out=tmp_path)
+    tables = reproduce(REGIMES, quick=True, steps=2, out=tmp_path)
     assert all("diverged" not in cell for t in tables for row in t.rows for cell in row)

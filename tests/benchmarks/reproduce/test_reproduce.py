@@ -1,7 +1,7 @@
 import io
 import json
 import sys
-from functools import partial
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks.reproduce import known_answer, reproduce_known_answer, reproduce_sinusoid, sinusoid
+from benchmarks.reproduce import KNOWN_ANSWER, SINUSOID, known_answer, reproduce, sinusoid
 from benchmarks.reproduce.__main__ import main
 from benchmarks.reproduce.known_answer_rows import ALL_PARTS, PARTS, KnownAnswerRow
 from benchmarks.reproduce.known_answer_rows import ROWS as KNOWN_ANSWER_ROWS
@@ -24,7 +24,7 @@ from maml_jax.report import plot_adaptation
 
 
 def level(spoil=False):
-    """Learns the level of a task, in one step that is no gradient's; tells its uncertainty."""
+    """Learns the level of a task, in one step that is no gradient's; predicts a deviation."""
 
     def adapt(meta_params, support, steps=None):
         assert steps is None
@@ -51,6 +51,7 @@ LEVEL = SinusoidRow(
     evaluated=(None,),
     seeds=2,
 )
+ONE_LEVEL = replace(SINUSOID, rows=(LEVEL,))
 
 
 @pytest.fixture
@@ -108,32 +109,21 @@ def test_sinusoids_are_trained_once_and_written(tmp_path, monkeypatch, capsys, t
 
 
 @pytest.mark.slow
-def test_the_market_is_trained_once_and_written(tmp_path, monkeypatch, capsys, trainings):
+def test_the_market_is_trained_once_and_written(tmp_path, trainings):
     row = KnownAnswerRow("level", "Level", lambda network: level(), parts=ALL_PARTS, meta_batch=2)
-    monkeypatch.setattr(
-        "maml_jax.reproduce.reproduce_known_answer", partial(reproduce_known_answer, rows=(row,))
-    )
-    asked = [
-        "known-answer",
-        "--quick",
-        "--steps",
-        "2",
-        "--method",
-        "level",
-        "--out",
-        str(tmp_path),
-    ]
-    code, out, err = call(monkeypatch, capsys, *asked, "--part", "activations")
-    assert (code, trainings) == (0, [2] * 4), err
-    for text in ("oracle (IC)", "Level", "gelu", "seconds", "QUICK"):
-        assert text in out
-    (table,) = json.loads((tmp_path / "known-answer.json").read_text())["parts"].values()
-    assert table["columns"] == ["tanh", "gelu", "silu", "relu"]
-    cell = table["rows"][0]["cells"][0]
+    study = replace(KNOWN_ANSWER, rows=(row,))
+    options = {"quick": True, "steps": 2, "methods": ["level"], "out": tmp_path}
+    (table,) = reproduce(study, **options, parts=["activations"])
+    assert trainings == [2] * 4
+    assert table.title.startswith("QUICK")
+    assert [line[0] for line in table.rows] == ["oracle (IC)", "Level"]
+    (found,) = json.loads((tmp_path / "known-answer.json").read_text())["parts"].values()
+    assert found["columns"] == ["tanh", "gelu", "silu", "relu"]
+    cell = found["rows"][0]["cells"][0]
     assert cell["share"] == pytest.approx(cell["ic"] / cell["oracle_ic"])
     assert "| oracle (IC) | 0." in (tmp_path / "known-answer.md").read_text()
     # The world with tanh is a cell of this part too.
-    call(monkeypatch, capsys, *asked, "--part", "learners")
+    reproduce(study, **options, parts=["learners"])
     assert trainings == [2] * 6
 
 
@@ -154,28 +144,28 @@ def test_a_wrong_option_is_refused(tmp_path, monkeypatch, capsys, fault):
 
 @pytest.mark.long
 def test_another_protocol_is_trained_anew(tmp_path, trainings):
-    options = {"rows": (LEVEL,), "out": tmp_path}
-    reproduce_sinusoid(**options)
+    options = {"study": ONE_LEVEL, "out": tmp_path}
+    reproduce(**options)
     assert trainings == [3, 3]
-    reproduce_sinusoid(**options, seeds=3)
+    reproduce(**options, seeds=3)
     assert trainings == [3] * 3
-    reproduce_sinusoid(**options, seeds=1, steps=2)
+    reproduce(**options, seeds=1, steps=2)
     assert trainings == [3] * 3 + [2]
-    reproduce_sinusoid(**options, seeds=1, steps=2, quick=True)
+    reproduce(**options, seeds=1, steps=2, quick=True)
     assert trainings == [3] * 3 + [2, 2]
     assert len(list((tmp_path / "results").iterdir())) == 5
 
 
 def test_seeds_are_pooled_as_one_large_sample(tmp_path, monkeypatch):
     seen = []
-    figure = sinusoid._figure
+    figure = sinusoid._describe_errors
 
     def keeping(steps, errors):
         seen.append(errors)
         return figure(steps, errors)
 
-    monkeypatch.setattr(sinusoid, "_figure", keeping)
-    reproduce_sinusoid(rows=(LEVEL,), out=tmp_path, quick=True, seeds=2, steps=1)
+    monkeypatch.setattr(sinusoid, "_describe_errors", keeping)
+    reproduce(ONE_LEVEL, out=tmp_path, quick=True, seeds=2, steps=1)
     told = json.loads((tmp_path / "sinusoid.json").read_text())["rows"][0]["figures"][0]
     both = np.concatenate(seen)
     assert len(both) == 400
@@ -187,9 +177,10 @@ def test_seeds_are_pooled_as_one_large_sample(tmp_path, monkeypatch):
 @pytest.mark.long
 def test_a_training_that_diverges_is_a_result(tmp_path, trainings):
     row = KnownAnswerRow("bad", "Bad", lambda network: level(spoil=True), meta_batch=2)
-    options = {"rows": (row,), "parts": ["learners"], "steps": 4, "out": tmp_path, "seeds": 1}
+    study = replace(KNOWN_ANSWER, rows=(row,))
+    options = {"parts": ["learners"], "steps": 4, "out": tmp_path, "seeds": 1}
     for _ in range(2):
-        (table,) = reproduce_known_answer(**options)
+        (table,) = reproduce(study, **options)
         assert "diverged (1 failed)" in table.rows[1]
         assert len(trainings) == 3
     cell = json.loads((tmp_path / "known-answer.json").read_text())["parts"]["learners"]["rows"][0]
@@ -198,21 +189,22 @@ def test_a_training_that_diverges_is_a_result(tmp_path, trainings):
 
 
 def test_a_spoilt_result_is_named(tmp_path):
-    options = {"rows": (LEVEL,), "out": tmp_path, "quick": True, "steps": 1}
-    reproduce_sinusoid(**options)
+    options = {"study": ONE_LEVEL, "out": tmp_path, "quick": True, "steps": 1}
+    reproduce(**options)
     (path,) = (tmp_path / "results").iterdir()
     path.write_text("{")
-    with pytest.raises(RunError, match=f"{path.name}: is no result, delete it"):
-        reproduce_sinusoid(**options)
+    with pytest.raises(RunError, match=f"{path.name}: not a result; delete it"):
+        reproduce(**options)
 
 
 def test_a_key_that_is_exact_stands_for_itself(tmp_path):
     with pytest.raises(ConfigError, match="--method : there is no such row"):
-        reproduce_sinusoid(methods=[""], out=tmp_path)
+        reproduce(SINUSOID, methods=[""], out=tmp_path)
     rows = (LEVEL, SinusoidRow("level-2", "Level", level, "-", evaluated=(None,)))
-    options = {"rows": rows, "out": tmp_path, "quick": True, "steps": 1}
-    assert len(reproduce_sinusoid(methods=["level"], **options)[1].rows) == 1
-    assert len(reproduce_sinusoid(methods=["lev"], **options)[1].rows) == 2
+    study = replace(SINUSOID, rows=rows)
+    options = {"out": tmp_path, "quick": True, "steps": 1}
+    assert len(reproduce(study, methods=["level"], **options)[1].rows) == 1
+    assert len(reproduce(study, methods=["lev"], **options)[1].rows) == 2
 
 
 def test_the_tables_rows_have_keys_of_their_own():
@@ -246,7 +238,7 @@ def test_progress_is_a_bar_on_a_terminal_only():
         for name in ("one", "two"):
             with progress.job(name, 4) as advance:
                 advance(4)
-            progress.tell(f"{name}: done")
+            progress.log(f"{name}: done")
         return out.getvalue()
 
     assert shown(False) == "one: done\ntwo: done\n"

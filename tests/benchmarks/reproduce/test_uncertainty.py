@@ -1,7 +1,7 @@
 import json
 import math
 import re
-import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import norm
 
 import maml_jax
-from benchmarks.reproduce import reproduce_uncertainty
-from benchmarks.reproduce.__main__ import main
+from benchmarks.reproduce import UNCERTAINTY, reproduce
 from benchmarks.reproduce.uncertainty import (
     ROWS,
     UncertaintyRow,
-    in_units,
-    oracle_prediction,
+    predict_best,
+    rescale_targets,
 )
 from maml_jax import Batch, MetaLearner, Prediction, alpaca
 from maml_jax.errors import ConfigError
@@ -57,7 +57,7 @@ def test_the_oracle_predicts_what_a_gaussian_process_does(snr):
     world = World(snr)
     tasks, _ = known_answer_tasks(world, jax.random.key(0), tasks=1, support=15, query=4)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
-    found = oracle_prediction(world, task)
+    found = predict_best(world, task)
     from maml_jax.worlds.known_answer import _signals
 
     phi = np.asarray(_signals(world, jnp.concatenate([task.support.x, task.query.x])), float)
@@ -72,7 +72,7 @@ def test_the_oracle_predicts_what_a_gaussian_process_does(snr):
 def test_the_oracle_is_calibrated():
     world = World(0.1)
     tasks, _ = known_answer_tasks(world, jax.random.key(1), tasks=300, support=20, query=50)
-    found = map_tasks(partial(oracle_prediction, world), tasks)
+    found = map_tasks(partial(predict_best, world), tasks)
     z = np.asarray((tasks.query.y - found.mean) / found.std)
     for level in (0.5, 0.9):
         assert np.mean(np.abs(z) < norm.ppf((1 + level) / 2)) == pytest.approx(level, abs=0.012)
@@ -82,7 +82,7 @@ def test_worlds_without_a_known_distribution_are_refused():
     tasks, _ = known_answer_tasks(World(0.1), jax.random.key(0), tasks=1)
     for world in (World(0.1, noise="student_t"), World(0.1, drift=0.9)):
         with pytest.raises(ValueError, match="Gaussian noise without drift"):
-            oracle_prediction(world, jax.tree.map(lambda leaf: leaf[0], tasks))
+            predict_best(world, jax.tree.map(lambda leaf: leaf[0], tasks))
 
 
 def test_a_learner_in_other_units_predicts_in_those_of_the_task():
@@ -90,7 +90,7 @@ def test_a_learner_in_other_units_predicts_in_those_of_the_task():
     tasks, _ = known_answer_tasks(World(1.0), jax.random.key(0), tasks=1)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
     small = jax.tree.map(lambda rows: rows._replace(y=rows.y / unit), task, is_leaf=is_rows)
-    other = in_units(learner, unit)
+    other = rescale_targets(learner, unit)
     params = learner.init(jax.random.key(0), task.support.x)
     found = other.predict(other.adapt(params, task.support), task.query.x)
     expected = learner.predict(learner.adapt(params, small.support), task.query.x)
@@ -105,22 +105,14 @@ def is_rows(node):
 
 def test_figures_are_measured_written_and_reused(tmp_path, monkeypatch, capsys):
     rows = (row("narrow", flat(0.5)), row("spoilt", flat(spoil=True)))
-    monkeypatch.setattr(
-        "maml_jax.reproduce.reproduce_uncertainty", partial(reproduce_uncertainty, rows=rows)
-    )
-    asked = ["uncertainty", "--seeds", "2", "--steps", "2", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["reproduce", *asked])
     monkeypatch.setattr("benchmarks.reproduce.uncertainty.TEST_TASKS", 40)
+    console = Console(width=200)
     for _ in range(2):
-        try:
-            main()
-        except SystemExit as end:
-            assert not end.code
-    out, err = capsys.readouterr()
-    assert "oracle" in out
-    assert err.count("found in") == 8
+        study = replace(UNCERTAINTY, rows=rows)
+        tables = reproduce(study, seeds=2, steps=2, out=tmp_path, console=console)
+    assert tables[0].rows[0][0] == "oracle"
+    assert capsys.readouterr().out.count("found in") == 8
     told = json.loads((tmp_path / "uncertainty.json").read_text())
-    assert told["command"] == f"maml-jax {' '.join(asked)}"
     narrow, spoilt = told["ratios"]["1"]
     seeds = [each["coverage_90"] for each in narrow["seeds"]]
     assert narrow["coverage_90"]["mean"] == pytest.approx(np.mean(seeds))
@@ -138,14 +130,14 @@ def test_figures_are_measured_written_and_reused(tmp_path, monkeypatch, capsys):
 
 def test_a_row_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="there is no such row"):
-        reproduce_uncertainty(methods=["bayes-by-backprop"], out=tmp_path)
+        reproduce(UNCERTAINTY, methods=["bayes-by-backprop"], out=tmp_path)
     with pytest.raises(ConfigError, match="--seeds"):
-        reproduce_uncertainty(seeds=0, out=tmp_path)
+        reproduce(UNCERTAINTY, seeds=0, out=tmp_path)
 
 
 @pytest.mark.slow
 def test_intervals_of_the_bayesian_learners_cover(tmp_path):
-    reproduce_uncertainty(methods=["alpaca", "bayesian-maml"], out=tmp_path)
+    reproduce(UNCERTAINTY, methods=["alpaca", "bayesian-maml"], out=tmp_path)
     ratios = json.loads((tmp_path / "uncertainty.json").read_text())["ratios"]
     assert len(ROWS) == 4
     for cells in ratios.values():

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from helpers import random_market
 
-from benchmarks.reproduce import reproduce_volatility
+from benchmarks.reproduce import VOLATILITY, reproduce
 from benchmarks.reproduce.volatility_rows import (
     BASELINES,
     MARKETS,
     WINDOWS,
     VolatilityRow,
-    baseline_forecasts,
+    forecast_baselines,
 )
-from benchmarks.reproduce.volatility_target import deviations, target_table
+from benchmarks.reproduce.volatility_target import hold_at_target, make_target_table
 from maml_jax.backtest.inference.forecast_tests import r_squared
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
@@ -40,6 +40,7 @@ ROWS = (
     VolatilityRow("matched", "matched head", "ridge", support=None, query=4, seeds=1, **LEARNED),
     VolatilityRow("network", "network", "joint_training", adapts=False, seeds=1, **LEARNED),
 )
+STUDY = replace(VOLATILITY, rows=ROWS)
 SEEN, UNSEEN = ["A0", "A1", "A2"], ["A3"]
 
 
@@ -60,8 +61,8 @@ def bars_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(bars_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    options = {"bars": bars_file, "market": "small", "out": out, "rows": ROWS}
-    return reproduce_volatility(**options), out, options
+    options = {"study": STUDY, "bars": bars_file, "market": "small", "out": out}
+    return reproduce(**options), out, options
 
 
 def prepared():
@@ -117,9 +118,9 @@ def test_r_squared_is_that_of_the_forecasts_in_the_files(made):
 def test_what_is_there_is_not_made_again(made, monkeypatch):
     tables, _, options = made
     monkeypatch.setattr("benchmarks.reproduce.volatility.meta_train", None)
-    monkeypatch.setattr("benchmarks.reproduce.volatility.baseline_forecasts", None)
-    assert reproduce_volatility(**options)[0].rows == tables[0].rows
-    alone = reproduce_volatility(**options, methods=["network"])
+    monkeypatch.setattr("benchmarks.reproduce.volatility.forecast_baselines", None)
+    assert reproduce(**options)[0].rows == tables[0].rows
+    alone = reproduce(**options, methods=["network"])
     assert alone[0].rows[0] == tables[0].rows[3]
 
 
@@ -132,7 +133,7 @@ def test_later_bars_change_no_baseline():
     settings = ROWS[0].settings(SMALL, 12)
     settings["data"] |= {"train_assets": SEEN, "test_assets": UNSEEN}
     other = prepare(load_config(settings), changed)
-    full, altered = (baseline_forecasts(each, SMALL, 380) for each in (ready, other))
+    full, altered = (forecast_baselines(each, SMALL, 380) for each in (ready, other))
     assert set(full) == set(BASELINES)
     for key, forecasts in full.items():
         for window, values in forecasts.items():
@@ -143,7 +144,7 @@ def test_later_bars_change_no_baseline():
 
 def test_trailing_forecasts_are_in_the_units_of_the_target():
     ready = prepared()
-    made = baseline_forecasts(ready, SMALL, 380)
+    made = forecast_baselines(ready, SMALL, 380)
     logs = ready.scaler.restore_target(made["trailing"]["all"][3, 380:])
     closes = np.log(random_market(COUNT, 4)["A3"]["close"].to_numpy())
     expected = [
@@ -163,13 +164,13 @@ def test_a_better_forecast_holds_nearer_to_the_target():
     ahead = np.log(np.r_[level[2:], level[-2:]])[None, None, TRAIN_LAST + 1 :]
     blind = np.full_like(ahead, np.log(np.sqrt(np.mean(level**2))))
     found = {
-        "knows": deviations(ready, SMALL, ahead),
-        "trailing": deviations(ready, SMALL, blind),
+        "knows": hold_at_target(ready, SMALL, ahead),
+        "trailing": hold_at_target(ready, SMALL, blind),
     }
     assert found["knows"].realised.shape == (1, 1, 15)
     assert found["knows"].realised.mean() == pytest.approx(SMALL.target, rel=0.15)
     names = {"knows": "knows", "trailing": "trailing"}
-    told, table = target_table(found, names, SMALL, "knows")
+    told, table = make_target_table(found, names, SMALL, "knows")
     assert told["knows"]["deviation"] < 0.5 * told["trailing"]["deviation"]
     assert 0 < told["knows"]["gain"]["low"] < told["knows"]["gain"]["value"]
     assert told["trailing"]["turnover"] == pytest.approx(0, abs=1e-9)
@@ -179,7 +180,7 @@ def test_a_better_forecast_holds_nearer_to_the_target():
 def test_weights_are_those_of_the_forecast_two_bars_before():
     ready = prepared()._replace(bars_per_year=252.0)
     logs = np.log(np.linspace(0.005, 0.03, COUNT - TRAIN_LAST - 1))[None, None]
-    found = deviations(ready, SMALL, logs)
+    found = hold_at_target(ready, SMALL, logs)
     closes = ready.bars["A3"]["close"].to_numpy()
     returns = np.r_[0, closes[1:] / closes[:-1] - 1][TRAIN_LAST + 1 :]
     weights = np.minimum(SMALL.target / 252**0.5 / np.exp(logs[0, 0]), 4.0)
@@ -198,6 +199,6 @@ def test_weights_are_those_of_the_forecast_two_bars_before():
     ],
 )
 def test_impossible_options_are_refused(bars_file, tmp_path, options, message):
-    given = {"bars": bars_file, "out": tmp_path, "market": "small", "rows": ROWS, **options}
+    given = {"bars": bars_file, "out": tmp_path, "market": "small", **options}
     with pytest.raises(ConfigError, match=message):
-        reproduce_volatility(**given)
+        reproduce(STUDY, **given)
