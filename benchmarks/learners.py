@@ -108,11 +108,11 @@ def with_skill(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     joined = []
     for row in rows:
         row = dict(row)
-        told = sinusoid.get(METHODS[row["key"]].sinusoid or "", {})
-        errors = {figure["steps"]: figure["mean"] for figure in told.get("figures", [])}
+        found = sinusoid.get(METHODS[row["key"]].sinusoid or "", {})
+        errors = {figure["steps"]: figure["mean"] for figure in found.get("figures", [])}
         # Without steps there is one error, whatever the column.
         row |= {f"sinusoid, {k} steps": errors.get(None, errors.get(k)) for k in SHOWN_STEPS}
-        row["its meta-steps"] = told.get("protocol", {}).get("meta_steps")
+        row["its meta-steps"] = found.get("protocol", {}).get("meta_steps")
         for cell in market.get(row.pop("key"), []):
             row[f"IC at SNR {cell['world']['snr']:g}, % of best"] = 100 * cell["share"]
         joined.append(row)

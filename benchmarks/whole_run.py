@@ -55,10 +55,10 @@ class Watched:
 
 
 def run_here(assets: int, bars: int, frequency: str) -> dict[str, Any]:
-    """Run, and tell what it took.
+    """Run, and measure time and memory.
 
     Returns:
-        `seconds` in all, `training` and `compiling` thereof, `stages`, `peak_mb` and `before_mb`
+        `seconds` in total, of which `training` and `compiling`, `stages`, `peak_mb` and `before_mb`
         (with everything imported and the bars drawn), `report_mb` and `directory_mb` on disk.
     """
     from maml_jax.experiment import run

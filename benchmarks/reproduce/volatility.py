@@ -46,7 +46,7 @@ class Data:
         frames: bars by asset.
         seen: assets to meta-train on.
         unseen: the others.
-        identity: what tells these bars from others, in files of results.
+        identity: marks these bars in files of results.
         first: the settings of the first training, whose panel all jobs share.
     """
 

@@ -122,9 +122,9 @@ def meta_step(
     return planned_meta_step(plan, optimizer, max_grad_norm, state, with_committed(mesh, tasks))
 
 
-def plan_meta_step(learner: MetaLearner, state: MetaState, tasks: Any, **wishes) -> Plan:
-    """Plan meta-steps on tasks, or shapes, like these; wishes are those of `plan_tasks`."""
-    return plan_tasks(_meta_gradient, (learner,), tasks, state.params, state.step, **wishes)
+def plan_meta_step(learner: MetaLearner, state: MetaState, tasks: Any, **options) -> Plan:
+    """Plan meta-steps on tasks, or shapes, like these; options are those of `plan_tasks`."""
+    return plan_tasks(_meta_gradient, (learner,), tasks, state.params, state.step, **options)
 
 
 def _meta_gradient(learner):

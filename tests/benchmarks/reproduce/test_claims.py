@@ -44,25 +44,25 @@ FAST = [[5, 4, 2, 3], [5, 4, 1, 3], [5, 1, 0, 3]]
 
 
 def test_a_race_that_is_won_late_counts_its_steps():
-    told = summarise_race(finished([SLOW, FAST], [1, 1, 1]))
-    assert (told["scratch"], told["scratch_way"], told["scratch_step"]) == (1.0, "fast", 2)
-    assert told["steps_to_reach"] == 2
-    assert told["ratio"] == 2 / 5
-    assert told["scratch_ms"] == pytest.approx(2.0)
-    assert told["time_ratio"] == pytest.approx(1.0)
-    assert told["reached"] == pytest.approx(2 / 3)  # at step 2, at step 1, and never
-    assert told["median_steps"] == 2
-    assert (told["start"], told["adapted"], told["gain"]) == (3.0, 1.0, 2.0)
+    record = summarise_race(finished([SLOW, FAST], [1, 1, 1]))
+    assert (record["scratch"], record["scratch_way"], record["scratch_step"]) == (1.0, "fast", 2)
+    assert record["steps_to_reach"] == 2
+    assert record["ratio"] == 2 / 5
+    assert record["scratch_ms"] == pytest.approx(2.0)
+    assert record["time_ratio"] == pytest.approx(1.0)
+    assert record["reached"] == pytest.approx(2 / 3)  # at step 2, at step 1, and never
+    assert record["median_steps"] == 2
+    assert (record["start"], record["adapted"], record["gain"]) == (3.0, 1.0, 2.0)
 
 
 def test_a_race_that_is_never_won_counts_all_steps():
     scratch = np.array([SLOW, FAST], float)
     scratch[0, 0, 1:] = np.nan  # diverged
-    told = summarise_race(finished(scratch, [0.5, 0.5, 0.5]))
-    assert told["steps_to_reach"] is None
-    assert told["ratio"] == 3 / 5
-    assert told["median_steps"] is None
-    assert told["scratch"] == 1.0
+    record = summarise_race(finished(scratch, [0.5, 0.5, 0.5]))
+    assert record["steps_to_reach"] is None
+    assert record["ratio"] == 3 / 5
+    assert record["median_steps"] is None
+    assert record["scratch"] == 1.0
 
 
 def test_the_race_is_what_loops_come_to(monkeypatch):
@@ -73,8 +73,8 @@ def test_the_race_is_what_loops_come_to(monkeypatch):
     y = 0.5 * x + jax.random.normal(jax.random.key(1), x.shape)
     tasks = Task(Batch(x[:, :3], y[:, :3]), Batch(x[:, 3:], y[:, 3:]))
     monkeypatch.setattr(claims_race, "SCRATCH_RATES", {"sgd": (0.1,)})
-    told = run_race(learner, jnp.array(0.3), model, jnp.array(2.0), tasks, steps=2)
-    assert told.ways == ("sgd 0.1", "sgd 0.1 from 0")
+    record = run_race(learner, jnp.array(0.3), model, jnp.array(2.0), tasks, steps=2)
+    assert record.ways == ("sgd 0.1", "sgd 0.1 from 0")
     support, query = (np.asarray(each, float) for each in (x[:, :3, 0], x[:, 3:, 0]))
     wanted, asked = (np.asarray(each, float) for each in (y[:, :3, 0], y[:, 3:, 0]))
     for task in range(4):
@@ -82,17 +82,17 @@ def test_the_race_is_what_loops_come_to(monkeypatch):
             w = 2.0
             for step in range(3):
                 error = np.mean(((w - less) * query[task] - asked[task]) ** 2)
-                assert told.scratch[way, task, step] == pytest.approx(error, rel=1e-4)
+                assert record.scratch[way, task, step] == pytest.approx(error, rel=1e-4)
                 off = (w - less) * support[task] - wanted[task]
                 w -= 0.1 * np.mean(2 * off * support[task])
         w = 0.3
-        assert told.start[task] == pytest.approx(np.mean((w * query[task] - asked[task]) ** 2))
+        assert record.start[task] == pytest.approx(np.mean((w * query[task] - asked[task]) ** 2))
         for _ in range(claims_race.STEPS):
             w -= 0.005 * np.mean(2 * (w * support[task] - wanted[task]) * support[task])
         adapted = np.mean((w * query[task] - asked[task]) ** 2)
-        assert told.adapted[task] == pytest.approx(adapted, rel=1e-4)
-        assert told.zero[task] == pytest.approx(np.mean(asked[task] ** 2), rel=1e-5)
-    assert told.adapting > 0 and told.step > 0
+        assert record.adapted[task] == pytest.approx(adapted, rel=1e-4)
+        assert record.zero[task] == pytest.approx(np.mean(asked[task] ** 2), rel=1e-5)
+    assert record.adapting > 0 and record.step > 0
 
 
 def test_intervals_are_students_and_add_the_history_in_quadrature():
@@ -131,9 +131,9 @@ def test_the_bootstrap_knows_the_error_of_a_mean():
         # A moving sum of ten: the variance of its mean is ten times that of as many free numbers.
         (np.convolve(noise, np.ones(10), "same"), 60, 10 * 2000**-0.5),
     ):
-        told = claims_bars._measure(np.mean, generator, series, block=block)
-        assert told["value"] == pytest.approx(series.mean())
-        assert told["sd"] == pytest.approx(spread, rel=0.25)
+        record = claims_bars._measure(np.mean, generator, series, block=block)
+        assert record["value"] == pytest.approx(series.mean())
+        assert record["sd"] == pytest.approx(spread, rel=0.25)
     places = claims_bars._draw_blocks(generator, 5000, 20)
     jumps = np.sum((np.diff(places) != 1) & (np.diff(places) != -4999))
     assert 5000 / (jumps + 1) == pytest.approx(20, rel=0.25)
@@ -160,10 +160,10 @@ def measured():
 
 
 def test_what_is_measured_is_what_a_run_says(measured):
-    market, told = measured
+    market, record = measured
     settings = claims_bars.settings_of(market, 1, 3)
     result = run(bars=MARKET, **settings)
-    unseen = told["unseen"]
+    unseen = record["unseen"]
     for kind, table in (("net", result.returns), ("gross", result.gross)):
         years = result.stats.loc["Bars per Year", "maml"]
         after, before = (
@@ -190,9 +190,9 @@ def test_what_is_measured_is_what_a_run_says(measured):
 
 
 def test_tables_say_what_was_claimed_and_measured(measured):
-    _, told = measured
+    _, record = measured
     won = summarise_race(finished([SLOW, FAST], [0.5, 0.5, 0.5]))
-    claims, speed, sharpe, errors = make_tables({"tasks": [won, won]}, {"small": [told, told]})
+    claims, speed, sharpe, errors = make_tables({"tasks": [won, won]}, {"small": [record, record]})
     assert claims.columns == ("claim", "where", "claimed", "measured", "holds?")
     assert {row[-1] for row in claims.rows} <= {YES, NO, OPEN}
     first = claims.rows[0]
@@ -230,7 +230,7 @@ def test_the_claims_are_measured_and_written(tmp_path, monkeypatch, capsys):
         assert text in out
     made = reproduce(CLAIMS, bars=tmp_path / "market.csv", quick=True, out=tmp_path / "out")
     assert any(row[1] == "real bars, 2020-2021" for row in made[0].rows)
-    told = json.loads((tmp_path / "out" / "claims.json").read_text())
-    assert told["notes"] == []
+    record = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert record["notes"] == []
     assert len(list((tmp_path / "out" / "results").iterdir())) == 5
     assert "## Error on seen and unseen assets" in (tmp_path / "out" / "claims.md").read_text()

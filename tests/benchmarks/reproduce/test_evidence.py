@@ -29,7 +29,7 @@ BARS = 600
 ASSETS = [f"A{i}" for i in range(12)]
 
 
-def told(seed, *, error, before, mean=0.0, others=()):
+def record(seed, *, error, before, mean=0.0, others=()):
     """Return what a file holds of a run whose errors and mean return are given."""
     rng = np.random.default_rng(seed)
 
@@ -56,8 +56,8 @@ def told(seed, *, error, before, mean=0.0, others=()):
 def outcomes(**changes):
     row = EvidenceRow(STOCKS, SUPPORTS["own20"], "maml")
     first = EvidenceRow(STOCKS, SUPPORTS["own20"], BASELINES)
-    found = [Outcome.of(row, s, told(s, **changes)) for s in range(3)]
-    held = told(9, error=1.0, before=1.0, others=[BUY_AND_HOLD, "momentum"])
+    found = [Outcome.of(row, s, record(s, **changes)) for s in range(3)]
+    held = record(9, error=1.0, before=1.0, others=[BUY_AND_HOLD, "momentum"])
     return [*found, Outcome.of(first, 0, held)]
 
 

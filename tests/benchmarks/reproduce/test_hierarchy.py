@@ -27,7 +27,7 @@ LEVEL = {"nested": 0.95, "hierarchical": 0.9, "maml": 0.7, "own-rows": 0.8}
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Stands in for training: shares that depend on row, steps and seed as they are told to."""
+    """Stands in for training: shares that are made up of row, steps and seed."""
     counted = []
 
     def run(self, seed, advance):
@@ -48,19 +48,19 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def told(tmp_path, trainings):
+def record(tmp_path, trainings):
     options = {"seeds": 3, "out": tmp_path}
     (table,) = reproduce(HIERARCHY, **options)
     return table, json.loads((tmp_path / "hierarchy.json").read_text()), tmp_path, options
 
 
-def cell_of(told, row, world):
-    (cell,) = (c for c in told["cells"] if (c["row"], c["world"]) == (row, world))
+def cell_of(record, row, world):
+    (cell,) = (c for c in record["cells"] if (c["row"], c["world"]) == (row, world))
     return cell
 
 
-def test_inner_steps_are_chosen_on_seeds_that_are_not_shown(told):
-    _, result, _, _ = told
+def test_inner_steps_are_chosen_on_seeds_that_are_not_shown(record):
+    _, result, _, _ = record
     assert len(result["cells"]) == 8
     for cell in result["cells"]:
         means = {int(steps): np.mean(found) for steps, found in cell["validation"].items()}
@@ -72,8 +72,8 @@ def test_inner_steps_are_chosen_on_seeds_that_are_not_shown(told):
     assert not set(VALIDATION_SEEDS) & set(range(100))
 
 
-def test_gains_are_paired_by_seed(told):
-    _, result, _, _ = told
+def test_gains_are_paired_by_seed(record):
+    _, result, _, _ = record
     assert len(result["differences"]) == 6
     for each in result["differences"]:
         ours, theirs = (
@@ -86,8 +86,8 @@ def test_gains_are_paired_by_seed(told):
         assert each["half_width"] == pytest.approx(4.303 * gain.std(ddof=1) / 3**0.5, rel=1e-3)
 
 
-def test_the_table_holds_all_of_it(told):
-    table, result, out, _ = told
+def test_the_table_holds_all_of_it(record):
+    table, result, out, _ = record
     share = cell_of(result, "maml", "flat")["share"]
     gain = next(
         d["mean"] for d in result["differences"] if (d["less"], d["world"]) == ("maml", "flat")
@@ -101,8 +101,8 @@ def test_the_table_holds_all_of_it(told):
     assert len({len(row) for row in (table.columns, *table.rows)}) == 1
 
 
-def test_what_is_there_is_not_trained_again(told, trainings):
-    table, _, _, options = told
+def test_what_is_there_is_not_trained_again(record, trainings):
+    table, _, _, options = record
     assert len(trainings) == 2 * 4 * (len(STEPS) * len(VALIDATION_SEEDS) + 3)
     trainings.clear()
     (again,) = reproduce(HIERARCHY, **options)
@@ -112,8 +112,8 @@ def test_what_is_there_is_not_trained_again(told, trainings):
     assert [row[0] for row in some.rows] == ["oracle (IC)", ROWS[3].name]
 
 
-def test_the_command_calls_it(told, trainings, monkeypatch, capsys):
-    _, _, out, _ = told
+def test_the_command_calls_it(record, trainings, monkeypatch, capsys):
+    _, _, out, _ = record
     trainings.clear()
     asked = ["hierarchy", "--seeds", "3", "--method", "maml", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["reproduce", *asked])

@@ -40,8 +40,8 @@ ERRORS = {
 @pytest.mark.slow
 def test_learners_come_close_to_the_best_possible_at_the_noise_of_markets(tmp_path):
     reproduce(KNOWN_ANSWER, parts=["learners"], methods=list(SHARES), out=tmp_path)
-    told = json.loads((tmp_path / "known-answer.json").read_text())["parts"]["learners"]
-    found = {row["key"]: [cell["share"] for cell in row["cells"]] for row in told["rows"]}
+    record = json.loads((tmp_path / "known-answer.json").read_text())["parts"]["learners"]
+    found = {row["key"]: [cell["share"] for cell in row["cells"]] for row in record["rows"]}
     assert list(found) == list(SHARES)
     for key, shares in SHARES.items():
         assert (np.array(found[key]) >= shares).all(), (key, found[key])
@@ -50,9 +50,9 @@ def test_learners_come_close_to_the_best_possible_at_the_noise_of_markets(tmp_pa
 @pytest.mark.slow
 def test_figures_of_papers_are_reached(tmp_path):
     reproduce(SINUSOID, methods=[key for key, _ in ERRORS], out=tmp_path)
-    told = json.loads((tmp_path / "sinusoid.json").read_text())["rows"]
+    record = json.loads((tmp_path / "sinusoid.json").read_text())["rows"]
     found = {
-        (row["key"], figure["steps"]): figure["mean"] for row in told for figure in row["figures"]
+        (row["key"], figure["steps"]): figure["mean"] for row in record for figure in row["figures"]
     }
     for key, limit in ERRORS.items():
         assert found[key] <= limit, (key, found[key])

@@ -64,9 +64,9 @@ def test_rejections_are_counted(monkeypatch):
         return dict.fromkeys(net, low)
 
     monkeypatch.setattr(null_series, "alpha_tests", tests)
-    told = []
-    found = null_series.count_rejections(null_series.MARKETS[0], 50, 7, 0, told.append)
-    assert found.worlds == 7 and set(found.rejected.values()) == {3} and sum(told) == 7
+    advanced = []
+    found = null_series.count_rejections(null_series.MARKETS[0], 50, 7, 0, advanced.append)
+    assert found.worlds == 7 and set(found.rejected.values()) == {3} and sum(advanced) == 7
 
 
 def test_the_table_of_the_test_is_made_once_and_kept(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def walks(monkeypatch):
 
 
 @pytest.fixture
-def told(tmp_path, walks):
+def record(tmp_path, walks):
     tables = reproduce(REGIMES, seeds=2, out=tmp_path)
     return tables, json.loads((tmp_path / "regimes.json").read_text()), tmp_path
 
@@ -59,8 +59,8 @@ def test_errors_are_shares_of_the_signal_by_bars_since_the_switch():
     assert np.isnan(measure_errors(truth.expected, truth, 500)["all"])
 
 
-def test_differences_are_to_frozen_and_paired_by_seed(told):
-    tables, content, _ = told
+def test_differences_are_to_frozen_and_paired_by_seed(record):
+    tables, content, _ = record
     assert [table.title for table in tables] == [regimes.TITLES[name] for name in WORLDS]
     rows = {row[0]: row for row in tables[0].rows}
     assert len(rows) == 5 and len(tables[1].rows) == 6
@@ -75,8 +75,8 @@ def test_differences_are_to_frozen_and_paired_by_seed(told):
     assert known == pytest.approx([0.415] * len(known), rel=1e-4)
 
 
-def test_what_is_there_is_not_walked_again(told, walks):
-    tables, _, out = told
+def test_what_is_there_is_not_walked_again(record, walks):
+    tables, _, out = record
     assert len(walks) == 2 * (5 + 6) and {seed for _, seed in walks} == {1, 2}
     assert (out / "regimes.png").stat().st_size > 1000
     assert tables[1].title in (out / "regimes.md").read_text()
@@ -87,8 +87,8 @@ def test_what_is_there_is_not_walked_again(told, walks):
     assert all(row[2] == "" for row in some[0].rows)  # nothing to compare with
 
 
-def test_the_command_calls_it(told, walks, monkeypatch, capsys):
-    _, _, out = told
+def test_the_command_calls_it(record, walks, monkeypatch, capsys):
+    _, _, out = record
     walks.clear()
     asked = ["regimes", "--seeds", "2", "--method", "frozen", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["reproduce", *asked])

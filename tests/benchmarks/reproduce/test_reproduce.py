@@ -95,9 +95,9 @@ def test_sinusoids_are_trained_once_and_written(tmp_path, monkeypatch, capsys, t
         assert text in out
     assert err.startswith("maml-0.01-seed0: ")
     assert err.count("\n") == 1
-    told = json.loads((tmp_path / "sinusoid.json").read_text())
-    (row,) = told["rows"]
-    assert told["command"] == f"python -m benchmarks.reproduce {' '.join(asked)}"
+    record = json.loads((tmp_path / "sinusoid.json").read_text())
+    (row,) = record["rows"]
+    assert record["command"] == f"python -m benchmarks.reproduce {' '.join(asked)}"
     assert [figure["steps"] for figure in row["figures"]] == [0, 1, 2, 5, 10]
     assert row["protocol"]["meta_steps"] == 20
     assert 2 < row["figures"][0]["mean"] < 5
@@ -166,12 +166,12 @@ def test_seeds_are_pooled_as_one_large_sample(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sinusoid, "_describe_errors", keeping)
     reproduce(ONE_LEVEL, out=tmp_path, quick=True, seeds=2, steps=1)
-    told = json.loads((tmp_path / "sinusoid.json").read_text())["rows"][0]["figures"][0]
+    record = json.loads((tmp_path / "sinusoid.json").read_text())["rows"][0]["figures"][0]
     both = np.concatenate(seen)
     assert len(both) == 400
-    assert told["mean"] == pytest.approx(both.mean())
-    assert told["half_width"] == pytest.approx(1.96 * both.std(ddof=1) / 20)
-    assert told["seed_means"] == pytest.approx([each.mean() for each in seen])
+    assert record["mean"] == pytest.approx(both.mean())
+    assert record["half_width"] == pytest.approx(1.96 * both.std(ddof=1) / 20)
+    assert record["seed_means"] == pytest.approx([each.mean() for each in seen])
 
 
 @pytest.mark.long

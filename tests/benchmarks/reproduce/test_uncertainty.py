@@ -112,8 +112,8 @@ def test_figures_are_measured_written_and_reused(tmp_path, monkeypatch, capsys):
         tables = reproduce(study, seeds=2, steps=2, out=tmp_path, console=console)
     assert tables[0].rows[0][0] == "oracle"
     assert capsys.readouterr().out.count("found in") == 8
-    told = json.loads((tmp_path / "uncertainty.json").read_text())
-    narrow, spoilt = told["ratios"]["1"]
+    record = json.loads((tmp_path / "uncertainty.json").read_text())
+    narrow, spoilt = record["ratios"]["1"]
     seeds = [each["coverage_90"] for each in narrow["seeds"]]
     assert narrow["coverage_90"]["mean"] == pytest.approx(np.mean(seeds))
     # Two seeds: Student's t of one degree of freedom.

@@ -93,7 +93,7 @@ def test_tables_name_all_forecasts(made):
 
 def test_r_squared_is_that_of_the_forecasts_in_the_files(made):
     _, out, _ = made
-    told = json.loads((out / "volatility-small.json").read_text())
+    record = json.loads((out / "volatility-small.json").read_text())
     scaler, outcome = prepared().scaler, outcomes()
     for seed in range(2):
         (path,) = (out / "results").glob(f"small-alpaca-seed{seed}.*.json")
@@ -101,16 +101,16 @@ def test_r_squared_is_that_of_the_forecasts_in_the_files(made):
         for window in WINDOWS:
             values = np.array(kept[str(window)], float)[:, -(COUNT - TRAIN_LAST - 1) :]
             expected = r_squared(scaler.restore_target(values), outcome)
-            found = told["r2"]["alpaca"][str(window)][seed]
+            found = record["r2"]["alpaca"][str(window)][seed]
             assert found == pytest.approx(expected, abs=1e-3)
             # Squares are convex: the mean of forecasts is no worse than they are on average.
-            together = told["r2"]["together"][str(window)][0]
-            assert together >= np.mean(told["r2"]["alpaca"][str(window)])
-    assert set(told["gains"]["over"]) == {"matched", "network", *BASELINES}
-    trained = [run["task"]["support"] for run in told["rows"]["matched"]]
+            together = record["r2"]["together"][str(window)][0]
+            assert together >= np.mean(record["r2"]["alpaca"][str(window)])
+    assert set(record["gains"]["over"]) == {"matched", "network", *BASELINES}
+    trained = [run["task"]["support"] for run in record["rows"]["matched"]]
     assert trained == list(WINDOWS)
-    gain = told["gains"]["over"]["network"]["60"]
-    both = np.mean(told["r2"]["alpaca"]["60"]) - told["r2"]["network"]["60"][0]
+    gain = record["gains"]["over"]["network"]["60"]
+    both = np.mean(record["r2"]["alpaca"]["60"]) - record["r2"]["network"]["60"][0]
     assert gain["value"] == pytest.approx(both)
     assert gain["low"] < gain["value"] < gain["high"]
 
@@ -170,10 +170,10 @@ def test_a_better_forecast_holds_nearer_to_the_target():
     assert found["knows"].realised.shape == (1, 1, 15)
     assert found["knows"].realised.mean() == pytest.approx(SMALL.target, rel=0.15)
     names = {"knows": "knows", "trailing": "trailing"}
-    told, table = make_target_table(found, names, SMALL, "knows")
-    assert told["knows"]["deviation"] < 0.5 * told["trailing"]["deviation"]
-    assert 0 < told["knows"]["gain"]["low"] < told["knows"]["gain"]["value"]
-    assert told["trailing"]["turnover"] == pytest.approx(0, abs=1e-9)
+    record, table = make_target_table(found, names, SMALL, "knows")
+    assert record["knows"]["deviation"] < 0.5 * record["trailing"]["deviation"]
+    assert 0 < record["knows"]["gain"]["low"] < record["knows"]["gain"]["value"]
+    assert record["trailing"]["turnover"] == pytest.approx(0, abs=1e-9)
     assert [row[0] for row in table.rows] == ["knows", "trailing"]
 
 
