@@ -1,4 +1,4 @@
-"""Walk-forward, positions, costs, metrics: what a learner would have earned."""
+"""Walk-forward, positions, accounts, metrics and inference: what a learner would have earned."""
 
 from maml_jax.backtest.account.account import Account, trade, trade_all, trade_alone
 from maml_jax.backtest.account.execution import Execution

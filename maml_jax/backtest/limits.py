@@ -78,13 +78,13 @@ def cap_weights(weights: pd.DataFrame, most: float, *, neutral: bool = False) ->
     longs, shorts = long.sum(axis="columns"), short.sum(axis="columns")
     size = longs.where(longs < shorts, shorts)
 
-    def scaled(side: pd.DataFrame, total: pd.Series) -> pd.DataFrame:
+    def scale(side: pd.DataFrame, total: pd.Series) -> pd.DataFrame:
         return side.mul((size / total).where(total > 0, 0.0), axis="index")
 
-    return scaled(long, longs) - scaled(short, shorts)
+    return scale(long, longs) - scale(short, shorts)
 
 
-def limited(
+def apply_limits(
     weights: pd.DataFrame, known: pd.DataFrame, *, sides: Sides, most: float | None = None
 ) -> pd.DataFrame:
     """Keep weights to the sides that may be taken, and to the largest that may be held.

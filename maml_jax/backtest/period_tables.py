@@ -61,7 +61,7 @@ def by_year(net: pd.DataFrame) -> pd.DataFrame:
         net: net simple returns per bar, `[time, strategy]`; NaN earns nothing.
     """
     years = pd.Index(pd.DatetimeIndex(net.index).year, name="year")
-    return _compounded(net, years)
+    return _compound(net, years)
 
 
 def by_month(net: pd.Series) -> pd.DataFrame:
@@ -75,11 +75,11 @@ def by_month(net: pd.Series) -> pd.DataFrame:
     """
     time = pd.DatetimeIndex(net.index)
     months = pd.MultiIndex.from_arrays([time.year, time.month], names=["year", "month"])
-    found = _compounded(net.to_frame("net"), months).reset_index()
+    found = _compound(net.to_frame("net"), months).reset_index()
     found = found.pivot_table("net", "year", "month")
     return found.reindex(columns=pd.RangeIndex(1, 13, name="month"))
 
 
-def _compounded(net: pd.DataFrame, groups: pd.Index) -> pd.DataFrame:
+def _compound(net: pd.DataFrame, groups: pd.Index) -> pd.DataFrame:
     grown = (1 + net.fillna(0.0).astype(float)).clip(lower=0.0).set_axis(groups)
     return 100 * (grown.groupby(level=list(range(groups.nlevels))).prod() - 1)

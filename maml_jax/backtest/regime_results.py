@@ -1,4 +1,4 @@
-"""What strategies earned in each regime of the market."""
+"""Figures of strategies in each regime of the market."""
 
 import numpy as np
 import pandas as pd

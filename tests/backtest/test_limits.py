@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from maml_jax.backtest.limits import cap_weights, limited, long_only, market_neutral
+from maml_jax.backtest.limits import apply_limits, cap_weights, long_only, market_neutral
 from maml_jax.errors import DataError
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6)
@@ -65,13 +65,13 @@ def test_an_asset_without_a_prediction_has_no_part_in_the_mean():
 @given(wanted_and_known(), st.floats(0.05, 2))
 def test_no_weight_is_larger_than_may_be_held_and_neutral_stays_neutral(case, most):
     wanted, known = case
-    found = limited(wanted, known, sides="market_neutral", most=most)
+    found = apply_limits(wanted, known, sides="market_neutral", most=most)
     assert (found.abs() <= most + 1e-12).all(axis=None)
     np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-12)
     free = market_neutral(wanted, known)
     assert (found.abs() <= free.abs() + 1e-12).all(axis=None)
     assert ((found * free) >= 0).all(axis=None)
-    long_short = limited(wanted, known, sides="long_short", most=most)
+    long_short = apply_limits(wanted, known, sides="long_short", most=most)
     pd.testing.assert_frame_equal(long_short, wanted.clip(-most, most))
 
 
@@ -86,7 +86,7 @@ def test_the_heavier_side_is_made_smaller_where_one_weight_is_cut():
 @given(wanted_and_known())
 def test_long_only_takes_the_long_side_and_nothing_else(case):
     wanted, known = case
-    found = limited(wanted, known, sides="long_only")
+    found = apply_limits(wanted, known, sides="long_only")
     assert (found >= 0).all(axis=None)
     pd.testing.assert_frame_equal(found - long_only(-wanted), wanted)
 
@@ -98,7 +98,7 @@ def test_long_only_takes_the_long_side_and_nothing_else(case):
         (lambda w: market_neutral(w, w.iloc[1:] > 0), DataError, "other bars or assets"),
         (lambda w: cap_weights(w, 0.0), ValueError, "must be positive"),
         (lambda w: cap_weights(w, np.nan), ValueError, "must be positive"),
-        (lambda w: limited(w, w > 0, sides="short_only"), ValueError, "no 'short_only'"),
+        (lambda w: apply_limits(w, w > 0, sides="short_only"), ValueError, "no 'short_only'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, error, message):

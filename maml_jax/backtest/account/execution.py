@@ -133,7 +133,7 @@ def make_numbers(execution: Execution) -> Numbers:
     )
 
 
-def known_prices(market: Market) -> dict[str, np.ndarray]:
+def _read_prices(market: Market) -> dict[str, np.ndarray]:
     """Return the four prices as arrays, NaN where one is missing or the asset has no bar."""
     prices = {name: np.array(table, np.float64) for name, table in market._asdict().items()}
     for values in prices.values():
@@ -158,7 +158,7 @@ def lay_out_market(market: Market, fill: Fill, execution: Execution) -> Bars:
         same = table.index.equals(market.close.index)
         if not same or not table.columns.equals(market.close.columns):
             raise ShapeError(f"{name} stands at other bars or assets than close; see make_market")
-    prices = known_prices(market)
+    prices = _read_prices(market)
     at_open = fill == "next_open"
     needed = {"open": "fill 'next_open'"} if at_open else {}
     if execution.range_slippage > 0 or any(getattr(execution, name) for name in _STOPS):

@@ -35,8 +35,8 @@ def measure_calibration(mean: Values, std: Values, outcomes: Values) -> pd.Serie
         {
             "NLL": _mean(_likelihoods(*rows)),
             "CRPS": _mean(_scores(*rows)),
-            "Coverage 50 % [%]": 100 * _covered(*rows, 0.5),
-            "Coverage 90 % [%]": 100 * _covered(*rows, 0.9),
+            "Coverage 50 % [%]": 100 * _coverage(*rows, 0.5),
+            "Coverage 90 % [%]": 100 * _coverage(*rows, 0.9),
             "Calibration Error [%]": 100 * _gap(*rows, LEVELS),
         }
     )
@@ -86,7 +86,7 @@ def coverage(mean: Values, std: Values, outcomes: Values, level: float) -> float
         ValueError: if the level is not between 0 and 1.
     """
     _require_levels([level])
-    return _covered(*_rows(mean, std, outcomes), level)
+    return _coverage(*_rows(mean, std, outcomes), level)
 
 
 def calibration_error(
@@ -128,14 +128,14 @@ def _scores(mean: Row, std: Row, y: Row) -> Row:
     return std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - np.pi**-0.5)
 
 
-def _covered(mean: Row, std: Row, y: Row, level: float) -> float:
+def _coverage(mean: Row, std: Row, y: Row, level: float) -> float:
     from scipy.stats import norm
 
     return _mean(np.abs(y - mean) <= norm.ppf((1 + level) / 2) * std)
 
 
 def _gap(mean: Row, std: Row, y: Row, levels: Sequence[float]) -> float:
-    return float(np.mean([abs(_covered(mean, std, y, level) - level) for level in levels]))
+    return float(np.mean([abs(_coverage(mean, std, y, level) - level) for level in levels]))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -150,7 +150,7 @@ def walk_online(
     state, results = _walk(static, *placed(mesh, state, tables, blocks, key))
     state, (loss, failed, predicted) = brought_back(mesh, state), fetched(results)
     # Predictions stand block by block; put them in the order in which supports list them.
-    block, slot = blocks_of(supports, begins)
+    block, slot = assign_blocks(supports, begins)
     found = jax.tree.map(lambda leaf: supports.lay_out(leaf[block, slot]), predicted)
     count = len(begins)
     return Online(found, state, loss[:count], failed[:count], begins)
@@ -215,7 +215,7 @@ def _blocks(
     wide[:, :, : len(group_keys)] = start, stop - start
     weight = np.zeros((len(begins), room), np.float32)
     weight[:, : len(group_keys)] = _weights(windows, stop > start)
-    block, slot = blocks_of(supports, begins)
+    block, slot = assign_blocks(supports, begins)
     rows = np.concatenate([supports.query[..., None], supports.stops], axis=-1)[supports.due]
     count = np.bincount(block, minlength=len(begins)).astype(np.int32)
     most = len(pad(np.zeros(max(1, count.max()))))
@@ -249,7 +249,7 @@ def _weights(
     return weight
 
 
-def blocks_of(
+def assign_blocks(
     supports: Supports, begins: Int[np.ndarray, " block"]
 ) -> tuple[Int[np.ndarray, " request"], Int[np.ndarray, " request"]]:
     """Return the block that each prediction falls into, and its number within the block."""

@@ -14,7 +14,7 @@ from maml_jax.backtest import (
     volatility_target_positions,
 )
 from maml_jax.backtest.baselines.simple import shift_decisions
-from maml_jax.backtest.limits import limited
+from maml_jax.backtest.limits import apply_limits
 from maml_jax.backtest.positions import level_positions, proportional_positions
 from maml_jax.experiment.config.backtest import NEED_DEVIATION as NEED_DEVIATION
 from maml_jax.experiment.evaluation.predicted import Predicted
@@ -63,7 +63,7 @@ def decide(
     def kept(wanted: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         most = config.backtest.max_weight
         most = None if most is None else most * len(prepared.test_assets)
-        return limited(wanted, known, sides=config.backtest.sides, most=most)
+        return apply_limits(wanted, known, sides=config.backtest.sides, most=most)
 
     decided = {}
     for name, each in predicted.items():
