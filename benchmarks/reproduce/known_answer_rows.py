@@ -175,7 +175,7 @@ ROWS = (
     KnownAnswerRow(
         "joint-tuned",
         "joint training, fine-tuned",
-        lambda network: joint_training(network(1), fine_tuning_steps=5),
+        lambda network: joint_training(network(1), inner_steps=5),
         steps=SHORT,
     ),
     KnownAnswerRow(

@@ -23,7 +23,7 @@ from maml_jax.learners import (
     reptile,
     ridge,
 )
-from maml_jax.meta import MetaLearner, Model, first_order, learned_rates
+from maml_jax.meta import MetaLearner, Model, curvature, first_order, learned_rates
 from maml_jax.models import mlp
 
 
@@ -162,7 +162,9 @@ ROWS = (
             key=f"meta-sgd-{shots}",
             name="Meta-SGD",
             learner=lambda: meta_sgd(
-                network(), initial_rate=(0.005, 0.1), positive=False, inner_steps=1
+                network(),
+                inner_optimizer=learned_rates((0.005, 0.1), per="entry", positive=False),
+                inner_steps=1,
             ),
             inner_lr="learned",
             meta_steps=60_000,
@@ -233,7 +235,10 @@ ROWS = (
         key="maml++",
         name="MAML++",
         learner=lambda: maml_plus_plus(
-            usual_network(), initial_rate=0.01, multi_step_until=3_000, second_order_from=1_000
+            usual_network(),
+            inner_optimizer=learned_rates(0.01),
+            multi_step_until=3_000,
+            second_order_from=1_000,
         ),
         inner_lr="learned",
         meta_steps=SHORT,
@@ -258,7 +263,9 @@ ROWS = (
     SinusoidRow(
         key="meta-curvature",
         name="Meta-Curvature",
-        learner=lambda: meta_curvature(usual_network(), inner_learning_rate=0.01, inner_steps=1),
+        learner=lambda: meta_curvature(
+            usual_network(), inner_optimizer=curvature(0.01), inner_steps=1
+        ),
         inner_lr="0.01, bent",
         meta_steps=SHORT,
         details=f"{USUAL}; 1 inner step",
@@ -318,7 +325,7 @@ ROWS = (
         key="joint",
         name="joint training, fine-tuned",
         learner=lambda: joint_training(
-            usual_network(), fine_tuning_steps=10, inner_optimizer=optax.sgd(0.01)
+            usual_network(), inner_optimizer=optax.sgd(0.01), inner_steps=10
         ),
         inner_lr="0.01",
         meta_steps=SHORT,

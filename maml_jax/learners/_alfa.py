@@ -1,22 +1,18 @@
-"""ALFA: MAML whose inner rates and weight decay are made for each task, layer and step."""
+"""ALFA: MAML with inner rates and weight decay of each task, layer and step."""
 
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.conditioned_rates import conditioned_rates
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
-
-INITIAL_RATE = 0.005
+from maml_jax.meta.optimizers import conditioned_rates
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike
 
 
 def alfa(
     model: ModelLike,
     *,
-    initial_rate: float = INITIAL_RATE,
+    inner_optimizer: InnerOptimizer | None = None,
     inner_steps: int = INNER_STEPS,
-    width: int | None = None,
-    sizes: bool = True,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the ALFA learner.
@@ -30,11 +26,10 @@ def alfa(
 
     Args:
         model: `(init, apply)`.
-        initial_rate: what all rates begin with.
-        inner_steps: steps of adaptation, at least 1; each has shared rates of its own.
-        width: hidden units of the network; default two for each leaf.
-        sizes: show it the sizes of gradients beside their means; False is the paper's form.
-        gradient: how to differentiate through adaptation; default `exact()`.
+        inner_optimizer: default `conditioned_rates(0.005, steps=inner_steps)`: each step has shared
+            rates of its own. With `sizes=False` it is the paper's.
+        inner_steps: steps of adaptation, at least 1.
+        gradient: how to differentiate through adaptation.
         loss: compares outputs with targets.
 
     Returns:
@@ -42,16 +37,18 @@ def alfa(
         `AdaptationInfo`.
 
     Raises:
-        ValueError: if a number is impossible.
+        ValueError: if `inner_steps` is out of bounds.
 
     Reference:
         Baik, Choi, Choi, Kim, Lee (2020), Meta-Learning with Adaptive Hyperparameters,
         arXiv:2011.00209, equations 4 to 6.
     """
+    if inner_optimizer is None:
+        inner_optimizer = conditioned_rates(0.005, steps=inner_steps)
     return by_descent(
         whole_network(model),
-        optimizer=conditioned_rates(initial_rate, steps=inner_steps, width=width, sizes=sizes),
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )

@@ -1,7 +1,6 @@
 """A Bayesian linear head on meta-learned features: mean and standard deviation in closed form."""
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,13 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._descent import adaptation_info, no_steps, require_plain_params, rows_of
+from maml_jax.learners._checks import require_plain_params
+from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Task
-
-NOISE = 1.0
-PRIOR_PRECISION = 50.0
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction
 
 
 class AlpacaParams(NamedTuple):
@@ -57,8 +54,8 @@ def alpaca(
     features: ModelLike,
     *,
     targets: int = 1,
-    noise: float = NOISE,
-    prior_precision: float = PRIOR_PRECISION,
+    noise: float = 1.0,
+    prior_precision: float = 50.0,
     loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian linear head on meta-learned features (ALPaCA).
@@ -77,7 +74,7 @@ def alpaca(
 
     Args:
         features: `(init, apply)` of the feature network, `[n, *input] -> [n, features]`.
-        targets: numbers that are predicted.
+        targets: how many numbers are predicted.
         noise: standard deviation that the noise begins with, in units of the target.
         prior_precision: what the prior precision begins with, times the identity.
         loss: compares a `Prediction` with targets, on the query.
@@ -120,7 +117,7 @@ def alpaca(
         )
 
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
-        phi, y = rows_of(features, adapted.features, batch)
+        phi, y = features_and_targets(features, adapted.features, batch)
         if y.shape[1] != targets:
             raise ShapeError(
                 f"targets have {y.shape[1]} columns, and the head was made for {targets}: "
@@ -131,24 +128,20 @@ def alpaca(
             information=adapted.information + phi.T @ y,
         )
 
-    @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: AlpacaParams, support: Batch, steps: int | None = None) -> Posterior:
-        no_steps("alpaca", steps)
-        return update(prior(meta_params), support)
-
     def predict(adapted: Posterior, x, /) -> Prediction:
-        phi = rows_of(features, adapted.features, x)
+        phi = features_of(features, adapted.features, x)
         covariance = inverse_spd(adapted.precision)
         mean = phi @ (covariance @ adapted.information)
-        doubt = jnp.sum((phi @ covariance) * phi, axis=1)
-        std = jnp.sqrt(1 + doubt)[:, None] * jnp.exp(adapted.log_noise)
+        variance = jnp.sum((phi @ covariance) * phi, axis=1)
+        std = jnp.sqrt(1 + variance)[:, None] * jnp.exp(adapted.log_noise)
         return Prediction(mean, std.astype(mean.dtype))
 
-    def meta_loss(meta_params: AlpacaParams, task: Task, step):
-        del step
-        before = prior(meta_params)
-        adapted = update(before, task.support)
-        query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, adaptation_info(loss, predict, before, adapted, task.support)
-
-    return MetaLearner(init, adapt, predict, meta_loss, update)
+    return by_closed_form(
+        "alpaca",
+        init=init,
+        fit=lambda params, support: update(prior(params), support),
+        prior=lambda params, adapted: prior(params),
+        predict=predict,
+        loss=loss,
+        update=update,
+    )

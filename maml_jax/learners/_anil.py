@@ -6,29 +6,20 @@ from collections.abc import Callable
 import jax
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._descent import (
-    INNER_STEPS,
-    InnerOptimizer,
-    Parts,
-    by_descent,
-    whole_network,
-)
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.learned_rates import learned_rates
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
-
-INITIAL_RATE = 0.01
-"""Of the head, from where it is learned."""
+from maml_jax.meta.optimizers import learned_rates
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike, Params
 
 
 def anil(
     model: ModelLike,
     *,
     adapts: Callable[[str], bool] | None = None,
-    inner_optimizer: InnerOptimizer | None = None,
+    inner_optimizer: InnerOptimizer = learned_rates(0.01),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the ANIL learner (almost no inner loop).
@@ -43,9 +34,9 @@ def anil(
         adapts: says which leaves adapt, from their path such as `"layers.2.kernel"`. Default: the
             layer named `head`, `out` or `output`, or the last one where all layers have one name
             and numbers.
-        inner_optimizer: default `learned_rates(0.01)`, one rate for each leaf that adapts.
+        inner_optimizer: adapts the head; by default one learned rate for each leaf.
         inner_steps: steps of adaptation.
-        gradient: how to differentiate through adaptation; default `exact()`.
+        gradient: how to differentiate through adaptation.
         loss: compares outputs with targets.
 
     Returns:
@@ -65,17 +56,17 @@ def anil(
     ['layers.2.bias', 'layers.2.kernel']
     """
 
-    def chosen(theta: Params) -> list[bool]:
+    def mark_adapting(theta: Params) -> list[bool]:
         paths = paths_of(theta)
-        choose = is_last_layer(theta) if adapts is None else adapts
-        marks = [bool(choose(path)) for path in paths]
+        is_adapting = is_last_layer(theta) if adapts is None else adapts
+        marks = [bool(is_adapting(path)) for path in paths]
         if not any(marks):
             raise ShapeError(f"no parameter adapts; there are {', '.join(paths)}")
         return marks
 
     def split(theta: Params) -> tuple[list, Params]:
         leaves, structure = jax.tree.flatten(theta)
-        marks = chosen(theta)
+        marks = mark_adapting(theta)
         body = [None if mark else leaf for leaf, mark in zip(leaves, marks, strict=True)]
         head = [leaf for leaf, mark in zip(leaves, marks, strict=True) if mark]
         return head, jax.tree.unflatten(structure, body)
@@ -91,14 +82,14 @@ def anil(
 
     def init(key, x, /) -> Params:
         theta = network.init(key, x)
-        chosen(theta)
+        mark_adapting(theta)
         return theta
 
     return by_descent(
         Parts(init, split, join, network.predict),
-        optimizer=learned_rates(INITIAL_RATE) if inner_optimizer is None else inner_optimizer,
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )
 

@@ -4,27 +4,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.learners._descent import (
-    InnerOptimizer,
-    adaptation_info,
-    by_descent,
-    require_fixed,
-    whole_network,
-)
-from maml_jax.meta.gradients.modes import first_order
+from maml_jax.learners._checks import require_fixed
+from maml_jax.learners._descent import by_descent, compare_on_support, whole_network
+from maml_jax.meta.gradients import first_order
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params, Task
-
-SCRATCH_LEARNING_RATE = 0.01
-SCRATCH_STEPS = 20
-FINE_TUNING_LEARNING_RATE = 0.005
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike, Params, Task
 
 
 def from_scratch(
     model: ModelLike,
     *,
-    inner_optimizer: InnerOptimizer | None = None,
-    inner_steps: int = SCRATCH_STEPS,
+    inner_optimizer: InnerOptimizer = optax.adam(0.01),
+    inner_steps: int = 20,
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     """Make the baseline that knows nothing but its support set.
@@ -34,7 +25,7 @@ def from_scratch(
 
     Args:
         model: `(init, apply)`.
-        inner_optimizer: default `optax.adam(0.01)`.
+        inner_optimizer: any optax transformation.
         inner_steps: steps of training on a task. More of them fit noise.
         loss: compares outputs with targets.
 
@@ -45,12 +36,10 @@ def from_scratch(
         TypeError: if `inner_optimizer` is a learned one.
         ValueError: if `inner_steps` is negative.
     """
-    optimizer = optax.adam(SCRATCH_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
-    require_fixed("from_scratch", optimizer)
     learner = by_descent(
         whole_network(model),
-        optimizer=optimizer,
-        steps=inner_steps,
+        inner_optimizer=require_fixed("from_scratch", inner_optimizer),
+        inner_steps=inner_steps,
         gradient=first_order(),
         loss=loss,
     )
@@ -64,21 +53,21 @@ def from_scratch(
 def joint_training(
     model: ModelLike,
     *,
-    fine_tuning_steps: int = 0,
-    inner_optimizer: InnerOptimizer | None = None,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.005),
+    inner_steps: int = 0,
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the baseline of one network trained on all tasks together.
 
     $$\min_\theta \sum_i L_i^{support \cup query}(\theta)$$
 
-    Without fine-tuning it adapts to nothing, with it each task's support set is descended from the
-    joint start, which was not trained for that.
+    Without fine-tuning it adapts to nothing; with it each task descends from the joint start, which
+    was not trained for that.
 
     Args:
         model: `(init, apply)`.
-        fine_tuning_steps: steps of adaptation after training; 0 for none.
-        inner_optimizer: of the fine-tuning; default `optax.sgd(0.005)`.
+        inner_optimizer: of the fine-tuning, any optax transformation.
+        inner_steps: steps of fine-tuning; 0 for none.
         loss: compares outputs with targets.
 
     Returns:
@@ -86,14 +75,12 @@ def joint_training(
 
     Raises:
         TypeError: if `inner_optimizer` is a learned one.
-        ValueError: if `fine_tuning_steps` is negative.
+        ValueError: if `inner_steps` is negative.
     """
-    optimizer = optax.sgd(FINE_TUNING_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
-    require_fixed("joint_training", optimizer)
     learner = by_descent(
         whole_network(model),
-        optimizer=optimizer,
-        steps=fine_tuning_steps,
+        inner_optimizer=require_fixed("joint_training", inner_optimizer),
+        inner_steps=inner_steps,
         gradient=first_order(),
         loss=loss,
     )
@@ -103,8 +90,8 @@ def joint_training(
         rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *task)
         value = loss(model.apply(meta_params, rows.x), rows.y)
         adapted = jax.lax.stop_gradient(meta_params)
-        if fine_tuning_steps:
+        if inner_steps:
             adapted = learner.adapt(adapted, task.support)
-        return value, adaptation_info(loss, model.apply, meta_params, adapted, task.support)
+        return value, compare_on_support(loss, model.apply, meta_params, adapted, task.support)
 
     return learner._replace(loss=meta_loss)

@@ -6,14 +6,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from maml_jax.learners._descent import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params
-
-INNER_LEARNING_RATE = 0.3
-CONTEXT = 8
-START = 1.0
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike, Params
 
 
 class InContext(NamedTuple):
@@ -31,11 +27,11 @@ class InContext(NamedTuple):
 def cavia(
     model: ModelLike,
     *,
-    context: int = CONTEXT,
-    start: float = START,
-    inner_optimizer: InnerOptimizer | None = None,
+    context: int = 8,
+    start: float = 1.0,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.3),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the CAVIA learner.
@@ -54,9 +50,9 @@ def cavia(
             without these a network of an odd activation such as tanh has derivatives in the context
             that are even in x: no odd signal is seen in them, and at the noise of markets
             meta-training does not leave that start.
-        inner_optimizer: default `optax.sgd(0.3)` (in the paper 1.0).
+        inner_optimizer: adapts the context parameters (in the paper at a rate of 1).
         inner_steps: steps of adaptation.
-        gradient: how to differentiate through adaptation; default `exact()`.
+        gradient: how to differentiate through adaptation.
         loss: compares outputs with targets.
 
     Returns:
@@ -73,16 +69,16 @@ def cavia(
         raise ValueError(f"CAVIA needs at least 1 context parameter, got {context}")
     network = whole_network(model)
 
-    def beside(x, phi):
+    def append(x, phi):
         # Inputs become as precise as the context: rounded to theirs it would not move.
         shape = (*x.shape[:-1], context)
         return jnp.concatenate([x, jnp.broadcast_to(phi, shape)], axis=-1)
 
     def predict(adapted: InContext, x):
-        return model.apply(adapted.network, beside(x, adapted.context))
+        return model.apply(adapted.network, append(x, adapted.context))
 
     def init(key, x, /) -> Params:
-        return network.init(key, beside(x, jnp.zeros(context)))
+        return network.init(key, append(x, jnp.zeros(context)))
 
     return by_descent(
         Parts(
@@ -92,8 +88,8 @@ def cavia(
             predict,
             learned_start=False,
         ),
-        optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )

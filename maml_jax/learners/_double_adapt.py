@@ -8,11 +8,12 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._descent import INNER_STEPS, InnerOptimizer, Parts, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import (
     Batch,
+    InnerOptimizer,
     LossFn,
     MetaLearner,
     ModelLike,
@@ -22,7 +23,6 @@ from maml_jax.meta.types import (
     Task,
 )
 
-INNER_LEARNING_RATE = 0.005
 HEADS = 8
 TEMPERATURE = 10.0
 PENALTY = 0.5
@@ -81,9 +81,9 @@ def double_adapt(
     heads: int = HEADS,
     temperature: float = TEMPERATURE,
     penalty: float = PENALTY,
-    inner_optimizer: InnerOptimizer | None = None,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.005),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the DoubleAdapt learner.
@@ -107,12 +107,12 @@ def double_adapt(
     Args:
         model: `(init, apply)`; it may predict a `Prediction`.
         heads: affine maps of each adapter.
-        temperature: $\tau$; the larger, the more alike the heads count.
+        temperature: $\tau$; the larger, the more evenly the heads count.
         penalty: what changing targets costs; at market-like noise, where most of a target's size is
             noise, 0 lets them shrink.
-        inner_optimizer: default `optax.sgd(0.005)`.
+        inner_optimizer: adapts the network.
         inner_steps: steps of adaptation (the paper takes one).
-        gradient: how to differentiate through adaptation; default `exact()`. With `first_order()`
+        gradient: how to differentiate through adaptation. With `first_order()`
             adapters learn from query rows alone.
         loss: compares outputs with targets, adapted ones on the support set.
 
@@ -144,7 +144,11 @@ def double_adapt(
     def predict(adapted: DoublyAdapted, x: Float[Array, "n *features"], /) -> Any:
         return restore_labels(adapted.labels, x, output(adapted, x), temperature)
 
-    def on_adapted_rows(adapted: DoublyAdapted, support: Batch) -> Scalar:
+    def join(moved: Params, adapters: tuple[FeatureAdapter, LabelAdapter]) -> DoublyAdapted:
+        return DoublyAdapted(moved, *adapters)
+
+    def loss_of_adapted_rows(moved: Params, adapters: tuple, support: Batch) -> Scalar:
+        adapted = join(moved, adapters)
         targets = adapt_labels(adapted.labels, support.x, support.y, temperature)
         return loss(output(adapted, support.x), targets)
 
@@ -152,13 +156,13 @@ def double_adapt(
         Parts(
             init,
             lambda params: (params.model, params[1:]),
-            lambda network, adapters: DoublyAdapted(network, *adapters),
+            join,
             predict,
-            objective=on_adapted_rows,
+            objective=loss_of_adapted_rows,
         ),
-        optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )
 
@@ -189,7 +193,7 @@ def adapt_labels(adapter: LabelAdapter, x: Array, y: Array, temperature: float) 
         raise ShapeError(f"DoubleAdapt scales targets, which classes do not bear; got {y.dtype}")
     gate = _label_gate(adapter, x, temperature)
     scale, shift = gate @ jnp.exp(adapter.log_scales), gate @ adapter.shifts
-    return _beside(scale, y) * y + _beside(shift, y)
+    return _broadcastable(scale, y) * y + _broadcastable(shift, y)
 
 
 def restore_labels(adapter: LabelAdapter, x: Array, output: Any, temperature: float) -> Any:
@@ -198,9 +202,9 @@ def restore_labels(adapter: LabelAdapter, x: Array, output: Any, temperature: fl
     inverse = jnp.exp(-adapter.log_scales)
     scale, shift = gate @ inverse, gate @ (inverse * adapter.shifts)
     if isinstance(output, Prediction):
-        wide = _beside(scale, output.std)
-        return Prediction(wide * output.mean - _beside(shift, output.mean), wide * output.std)
-    return _beside(scale, output) * output - _beside(shift, output)
+        factor, offset = _broadcastable(scale, output.mean), _broadcastable(shift, output.mean)
+        return Prediction(factor * output.mean - offset, factor * output.std)
+    return _broadcastable(scale, output) * output - _broadcastable(shift, output)
 
 
 def _adapters(key, x: Array, heads: int) -> tuple[FeatureAdapter, LabelAdapter]:
@@ -235,14 +239,14 @@ def _label_gate(adapter: LabelAdapter, x: Array, temperature: float) -> Float[Ar
 
 def _gate(x: Array, prototypes: Array, temperature: float) -> Array:
     """Return how much each head counts, `[..., head]`."""
-    return jax.nn.softmax(_unit(x) @ _unit(prototypes).T / temperature)
+    return jax.nn.softmax(_normalize(x) @ _normalize(prototypes).T / temperature)
 
 
-def _unit(x: Array) -> Array:
-    """Return vectors of length 1; one that is 0 stays so, with a derivative."""
+def _normalize(x: Array) -> Array:
+    """Scale vectors to length 1; zero stays zero, with a derivative."""
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
 
 
-def _beside(rows: Array, y: Array) -> Array:
-    """Return one number for each row in a shape that goes with `[n, *targets]`."""
+def _broadcastable(rows: Array, y: Array) -> Array:
+    """Return one number for each row in a shape that broadcasts against `[n, *targets]`."""
     return rows.reshape(len(rows), *(1,) * (y.ndim - 1))

@@ -1,4 +1,4 @@
-"""An ensemble: the same learner from several starts, whose disagreement tells what is not known."""
+"""An ensemble: the same learner from several starts, whose disagreement measures uncertainty."""
 
 import math
 from functools import partial
@@ -11,9 +11,6 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
-
-MEMBERS = 5
-NOISE = 1.0
 
 
 class EnsembleParams(NamedTuple):
@@ -30,7 +27,7 @@ class EnsembleParams(NamedTuple):
     tenth_log_noise: Float[Array, ""]
 
 
-def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOISE) -> MetaLearner:
+def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> MetaLearner:
     r"""Make an ensemble of any learner of numbers: members differ in their random starts alone.
 
     $$\mu = \frac1M\sum_m \mu_m, \qquad
@@ -78,7 +75,7 @@ def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOI
 
     def init(key, x, /) -> EnsembleParams:
         each = [learner.init(own, x) for own in jax.random.split(key, members)]
-        return EnsembleParams(stacked(each), jnp.asarray(math.log(noise) / 10, jnp.float32))
+        return EnsembleParams(stack(each), jnp.asarray(math.log(noise) / 10, jnp.float32))
 
     # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
     @partial(jax.jit, static_argnames="steps")
@@ -93,8 +90,8 @@ def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOI
     def predict(adapted: EnsembleParams, x, /) -> Prediction:
         each = jax.vmap(lambda own: learner.predict(own, x))(adapted.members)
         if isinstance(each, Prediction):
-            return mixture(each.mean, each.std)
-        return mixture(each, jnp.exp(10 * adapted.tenth_log_noise).astype(each.dtype))
+            return mix(each.mean, each.std)
+        return mix(each, jnp.exp(10 * adapted.tenth_log_noise).astype(each.dtype))
 
     def meta_loss(meta_params: EnsembleParams, task: Task, step):
         if not jnp.issubdtype(task.query.y.dtype, jnp.floating):
@@ -104,19 +101,19 @@ def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOI
             )
         losses, infos = jax.vmap(lambda own: learner.loss(own, task, step))(meta_params.members)
         loss, info = jax.tree.map(partial(jnp.mean, axis=0), (losses, infos))
-        return loss + _of_noise(meta_params, task), info
+        return loss + likelihood_of_noise(meta_params, task), info
 
-    def _of_noise(meta_params: EnsembleParams, task: Task) -> Float[Array, ""]:
+    def likelihood_of_noise(meta_params: EnsembleParams, task: Task) -> Float[Array, ""]:
         """Return 0, whose derivative in the noise is that of the mixture's likelihood."""
         fixed = jax.lax.stop_gradient(meta_params.members)
-        shape = jax.eval_shape(_first_prediction, fixed, task)
+        shape = jax.eval_shape(predict_with_first, fixed, task)
         if isinstance(shape, Prediction):
             return jnp.zeros(())
         adapted = adapt(meta_params._replace(members=fixed), task.support)
         value = gaussian_nll(predict(adapted, task.query.x), task.query.y)
         return value - jax.lax.stop_gradient(value)
 
-    def _first_prediction(fixed: Params, task: Task):
+    def predict_with_first(fixed: Params, task: Task):
         first = jax.tree.map(lambda leaf: leaf[0], fixed)
         return learner.predict(learner.adapt(first, task.support), task.query.x)
 
@@ -127,7 +124,7 @@ def ensemble(learner: MetaLearner, members: int = MEMBERS, *, noise: float = NOI
     return MetaLearner(init, adapt, predict, meta_loss, None if learner.update is None else update)
 
 
-def mixture(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Prediction:
+def mix(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Prediction:
     r"""Return the moments of a mixture of normal distributions of equal weight.
 
     Args:
@@ -138,6 +135,6 @@ def mixture(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Pre
     return Prediction(jnp.mean(mean, axis=0), jnp.sqrt(variance + jnp.var(mean, axis=0)))
 
 
-def stacked(trees: list[Params]) -> Params:
+def stack(trees: list[Params]) -> Params:
     """Return parameters of one structure side by side, `[member, ...]`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -6,25 +6,27 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from maml_jax.errors import GradientError, ShapeError
-from maml_jax.learners._descent import (
-    INNER_STEPS,
-    AdaptationInfo,
-    InnerOptimizer,
-    MetaParams,
-    require_mode,
-    whole_network,
-)
-from maml_jax.meta.gradients.implicit import Implicit
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.errors import ShapeError
+from maml_jax.learners._checks import require_derivative_of_start, require_mode
+from maml_jax.learners._descent import INNER_STEPS, transform_of, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Scalar, Task
-
-INITIAL_RATE = 0.005
+from maml_jax.meta.optimizers import learned_rates
+from maml_jax.meta.types import (
+    AdaptationInfo,
+    Batch,
+    InnerOptimizer,
+    LearnedOptimizer,
+    LossFn,
+    MetaLearner,
+    MetaParams,
+    ModelLike,
+    Params,
+    Scalar,
+    Task,
+)
 
 Supports: TypeAlias = Batch | tuple[Batch, ...]
 """One support set for each level, coarse to fine; or all their rows in one, in that order."""
@@ -34,12 +36,12 @@ class Level(NamedTuple):
     """How one level of a hierarchy adapts from its parent.
 
     Attributes:
-        steps: inner steps.
-        optimizer: the inner optimizer; None: `learned_rates(0.005)`, the level's own.
+        inner_steps: steps of adaptation.
+        inner_optimizer: adapts the level; if learned, settings are the level's own.
     """
 
-    steps: int = INNER_STEPS
-    optimizer: InnerOptimizer | None = None
+    inner_steps: int = INNER_STEPS
+    inner_optimizer: InnerOptimizer = learned_rates(0.005)
 
 
 def hierarchical_maml(
@@ -48,7 +50,7 @@ def hierarchical_maml(
     levels: int | Sequence[Level] = 2,
     rows: Sequence[int] | Sequence[float] | None = None,
     nested: bool = False,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the hierarchical MAML learner.
@@ -73,8 +75,7 @@ def hierarchical_maml(
         nested: let each level adapt on the rows of all finer levels too, as an asset belongs to its
             class. The coarsest level then sees all rows, and where finer levels come to rest it is
             `maml` on them together.
-        gradient: how to differentiate through all levels: `exact()` (default),
-            `exact(remat=True)`, `mixed_mode()` or `first_order()`.
+        gradient: how to differentiate through all levels: any mode but `implicit`.
         loss: compares outputs with targets, on all levels and the query alike.
 
     Returns:
@@ -104,16 +105,11 @@ def hierarchical_maml(
     plan = _plan(levels)
     if rows is not None:
         _require_rows(rows, len(plan))
-    mode = exact() if gradient is None else gradient
-    require_mode(mode)
-    if isinstance(mode, Implicit):
-        raise GradientError(
-            "implicit() is the derivative of a minimum, which does not depend on where a level "
-            "began: nothing would be learned of its parents. Use gradient=exact()"
-        )
+    require_mode(gradient)
+    require_derivative_of_start(gradient, "Use gradient=exact()")
     network = whole_network(model)
-    is_learned = [isinstance(level.optimizer, LearnedOptimizer) for level in plan]
-    transforms = [_transform(level.optimizer) for level in plan]
+    is_learned = [isinstance(level.inner_optimizer, LearnedOptimizer) for level in plan]
+    transforms = [transform_of(level.inner_optimizer) for level in plan]
 
     def objective(theta: Params, support: Batch) -> Scalar:
         return loss(model.apply(theta, support.x), support.y)
@@ -122,49 +118,49 @@ def hierarchical_maml(
         start = network.init(key, x)
         if not any(is_learned):
             return start
-        keys = (jax.random.fold_in(key, place + 1) for place in range(len(plan)))
+        keys = (jax.random.fold_in(key, index + 1) for index in range(len(plan)))
         return MetaParams(
             start,
             tuple(
-                level.optimizer.init(key, start)
-                if isinstance(level.optimizer, LearnedOptimizer)
+                level.inner_optimizer.init(key, start)
+                if isinstance(level.inner_optimizer, LearnedOptimizer)
                 else ()
                 for key, level in zip(keys, plan, strict=True)
             ),
         )
 
-    def descended(how, meta_params: Params, supports: tuple[Batch, ...], steps: int | None):
+    def descend_levels(how, meta_params: Params, supports: tuple[Batch, ...], steps: int | None):
         """Adapt level after level; `how` is `descend` or a gradient mode."""
         theta, settings = meta_params if any(is_learned) else (meta_params, (None,) * len(plan))
-        for place, support in enumerate(supports):
-            count = plan[place].steps if steps is None else steps
+        for index, support in enumerate(supports):
+            count = plan[index].inner_steps if steps is None else steps
             if count and len(support.y):
-                own = settings[place] if is_learned[place] else None
-                theta, _ = how(objective, transforms[place], theta, support, count, own)
+                own = settings[index] if is_learned[index] else None
+                theta, _ = how(objective, transforms[index], theta, support, count, own)
         return theta
 
     def split(support: Any) -> tuple[Batch, ...]:
         return _split(support, rows, len(plan))
 
-    def seen(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    def rows_to_adapt_on(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
         if not nested:
             return supports
-        return tuple(_together(supports[place:]) for place in range(len(supports)))
+        return tuple(_concatenate(supports[index:]) for index in range(len(supports)))
 
     # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Supports, steps: int | None = None) -> Params:
         if steps is not None and steps < 0:
             raise ValueError(f"the number of inner steps must not be negative, got {steps}")
-        return descended(descend, meta_params, seen(split(support)), steps)
+        return descend_levels(descend, meta_params, rows_to_adapt_on(split(support)), steps)
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
         supports = split(task.support)
-        adapted = descended(mode, meta_params, seen(supports), None)
+        adapted = descend_levels(gradient, meta_params, rows_to_adapt_on(supports), None)
         start = meta_params.start if any(is_learned) else meta_params
-        together = _together(supports)
-        info = AdaptationInfo(objective(start, together), objective(adapted, together))
+        rows = _concatenate(supports)
+        info = AdaptationInfo(objective(start, rows), objective(adapted, rows))
         return objective(adapted, task.query), info
 
     return MetaLearner(init, adapt, model.apply, meta_loss)
@@ -174,12 +170,12 @@ def _plan(levels: int | Sequence[Level]) -> tuple[Level, ...]:
     plan = (Level(),) * levels if isinstance(levels, int) else tuple(levels)
     if not plan:
         raise ValueError(f"a hierarchy needs at least 1 level, got levels={levels!r}")
-    if any(level.steps < 0 for level in plan):
-        raise ValueError(f"the steps of a level must not be negative, got {plan}")
-    return tuple(
-        level._replace(optimizer=learned_rates(INITIAL_RATE)) if level.optimizer is None else level
-        for level in plan
-    )
+    if any(level.inner_steps < 0 for level in plan):
+        raise ValueError(
+            "the inner_steps of a level must not be negative, got "
+            f"{[level.inner_steps for level in plan]}"
+        )
+    return plan
 
 
 def _require_rows(rows: Sequence[int] | Sequence[float], levels: int) -> None:
@@ -194,14 +190,10 @@ def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
     """Return where each level begins in a support set of so many rows, and where the last ends."""
     if any(0 < part < 1 for part in rows):
         rows = [int(part * count) for part in rows]
-    return [0, *(min(count, int(sum(rows[: place + 1]))) for place in range(len(rows) - 1)), count]
+    return [0, *(min(count, int(sum(rows[: index + 1]))) for index in range(len(rows) - 1)), count]
 
 
-def _transform(optimizer: InnerOptimizer | None) -> optax.GradientTransformation:
-    return optimizer.transform if isinstance(optimizer, LearnedOptimizer) else optimizer  # type: ignore[return-value]
-
-
-def _together(supports: Sequence[Batch]) -> Batch:
+def _concatenate(supports: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *supports)
 
 

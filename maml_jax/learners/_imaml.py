@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.learners._descent import InnerOptimizer, Parts, by_descent, whole_network
-from maml_jax.meta.gradients.implicit import implicit
-from maml_jax.meta.gradients.modes import GradientMode
+from maml_jax.learners._descent import Parts, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, implicit
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike, Params, Scalar
+from maml_jax.meta.types import (
+    InnerOptimizer,
+    LossFn,
+    MetaLearner,
+    ModelLike,
+    Params,
+    Scalar,
+)
 
-INNER_LEARNING_RATE = 0.01
-INNER_STEPS = 10
 PROXIMAL = 40.0
 """Holds about as strongly to the start as five steps of MAML of 0.005 do: 1 / (5 x 0.005)."""
 
@@ -20,8 +24,8 @@ def imaml(
     model: ModelLike,
     *,
     proximal: float = PROXIMAL,
-    inner_optimizer: InnerOptimizer | None = None,
-    inner_steps: int = INNER_STEPS,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.01),
+    inner_steps: int = 10,
     iterations: int = 5,
     damping: float = 0.0,
     gradient: GradientMode | None = None,
@@ -39,14 +43,13 @@ def imaml(
         model: `(init, apply)`.
         proximal: $\lambda$, how strongly adapted parameters are held to the start. Adapting to the
             noise of a support set is what it prevents.
-        inner_optimizer: default `optax.sgd(0.01)`. It should be stable for curvatures of up to
-            that of the loss plus `proximal`.
+        inner_optimizer: should be stable for curvatures of up to that of the loss plus `proximal`.
         inner_steps: steps of adaptation; enough to come close to the minimum.
         iterations: conjugate gradient iterations.
         damping: $\delta$ of the authors' published code, which divides the Hessian by
             $\lambda + \delta$ instead: steadier where it has negative curvature, and no longer the
             gradient. 0: the paper's formula.
-        gradient: a mode to use instead, such as `exact()` for the derivative of the path.
+        gradient: default `implicit` with these numbers; `exact()` is the derivative of the path.
         loss: compares outputs with targets.
 
     Returns:
@@ -82,8 +85,8 @@ def imaml(
             network.predict,
             penalty,
         ),
-        optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
-        steps=inner_steps,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
         gradient=default if gradient is None else gradient,
         loss=loss,
     )

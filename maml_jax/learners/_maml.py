@@ -2,21 +2,18 @@
 
 import optax
 
-from maml_jax.learners._descent import INNER_STEPS, InnerOptimizer, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
-
-INNER_LEARNING_RATE = 0.005
-"""Chosen for market-like noise: larger rates let adaptation fit the noise of the support set."""
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike
 
 
 def maml(
     model: ModelLike,
     *,
-    inner_optimizer: InnerOptimizer | None = None,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.005),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the MAML learner.
@@ -28,12 +25,13 @@ def maml(
 
     Args:
         model: `(init, apply)`; a `flax.linen` module fits as it is.
-        inner_optimizer: adapts to a task; default `optax.sgd(0.005)`. One that divides by a square
-            root, such as Adam, needs a positive `eps_root` to be differentiated. With
-            `learned_rates()` its rates are meta-parameters too (a `MetaParams`).
-        inner_steps: steps of adaptation, in training and wherever `adapt` is not told otherwise.
-        gradient: how to differentiate through adaptation: `exact()` (default),
-            `exact(remat=True)`, `mixed_mode()`, or `first_order()`, which makes it FOMAML.
+        inner_optimizer: adapts to a task. Larger rates let adaptation fit the noise of a support
+            set. One that divides by a square root, such as Adam, needs a positive `eps_root` to be
+            differentiated. With `learned_rates()` its rates are meta-parameters too (a
+            `MetaParams`).
+        inner_steps: steps of adaptation, in training and unless `adapt` is given another number.
+        gradient: how to differentiate through adaptation: `exact()`, `exact(remat=True)`,
+            `mixed_mode()`, or `first_order()`, which makes it FOMAML.
         loss: compares outputs with targets, on support and query alike.
 
     Returns:
@@ -61,8 +59,8 @@ def maml(
     """
     return by_descent(
         whole_network(model),
-        optimizer=optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer,
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )

@@ -5,30 +5,32 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from maml_jax.learners._descent import (
-    INNER_STEPS,
-    AdaptationInfo,
-    MetaParams,
-    by_descent,
-    whole_network,
-)
-from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
+from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
+from maml_jax.meta.gradients import GradientMode, exact, first_order
 from maml_jax.meta.inner_loop import UNROLL
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.learned_rates import learned_rates
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
-
-INITIAL_RATE = 0.005
+from maml_jax.meta.optimizers import learned_rates, per_step
+from maml_jax.meta.types import (
+    AdaptationInfo,
+    Batch,
+    LearnedOptimizer,
+    LossFn,
+    MetaLearner,
+    MetaParams,
+    ModelLike,
+    Params,
+    Task,
+)
 
 
 def maml_plus_plus(
     model: ModelLike,
     *,
-    initial_rate: float = INITIAL_RATE,
+    inner_optimizer: LearnedOptimizer = learned_rates(0.005),
     inner_steps: int = INNER_STEPS,
     multi_step_until: int = 500,
     second_order_from: int = 100,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the MAML++ learner.
@@ -48,11 +50,11 @@ def maml_plus_plus(
 
     Args:
         model: `(init, apply)`.
-        initial_rate: what all rates begin with.
+        inner_optimizer: learned, with settings of its own for each step.
         inner_steps: steps of adaptation, at least 1.
         multi_step_until: meta-step from which the last step alone counts; 0: always.
         second_order_from: meta-step from which the gradient is that of `gradient`; 0: always.
-        gradient: the mode used from there on; default `exact()`.
+        gradient: the mode used from there on.
         loss: compares outputs with targets.
 
     Returns:
@@ -70,11 +72,12 @@ def maml_plus_plus(
             f"MAML++ needs at least 1 inner step and no negative meta-steps, got {inner_steps}, "
             f"{multi_step_until} and {second_order_from}"
         )
-    rates = learned_rates(initial_rate, steps=inner_steps)
-    one_rate = learned_rates(initial_rate).transform
-    later = exact() if gradient is None else gradient
     learner = by_descent(
-        whole_network(model), optimizer=rates, steps=inner_steps, gradient=later, loss=loss
+        whole_network(model),
+        inner_optimizer=per_step(inner_optimizer, inner_steps),
+        inner_steps=inner_steps,
+        gradient=gradient,
+        loss=loss,
     )
 
     def batch_loss(params: Params, batch: Batch):
@@ -83,8 +86,10 @@ def maml_plus_plus(
     def losses(mode: GradientMode, meta_params: MetaParams, task: Task):
         """Return the query loss after each step, and the support loss before each and at last."""
 
-        def step(theta, rates):
-            theta, before = mode(batch_loss, one_rate, theta, task.support, 1, rates)
+        def step(theta, settings):
+            theta, before = mode(
+                batch_loss, inner_optimizer.transform, theta, task.support, 1, settings
+            )
             return theta, (batch_loss(theta, task.query), before[0])
 
         theta, (query, support) = lax.scan(
@@ -97,7 +102,7 @@ def maml_plus_plus(
         query, before, after = lax.cond(
             jnp.asarray(step) < second_order_from,
             lambda: losses(first_order(), meta_params, task),
-            lambda: losses(later, meta_params, task),
+            lambda: losses(gradient, meta_params, task),
         )
         weights = step_weights(step, inner_steps, multi_step_until)
         return jnp.sum(weights.astype(query.dtype) * query), AdaptationInfo(before, after)

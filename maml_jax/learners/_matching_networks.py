@@ -1,23 +1,16 @@
-"""Matching Networks: predict the targets of the support rows that look most alike."""
+"""Matching Networks: predict the targets of the most similar support rows."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._descent import (
-    AdaptationInfo,
-    class_numbers,
-    in_full,
-    no_steps,
-    require_plain_params,
-)
+from maml_jax.learners._checks import require_classes, require_plain_params
+from maml_jax.learners._heads import at_least_single, by_closed_form
 from maml_jax.meta.losses import cross_entropy, mean_squared_error
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
-TEMPERATURE = 0.3
 _LEAST_PROBABILITY = 1e-4
 """Shared by all classes, so that a class without a support row is unlikely, not impossible."""
 
@@ -52,7 +45,7 @@ def matching_networks(
     embedding: ModelLike,
     *,
     classes: int | None = None,
-    temperature: float = TEMPERATURE,
+    temperature: float = 0.3,
     loss: LossFn | None = None,
 ) -> MetaLearner:
     r"""Make the Matching Networks learner, for classification or regression.
@@ -76,7 +69,7 @@ def matching_networks(
         A `MetaLearner` that predicts log probabilities `[n, classes]` or targets `[n, targets]`;
         its meta-parameters are `MatchingParams`, its adapted parameters a `Memory`, and its `info`
         is an `AdaptationInfo` of the support rows matched with each other (before: all weights
-        alike; after: each row also finds itself).
+        equal; after: each row also finds itself).
 
     Raises:
         ShapeError: from `adapt` and `loss`, if targets are no class numbers.
@@ -98,44 +91,37 @@ def matching_networks(
         return MatchingParams(theta, jnp.log(jnp.asarray(temperature, jnp.float32)))
 
     def remember(params: MatchingParams, support: Batch) -> Memory:
-        keys = _of_length_one(embedding.apply(params.embedding, support.x))
+        keys = _normalize(embedding.apply(params.embedding, support.x))
         if classes is None:
             values = support.y.reshape(len(support.y), -1).astype(keys.dtype)
         else:
-            values = jax.nn.one_hot(class_numbers(support.y), classes, dtype=keys.dtype)
+            values = jax.nn.one_hot(require_classes(support.y), classes, dtype=keys.dtype)
         return Memory(params, keys, values)
 
-    @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: MatchingParams, support: Batch, steps: int | None = None) -> Memory:
-        no_steps("matching_networks", steps)
-        return remember(meta_params, support)
-
-    def average(weights, values):
-        mean = weights @ values
+    def predict(adapted: Memory, x, /):
+        requests = _normalize(embedding.apply(adapted.params.embedding, x))
+        similarity = requests @ adapted.keys.T / jnp.exp(adapted.params.log_temperature)
+        weights = jax.nn.softmax(similarity, axis=-1).astype(requests.dtype)
+        mean = weights @ adapted.values
         if classes is None:
             return mean
         return jnp.log((1 - _LEAST_PROBABILITY) * mean + _LEAST_PROBABILITY / classes)
 
-    def predict(adapted: Memory, x, /):
-        asked = _of_length_one(embedding.apply(adapted.params.embedding, x))
-        alike = asked @ adapted.keys.T / jnp.exp(adapted.params.log_temperature)
-        return average(jax.nn.softmax(alike, axis=-1).astype(asked.dtype), adapted.values)
+    def with_equal_weights(params: MatchingParams, adapted: Memory) -> Memory:
+        del params
+        return adapted._replace(keys=jnp.zeros_like(adapted.keys))
 
-    def meta_loss(meta_params: MatchingParams, task: Task, step):
-        del step
-        adapted = remember(meta_params, task.support)
-        rows = len(adapted.keys)
-        even = average(jnp.full((rows, rows), 1 / rows, adapted.values.dtype), adapted.values)
-        info = AdaptationInfo(
-            compare(even, task.support.y),
-            compare(predict(adapted, task.support.x), task.support.y),
-        )
-        return compare(predict(adapted, task.query.x), task.query.y), info
-
-    return MetaLearner(init, adapt, predict, meta_loss)
+    return by_closed_form(
+        "matching_networks",
+        init=init,
+        fit=remember,
+        prior=with_equal_weights,
+        predict=predict,
+        loss=compare,
+    )
 
 
-def _of_length_one(points: Float[Array, "row embedding"]) -> Float[Array, "row embedding"]:
-    points = in_full(points)
+def _normalize(points: Float[Array, "row embedding"]) -> Float[Array, "row embedding"]:
+    points = at_least_single(points)
     # Inside of the root, so that a row of zeros has a derivative.
     return points / jnp.sqrt(jnp.sum(jnp.square(points), axis=-1, keepdims=True) + 1e-12)

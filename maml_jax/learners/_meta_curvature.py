@@ -1,27 +1,18 @@
-"""Meta-Curvature: gradients are bent by meta-learned matrices before the inner step."""
+"""Meta-Curvature: meta-learned matrices transform gradients before the inner step."""
 
-import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float
-
-from maml_jax.errors import ShapeError
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
-
-INNER_LEARNING_RATE = 0.005
-LARGEST_AXIS = 2048
+from maml_jax.meta.optimizers import curvature
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike
 
 
 def meta_curvature(
     model: ModelLike,
     *,
-    inner_learning_rate: float = INNER_LEARNING_RATE,
+    inner_optimizer: InnerOptimizer = curvature(0.005),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Meta-Curvature learner.
@@ -34,9 +25,9 @@ def meta_curvature(
 
     Args:
         model: `(init, apply)`.
-        inner_learning_rate: $\alpha$; fixed, as the matrices scale it.
+        inner_optimizer: `curvature` of $\alpha$, which is fixed, as the matrices scale it.
         inner_steps: steps of adaptation.
-        gradient: how to differentiate through adaptation; default `exact()`.
+        gradient: how to differentiate through adaptation.
         loss: compares outputs with targets.
 
     Returns:
@@ -51,43 +42,8 @@ def meta_curvature(
     """
     return by_descent(
         whole_network(model),
-        optimizer=bent_gradients(inner_learning_rate),
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )
-
-
-def bent_gradients(learning_rate: float) -> LearnedOptimizer:
-    """Make gradient descent with a meta-learned matrix for each axis of each leaf."""
-
-    def init(key, params, /):
-        del key
-        return jax.tree.map(_identities, params)
-
-    def update(updates, state, params=None, **extra):
-        del params
-
-        def bent(grad, matrices):
-            return -learning_rate * _bend(grad, matrices)
-
-        return jax.tree.map(bent, updates, extra["settings"]), state
-
-    return LearnedOptimizer(
-        init, optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-    )
-
-
-def _identities(leaf: Array) -> tuple[Float[Array, "_ _"], ...]:
-    if max(leaf.shape, default=0) > LARGEST_AXIS:
-        raise ShapeError(
-            f"Meta-Curvature keeps a square matrix for each axis; a parameter of shape {leaf.shape}"
-            f" has one longer than {LARGEST_AXIS}"
-        )
-    return tuple(jnp.eye(size, dtype=leaf.dtype) for size in leaf.shape)
-
-
-def _bend(grad: Array, matrices: tuple[Float[Array, "_ _"], ...]) -> Array:
-    for axis, matrix in enumerate(matrices):
-        grad = jnp.moveaxis(jnp.tensordot(matrix, grad, axes=(1, axis)), 0, axis)
-    return grad

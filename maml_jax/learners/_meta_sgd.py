@@ -1,21 +1,18 @@
 """Meta-SGD: a start, and a learning rate for every single parameter."""
 
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
-from maml_jax.meta.gradients.modes import GradientMode, exact
+from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.optimizers.learned_rates import learned_rates
-from maml_jax.meta.types import LossFn, MetaLearner, ModelLike
-
-INITIAL_RATE = 0.005
+from maml_jax.meta.optimizers import learned_rates
+from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike
 
 
 def meta_sgd(
     model: ModelLike,
     *,
-    initial_rate: float | tuple[float, float] = INITIAL_RATE,
-    positive: bool = True,
+    inner_optimizer: InnerOptimizer = learned_rates(0.005, per="entry"),
     inner_steps: int = INNER_STEPS,
-    gradient: GradientMode | None = None,
+    gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Meta-SGD learner.
@@ -27,12 +24,11 @@ def meta_sgd(
 
     Args:
         model: `(init, apply)`.
-        initial_rate: what all rates begin with, or the ends of a uniform distribution that each is
-            drawn from (the paper's sinusoids: `(0.005, 0.1)`).
-        positive: learn the logarithms of rates. False is the paper's form, in which rates may
-            become negative; at the noise of markets it is the less steady one.
+        inner_optimizer: learned rates, one for each entry. The paper's may become negative, which
+            is less steady at the noise of markets; for its sinusoids it draws them from a uniform
+            distribution: `learned_rates((0.005, 0.1), per="entry", positive=False)`.
         inner_steps: steps of adaptation (the paper takes one).
-        gradient: how to differentiate through adaptation; default `exact()`.
+        gradient: how to differentiate through adaptation.
         loss: compares outputs with targets.
 
     Returns:
@@ -45,8 +41,8 @@ def meta_sgd(
     """
     return by_descent(
         whole_network(model),
-        optimizer=learned_rates(initial_rate, per="entry", positive=positive),
-        steps=inner_steps,
-        gradient=exact() if gradient is None else gradient,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        gradient=gradient,
         loss=loss,
     )

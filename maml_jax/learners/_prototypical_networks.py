@@ -1,21 +1,15 @@
 """Prototypical Networks: classify by the nearest class mean in a meta-learned space."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._descent import (
-    adaptation_info,
-    class_numbers,
-    in_full,
-    no_steps,
-    require_plain_params,
-)
+from maml_jax.learners._checks import require_classes, require_plain_params
+from maml_jax.learners._heads import at_least_single, by_closed_form
 from maml_jax.meta.losses import cross_entropy
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 
 class Prototypes(NamedTuple):
@@ -52,7 +46,7 @@ def prototypical_networks(
 
     Returns:
         A `MetaLearner` that predicts logits; its adapted parameters are `Prototypes` and its `info`
-        is an `AdaptationInfo` (before: of all classes being alike).
+        is an `AdaptationInfo` (before: of all classes at one point).
 
     Raises:
         ShapeError: from `adapt` and `loss`, if targets are no class numbers.
@@ -69,27 +63,26 @@ def prototypical_networks(
     def init(key, x, /) -> Params:
         return require_plain_params(embedding.init(key, x))
 
-    def centre(theta: Params, support: Batch) -> Prototypes:
-        points = in_full(embedding.apply(theta, support.x))
-        member = jax.nn.one_hot(class_numbers(support.y), classes, dtype=points.dtype)
+    def find_centres(theta: Params, support: Batch) -> Prototypes:
+        points = at_least_single(embedding.apply(theta, support.x))
+        member = jax.nn.one_hot(require_classes(support.y), classes, dtype=points.dtype)
         count = member.sum(axis=0)[:, None]
         centres = member.T @ points / jnp.maximum(count, 1)
         return Prototypes(theta, jnp.where(count > 0, centres, points.mean(axis=0)))
 
-    @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Prototypes:
-        no_steps("prototypical_networks", steps)
-        return centre(meta_params, support)
-
     def predict(adapted: Prototypes, x, /):
-        points = in_full(embedding.apply(adapted.embedding, x))
+        points = at_least_single(embedding.apply(adapted.embedding, x))
         return -jnp.sum(jnp.square(points[:, None] - adapted.centres), axis=-1)
 
-    def meta_loss(meta_params: Params, task: Task, step):
-        del step
-        adapted = centre(meta_params, task.support)
-        alike = adapted._replace(centres=jnp.zeros_like(adapted.centres))
-        query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, adaptation_info(loss, predict, alike, adapted, task.support)
+    def at_one_point(theta: Params, adapted: Prototypes) -> Prototypes:
+        del theta
+        return adapted._replace(centres=jnp.zeros_like(adapted.centres))
 
-    return MetaLearner(init, adapt, predict, meta_loss)
+    return by_closed_form(
+        "prototypical_networks",
+        init=init,
+        fit=find_centres,
+        prior=at_one_point,
+        predict=predict,
+        loss=loss,
+    )

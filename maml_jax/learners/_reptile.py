@@ -7,27 +7,27 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from maml_jax.learners._descent import (
-    INNER_STEPS,
-    InnerOptimizer,
-    adaptation_info,
-    require_fixed,
-    require_plain_params,
-)
+from maml_jax.learners._checks import require_fixed, require_plain_params
+from maml_jax.learners._descent import INNER_STEPS, compare_on_support
 from maml_jax.meta.inner_loop import UNROLL, inner_step
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
-
-INNER_LEARNING_RATE = 0.005
-BATCH_SIZE = 10
+from maml_jax.meta.types import (
+    Batch,
+    InnerOptimizer,
+    LossFn,
+    MetaLearner,
+    ModelLike,
+    Params,
+    Task,
+)
 
 
 def reptile(
     model: ModelLike,
     *,
-    inner_optimizer: InnerOptimizer | None = None,
+    inner_optimizer: InnerOptimizer = optax.sgd(0.005),
     inner_steps: int = INNER_STEPS,
-    batch_size: int | None = BATCH_SIZE,
+    batch_size: int | None = 10,
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
     r"""Make the Reptile learner.
@@ -46,7 +46,7 @@ def reptile(
 
     Args:
         model: `(init, apply)`.
-        inner_optimizer: default `optax.sgd(0.005)`.
+        inner_optimizer: any optax transformation.
         inner_steps: steps on each task.
         batch_size: rows of a step: the first step takes the first ones, the next step the next
             ones, and around again; draw tasks in random order where that should be random. None:
@@ -69,9 +69,7 @@ def reptile(
             f"inner_steps must not be negative and batch_size at least 1, got {inner_steps} and "
             f"{batch_size}"
         )
-    optimizer = require_fixed(
-        "reptile", optax.sgd(INNER_LEARNING_RATE) if inner_optimizer is None else inner_optimizer
-    )
+    optimizer = require_fixed("reptile", inner_optimizer)
 
     def batch_loss(params: Params, batch: Batch):
         return loss(model.apply(params, batch.x), batch.y)
@@ -84,14 +82,14 @@ def reptile(
             raise ValueError(f"the number of inner steps must not be negative, got {steps}")
         total = rows.x.shape[0]
         size = total if batch_size is None else min(batch_size, total)
-        places = (jnp.arange(steps)[:, None] * size + jnp.arange(size)) % total
+        indices = (jnp.arange(steps)[:, None] * size + jnp.arange(size)) % total
 
-        def step(carry, place):
-            batch = jax.tree.map(lambda leaf: leaf[place], rows) if size < total else rows
+        def step(carry, index):
+            batch = jax.tree.map(lambda leaf: leaf[index], rows) if size < total else rows
             return inner_step(batch_loss, optimizer, batch)(carry, None)
 
         return lax.scan(
-            step, (params, optimizer.init(params)), places, unroll=max(1, min(steps, UNROLL))
+            step, (params, optimizer.init(params)), indices, unroll=max(1, min(steps, UNROLL))
         )[0][0]
 
     @partial(jax.jit, static_argnames="steps")
@@ -111,6 +109,6 @@ def reptile(
             )
         )
         value = batch_loss(reached, task.query) + pull
-        return value, adaptation_info(loss, model.apply, start, reached, task.support)
+        return value, compare_on_support(loss, model.apply, start, reached, task.support)
 
     return MetaLearner(init, adapt, model.apply, meta_loss)

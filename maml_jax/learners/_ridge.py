@@ -1,18 +1,15 @@
 """Ridge regression on meta-learned features: adaptation in closed form."""
 
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._descent import adaptation_info, no_steps, require_plain_params, rows_of
+from maml_jax.learners._checks import require_plain_params
+from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import mean_squared_error
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Task
-
-PENALTY = 50.0
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 
 class RidgeParams(NamedTuple):
@@ -41,7 +38,7 @@ class RidgeHead(NamedTuple):
 
 
 def ridge(
-    features: ModelLike, *, penalty: float = PENALTY, loss: LossFn = mean_squared_error
+    features: ModelLike, *, penalty: float = 50.0, loss: LossFn = mean_squared_error
 ) -> MetaLearner:
     r"""Make the ridge head on meta-learned features (R2-D2).
 
@@ -77,7 +74,7 @@ def ridge(
         return RidgeParams(theta, jnp.log(jnp.asarray(penalty, jnp.float32)) / 10)
 
     def fit_head(params: RidgeParams, support: Batch) -> RidgeHead:
-        phi, y = rows_of(features, params.features, support)
+        phi, y = features_and_targets(features, params.features, support)
         rows, width = phi.shape
         gram = phi @ phi.T if rows < width else phi.T @ phi
         system = gram + jnp.exp(10 * params.tenth_log_penalty).astype(phi.dtype) * jnp.eye(
@@ -88,19 +85,13 @@ def ridge(
             return RidgeHead(params.features, phi.T @ solve_spd(system, y))
         return RidgeHead(params.features, solve_spd(system, phi.T @ y))
 
-    @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: RidgeParams, support: Batch, steps: int | None = None) -> RidgeHead:
-        no_steps("ridge", steps)
-        return fit_head(meta_params, support)
-
     def predict(adapted: RidgeHead, x, /):
-        return rows_of(features, adapted.features, x) @ adapted.weights
+        return features_of(features, adapted.features, x) @ adapted.weights
 
-    def meta_loss(meta_params: RidgeParams, task: Task, step):
-        del step
-        adapted = fit_head(meta_params, task.support)
-        zero = adapted._replace(weights=jnp.zeros_like(adapted.weights))
-        query_loss = loss(predict(adapted, task.query.x), task.query.y)
-        return query_loss, adaptation_info(loss, predict, zero, adapted, task.support)
+    def predict_zero(params: RidgeParams, adapted: RidgeHead) -> RidgeHead:
+        del params
+        return adapted._replace(weights=jnp.zeros_like(adapted.weights))
 
-    return MetaLearner(init, adapt, predict, meta_loss)
+    return by_closed_form(
+        "ridge", init=init, fit=fit_head, prior=predict_zero, predict=predict, loss=loss
+    )

@@ -1,13 +1,10 @@
 """The mechanism, on any pytree of arrays; it knows nothing of markets, pandas or files."""
 
 from maml_jax.meta.evaluation import evaluate, predict_tasks
-from maml_jax.meta.gradients.implicit import implicit
-from maml_jax.meta.gradients.mixed_mode import mixed_mode
-from maml_jax.meta.gradients.modes import GradientMode, exact, first_order
-from maml_jax.meta.inner_loop import descend
+from maml_jax.meta.gradients import GradientMode, exact, first_order, implicit, mixed_mode
+from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
-from maml_jax.meta.optimizers.conditioned_rates import conditioned_rates
-from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer, learned_rates
+from maml_jax.meta.optimizers import conditioned_rates, curvature, learned_rates, per_step
 from maml_jax.meta.training import (
     MetaInfo,
     MetaState,
@@ -17,21 +14,40 @@ from maml_jax.meta.training import (
     meta_step,
     training,
 )
-from maml_jax.meta.types import Batch, MetaLearner, Model, Prediction, Task
+from maml_jax.meta.types import (
+    AdaptationInfo,
+    Batch,
+    InnerOptimizer,
+    LearnedOptimizer,
+    LossFn,
+    MetaLearner,
+    MetaParams,
+    Model,
+    ModelLike,
+    Prediction,
+    Task,
+)
 
 __all__ = [
+    "AdaptationInfo",
     "Batch",
     "GradientMode",
+    "InnerOptimizer",
     "LearnedOptimizer",
+    "LossFn",
     "MetaInfo",
     "MetaLearner",
+    "MetaParams",
     "MetaState",
     "Model",
+    "ModelLike",
+    "Objective",
     "Prediction",
     "Task",
     "TrainingProgress",
     "conditioned_rates",
     "cross_entropy",
+    "curvature",
     "descend",
     "evaluate",
     "exact",
@@ -41,10 +57,11 @@ __all__ = [
     "huber",
     "implicit",
     "learned_rates",
+    "mean_squared_error",
     "meta_init",
     "meta_step",
     "mixed_mode",
+    "per_step",
     "predict_tasks",
-    "mean_squared_error",
     "training",
 ]

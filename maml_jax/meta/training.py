@@ -80,7 +80,7 @@ def meta_init(
         learner: the algorithm.
         optimizer: the outer optimizer, any optax transformation.
         key: decides the initial meta-parameters.
-        x: an example input; only its shape counts.
+        x: example inputs, `[n, *features]`; only shape and dtype count.
     """
     params = learner.init(key, x)
     return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))

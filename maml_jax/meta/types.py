@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import optax
 from jaxtyping import Array, Float, Key
 
 Params: TypeAlias = Any
@@ -40,18 +41,66 @@ class Prediction(NamedTuple):
     std: Float[Array, "n *targets"]
 
 
+class AdaptationInfo(NamedTuple):
+    """The `info` of a learner: what adapting to one task did.
+
+    Attributes:
+        support_loss_before: support loss before the first step; of the prior where there are no
+            steps.
+        support_loss_after: support loss at the adapted parameters.
+    """
+
+    support_loss_before: Float[Array, ""]
+    support_loss_after: Float[Array, ""]
+
+
+class MetaParams(NamedTuple):
+    """Meta-parameters of a learner whose inner optimizer is learned too.
+
+    Attributes:
+        start: the meta-parameters that it would have with a fixed inner optimizer.
+        settings: of the inner optimizer.
+    """
+
+    start: Params
+    settings: Any
+
+
 @runtime_checkable
 class InitFn(Protocol):
-    """Makes fresh parameters that fit an example input."""
+    """The `init` of a network or a learner."""
 
-    def __call__(self, key: Key[Array, ""], x: Float[Array, "..."], /) -> Params: ...
+    def __call__(self, key: Key[Array, ""], x: Float[Array, "..."], /) -> Params:
+        """Make fresh parameters.
+
+        Args:
+            key: the only source of randomness: one key, one set of parameters.
+            x: example inputs, `[n, *features]`. Only shape and dtype count, and of the shape only
+                `features`: parameters fit any number of rows.
+
+        Returns:
+            Any pytree of arrays. Of a network, every leaf is learned: there is no place for running
+            state.
+        """
+        ...
 
 
 @runtime_checkable
 class ApplyFn(Protocol):
-    """Computes outputs from parameters and inputs."""
+    """The `apply` of a network."""
 
-    def __call__(self, params: Params, x: Float[Array, "..."], /) -> Float[Array, "..."]: ...
+    def __call__(self, params: Params, x: Float[Array, "..."], /) -> Any:
+        """Compute outputs, row by row.
+
+        Args:
+            params: as `init` returns them.
+            x: inputs, `[n, *features]`; of a sequence model `[n, bar, feature]`, the latest bar
+                last.
+
+        Returns:
+            Outputs `[n, outputs]`, or a `Prediction`.
+        """
+        ...
 
 
 @runtime_checkable
@@ -70,7 +119,12 @@ class ModelLike(Protocol):
 
 
 class Model(NamedTuple):
-    """A network as a pair of pure functions; a `flax.linen` module fits in its place as it is."""
+    """A network as a pair of pure functions; a `flax.linen` module serves as it is.
+
+    Attributes:
+        init: `(key, x [n, *features]) -> params`.
+        apply: `(params, x [n, *features]) -> outputs [n, outputs]`, or a `Prediction`.
+    """
 
     init: InitFn
     apply: ApplyFn
@@ -78,55 +132,136 @@ class Model(NamedTuple):
 
 @runtime_checkable
 class LossFn(Protocol):
-    """Compares outputs with targets and returns one number."""
+    """Compares outputs with targets."""
 
-    def __call__(self, y_hat: Any, y: Any, /) -> Scalar: ...
+    def __call__(self, y_hat: Any, y: Any, /) -> Scalar:
+        """Return one number, smaller where predictions are better.
+
+        Args:
+            y_hat: outputs `[n, *targets]`, logits `[n, classes]`, or a `Prediction`.
+            y: targets, `[n, *targets]`; classes as integers `[n]`.
+
+        Returns:
+            The mean over rows, `[]`, differentiable in `y_hat`.
+        """
+        ...
+
+
+@runtime_checkable
+class SettingsFn(Protocol):
+    """The `init` of a `LearnedOptimizer`."""
+
+    def __call__(self, key: Key[Array, ""], params: Params, /) -> Any:
+        """Make the settings with which meta-learning begins.
+
+        Args:
+            key: the only source of randomness.
+            params: parameters that the optimizer will update; only shapes and dtypes count.
+
+        Returns:
+            Any pytree of floating arrays.
+        """
+        ...
+
+
+class LearnedOptimizer(NamedTuple):
+    """An inner optimizer whose settings are meta-parameters.
+
+    Attributes:
+        init: `(key, params) -> settings`, a pytree of floating arrays.
+        transform: an optax transformation whose update takes the extra argument `settings`. Others
+            may stand before or behind it in an `optax.chain`.
+    """
+
+    init: SettingsFn
+    transform: optax.GradientTransformationExtraArgs
+
+
+InnerOptimizer: TypeAlias = optax.GradientTransformation | LearnedOptimizer
+"""What adapts to a task: any optax transformation, or one that is meta-learned."""
 
 
 @runtime_checkable
 class AdaptFn(Protocol):
-    """Fits one task from its support set.
+    """The `adapt` of a learner."""
 
-    `steps` asks for another number of adaptation steps than the learner was made with; learners
-    that take no steps refuse it.
-    """
+    def __call__(self, meta_params: Params, support: Batch, /, steps: int | None = None) -> Params:
+        """Fit one task from its support set.
 
-    def __call__(
-        self, meta_params: Params, support: Batch, /, steps: int | None = None
-    ) -> Params: ...
+        Args:
+            meta_params: as `init` returns them, or as training left them.
+            support: the labelled rows of the task, x `[n, *features]`, y `[n, *targets]`.
+            steps: how many adaptation steps to take instead of the learner's own number, >= 0;
+                static under `jit`. Learners that take no steps refuse any.
+
+        Returns:
+            Whatever `predict` needs, the same structure for every task.
+
+        Raises:
+            ValueError: if `steps` is negative, or given to a learner that takes none.
+        """
+        ...
 
 
 @runtime_checkable
 class PredictFn(Protocol):
-    """Predicts with adapted parameters: `y_hat [n, *targets]`, or a `Prediction`."""
+    """The `predict` of a learner."""
 
-    def __call__(self, adapted: Params, x: Float[Array, "n *features"], /) -> Any: ...
+    def __call__(self, adapted: Params, x: Float[Array, "n *features"], /) -> Any:
+        """Predict the targets of rows.
+
+        Args:
+            adapted: as `adapt` returns them.
+            x: inputs, `[n, *features]`.
+
+        Returns:
+            `y_hat [n, *targets]`, or a `Prediction` of that shape.
+        """
+        ...
 
 
 @runtime_checkable
 class MetaLossFn(Protocol):
-    """The loss of one task; its gradient in the meta-parameters IS the meta-gradient.
-
-    `step` is the number of the meta-step, for algorithms that anneal.
-    """
+    """The `loss` of a learner."""
 
     def __call__(
         self, meta_params: Params, task: Task, step: jax.Array | int, /
-    ) -> tuple[Scalar, Info]: ...
+    ) -> tuple[Scalar, Info]:
+        """Return the loss of one task; its gradient in `meta_params` IS the meta-gradient.
+
+        Args:
+            meta_params: as `init` returns them.
+            task: a support set to adapt to and a query set to be judged on.
+            step: number of the meta-step, `[]`, for algorithms that anneal.
+
+        Returns:
+            The loss, `[]`, and what is worth knowing beside it, usually an `AdaptationInfo`.
+        """
+        ...
 
 
 @runtime_checkable
 class UpdateFn(Protocol):
-    """Takes further labelled rows in, at a cost that does not grow with those taken in before."""
+    """The `update` of a learner that has one."""
 
-    def __call__(self, adapted: Params, batch: Batch, /) -> Params: ...
+    def __call__(self, adapted: Params, batch: Batch, /) -> Params:
+        """Take in further labelled rows, at a cost that does not grow with those already seen.
+
+        Args:
+            adapted: as `adapt` or `update` returns them.
+            batch: the rows, x `[n, *features]`, y `[n, *targets]`.
+
+        Returns:
+            What adapting to the rows seen before and to these together gives.
+        """
+        ...
 
 
 class MetaLearner(NamedTuple):
     """A meta-learning algorithm: pure functions for ONE task; `vmap` makes them many.
 
     Attributes:
-        init: `(key, x) -> meta_params`, fresh meta-parameters for inputs shaped like `x`.
+        init: `(key, x) -> meta_params`, fresh meta-parameters for rows like `x [n, *features]`.
         adapt: `(meta_params, support, steps=None) -> adapted`; usable alone, builds no outer graph.
         predict: `(adapted, x) -> y_hat`.
         loss: `(meta_params, task, step) -> (scalar, info)`.

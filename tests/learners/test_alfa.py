@@ -19,7 +19,7 @@ from maml_jax import (
     mixed_mode,
 )
 from maml_jax.learners._anil import paths_of
-from maml_jax.meta.optimizers.conditioned_rates import LARGEST_DECAY, SPAN
+from maml_jax.meta.optimizers._conditioned_rates import LARGEST_DECAY, SPAN
 from maml_jax.models import mlp
 
 NETWORK = mlp((4, 1))
@@ -55,7 +55,11 @@ def close(a, b, tolerance=1e-5):
 @pytest.mark.long
 @pytest.mark.parametrize("sizes", [True, False])
 def test_it_begins_as_maml_with_rates_for_each_step(task, sizes):
-    ours = alfa(NETWORK, initial_rate=RATE, inner_steps=STEPS, sizes=sizes)
+    ours = alfa(
+        NETWORK,
+        inner_optimizer=conditioned_rates(RATE, steps=STEPS, sizes=sizes),
+        inner_steps=STEPS,
+    )
     theirs = maml(NETWORK, inner_optimizer=learned_rates(RATE, steps=STEPS), inner_steps=STEPS)
     params, same = (learner.init(KEY, task.support.x) for learner in (ours, theirs))
     close(ours.adapt(params, task.support), theirs.adapt(same, task.support))
@@ -113,7 +117,7 @@ def test_it_goes_into_any_learner_by_descent_and_any_exact_mode(make, task):
 
 def test_tasks_differ_in_their_rates_and_none_leaves_its_bounds(task):
     """The rate of a step is read off what one step does where there is no decay."""
-    learner = alfa(NETWORK, initial_rate=RATE, inner_steps=1)
+    learner = alfa(NETWORK, inner_optimizer=conditioned_rates(RATE, steps=1), inner_steps=1)
     plain = learner.init(KEY, task.support.x)
     settings = plain.settings
     outputs = settings.out.shape[1]

@@ -13,6 +13,7 @@ from helpers import one_task
 from jax.flatten_util import ravel_pytree
 
 from maml_jax import (
+    AdaptationInfo,
     Batch,
     Level,
     MetaLearner,
@@ -47,7 +48,6 @@ from maml_jax import (
     reptile,
     ridge,
 )
-from maml_jax.learners import AdaptationInfo
 from maml_jax.learners._anil import paths_of
 from maml_jax.learners._direction import THRESHOLD, classes_of
 from maml_jax.learners._double_adapt import PENALTY, TEMPERATURE, adapt_labels
@@ -202,7 +202,7 @@ LEARNERS = {
     ),
     "joint_training": Entry(joint_training, expected=without_adapting),
     "joint_training, fine-tuned": Entry(
-        lambda model: joint_training(model, fine_tuning_steps=STEPS), expected=without_adapting
+        lambda model: joint_training(model, inner_steps=STEPS), expected=without_adapting
     ),
 }
 

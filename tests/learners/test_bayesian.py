@@ -22,8 +22,9 @@ from maml_jax import (
     mixed_mode,
 )
 from maml_jax.errors import GradientError
-from maml_jax.learners import AdaptationInfo, MetaParams
-from maml_jax.learners._bayesian import SteinSettings, along_stein, bayesian_maml, rbf_kernel
+from maml_jax.learners import bayesian_maml
+from maml_jax.meta import AdaptationInfo, MetaParams
+from maml_jax.meta.optimizers._stein import SteinSettings, rbf_kernel, stein
 from maml_jax.models import gaussian, mlp
 
 pytestmark = pytest.mark.slow
@@ -194,7 +195,7 @@ def test_particles_in_one_place_move_as_one():
 def test_particles_repel_one_another():
     """Without a potential all that is left is the kernel's push."""
     points = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-    optimizer = along_stein(optax.sgd(0.1))
+    optimizer = stein(optax.sgd(0.1))
     updates, _ = optimizer.update(
         jnp.zeros_like(points), optimizer.init(points), points, settings=SteinSettings(1.0, 1.0)
     )
@@ -208,7 +209,7 @@ def test_particles_repel_one_another():
 
 def test_stein_descent_samples_a_normal_distribution():
     """Many small steps of twenty particles bring them to the mean and deviation of the target."""
-    optimizer = along_stein(optax.sgd(0.5))
+    optimizer = stein(optax.sgd(0.5))
     points = jax.random.normal(jax.random.key(0), (20, 1)) * 0.1
     state = optimizer.init(points)
 

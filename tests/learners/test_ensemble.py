@@ -20,7 +20,7 @@ from maml_jax import (
     matching_networks,
 )
 from maml_jax.errors import ShapeError
-from maml_jax.learners._ensemble import ensemble, mixture
+from maml_jax.learners._ensemble import ensemble, mix
 from maml_jax.models import gaussian
 
 pytestmark = pytest.mark.slow
@@ -118,7 +118,7 @@ def test_prediction_is_the_moments_of_the_mixture(member):
 
 def test_mixture_of_one_is_itself():
     mean, std = jnp.array([[1.0, 2.0]]), jnp.array([[0.5, 0.1]])
-    found = mixture(mean, std)
+    found = mix(mean, std)
     np.testing.assert_allclose(found.mean, mean[0])
     np.testing.assert_allclose(found.std, std[0], rtol=1e-6)
 

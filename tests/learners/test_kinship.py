@@ -26,7 +26,7 @@ from maml_jax import (
 from maml_jax.errors import ShapeError
 from maml_jax.learners._anil import is_last_layer, paths_of
 from maml_jax.learners._maml_plus_plus import step_weights
-from maml_jax.learners._meta_curvature import bent_gradients
+from maml_jax.meta import curvature
 from maml_jax.models import gru, mlp
 
 NETWORK = mlp((4, 1))
@@ -59,9 +59,13 @@ def close(a, b):
 @pytest.mark.parametrize(
     "relative",
     [
-        meta_sgd(NETWORK, initial_rate=RATE, inner_steps=STEPS),
-        meta_sgd(NETWORK, initial_rate=RATE, positive=False, inner_steps=STEPS),
-        meta_curvature(NETWORK, inner_learning_rate=RATE, inner_steps=STEPS),
+        meta_sgd(NETWORK, inner_optimizer=learned_rates(RATE, per="entry"), inner_steps=STEPS),
+        meta_sgd(
+            NETWORK,
+            inner_optimizer=learned_rates(RATE, per="entry", positive=False),
+            inner_steps=STEPS,
+        ),
+        meta_curvature(NETWORK, inner_optimizer=curvature(RATE), inner_steps=STEPS),
     ],
     ids=["meta_sgd", "meta_sgd of any sign", "meta_curvature"],
 )
@@ -124,7 +128,7 @@ def test_the_head_is_what_is_called_so_or_the_last_layer(params, head):
 
 
 def plus_plus(**phases):
-    return maml_plus_plus(NETWORK, initial_rate=RATE, inner_steps=STEPS, **phases)
+    return maml_plus_plus(NETWORK, inner_optimizer=learned_rates(RATE), inner_steps=STEPS, **phases)
 
 
 @pytest.mark.long
@@ -163,7 +167,7 @@ def test_meta_curvature_bends_a_gradient_along_each_axis():
         name: tuple(rng.standard_normal((size, size)) for size in gradient.shape)
         for name, gradient in gradients.items()
     }
-    optimizer = bent_gradients(0.1).transform
+    optimizer = curvature(0.1).transform
     bent, _ = optimizer.update(
         jax.tree.map(jnp.asarray, gradients),
         optimizer.init(gradients),
@@ -209,7 +213,7 @@ def test_joint_training_descends_the_loss_of_all_rows():
     rows = Batch(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
     task = Task(*(jax.tree.map(lambda leaf, s=s: leaf[s], rows) for s in (slice(4), slice(4, 10))))
     linear = Model(lambda key, x: jnp.zeros(3), lambda w, x: x @ w)
-    for learner in (joint_training(linear), joint_training(linear, fine_tuning_steps=2)):
+    for learner in (joint_training(linear), joint_training(linear, inner_steps=2)):
         grad = meta_grad(learner, jnp.asarray(w, jnp.float32), task)
         np.testing.assert_allclose(grad, 2 * x.T @ (x @ w - y) / 10, rtol=1e-4)
 

@@ -1,4 +1,4 @@
-"""The leaves of a pytree that have a derivative, apart from classes and counters that have none."""
+"""Separates the leaves of a pytree that have a derivative from classes and counters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ def is_floating(leaf: Any) -> bool:
 
 
 def split_floating(tree: Any) -> tuple[list, Callable[[list], Any]]:
-    """Return the leaves that have a derivative, and what makes the tree whole of others of them."""
+    """Return the floating leaves, and the function that rebuilds the tree around other ones."""
     leaves, structure = jax.tree.flatten(tree)
-    places = [place for place, leaf in enumerate(leaves) if is_floating(leaf)]
+    indices = [index for index, leaf in enumerate(leaves) if is_floating(leaf)]
 
-    def whole(floating: list) -> Any:
+    def rebuild(floating: list) -> Any:
         filled = list(leaves)
-        for place, leaf in zip(places, floating, strict=True):
-            filled[place] = leaf
+        for index, leaf in zip(indices, floating, strict=True):
+            filled[index] = leaf
         return jax.tree.unflatten(structure, filled)
 
-    return [leaves[place] for place in places], whole
+    return [leaves[index] for index in indices], rebuild
 
 
 def cotangent_like(tree: Any, floating: list) -> Any:
-    """Lay out the cotangents of the leaves that have a derivative; the others receive None."""
+    """Return a tree of cotangents: those of the floating leaves, None for the others."""
     rest = iter(floating)
     return jax.tree.map(lambda leaf: next(rest) if is_floating(leaf) else None, tree)

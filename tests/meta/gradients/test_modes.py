@@ -263,7 +263,7 @@ def test_nested_checkpoints_keep_the_parameters_of_few_steps():
 def test_nested_checkpoints_are_chosen_where_a_task_does_not_fit(monkeypatch, caplog):
     plain, nested = (compiled_bytes(exact(remat=r), steps=100) for r in (False, "nested"))
     assert compiled_bytes(exact(), steps=100) == plain
-    monkeypatch.setattr("maml_jax.meta.gradients.modes.usable_memory", lambda: plain // 2)
+    monkeypatch.setattr("maml_jax.meta.gradients._exact.usable_memory", lambda: plain // 2)
     with caplog.at_level("INFO", "maml_jax"):
         assert compiled_bytes(exact(), steps=100) == nested
     assert "nested checkpoints" in caplog.text

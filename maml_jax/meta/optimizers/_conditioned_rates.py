@@ -1,4 +1,4 @@
-"""Inner rates and weight decay that a small network makes of what a task's gradients look like."""
+"""Gradient descent whose rates and weight decay a network computes from a task's gradients."""
 
 from typing import Any, NamedTuple
 
@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from maml_jax.meta.optimizers.learned_rates import LearnedOptimizer
-from maml_jax.meta.types import Params
+from maml_jax.meta.types import LearnedOptimizer, Params
 
 SPAN = 2.0
 """How far a task may take the logarithm of a rate from what the tasks share."""
@@ -50,7 +49,7 @@ def conditioned_rates(
     width: int | None = None,
     sizes: bool = True,
 ) -> LearnedOptimizer:
-    r"""Gradient descent with rates and weight decay of a task's own, layer by layer, step by step.
+    r"""Gradient descent with task-specific rates and weight decay, layer by layer, step by step.
 
     $$\theta_{k+1}^l = (1 - \beta_k^l)\,\theta_k^l - \alpha_k^l \nabla_{\theta^l} L(\theta_k),
       \qquad (\alpha_k, \beta_k) = g_\varphi(\tau_k), \qquad
@@ -110,7 +109,7 @@ def conditioned_rates(
         grads, structure = jax.tree.flatten(updates)
         thetas = jax.tree.leaves(params)
         now = jnp.minimum(state.count, settings.log_rate.shape[0] - 1)
-        rates, decays = _generated(settings, now, _statistics(thetas, grads, sizes))
+        rates, decays = _generate(settings, now, _statistics(thetas, grads, sizes))
         moved = [
             -rate.astype(grad.dtype) * grad - decay.astype(theta.dtype) * theta
             for rate, decay, grad, theta in zip(rates, decays, grads, thetas, strict=True)
@@ -135,7 +134,7 @@ def _statistics(thetas: list[Array], grads: list[Array], sizes: bool) -> Float[A
     return jnp.stack(seen)
 
 
-def _generated(settings: ConditionedSettings, step: Any, seen: Array) -> tuple[Array, Array]:
+def _generate(settings: ConditionedSettings, step: Any, seen: Array) -> tuple[Array, Array]:
     """Return the rates and decays of one step, `[leaf]` each."""
     hidden = jax.nn.relu(seen @ settings.hidden + settings.hidden_bias)
     own = jnp.tanh(hidden @ settings.out + settings.out_bias)

@@ -9,22 +9,14 @@ import optax
 from jax import lax
 
 from maml_jax.meta.gradients._floating import cotangent_like, split_floating
+from maml_jax.meta.gradients._mode import GradientMode
+from maml_jax.meta.gradients._probe import require_differentiable
 from maml_jax.meta.gradients._reverse_only import reverse_only
-from maml_jax.meta.gradients.modes import require_differentiable
 from maml_jax.meta.inner_loop import UNROLL, Objective, descend, inner_step, update
 from maml_jax.meta.types import Params
 
 
-class _MixedMode(NamedTuple):
-    def __call__(
-        self, objective, optimizer, params, context, steps, settings=None, /
-    ) -> tuple[Params, Any]:
-        require_differentiable(optimizer, params, settings)
-        inputs = reverse_only((params, context, settings), "mixed_mode()")
-        return _descend(objective, optimizer, steps, *inputs)
-
-
-def mixed_mode():
+def mixed_mode() -> GradientMode:
     r"""Differentiate through every inner step, each forward over reverse; the numbers of `exact`.
 
     Where `exact` transposes the whole program of a step, this pushes one direction through its
@@ -37,9 +29,8 @@ def mixed_mode():
     loss depends on, $\eta$, receives. Only the parameters of each step (and the optimizer's state)
     are stored, so that it pays where support sets are large and steps many; `exact(remat=True)`
     stores as little, and which of the two is faster depends on the machine. It takes any inner
-    optimizer that `exact` takes, unless
-    that holds traced values (`learned_rates` are no such values). It has no forward-mode
-    derivative: `exact()` has.
+    optimizer that `exact` takes, unless that holds traced values (`learned_rates` holds none). It
+    has no forward-mode derivative: `exact()` has.
 
     (Kemaev et al., 2025, MixFlow-MG, arXiv:2505.00793.)
 
@@ -47,6 +38,17 @@ def mixed_mode():
         A gradient mode.
     """
     return _MixedMode()
+
+
+class _MixedMode(NamedTuple):
+    differentiates_start = True
+
+    def __call__(
+        self, objective, optimizer, params, context, steps, settings=None, /
+    ) -> tuple[Params, Any]:
+        require_differentiable(optimizer, params, settings)
+        inputs = reverse_only((params, context, settings), "mixed_mode()")
+        return _descend(objective, optimizer, steps, *inputs)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -77,7 +79,7 @@ def _forward(objective, optimizer, steps, params, context, settings):
 
 def _backward(objective, optimizer, steps, stored, cotangents):
     carries, context, settings = stored
-    eta, whole_context = split_floating(context)
+    eta, rebuild_context = split_floating(context)
     no_change = jax.tree.map(jnp.zeros_like, (eta, settings))
     # The last state of the optimizer is thrown away.
     no_state = [jnp.zeros(leaf.shape[1:], leaf.dtype) for leaf in split_floating(carries[1])[0]]
@@ -86,35 +88,37 @@ def _backward(objective, optimizer, steps, stored, cotangents):
     def step_back(after, step):
         (params, opt_state), value_bar = step
         params_bar, state_bar, eta_bar, settings_bar = after
-        state, whole_state = split_floating(opt_state)
+        state, rebuild_state = split_floating(opt_state)
 
         def value_and_gradient(params, eta):
             return jax.value_and_grad(
-                lambda params, eta: objective(params, whole_context(eta)), argnums=(0, 1)
+                lambda params, eta: objective(params, rebuild_context(eta)), argnums=(0, 1)
             )(params, eta)
 
         def updated(value, grad, params, state, eta, settings):
-            carry = (params, whole_state(state))
+            carry = (params, rebuild_state(state))
             params, opt_state = update(
-                objective, optimizer, value, grad, carry, whole_context(eta), settings
+                objective, optimizer, value, grad, carry, rebuild_context(eta), settings
             )
             return params, split_floating(opt_state)[0]
 
         value, (grad, _) = value_and_gradient(params, eta)
         _, pull = jax.vjp(updated, value, grad, params, state, eta, settings)
         from_update = pull((params_bar, state_bar))
-        value_from_update, way, params_bar, state_bar, eta_more, settings_more = from_update
-        (_, slope), (_, bent) = jax.jvp(lambda p: value_and_gradient(p, eta), (params,), (way,))
+        value_from_update, tangent, params_bar, state_bar, eta_more, settings_more = from_update
+        (_, slope), (_, curved) = jax.jvp(
+            lambda p: value_and_gradient(p, eta), (params,), (tangent,)
+        )
         weight = value_bar + value_from_update
 
-        def total(straight, slope, bent):
+        def total(direct, slope, curved):
             # The weight is as precise as the objective; rows of data may be less so.
             return jax.tree.map(
-                lambda a, s, b: a + b + weight.astype(s.dtype) * s, straight, slope, bent
+                lambda d, s, c: d + c + weight.astype(s.dtype) * s, direct, slope, curved
             )
 
-        params_bar = total(params_bar, slope[0], bent[0])
-        eta_bar = jax.tree.map(jnp.add, eta_bar, total(eta_more, slope[1], bent[1]))
+        params_bar = total(params_bar, slope[0], curved[0])
+        eta_bar = jax.tree.map(jnp.add, eta_bar, total(eta_more, slope[1], curved[1]))
         settings_bar = jax.tree.map(jnp.add, settings_bar, settings_more)
         return (params_bar, state_bar, eta_bar, settings_bar), None
 

@@ -1,35 +1,14 @@
-"""Inner optimizers of which something is meta-learned: the learning rates, or anything else."""
+"""Gradient descent whose learning rates are meta-learned."""
 
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
 
-from maml_jax.meta.types import Params
+from maml_jax.meta.types import LearnedOptimizer
 
 Share: TypeAlias = Literal["all", "leaf", "entry"]
-
-
-@runtime_checkable
-class SettingsFn(Protocol):
-    """Makes the settings with which meta-learning begins, for parameters of these shapes."""
-
-    def __call__(self, key: Key[Array, ""], params: Params, /) -> Any: ...
-
-
-class LearnedOptimizer(NamedTuple):
-    """An inner optimizer whose settings are meta-parameters.
-
-    Attributes:
-        init: `(key, params) -> settings`, a pytree of floating arrays.
-        transform: an optax transformation whose update takes the extra argument `settings`. Others
-            may stand before or behind it in an `optax.chain`.
-    """
-
-    init: SettingsFn
-    transform: optax.GradientTransformationExtraArgs
 
 
 class _Counter(NamedTuple):

@@ -9,29 +9,15 @@ import optax
 from jax.scipy.sparse.linalg import cg
 
 from maml_jax.meta.gradients._floating import cotangent_like, split_floating
+from maml_jax.meta.gradients._mode import GradientMode
 from maml_jax.meta.gradients._reverse_only import reverse_only
 from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.types import Params
 
 
-class Implicit(NamedTuple):
-    """What `implicit` returns."""
-
-    iterations: int
-    tolerance: float
-    damping: float
-    scale: float
-
-    def __call__(
-        self, objective, optimizer, params, context, steps, settings=None, /
-    ) -> tuple[Params, Any]:
-        inputs = reverse_only((params, context, settings), "implicit()")
-        return _descend(self, objective, optimizer, steps, *inputs)
-
-
 def implicit(
     *, iterations: int = 10, tolerance: float = 1e-6, damping: float = 0.0, scale: float = 1.0
-):
+) -> GradientMode:
     r"""Differentiate the minimum that the inner loop approaches, not the path to it.
 
     Where $\nabla_\phi L(\phi^*, \eta) = 0$, the implicit function theorem gives
@@ -41,7 +27,7 @@ def implicit(
     applied to the query gradient by conjugate gradients, which need products of the Hessian with a
     vector only. Memory does not grow with the number of inner steps. The derivative is that of the
     minimum: it is right in so far as the inner loop comes close to one, **zero for the start** of
-    the descent and for what is learned of the optimizer, and not zero only for what the inner
+    the descent and for learned settings of the optimizer, and not zero only for what the inner
     *objective* depends on, such as the centre of a proximal term (`imaml`).
 
     Args:
@@ -66,12 +52,27 @@ def implicit(
             "implicit needs at least 1 iteration and no negative tolerance or damping, got "
             f"iterations={iterations}, tolerance={tolerance}, damping={damping}"
         )
-    return Implicit(iterations, tolerance, damping, scale)
+    return _Implicit(iterations, tolerance, damping, scale)
+
+
+class _Implicit(NamedTuple):
+    iterations: int
+    tolerance: float
+    damping: float
+    scale: float
+
+    differentiates_start = False
+
+    def __call__(
+        self, objective, optimizer, params, context, steps, settings=None, /
+    ) -> tuple[Params, Any]:
+        inputs = reverse_only((params, context, settings), "implicit()")
+        return _descend(self, objective, optimizer, steps, *inputs)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _descend(
-    solver: Implicit,
+    solver: _Implicit,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     steps: int,
@@ -89,16 +90,18 @@ def _forward(solver, objective, optimizer, steps, params, context, settings):
 
 def _backward(solver, objective, optimizer, steps, stored, cotangents):
     adapted, context, settings = stored
-    eta, whole_context = split_floating(context)
+    eta, rebuild_context = split_floating(context)
 
     def gradient(params, eta):
-        return jax.grad(lambda p, e: objective(p, whole_context(e)), argnums=(0, 1))(params, eta)
+        return jax.grad(lambda p, e: objective(p, rebuild_context(e)), argnums=(0, 1))(params, eta)
 
-    def curved(direction):
-        bent = jax.jvp(lambda p: gradient(p, eta)[0], (adapted,), (direction,))[1]
-        return jax.tree.map(lambda b, d: b + solver.damping * d, bent, direction)
+    def hessian_product(direction):
+        product = jax.jvp(lambda p: gradient(p, eta)[0], (adapted,), (direction,))[1]
+        return jax.tree.map(lambda h, d: h + solver.damping * d, product, direction)
 
-    solution, _ = cg(curved, cotangents[0], tol=solver.tolerance, maxiter=solver.iterations)
+    solution, _ = cg(
+        hessian_product, cotangents[0], tol=solver.tolerance, maxiter=solver.iterations
+    )
     mixed = jax.jvp(lambda p: gradient(p, eta)[1], (adapted,), (solution,))[1]
     eta_bar = jax.tree.map(lambda leaf: -solver.scale * leaf, mixed)
     nothing = jax.tree.map(jnp.zeros_like, (adapted, settings))

@@ -1,0 +1,103 @@
+"""Refusals that several learners share, so that they speak with one voice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from maml_jax.errors import GradientError, ShapeError
+from maml_jax.meta.gradients import GradientMode
+from maml_jax.meta.types import InnerOptimizer, LearnedOptimizer, Params
+
+
+def require_mode(gradient: Any) -> None:
+    """Refuse a factory of gradient modes in the place of a mode.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if not isinstance(gradient, GradientMode):
+        raise TypeError(
+            "gradient takes a mode, with parentheses: write exact(), first_order(), mixed_mode() "
+            f"or implicit(); got {gradient!r}"
+        )
+
+
+def require_derivative_of_start(gradient: GradientMode, remedy: str) -> None:
+    """Refuse a gradient mode in which nothing would be learned of where a descent begins.
+
+    Raises:
+        GradientError: ending in the remedy.
+    """
+    if not gradient.differentiates_start:
+        raise GradientError(
+            "implicit() is the derivative of a minimum, which does not depend on where the descent "
+            f"began: nothing would be learned of the start. {remedy}"
+        )
+
+
+def require_steps(steps: int) -> None:
+    """Refuse a negative number of inner steps.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if steps < 0:
+        raise ValueError(f"inner_steps must not be negative, got {steps}")
+
+
+def refuse_steps(name: str, steps: int | None) -> None:
+    """Refuse a number of steps where adapting takes none.
+
+    Raises:
+        ValueError: if `steps` is not None.
+    """
+    if steps is not None:
+        raise ValueError(f"{name} fits its support set in closed form: it takes no steps")
+
+
+def require_fixed(name: str, optimizer: InnerOptimizer) -> optax.GradientTransformation:
+    """Return an inner optimizer, unless it is a learned one of which nothing would be learned.
+
+    Raises:
+        TypeError: naming the learner.
+    """
+    if isinstance(optimizer, LearnedOptimizer):
+        raise TypeError(
+            f"{name} does not differentiate through its inner steps, so it learns nothing of a "
+            "learned optimizer: give it an optax transformation, such as optax.sgd(0.005)"
+        )
+    return optimizer
+
+
+def require_plain_params(params: Params) -> Params:
+    """Return the parameters of a fresh network, unless some of them are running state.
+
+    A `flax.linen` module returns its collections side by side; only `params` is learned. Running
+    averages (`batch_stats`) would be taken for parameters and changed by gradient descent.
+
+    Raises:
+        ShapeError: naming the other collections.
+    """
+    if isinstance(params, Mapping) and "params" in params and len(params) > 1:
+        others = sorted(set(params) - {"params"})
+        raise ShapeError(
+            f"the module holds collections beside its parameters: {others}; an (init, apply) pair "
+            "cannot carry them. Use layers without running state, such as LayerNorm"
+        )
+    return params
+
+
+def require_classes(y: Array) -> Int[Array, " n"]:
+    """Return class numbers, `[n]`.
+
+    Raises:
+        ShapeError: if they are no integers `[n]` or `[n, 1]`.
+    """
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape not in ((len(y),), (len(y), 1)):
+        raise ShapeError(
+            f"classes are given by number, integers [n] or [n, 1]; got {y.dtype} of shape {y.shape}"
+        )
+    return y.reshape(len(y))
