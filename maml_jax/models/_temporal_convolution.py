@@ -114,7 +114,7 @@ def temporal_convolution(
 
 
 def _lag(x: jax.Array, lag: int) -> jax.Array:
-    """Move bars `lag` places on; zeros come in."""
+    """Shift bars by `lag`; zeros come in."""
     bars = x.shape[-2]
     room = [(0, 0)] * (x.ndim - 2) + [(min(lag, bars), 0), (0, 0)]
     return jnp.pad(x[..., : max(0, bars - lag), :], room)

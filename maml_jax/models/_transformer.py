@@ -29,18 +29,18 @@ class TransformerLayer(nnx.Module):
         self.feed = nnx.Linear(width, 2 * width, rngs=rngs)
         self.fed = nnx.Linear(2 * width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, asked: slice = _ALL) -> jax.Array:
-        attended = self._attend(self.attention_norm(x), asked)
-        x = x[..., asked, :] + self.mixed(attended)
+    def __call__(self, x: jax.Array, requested: slice = _ALL) -> jax.Array:
+        attended = self._attend(self.attention_norm(x), requested)
+        x = x[..., requested, :] + self.mixed(attended)
         return x + self.fed(self.activation(self.feed(self.feed_norm(x))))
 
-    def _attend(self, x: jax.Array, asked: slice) -> jax.Array:
+    def _attend(self, x: jax.Array, requested: slice) -> jax.Array:
         *lead, bars, width = x.shape
         split = self.query_key_value(x).reshape(*lead, bars, 3, self.heads, width // self.heads)
         query, key, value = (split[..., part, :, :] for part in range(3))
-        query = query[..., asked, :, :]
+        query = query[..., requested, :, :]
         scores = jnp.einsum("...ihd,...jhd->...hij", query, key) / query.shape[-1] ** 0.5
-        seen = jnp.tril(jnp.ones((bars, bars), bool))[asked]
+        seen = jnp.tril(jnp.ones((bars, bars), bool))[requested]
         scores: Any = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores, axis=-1)
         return jnp.einsum("...hij,...jhd->...ihd", weights, value).reshape(
@@ -76,12 +76,12 @@ class Transformer(Reader):
         """Return the same at the last bar, `[n, width]`, for less work."""
         return self._read(x, _LAST)[..., 0, :]
 
-    def _read(self, x: jax.Array, asked: slice) -> jax.Array:
+    def _read(self, x: jax.Array, requested: slice) -> jax.Array:
         x = self.embedding(x)
         x = x + _age_waves(*x.shape[-2:]).astype(x.dtype)
         for layer in self.layers[:-1]:
             x = layer(x)
-        return self.norm(self.layers[-1](x, asked))
+        return self.norm(self.layers[-1](x, requested))
 
 
 def transformer(
@@ -96,7 +96,7 @@ def transformer(
 
     Each layer computes $x \leftarrow x + A(N(x))$ and $x \leftarrow x + F(N(x))$ with causal
     attention $A$, a feed-forward network $F$ of twice the width, and layer normalisations $N$.
-    Bars are told apart by sinusoids of their age, counted back from the last bar: the latest bar
+    Bars are distinguished by sinusoids of their age, counted back from the last bar: the latest bar
     looks the same in sequences of every length. Outputs are linear in the last bar's state.
 
     Args:

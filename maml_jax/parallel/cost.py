@@ -39,14 +39,14 @@ def count_cost(jaxpr: Jaxpr) -> Cost:
 def _count(jaxpr: Jaxpr) -> tuple[int, int]:
     """Return operations and bytes."""
     last_use = {
-        var: place
-        for place, equation in enumerate((*jaxpr.eqns, jaxpr))
+        var: index
+        for index, equation in enumerate((*jaxpr.eqns, jaxpr))
         for var in (equation.outvars if equation is jaxpr else equation.invars)
         if not isinstance(var, Literal)
     }
     flops = held = peak = 0
     alive: set[Any] = set()
-    for place, equation in enumerate(jaxpr.eqns):
+    for index, equation in enumerate(jaxpr.eqns):
         inner = [_count(each) for each in _inner_jaxprs(equation)]
         flops += _flops(equation, [count for count, _ in inner])
         alive.update(equation.outvars)
@@ -55,7 +55,7 @@ def _count(jaxpr: Jaxpr) -> tuple[int, int]:
         done = {
             var
             for var in (*equation.invars, *equation.outvars)
-            if not isinstance(var, Literal) and var in alive and last_use.get(var, place) <= place
+            if not isinstance(var, Literal) and var in alive and last_use.get(var, index) <= index
         }
         alive -= done
         held -= sum(map(_bytes, done))

@@ -89,7 +89,7 @@ def usable_cache() -> int:
         present = 0
     # Some machines report none, others one that many cores share.
     present = present if 2**18 <= present <= 2**22 else _USUAL_CACHE
-    return _agreed(int(_CACHE_SHARE * present))
+    return _agree_on(int(_CACHE_SHARE * present))
 
 
 @contextmanager
@@ -112,8 +112,8 @@ def usable_memory() -> int:
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if device.platform != "cpu":
-        return _agreed(int(_USABLE_SHARE * stats.get("bytes_limit", _UNKNOWN_MEMORY)))
-    return _agreed(int(_USABLE_SHARE * memory()) // jax.local_device_count())
+        return _agree_on(int(_USABLE_SHARE * stats.get("bytes_limit", _UNKNOWN_MEMORY)))
+    return _agree_on(int(_USABLE_SHARE * memory()) // jax.local_device_count())
 
 
 def memory() -> int:
@@ -146,8 +146,8 @@ def _present_cores() -> int:
 
 
 @lru_cache
-def _agreed(number: int) -> int:
-    """Return what the first process says: all must plan alike, whatever they run on."""
+def _agree_on(number: int) -> int:
+    """Return what the first process says: all must make the same plan, whatever they run on."""
     if jax.process_count() == 1:
         return number
     with jax.ensure_compile_time_eval():

@@ -1,4 +1,4 @@
-"""Many tasks: spread over devices, in chunks that follow one another, vectorised within a chunk.
+"""Many tasks: split across devices, in chunks that follow one another, vectorised within a chunk.
 
 One mechanism for meta-training (`average_tasks`) and for walk-forward (`map_tasks`). On a CPU a
 chunk that stays in the cache is faster than the whole meta-batch at once; everywhere chunks bound
@@ -23,7 +23,7 @@ from jaxtyping import Array, Int
 from maml_jax.parallel.cost import count_cost
 from maml_jax.parallel.placement import AXIS, placed
 from maml_jax.parallel.pool import waiting_calls, without_waiting
-from maml_jax.parallel.schedule import Schedule, schedule, setting
+from maml_jax.parallel.schedule import Schedule, choose_schedule, setting
 
 _SETTINGS = (
     "jax_default_device",
@@ -55,8 +55,8 @@ class Plan:
     encloses_tracers: bool
     may_wait: bool
 
-    def vectorised(self, shared: tuple) -> Callable[[Any], Any]:
-        """Return what runs a chunk of tasks."""
+    def vectorize(self, shared: tuple) -> Callable[[Any], Any]:
+        """Return the function that runs a chunk of tasks."""
         # What was traced inside of a user's mesh cannot run within one device's part of it.
         ambient = isinstance(self.schedule.mesh, AbstractMesh)
         function = self.function if ambient else self.traced
@@ -83,13 +83,13 @@ def plan_tasks(
         static: hashable arguments of `make`.
         tasks: a pytree of arrays, or of their shapes, with a leading task axis.
         *shared: what all tasks need, arrays or shapes.
-        chunk: as for `schedule`.
-        devices: as for `schedule`.
-        repeats: as for `schedule`.
-        fewest: as for `schedule`.
+        chunk: as for `choose_schedule`.
+        devices: as for `choose_schedule`.
+        repeats: as for `choose_schedule`.
+        fewest: as for `choose_schedule`.
 
     Raises:
-        ValueError: as `schedule`.
+        ValueError: as `choose_schedule`.
     """
     leaves, structure = jax.tree.flatten((tasks, shared))
     shapes = tuple(
@@ -99,19 +99,19 @@ def plan_tasks(
         for leaf in leaves
     )
     surroundings = (jax.sharding.get_abstract_mesh(), *map(setting, _SETTINGS))
-    wishes = {"chunk": chunk, "devices": devices, "repeats": repeats, "fewest": fewest}
-    return _plan(make, static, structure, shapes, tuple(wishes.items()), surroundings)
+    options = {"chunk": chunk, "devices": devices, "repeats": repeats, "fewest": fewest}
+    return _plan(make, static, structure, shapes, tuple(options.items()), surroundings)
 
 
 @lru_cache(maxsize=64)
-def _plan(make, static, structure, shapes, wishes, surroundings) -> Plan:
+def _plan(make, static, structure, shapes, options, surroundings) -> Plan:
     del surroundings  # a plan is good only where it was made
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     tasks, shared = jax.tree.unflatten(structure, leaves)
-    return _plan_once(make(*static), tasks, shared, **dict(wishes))
+    return _plan_once(make(*static), tasks, shared, **dict(options))
 
 
-def _plan_once(function, tasks, shared, **wishes) -> Plan:
+def _plan_once(function, tasks, shared, **options) -> Plan:
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tasks)
     jaxpr, results = jax.make_jaxpr(function, return_shape=True)(one, *shared)
     structure = jax.tree.structure(results)
@@ -120,7 +120,7 @@ def _plan_once(function, tasks, shared, **wishes) -> Plan:
         return jax.tree.unflatten(structure, jaxpr_as_fun(jaxpr)(*jax.tree.leaves(arguments)))
 
     cost = count_cost(jaxpr.jaxpr)
-    where = schedule(cost, _count(tasks), **wishes)
+    where = choose_schedule(cost, _count(tasks), **options)
     enclosing = any(isinstance(value, jax.core.Tracer) for value in jaxpr.consts)
     may_wait = not waiting_calls().isdisjoint(cost.pool_calls)
     return Plan(where, function, traced, results, enclosing, may_wait)
@@ -140,7 +140,7 @@ def map_tasks(
         function: takes one task, and what is shared; or the plan for it. It must be pure: it is
             traced once for the same shapes, and what changes belongs into `shared`.
         tasks: a pytree of arrays with a leading task axis.
-        *shared: what all tasks need, pytrees of arrays. Every device receives it whole; arrays that
+        *shared: what all tasks need, pytrees of arrays. Every device receives it all; arrays that
             `function` encloses instead may be refused where tasks are spread over devices.
         count: how many tasks there really are, if the last ones only fill up the arrays. May be a
             traced number: other counts need no other program. No work is spent on chunks that hold
@@ -153,7 +153,7 @@ def map_tasks(
         The results, with a leading task axis. With a `count` they have no reverse-mode derivative.
 
     Raises:
-        ValueError: as `schedule`.
+        ValueError: as `choose_schedule`.
     """
     if isinstance(function, Plan):
         return _map_tasks(function, tasks, shared, count)
@@ -173,7 +173,7 @@ def _map_tasks(plan, tasks, shared, count):
         return jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), plan.results)
 
     def local(tasks, shared, first):
-        run = plan.vectorised(shared)
+        run = plan.vectorize(shared)
         turns = where.chunks
         if count is not None:
             # Chunks are dealt out in turn, so that every device has its share of the real tasks.
@@ -194,12 +194,12 @@ def _map_tasks(plan, tasks, shared, count):
 
     local = _spread(where, local, (P(None, AXIS), P(), P(AXIS)), P(None, AXIS))
     results = local(jax.tree.map(deal, tasks), shared, jnp.arange(where.devices))
-    whole = jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
+    together = jax.tree.map(lambda leaf: leaf.reshape(where.slots, *leaf.shape[3:])[:size], results)
     if where.mesh is None:
-        return whole
+        return together
     # Tasks were dealt out in turn, which no axis of the mesh describes once they are in order: the
     # compiler would choose a layout that some versions of JAX cannot name.
-    return lax.with_sharding_constraint(whole, NamedSharding(where.mesh, P()))
+    return lax.with_sharding_constraint(together, NamedSharding(where.mesh, P()))
 
 
 _map_tasks_compiled = jax.jit(_map_tasks, static_argnums=0)
@@ -219,7 +219,7 @@ def average_tasks(
     """Apply `function` to every task and average its first result without ever storing all of them.
 
     Args:
-        function: takes one task and what is shared, returns `(summed, kept)`, two pytrees of
+        function: takes one task and what is shared, returns `(summed, each)`, two pytrees of
             arrays; or the plan for it.
         tasks: a pytree of arrays with a leading task axis.
         *shared: as for `map_tasks`.
@@ -227,10 +227,10 @@ def average_tasks(
         devices: over how many devices tasks are spread. By default the amount of work decides.
 
     Returns:
-        The mean of `summed` over tasks, and `kept` with a leading task axis.
+        The mean of `summed` over tasks, and `each` with a leading task axis.
 
     Raises:
-        ValueError: if there is no task, or as `schedule`.
+        ValueError: if there is no task, or as `choose_schedule`.
     """
     count = _count(tasks)
     if count == 0:
@@ -241,11 +241,11 @@ def average_tasks(
     shapes, _ = plan.results
 
     def local(tasks, shared, real):
-        run = plan.vectorised(shared)
+        run = plan.vectorize(shared)
 
         def add_chunk(total, chunk):
             part, real = chunk
-            summed, kept = run(part)
+            summed, each = run(part)
 
             def add(total, values):
                 if where.slots > count:  # what stands in an empty slot must not count, even if NaN
@@ -253,11 +253,11 @@ def average_tasks(
                 part = jnp.sum(values, axis=0, dtype=total.dtype)  # pyright: ignore[reportArgumentType]
                 return total + part
 
-            return jax.tree.map(add, total, summed), kept
+            return jax.tree.map(add, total, summed), each
 
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s.dtype)), shapes)
-        total, kept = lax.scan(add_chunk, zero, (tasks, real))
-        return (total if where.mesh is None else lax.psum(total, where.mesh.axis_names)), kept
+        total, each = lax.scan(add_chunk, zero, (tasks, real))
+        return (total if where.mesh is None else lax.psum(total, where.mesh.axis_names)), each
 
     def split(leaf):
         leaf = _pad(leaf, where.slots)
@@ -265,9 +265,9 @@ def average_tasks(
 
     local = _spread(where, local, (P(AXIS), P(), P(AXIS)), (P(), P(AXIS)))
     real = split(jnp.arange(where.slots) < count)
-    total, kept = local(jax.tree.map(split, tasks), shared, real)
+    total, each = local(jax.tree.map(split, tasks), shared, real)
     mean = jax.tree.map(lambda t, s: (t / count).astype(s.dtype), total, shapes)
-    return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], kept)
+    return mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], each)
 
 
 def _spread(where: Schedule, function: Callable, in_specs: Any, out_specs: Any) -> Callable:

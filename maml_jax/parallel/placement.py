@@ -41,31 +41,31 @@ def placed(mesh: AnyMesh, *arguments: Any) -> Any:
         return jax.tree.map(_on_one_device, arguments)
     if not isinstance(mesh, Mesh):
         return arguments
-    whole = NamedSharding(mesh, P())
+    replicated = NamedSharding(mesh, P())
     leaves, structure = jax.tree.flatten(arguments)
-    away = [
-        place
-        for place, leaf in enumerate(leaves)
-        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != whole
+    elsewhere = [
+        index
+        for index, leaf in enumerate(leaves)
+        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "sharding", None) != replicated
     ]
-    moving = [leaves[place] for place in away]
+    moving = [leaves[index] for index in elsewhere]
     if jax.process_count() > 1:  # every process holds the same values and gives its copy
-        moved = [_shared(leaf, whole) for leaf in moving]
+        moved = [_shared(leaf, replicated) for leaf in moving]
     else:
-        moved = jax.device_put(moving, whole)
-    for place, leaf in zip(away, moved, strict=True):
-        leaves[place] = leaf
+        moved = jax.device_put(moving, replicated)
+    for index, leaf in zip(elsewhere, moved, strict=True):
+        leaves[index] = leaf
     return jax.tree.unflatten(structure, leaves)
 
 
-def _shared(leaf: Any, whole: NamedSharding) -> Array:
+def _shared(leaf: Any, replicated: NamedSharding) -> Array:
     if _is_key(leaf):
-        data = _shared(jax.random.key_data(leaf), whole)
+        data = _shared(jax.random.key_data(leaf), replicated)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return jax.device_put(leaf, whole)
+        return jax.device_put(leaf, replicated)
     values = np.asarray(leaf, jnp.result_type(leaf))
-    return jax.make_array_from_callback(values.shape, whole, lambda index: values[index])
+    return jax.make_array_from_callback(values.shape, replicated, lambda index: values[index])
 
 
 def _on_one_device(leaf: Any) -> Any:
@@ -88,12 +88,12 @@ def with_committed(mesh: AnyMesh, tasks: Any) -> Any:
     if not isinstance(mesh, Mesh):
         return tasks
     devices = set(mesh.devices.flat)
-    away = jax.process_count() > 1 or any(
+    elsewhere = jax.process_count() > 1 or any(
         getattr(leaf, "committed", False) and leaf.sharding.device_set != devices
         for leaf in jax.tree.leaves(tasks)
         if not isinstance(leaf, jax.core.Tracer)
     )
-    return placed(mesh, tasks)[0] if away else tasks
+    return placed(mesh, tasks)[0] if elsewhere else tasks
 
 
 def everywhere() -> Sharding:
@@ -111,7 +111,7 @@ def brought_back(mesh: AnyMesh, results: Any) -> Any:
 
 
 def fetched(results: Any) -> Any:
-    """Return results as numpy arrays, whole in every process."""
+    """Return results as numpy arrays, all of them in every process."""
 
     def fetch(leaf):
         if not leaf.is_fully_addressable and not leaf.is_fully_replicated:

@@ -74,8 +74,8 @@ def without_waiting(function: Callable[..., Any]) -> Callable[..., Any]:
     and CPU device of this process. Otherwise calls on a batch become loops, on a CPU.
 
     Args:
-        function: whole, of all tasks that are vectorised together; what vectorises it further
-            makes batches anew.
+        function: of all tasks that are vectorised together; vectorising it further would make
+            batches again.
     """
 
     def safe(*arguments):

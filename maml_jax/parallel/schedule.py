@@ -42,11 +42,11 @@ class Schedule(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """Places for tasks, of which the last may stay empty."""
+        """Slots for tasks, of which the last may stay empty."""
         return self.devices * self.chunks * self.chunk
 
 
-def schedule(
+def choose_schedule(
     cost: Cost,
     count: int,
     *,
@@ -77,7 +77,7 @@ def schedule(
         raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
     mesh = _choose_mesh(cost.flops * count, repeats, count, devices)
     each = -(-max(count, 1) // (1 if mesh is None else mesh.size))
-    size = min(-(-each // fewest), _fitting_chunk(cost)) if chunk is None else min(each, chunk)
+    size = min(-(-each // fewest), _chunk_that_fits(cost)) if chunk is None else min(each, chunk)
     chunks = -(-each // size)
     # Chunks of even size leave the fewest slots empty.
     where = Schedule(mesh, -(-each // chunks), chunks)
@@ -115,7 +115,7 @@ def setting(name: str) -> Any:
     return getattr(jax.config, name, None)
 
 
-def _fitting_chunk(cost: Cost) -> int:
+def _chunk_that_fits(cost: Cost) -> int:
     in_memory = usable_memory() // max(cost.bytes, 1)
     chosen = setting("jax_default_device")
     if getattr(chosen, "platform", chosen or jax.default_backend()) != "cpu":

@@ -137,7 +137,7 @@ def by_level(hierarchy: Hierarchy, support: Batch) -> tuple[Batch, ...]:
 def hierarchy_oracle(hierarchy: Hierarchy, task: Task) -> Float[Array, "query 1"]:
     r"""Predict one task's query rows as well as can be done.
 
-    A Gaussian process that is told the directions, the link, the noise and the hierarchy, with the
+    A Gaussian process that knows the directions, the link, the noise and the hierarchy, with the
     kernel
 
     $$k(i, j) = \phi(x_i) \cdot \phi(x_j) \sum_{l \text{ shared by } i \text{ and } j} v_l$$
@@ -153,14 +153,14 @@ def hierarchy_oracle(hierarchy: Hierarchy, task: Task) -> Float[Array, "query 1"
         The posterior mean of f.
     """
     world = hierarchy.world
-    phi, asked = _signals(world, task.support.x), _signals(world, task.query.x)
+    phi, queries = _signals(world, task.support.x), _signals(world, task.query.x)
     shared = jnp.asarray(_shared_variance(hierarchy), phi.dtype)
     noise = jnp.eye(len(phi), dtype=phi.dtype) / world.snr
-    to_query = asked @ phi.T * shared[-1]  # query rows share what the last support row shares
+    to_query = queries @ phi.T * shared[-1]  # query rows share what the last support row shares
     return to_query @ solve_spd(phi @ phi.T * shared + noise, task.support.y)
 
 
-def _places(hierarchy: Hierarchy) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " row"]]:
+def _siblings(hierarchy: Hierarchy) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " row"]]:
     """Return the level of each support row, and its sibling counted through all levels."""
     levels = np.repeat(np.arange(len(hierarchy.rows)), hierarchy.rows)
     counts = (*hierarchy.siblings, 1)
@@ -174,7 +174,7 @@ def _places(hierarchy: Hierarchy) -> tuple[Int[np.ndarray, " row"], Int[np.ndarr
 
 def _shared_variance(hierarchy: Hierarchy) -> Float[np.ndarray, "row row"]:
     """Return the variance of the effects that two support rows share."""
-    levels, siblings = _places(hierarchy)
+    levels, siblings = _siblings(hierarchy)
     down_to = np.cumsum(hierarchy.variances)
     across = down_to[np.minimum(levels[:, None], levels)]
     return np.where(siblings[:, None] == siblings, down_to[-1], across)
@@ -182,7 +182,7 @@ def _shared_variance(hierarchy: Hierarchy) -> Float[np.ndarray, "row row"]:
 
 def _coefficients(hierarchy: Hierarchy, key, tasks: int) -> Float[Array, "task row 3"]:
     """Draw z of all support rows."""
-    levels, siblings = _places(hierarchy)
+    levels, siblings = _siblings(hierarchy)
     own_key, sibling_key = jax.random.split(key)
     deviations = jnp.sqrt(jnp.asarray(hierarchy.variances))[:, None]
     count = len(hierarchy.variances)

@@ -1,7 +1,7 @@
 """A market with a known answer: noise as in markets, and a best possible prediction to compare to.
 
 Real returns hide the truth in noise. Here the truth is drawn, hence what can be learned from a few
-rows is known too: an oracle that is told everything but the task's own coefficients sets the bound.
+rows is known too: an oracle that knows everything but the task's own coefficients sets the bound.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class World:
         link: g. `tanh`; `softsign` u / (1 + |u|); `quadratic` u^2, centred; `step` sign(u).
         noise: `gaussian`, or `student_t` with four degrees of freedom.
         drift: correlation of a coefficient from one row to the next; 1 keeps it through the task.
-            All query rows are asked at the time right after the last support row.
+            All query rows are at the time right after the last support row.
 
     Raises:
         ValueError: if a setting is unknown or impossible.
@@ -133,7 +133,7 @@ def known_answer_tasks(
 def oracle(world: World, task: Task) -> Float[Array, "query 1"]:
     r"""Predict one task's query rows as well as can be done.
 
-    Bayesian regression that is told the directions, the link, the signal-to-noise ratio and the
+    Bayesian regression that knows the directions, the link, the signal-to-noise ratio and the
     drift: a Gaussian process with the kernel
 
     $$k((x, s), (x', t)) = \phi(x) \cdot \phi(x')\, \rho^{|s - t|}, \qquad
@@ -149,12 +149,12 @@ def oracle(world: World, task: Task) -> Float[Array, "query 1"]:
     Returns:
         The posterior mean of f.
     """
-    phi, asked = _signals(world, task.support.x), _signals(world, task.query.x)
+    phi, queries = _signals(world, task.support.x), _signals(world, task.query.x)
     count = phi.shape[0]
     ages = np.arange(count, 0, -1)  # rows from a support row to the query
     apart = np.abs(ages[:, None] - ages)
     kernel = phi @ phi.T * jnp.asarray(world.drift**apart, phi.dtype)
-    to_query = asked @ phi.T * jnp.asarray(world.drift**ages, phi.dtype)
+    to_query = queries @ phi.T * jnp.asarray(world.drift**ages, phi.dtype)
     noise = jnp.eye(count, dtype=phi.dtype) / world.snr
     return to_query @ solve_spd(kernel + noise, task.support.y)
 

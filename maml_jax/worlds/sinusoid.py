@@ -21,7 +21,7 @@ def sinusoid_sampler(
     amplitude: tuple[float, float] = (0.1, 5.0),
     phase: tuple[float, float] = (0.0, np.pi),
 ) -> Callable[[Key[Array, ""]], Task]:
-    r"""Make a sampler of sinusoids, one a task, seen at random places.
+    r"""Make a sampler of sinusoids, one a task, seen at random x.
 
     $$y = A \sin(x - p), \qquad x \sim U[-5, 5]$$
 
@@ -72,7 +72,7 @@ def sinusoid_grid_sampler(
     amplitude: tuple[float, float] = (0.1, 5.0),
     phase: tuple[float, float] = (0.0, 2 * np.pi),
 ) -> Callable[[Key[Array, ""]], Task]:
-    r"""Make a sampler of sinusoids in the form of Reptile, each seen at equally spaced places.
+    r"""Make a sampler of sinusoids in the form of Reptile, each seen on a grid of x.
 
     $$y = A \sin(x + p)$$
 
@@ -83,7 +83,7 @@ def sinusoid_grid_sampler(
     Args:
         meta_batch: tasks per draw.
         points: support examples of a task.
-        query: query examples of a task, at random places; as many as `points` by default.
+        query: query examples of a task, at random x; as many as `points` by default.
         amplitude: bounds of A, uniform.
         phase: bounds of p in radians, uniform.
 
@@ -106,8 +106,8 @@ def sinusoid_grid_sampler(
         order_keys = jax.random.split(order_key, meta_batch)
         support = jax.vmap(lambda key: jax.random.permutation(key, grid))(order_keys)
         shape = (meta_batch, query, 1)
-        asked = jax.random.uniform(x_key, shape, minval=-REACH, maxval=REACH)
-        return Task(*(Batch(x, a * jnp.sin(x + p)) for x in (support, asked)))
+        queries = jax.random.uniform(x_key, shape, minval=-REACH, maxval=REACH)
+        return Task(*(Batch(x, a * jnp.sin(x + p)) for x in (support, queries)))
 
     return sample
 

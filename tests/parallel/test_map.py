@@ -14,7 +14,7 @@ from maml_jax.models import mlp
 from maml_jax.parallel import schedule as schedule_module
 from maml_jax.parallel.cost import Cost
 from maml_jax.parallel.map import average_tasks, map_tasks
-from maml_jax.parallel.schedule import schedule
+from maml_jax.parallel.schedule import choose_schedule
 
 KEY = jax.random.key(0)
 OPTIMIZER = optax.sgd(0.1)
@@ -108,27 +108,27 @@ def test_half_precision_is_summed_in_single():
 
 def test_the_chunk_follows_the_cost_of_a_task(monkeypatch):
     monkeypatch.setattr(schedule_module, "usable_cache", lambda: 2**21)
-    assert schedule(Cost(1, 2**19), 256).chunk == 4
-    assert schedule(Cost(1, 2**28), 256).chunk == 2
-    assert schedule(Cost(1, 100), 256).chunk == 256
+    assert choose_schedule(Cost(1, 2**19), 256).chunk == 4
+    assert choose_schedule(Cost(1, 2**28), 256).chunk == 2
+    assert choose_schedule(Cost(1, 100), 256).chunk == 256
     monkeypatch.setattr(schedule_module, "usable_memory", lambda: 2**30)
-    assert schedule(Cost(1, 2**30), 256).chunk == 1
+    assert choose_schedule(Cost(1, 2**30), 256).chunk == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert schedule(Cost(1, 2**23), 256).chunk == 128
-    assert schedule(Cost(1, 2**23), 256, chunk=50) == (None, 43, 6)
+    assert choose_schedule(Cost(1, 2**23), 256).chunk == 128
+    assert choose_schedule(Cost(1, 2**23), 256, chunk=50) == (None, 43, 6)
 
 
 def test_tasks_are_spread_where_the_work_is_worth_it():
-    assert schedule(Cost(3 * 10**5, 1000), 256).devices == 1
-    assert schedule(Cost(3 * 10**5, 1000), 256, repeats=10).devices == 8
-    assert schedule(Cost(10**4, 1000), 256, repeats=10**6).devices == 1
-    assert schedule(Cost(10**7, 1000), 256).devices == 8
-    assert schedule(Cost(10**9, 1000), 3).devices == 3
+    assert choose_schedule(Cost(3 * 10**5, 1000), 256).devices == 1
+    assert choose_schedule(Cost(3 * 10**5, 1000), 256, repeats=10).devices == 8
+    assert choose_schedule(Cost(10**4, 1000), 256, repeats=10**6).devices == 1
+    assert choose_schedule(Cost(10**7, 1000), 256).devices == 8
+    assert choose_schedule(Cost(10**9, 1000), 3).devices == 3
     with jax.default_device(jax.devices()[1]):
-        assert schedule(Cost(10**7, 1000), 256).devices == 1
+        assert choose_schedule(Cost(10**7, 1000), 256).devices == 1
     with jax.set_mesh(Mesh(np.array(jax.devices()[:4]), ("any",))):
-        assert schedule(Cost(10**7, 1000), 256).devices == 4
-        assert schedule(Cost(10**7, 1000), 256, devices=1).devices == 1
+        assert choose_schedule(Cost(10**7, 1000), 256).devices == 4
+        assert choose_schedule(Cost(10**7, 1000), 256, devices=1).devices == 1
 
 
 @pytest.mark.long
