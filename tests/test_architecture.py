@@ -16,6 +16,7 @@ LAYERS = (
     ("parallel",),
     ("meta",),
     ("learners", "models"),
+    ("testing",),
     ("data",),
     ("features",),
     ("tasks",),

@@ -43,7 +43,7 @@ def anil(
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
 
     Raises:
-        ShapeError: from `init`, if no leaf adapts, or the last layer cannot be told from the names;
+        ShapeError: from `init`, if no leaf adapts, or the last layer is not clear from the names;
             the message lists the paths.
 
     Reference:
@@ -117,7 +117,7 @@ def is_last_layer(params: Params) -> Callable[[str], bool]:
     kinds = {re.sub(r"\d+$", "", layer) for layer in layers.values()}
     if len(kinds) > 1 or ("" in layers.values() and len(paths) > 1):
         raise ShapeError(
-            "which layer is the last cannot be told from the names of the parameters; say which "
+            "which layer is the last is not clear from the names of the parameters; say which "
             f'adapt, as in adapts=lambda path: path.startswith("head"); there are '
             f"{', '.join(paths)}"
         )

@@ -39,13 +39,13 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
     if not threshold > 0:
         raise ValueError(f"the threshold must be positive, got {threshold}")
 
-    def classified(batch: Batch, support: Batch) -> Batch:
+    def classify(batch: Batch, support: Batch) -> Batch:
         size = jnp.sqrt(jnp.mean(jnp.square(support.y.astype(jnp.float32))))
         return Batch(batch.x, classes_of(batch.y, threshold * size))
 
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
-        return classifier.adapt(meta_params, classified(support, support), steps=steps)
+        return classifier.adapt(meta_params, classify(support, support), steps=steps)
 
     def predict(adapted: Params, x, /) -> Float[Array, "n 1"]:
         logits = classifier.predict(adapted, x)
@@ -58,7 +58,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         return up - down
 
     def meta_loss(meta_params: Params, task: Task, step):
-        classes = Task(*(classified(batch, task.support) for batch in task))
+        classes = Task(*(classify(batch, task.support) for batch in task))
         return classifier.loss(meta_params, classes, step)
 
     return MetaLearner(classifier.init, adapt, predict, meta_loss)

@@ -211,7 +211,7 @@ def _adapters(key, x: Array, heads: int) -> tuple[FeatureAdapter, LabelAdapter]:
     """Make fresh adapters for rows like those of `x`, `[n, *bars, feature]` or one of them."""
     keys = jax.random.split(key, 5)
     features = x.shape[-1]
-    whole = x[0].size if x.ndim > 1 else features
+    inputs = x[0].size if x.ndim > 1 else features
     bound = features**-0.5
 
     def uniform(key, shape, bound):
@@ -224,7 +224,7 @@ def _adapters(key, x: Array, heads: int) -> tuple[FeatureAdapter, LabelAdapter]:
             jnp.zeros((heads, features)),
         ),
         LabelAdapter(
-            uniform(keys[2], (whole, _GATE_WIDTH), whole**-0.5),
+            uniform(keys[2], (inputs, _GATE_WIDTH), inputs**-0.5),
             uniform(keys[3], (heads, _GATE_WIDTH), _GATE_WIDTH**-0.5),
             jnp.log(jax.random.uniform(keys[4], (heads,), minval=0.75, maxval=1.25)),
             jnp.zeros(heads),

@@ -24,8 +24,8 @@ def mean_squared_error(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
         ShapeError: if the shapes differ otherwise. (Broadcasting `[n, 1]` against `[n]` would
             compare every output with every target.)
     """
-    y_hat = _one_number(y_hat)
-    return jnp.mean(jnp.square(y_hat - _fitted(y, y_hat.shape)))
+    y_hat = _require_numbers(y_hat)
+    return jnp.mean(jnp.square(y_hat - _match_shape(y, y_hat.shape)))
 
 
 def huber(delta: float = 1.0) -> LossFn:
@@ -53,8 +53,8 @@ def huber(delta: float = 1.0) -> LossFn:
         raise ValueError(f"delta must be positive, got {delta}")
 
     def loss(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
-        y_hat = _one_number(y_hat)
-        return jnp.mean(optax.losses.huber_loss(y_hat, _fitted(y, y_hat.shape), delta=delta))
+        y_hat = _require_numbers(y_hat)
+        return jnp.mean(optax.losses.huber_loss(y_hat, _match_shape(y, y_hat.shape), delta=delta))
 
     return loss
 
@@ -78,7 +78,7 @@ def gaussian_nll(y_hat: Any, y: Float[Array, "n *targets"]) -> Scalar:
             "gaussian_nll compares a Prediction(mean, std) with targets; wrap the model in "
             "maml_jax.models.gaussian, which makes one of two outputs per target"
         )
-    error = (_fitted(y, y_hat.mean.shape) - y_hat.mean) / y_hat.std
+    error = (_match_shape(y, y_hat.mean.shape) - y_hat.mean) / y_hat.std
     return jnp.mean(jnp.log(y_hat.std) + 0.5 * jnp.square(error) + 0.5 * math.log(2 * math.pi))
 
 
@@ -93,7 +93,7 @@ def cross_entropy(logits: Any, y: Any) -> Scalar:
     Raises:
         ShapeError: if the shapes do not fit.
     """
-    if jnp.ndim(_one_number(logits)) != 2:
+    if jnp.ndim(_require_numbers(logits)) != 2:
         raise ShapeError(f"logits need the shape [n, classes], got {logits.shape}")
     rows, classes = logits.shape
     if jnp.issubdtype(y.dtype, jnp.integer):
@@ -108,7 +108,7 @@ def cross_entropy(logits: Any, y: Any) -> Scalar:
     return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(logits), axis=-1))
 
 
-def _one_number(y_hat: Any) -> Array:
+def _require_numbers(y_hat: Any) -> Array:
     """Return outputs as they are, unless they are means with deviations."""
     if isinstance(y_hat, Prediction):
         raise TypeError(
@@ -118,7 +118,7 @@ def _one_number(y_hat: Any) -> Array:
     return y_hat
 
 
-def _fitted(y: Array, shape: tuple[int, ...]) -> Array:
+def _match_shape(y: Array, shape: tuple[int, ...]) -> Array:
     """Return targets in the shape of the outputs."""
     if shape == y.shape:
         return y

@@ -169,8 +169,8 @@ class LearnedOptimizer(NamedTuple):
 
     Attributes:
         init: `(key, params) -> settings`, a pytree of floating arrays.
-        transform: an optax transformation whose update takes the extra argument `settings`. Others
-            may stand before or behind it in an `optax.chain`.
+        transform: an optax transformation whose update takes the extra argument `settings`. For
+            others before or behind it see `maml_jax.meta.optimizers.chain`.
     """
 
     init: SettingsFn

@@ -239,7 +239,7 @@ def test_the_bandwidth_is_the_median_of_pairs():
         ({"prior_precision": -1.0}, ValueError, "not negative"),
         ({"inner_steps": -1}, ValueError, "not be negative"),
         ({"gradient": implicit()}, GradientError, "no common objective"),
-        ({"gradient": exact}, TypeError, r"write exact\(\)"),
+        ({"gradient": exact}, TypeError, "exact"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, error, message):

@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_refused():
         hierarchical_maml(NETWORK, rows=(3,))
     with pytest.raises(GradientError, match="implicit"):
         hierarchical_maml(NETWORK, gradient=implicit())
-    with pytest.raises(TypeError, match=r"write exact\(\)"):
+    with pytest.raises(TypeError, match="exact"):
         hierarchical_maml(NETWORK, gradient=exact)
     learner, theta = hierarchical_maml(NETWORK, levels=SGD), start()
     with pytest.raises(ShapeError, match="tuple of a Batch for each.*rows="):

@@ -30,6 +30,7 @@ from maml_jax import (
 )
 from maml_jax.errors import ConfigError, GradientError, ShapeError
 from maml_jax.experiment import run
+from maml_jax.learners._checks import require_mode
 from maml_jax.models import gaussian, mlp
 
 NETWORK = mlp((8, 1))
@@ -50,6 +51,12 @@ def test_implicit_gradients_of_learned_rates():
         imaml(NETWORK, inner_optimizer=learned_rates())
     imaml(NETWORK, inner_optimizer=learned_rates(), gradient=exact())
     cavia(NETWORK, gradient=implicit())  # the network enters the objective
+
+
+def test_what_makes_a_gradient_mode_is_no_mode():
+    require_mode(exact())
+    with pytest.raises(TypeError, match=r"write exact\(\).*got <function exact"):
+        require_mode(exact)
 
 
 @pytest.mark.parametrize("make", [reptile, from_scratch, joint_training])
@@ -96,7 +103,7 @@ class Mixed(nn.Module):
         return nn.Dense(1)(nn.LayerNorm()(nn.Dense(4)(x)))
 
 
-def test_a_last_layer_that_cannot_be_told_by_name():
+def test_a_last_layer_that_is_not_clear_from_the_names():
     x = jnp.ones((3, 2))
     with pytest.raises(ShapeError, match=r"adapts=.*params\.Dense_0\.bias"):
         anil(Mixed()).init(jax.random.key(0), x)

@@ -66,13 +66,13 @@ def _descend(
 def _forward(objective, optimizer, steps, params, context, settings):
     step = inner_step(objective, optimizer, context, settings)
 
-    def keeping(carry, _):
+    def store(carry, _):
         after, value = step(carry, None)
         return after, (carry, value)
 
     start = (params, optimizer.init(params))
     (adapted, _), (carries, values) = lax.scan(
-        keeping, start, None, length=steps, unroll=max(1, min(steps, UNROLL))
+        store, start, None, length=steps, unroll=max(1, min(steps, UNROLL))
     )
     return (adapted, values), (carries, context, settings)
 
@@ -95,7 +95,7 @@ def _backward(objective, optimizer, steps, stored, cotangents):
                 lambda params, eta: objective(params, rebuild_context(eta)), argnums=(0, 1)
             )(params, eta)
 
-        def updated(value, grad, params, state, eta, settings):
+        def apply_update(value, grad, params, state, eta, settings):
             carry = (params, rebuild_state(state))
             params, opt_state = update(
                 objective, optimizer, value, grad, carry, rebuild_context(eta), settings
@@ -103,7 +103,7 @@ def _backward(objective, optimizer, steps, stored, cotangents):
             return params, split_floating(opt_state)[0]
 
         value, (grad, _) = value_and_gradient(params, eta)
-        _, pull = jax.vjp(updated, value, grad, params, state, eta, settings)
+        _, pull = jax.vjp(apply_update, value, grad, params, state, eta, settings)
         from_update = pull((params_bar, state_bar))
         value_from_update, tangent, params_bar, state_bar, eta_more, settings_more = from_update
         (_, slope), (_, curved) = jax.jvp(

@@ -1,5 +1,6 @@
 """Inner optimizers of which something is meta-learned, as optax transformations."""
 
+from maml_jax.meta.optimizers._chain import chain
 from maml_jax.meta.optimizers._conditioned_rates import ConditionedSettings, conditioned_rates
 from maml_jax.meta.optimizers._curvature import curvature
 from maml_jax.meta.optimizers._learned_rates import learned_rates
@@ -9,6 +10,7 @@ from maml_jax.meta.optimizers._stein import SteinSettings, stein
 __all__ = [
     "ConditionedSettings",
     "SteinSettings",
+    "chain",
     "conditioned_rates",
     "curvature",
     "learned_rates",

@@ -225,8 +225,8 @@ def test_learned_and_per_entry_rates_can_be_differentiated():
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(slope))
 
 
-def test_a_mode_that_was_not_called_is_told():
-    with pytest.raises(TypeError, match=r"write exact\(\)"):
+def test_a_mode_that_was_not_called_is_refused():
+    with pytest.raises(TypeError, match="exact"):
         maml(mlp((8, 1)), gradient=exact)
 
 
