@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.reproduce.progress import Advance
 from benchmarks.reproduce.results import Job, read_number
-from benchmarks.reproduce.sinusoid_rows import ROWS, SinusoidRow
+from benchmarks.reproduce.sinusoid_rows import NAMES_IN_FILES, ROWS, SinusoidRow
 from benchmarks.reproduce.study import Call, Report, Study
 from benchmarks.reproduce.table import Table, format_interval
 from benchmarks.reproduce.training import take_mean, train
@@ -88,7 +88,8 @@ def _jobs(row: SinusoidRow, tasks: int, quick: bool) -> list[Job]:
 
         return run
 
-    settings = {"row": row.key, **_protocol(row), "quick": quick, "tasks": tasks}
+    rate = {"inner_lr": NAMES_IN_FILES.get(row.inner_lr, row.inner_lr)}
+    settings = {"row": row.key, **_protocol(row), **rate, "quick": quick, "tasks": tasks}
     return [
         Job(
             f"{row.key}-seed{seed}",

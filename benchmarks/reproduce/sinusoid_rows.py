@@ -91,6 +91,10 @@ class SinusoidRow:
     references: tuple[Reference, ...] = ()
 
 
+NAMES_IN_FILES = {"0.01, transformed": "0.01, bent"}
+"""What results are found by, where it is another word."""
+
+
 def network(*, outputs: int = 1) -> Model:
     """Make the network of the literature: 40-40 ReLU, small weights, zero biases."""
     draw = jax.nn.initializers.truncated_normal(0.01)
@@ -266,7 +270,7 @@ ROWS = (
         learner=lambda: meta_curvature(
             usual_network(), inner_optimizer=curvature(0.01), inner_steps=1
         ),
-        inner_lr="0.01, bent",
+        inner_lr="0.01, transformed",
         meta_steps=SHORT,
         details=f"{USUAL}; 1 inner step",
         seeds=1,
