@@ -33,7 +33,7 @@ from maml_jax.models import gaussian
 from maml_jax.parallel import map_tasks
 from maml_jax.worlds.known_answer import (
     World,
-    _signals,
+    compute_signals,
     known_answer_sampler,
     known_answer_tasks,
     oracle,
@@ -185,9 +185,9 @@ def predict_best(world: World, task: Task) -> Prediction:
         raise ValueError(
             f"the distribution is known for Gaussian noise without drift, not for {world}"
         )
-    phi, asked = _signals(world, task.support.x), _signals(world, task.query.x)
+    phi, queries = compute_signals(world, task.support.x), compute_signals(world, task.query.x)
     precision = jnp.eye(phi.shape[1], dtype=phi.dtype) + world.snr * phi.T @ phi
-    variance = jnp.sum(asked * solve_spd(precision, asked.T).T, axis=1, keepdims=True)
+    variance = jnp.sum(queries * solve_spd(precision, queries.T).T, axis=1, keepdims=True)
     return Prediction(oracle(world, task), jnp.sqrt(variance + 1 / world.snr))
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from maml_jax.errors import TrainingError
 from maml_jax.meta.types import Info, MetaLearner, Params, Task
 from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
-from maml_jax.parallel.placement import brought_back, fetched, placed, with_committed
+from maml_jax.parallel.placement import bring_back, move_committed, put_on_mesh, to_numpy
 
 MAX_GRAD_NORM = 1.0
 """Default bound on the norm of the meta-gradient; it keeps second-order MAML alive on noise."""
@@ -118,8 +118,8 @@ def meta_step(
     """
     plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices)
     mesh = plan.schedule.mesh
-    (state,) = placed(mesh, state)
-    return planned_meta_step(plan, optimizer, max_grad_norm, state, with_committed(mesh, tasks))
+    (state,) = put_on_mesh(mesh, state)
+    return planned_meta_step(plan, optimizer, max_grad_norm, state, move_committed(mesh, tasks))
 
 
 def plan_meta_step(learner: MetaLearner, state: MetaState, tasks: Any, **options) -> Plan:
@@ -243,12 +243,12 @@ def _fit(
     plan = plan_meta_step(learner, state, tasks, repeats=steps, **where)
     train = _train_donating if donate else _train
     result, history = train(
-        plan, optimizer, steps, max_grad_norm, *placed(plan.schedule.mesh, sampler, key, state)
+        plan, optimizer, steps, max_grad_norm, *put_on_mesh(plan.schedule.mesh, sampler, key, state)
     )
-    result, history = brought_back(plan.schedule.mesh, (result, history))
+    result, history = bring_back(plan.schedule.mesh, (result, history))
     if not isinstance(history.loss, jax.core.Tracer):
-        if not np.isfinite(fetched((history.loss, history.grad_norm))).all():
-            require_finite(fetched(history), result, first_step=first_step)
+        if not np.isfinite(to_numpy((history.loss, history.grad_norm))).all():
+            require_finite(to_numpy(history), result, first_step=first_step)
     return result, history
 
 

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from maml_jax.parallel.cost import count_cost
-from maml_jax.parallel.placement import AXIS, placed
+from maml_jax.parallel.placement import AXIS, put_on_mesh
 from maml_jax.parallel.pool import waiting_calls, without_waiting
 from maml_jax.parallel.schedule import Schedule, choose_schedule, setting
 
@@ -164,7 +164,7 @@ def map_tasks(
     if plan.encloses_tracers:  # of a transformation around: good for this once
         _plan.cache_clear()
         return _map_tasks(plan, tasks, shared, count)
-    return _map_tasks_compiled(plan, *placed(plan.schedule.mesh, tasks, shared, count))
+    return _map_tasks_compiled(plan, *put_on_mesh(plan.schedule.mesh, tasks, shared, count))
 
 
 def _map_tasks(plan, tasks, shared, count):

@@ -30,12 +30,12 @@ def mesh_of(devices: list[Any]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def placed(mesh: AnyMesh, *arguments: Any) -> Any:
-    """Put arrays where a function that spreads tasks over a mesh looks for them: everywhere.
+def put_on_mesh(mesh: AnyMesh, *arguments: Any) -> Any:
+    """Put arrays on all devices of a mesh, as a function that spreads tasks over it expects them.
 
-    A function that is called in a loop so finds its own results as it left them, and is compiled
-    once. Values inside of a transformation stay as they are. Where tasks are not spread, arrays
-    that several devices hold are brought to one, so that the others have no work.
+    A function called in a loop then finds its own results as it left them, and is compiled once.
+    Values inside of a transformation stay as they are. Without a mesh, arrays that several devices
+    hold are brought to one, so that the others have no work.
     """
     if mesh is None and jax.sharding.get_abstract_mesh().empty:
         return jax.tree.map(_on_one_device, arguments)
@@ -83,7 +83,7 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
-def with_committed(mesh: AnyMesh, tasks: Any) -> Any:
+def move_committed(mesh: AnyMesh, tasks: Any) -> Any:
     """Move tasks that were put on a device outside of the mesh, where they could not be used."""
     if not isinstance(mesh, Mesh):
         return tasks
@@ -93,7 +93,7 @@ def with_committed(mesh: AnyMesh, tasks: Any) -> Any:
         for leaf in jax.tree.leaves(tasks)
         if not isinstance(leaf, jax.core.Tracer)
     )
-    return placed(mesh, tasks)[0] if elsewhere else tasks
+    return put_on_mesh(mesh, tasks)[0] if elsewhere else tasks
 
 
 def everywhere() -> Sharding:
@@ -103,14 +103,14 @@ def everywhere() -> Sharding:
     return SingleDeviceSharding(jax.devices()[0])
 
 
-def brought_back(mesh: AnyMesh, results: Any) -> Any:
+def bring_back(mesh: AnyMesh, results: Any) -> Any:
     """Bring results of one process from a mesh to the default device."""
     if not isinstance(mesh, Mesh) or jax.process_count() > 1:
         return results
     return jax.tree.map(_on_one_device, results)
 
 
-def fetched(results: Any) -> Any:
+def to_numpy(results: Any) -> Any:
     """Return results as numpy arrays, all of them in every process."""
 
     def fetch(leaf):

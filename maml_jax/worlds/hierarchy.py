@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.types import Batch, Task
-from maml_jax.worlds.known_answer import FEATURES, World, _signals, _unit_noise
+from maml_jax.worlds.known_answer import FEATURES, World, compute_signals, draw_unit_noise
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def hierarchy_tasks(
     x = jax.random.normal(x_key, (tasks, support + query, FEATURES))
     z = _coefficients(hierarchy, z_key, tasks)
     z = jnp.concatenate([z, jnp.repeat(z[:, -1:], query, axis=1)], axis=1)
-    f = jnp.sum(_signals(hierarchy.world, x) * z, axis=-1, keepdims=True)
-    y = f + _unit_noise(hierarchy.world.noise, noise_key, f.shape) / hierarchy.world.snr**0.5
+    f = jnp.sum(compute_signals(hierarchy.world, x) * z, axis=-1, keepdims=True)
+    y = f + draw_unit_noise(hierarchy.world.noise, noise_key, f.shape) / hierarchy.world.snr**0.5
 
     def split(y):
         return Task(Batch(x[:, :support], y[:, :support]), Batch(x[:, support:], y[:, support:]))
@@ -153,7 +153,7 @@ def hierarchy_oracle(hierarchy: Hierarchy, task: Task) -> Float[Array, "query 1"
         The posterior mean of f.
     """
     world = hierarchy.world
-    phi, queries = _signals(world, task.support.x), _signals(world, task.query.x)
+    phi, queries = compute_signals(world, task.support.x), compute_signals(world, task.query.x)
     shared = jnp.asarray(_shared_variance(hierarchy), phi.dtype)
     noise = jnp.eye(len(phi), dtype=phi.dtype) / world.snr
     to_query = queries @ phi.T * shared[-1]  # query rows share what the last support row shares

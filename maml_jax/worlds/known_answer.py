@@ -121,8 +121,8 @@ def known_answer_tasks(
     fresh = jax.random.normal(z_key, (tasks, support + 1, 3))
     z = jnp.asarray(_memory(world.drift, support + 1), fresh.dtype) @ fresh
     z = jnp.concatenate([z, jnp.repeat(z[:, -1:], query - 1, axis=1)], axis=1)
-    f = jnp.sum(_signals(world, x) * z, axis=-1, keepdims=True)
-    y = f + _unit_noise(world.noise, noise_key, f.shape) / world.snr**0.5
+    f = jnp.sum(compute_signals(world, x) * z, axis=-1, keepdims=True)
+    y = f + draw_unit_noise(world.noise, noise_key, f.shape) / world.snr**0.5
 
     def split(y):
         return Task(Batch(x[:, :support], y[:, :support]), Batch(x[:, support:], y[:, support:]))
@@ -149,7 +149,7 @@ def oracle(world: World, task: Task) -> Float[Array, "query 1"]:
     Returns:
         The posterior mean of f.
     """
-    phi, queries = _signals(world, task.support.x), _signals(world, task.query.x)
+    phi, queries = compute_signals(world, task.support.x), compute_signals(world, task.query.x)
     count = phi.shape[0]
     ages = np.arange(count, 0, -1)  # rows from a support row to the query
     apart = np.abs(ages[:, None] - ages)
@@ -185,7 +185,7 @@ def _directions() -> np.ndarray:
         return np.asarray(jax.random.normal(jax.random.key(123), (FEATURES, 3)) / FEATURES**0.5)
 
 
-def _signals(world: World, x: Array) -> Array:
+def compute_signals(world: World, x: Array) -> Array:
     """Return phi: c g(x . b_k), `[..., 3]`."""
     scale = (signal_variance() / _powers(world.link).sum()) ** 0.5
     directions = jnp.asarray(_directions(), x.dtype)
@@ -211,7 +211,8 @@ def _memory(drift: float, count: int) -> np.ndarray:
     return np.where(lag >= 0, drift ** np.maximum(lag, 0) * innovations, 0.0)
 
 
-def _unit_noise(noise: str, key, shape):
+def draw_unit_noise(noise: str, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
+    """Draw noise of mean 0 and variance 1, one of `NOISES`."""
     if noise == "gaussian":
         return jax.random.normal(key, shape)
     normal_key, scale_key = jax.random.split(key)

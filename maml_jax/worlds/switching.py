@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from maml_jax.tasks.panel import Panel
-from maml_jax.worlds.known_answer import FEATURES, World, _signals, signal_variance
+from maml_jax.worlds.known_answer import FEATURES, World, compute_signals, signal_variance
 
 _STREAMS = ("chain", "shared", "volatility", "own", "features", "noise")
 """What has random numbers of its own, drawn in the order of time, asset by asset."""
@@ -264,10 +264,10 @@ def _volatilities(world: SwitchingWorld, seed: int) -> Float[np.ndarray, " regim
 
 def _expected(world: SwitchingWorld, x, regime, coefficients) -> Float[np.ndarray, "asset time"]:
     z = np.swapaxes(coefficients[regime], 0, 1)  # [asset, time, direction]
-    signals = np.asarray(_signals(world.world, jnp.asarray(x)))
+    signals = np.asarray(compute_signals(world.world, jnp.asarray(x)))
     if world.new_directions and world.new_regimes:
         # The same directions over other features: as long as the old, and others than these.
-        shifted = np.asarray(_signals(world.world, jnp.asarray(np.roll(x, _OTHER, axis=-1))))
+        shifted = np.asarray(compute_signals(world.world, jnp.asarray(np.roll(x, _OTHER, axis=-1))))
         signals = np.where((regime >= world.regimes)[:, None], shifted, signals)
     return (signals * z).sum(axis=-1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maml_jax.features import market_regimes
-from maml_jax.worlds.known_answer import World, _signals, signal_variance
+from maml_jax.worlds.known_answer import World, compute_signals, signal_variance
 from maml_jax.worlds.switching import (
     SwitchingWorld,
     detect_regimes,
@@ -41,7 +41,7 @@ def test_targets_are_the_truth_and_noise(market):
     noise = (np.asarray(panel.targets) - truth.expected)[:, :-1]
     np.testing.assert_allclose(noise.var(), 1 / world.snr, rtol=0.03)
     assert abs(np.corrcoef(noise.ravel(), truth.expected[:, :-1].ravel())[0, 1]) < 0.02
-    signals = np.asarray(_signals(World(world.snr), panel.features))
+    signals = np.asarray(compute_signals(World(world.snr), panel.features))
     for t in (0, 17, 4321):
         z = truth.coefficients[truth.regime[t]]
         np.testing.assert_allclose(
@@ -124,7 +124,7 @@ def test_new_regimes_begin_where_they_may():
 def test_new_directions_are_not_seen_along_the_old(other):
     world = SwitchingWorld(regimes=1, new_regimes=1, stay=1.0, new_directions=other)
     panel, truth = switching_panel(world, 0, assets=1, bars=4000, new_from=1)
-    signals = np.asarray(_signals(world.world, panel.features))[0]
+    signals = np.asarray(compute_signals(world.world, panel.features))[0]
     for state, share in ((0, 1.0), (1, 0.5 if other else 1.0)):
         rows = truth.regime == state
         weights = np.linalg.lstsq(signals[rows], truth.expected[0, rows], rcond=None)[0]

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.parallel.map import map_tasks, plan_tasks
-from maml_jax.parallel.placement import fetched, placed
+from maml_jax.parallel.placement import put_on_mesh, to_numpy
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import (
     LabelledRows,
@@ -80,7 +80,7 @@ def walk_growing(
     )
     result = _walk_all(
         plan,
-        *placed(plan.schedule.mesh, params, table, events, bounds, np.int32(len(assets))),
+        *put_on_mesh(plan.schedule.mesh, params, table, events, bounds, np.int32(len(assets))),
     )
 
     def lay_out(values):
@@ -88,7 +88,7 @@ def walk_growing(
         full[due] = values[walk, time].astype(np.float32).reshape(-1)
         return full
 
-    return jax.tree.map(lay_out, fetched(result))
+    return jax.tree.map(lay_out, to_numpy(result))
 
 
 def _events(

@@ -20,7 +20,7 @@ from maml_jax.meta.training import (
 )
 from maml_jax.meta.types import MetaLearner
 from maml_jax.parallel.map import map_tasks, plan_tasks
-from maml_jax.parallel.placement import brought_back, fetched, placed
+from maml_jax.parallel.placement import bring_back, put_on_mesh, to_numpy
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import pad
@@ -147,8 +147,8 @@ def walk_online(
         *(learning, predicting, training.optimizer),
         *(updates.steps, updates.restart, training.max_grad_norm),
     )
-    state, results = _walk(static, *placed(mesh, state, tables, blocks, key))
-    state, (loss, failed, predicted) = brought_back(mesh, state), fetched(results)
+    state, results = _walk(static, *put_on_mesh(mesh, state, tables, blocks, key))
+    state, (loss, failed, predicted) = bring_back(mesh, state), to_numpy(results)
     # Predictions stand block by block; put them in the order in which supports list them.
     block, slot = assign_blocks(supports, begins)
     found = jax.tree.map(lambda leaf: supports.lay_out(leaf[block, slot]), predicted)

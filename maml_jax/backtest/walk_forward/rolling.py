@@ -12,7 +12,7 @@ from maml_jax.backtest.walk_forward.growing import walk_growing
 from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.parallel.map import map_tasks, plan_tasks
-from maml_jax.parallel.placement import fetched, placed
+from maml_jax.parallel.placement import put_on_mesh, to_numpy
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import bars_back
 
@@ -68,8 +68,8 @@ def walk_forward(
         fewest=_FEWEST_CHUNKS,
     )
     count = np.int32(supports.due.sum())
-    result = _predict_all(plan, *placed(plan.schedule.mesh, params, table, requests, count))
-    return jax.tree.map(supports.lay_out, fetched(result))
+    result = _predict_all(plan, *put_on_mesh(plan.schedule.mesh, params, table, requests, count))
+    return jax.tree.map(supports.lay_out, to_numpy(result))
 
 
 def prediction_at(

@@ -23,7 +23,7 @@ from maml_jax.listing import join_names
 from maml_jax.meta import Batch, MetaInfo, MetaLearner, Prediction, training
 from maml_jax.meta.training import step_key
 from maml_jax.meta.types import Params
-from maml_jax.parallel.placement import fetched
+from maml_jax.parallel.placement import to_numpy
 from maml_jax.tasks import MarketSampler, Windows, market_sampler
 from maml_jax.terminal import ProgressBars
 
@@ -113,7 +113,7 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
     with _progress(f"meta-training {method}", settings.steps) as advance:
         try:
             for progress in calls:
-                tables.append(_table(fetched(progress.history)))
+                tables.append(_table(to_numpy(progress.history)))
                 advance(len(tables[-1]), settings.meta_batch, float(tables[-1]["loss"].mean()))
         except TrainingError as error:
             raise _locate(error, prepared, windows, sampler, key, method) from None

@@ -18,7 +18,7 @@ from benchmarks.reproduce.hierarchy import (
 )
 from maml_jax import MetaLearner
 from maml_jax.errors import ConfigError
-from maml_jax.worlds.known_answer import _signals
+from maml_jax.worlds.known_answer import compute_signals
 
 STEPS = (1, 2, 4)
 BEST = {"nested": 2, "hierarchical": 2, "maml": 4, "own-rows": 1}
@@ -136,11 +136,11 @@ def test_a_training_is_judged_by_the_oracle_of_its_world(own_rows):
     def make(steps):
         def adapt(meta_params, support, steps=None):
             seen.add(len(support.y))
-            phi = _signals(WORLDS["flat"].world, support.x)
+            phi = compute_signals(WORLDS["flat"].world, support.x)
             return jnp.linalg.solve(phi.T @ phi + jnp.eye(3), phi.T @ support.y)
 
         def predict(adapted, x):
-            return _signals(WORLDS["flat"].world, x) @ adapted
+            return compute_signals(WORLDS["flat"].world, x) @ adapted
 
         def loss(meta_params, task, step):
             error = predict(adapt(meta_params, task.support), task.query.x) - task.query.y

@@ -58,9 +58,9 @@ def test_the_oracle_predicts_what_a_gaussian_process_does(snr):
     tasks, _ = known_answer_tasks(world, jax.random.key(0), tasks=1, support=15, query=4)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
     found = predict_best(world, task)
-    from maml_jax.worlds.known_answer import _signals
+    from maml_jax.worlds.known_answer import compute_signals
 
-    phi = np.asarray(_signals(world, jnp.concatenate([task.support.x, task.query.x])), float)
+    phi = np.asarray(compute_signals(world, jnp.concatenate([task.support.x, task.query.x])), float)
     joint = phi @ phi.T + np.eye(19) / snr
     weights = np.linalg.solve(joint[:15, :15], joint[:15, 15:])
     covariance = joint[15:, 15:] - joint[15:, :15] @ weights
