@@ -188,7 +188,7 @@ def strategy_family(
     Args:
         panel: of series, one for each asset and rule.
         strategies: name of the rule of each series of the panel.
-        support: rows of a support set; rules take the place of its classes, so that a
+        support: rows of a support set; rules replace its classes, so that a
             cross-section is of one rule.
         **options: as for `asset_family`.
 

@@ -131,15 +131,15 @@ def find_runs(bars: Int[np.ndarray, "sample drawn"]) -> Runs:
     """Find the runs of samples."""
     begins = np.ones(bars.shape, bool)
     begins[:, 1:] = np.diff(bars, axis=1) != 1
-    rows, places = np.nonzero(begins)
-    ends = np.append(places[1:], 0)
+    rows, starts = np.nonzero(begins)
+    ends = np.append(starts[1:], 0)
     ends[ends == 0] = bars.shape[1]
     numbers = begins.sum(axis=1)
     shape = (len(bars), numbers.max(initial=1))
     columns = np.arange(len(rows)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
     firsts, lengths = np.zeros((2, *shape), np.int32)
-    firsts[rows, columns] = bars[rows, places]
-    lengths[rows, columns] = ends - places
+    firsts[rows, columns] = bars[rows, starts]
+    lengths[rows, columns] = ends - starts
     return Runs(firsts, lengths)
 
 
@@ -202,8 +202,8 @@ def _log2(numbers):
 def _worst(returns, counts, order, share: float = 0.05):
     """Return value at risk and its mean beyond, where a sample holds bars so often as counted."""
     drawn = counts[0].sum()
-    place = (drawn - 1) * share
-    below = np.floor(place)
+    rank = (drawn - 1) * share
+    below = np.floor(rank)
     # The worst bars lie far in front, but in samples that hardly hold any of them.
     for times in (1.2, 3, 1 / share):
         front = min(int(times * share * len(order)) + 20, len(order))
@@ -213,7 +213,7 @@ def _worst(returns, counts, order, share: float = 0.05):
     lower = ordered[(upto <= below).sum(axis=1)]
     upper = ordered[(upto <= min(below + 1, drawn - 1)).sum(axis=1)]
     taken = np.diff(np.minimum(upto, below + 1), axis=1, prepend=0.0)
-    return lower + (upper - lower) * (place - below), (taken @ ordered) / (below + 1)
+    return lower + (upper - lower) * (rank - below), (taken @ ordered) / (below + 1)
 
 
 def _ratio(above, below):
