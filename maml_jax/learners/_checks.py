@@ -72,6 +72,20 @@ def require_fixed(name: str, optimizer: InnerOptimizer) -> optax.GradientTransfo
     return optimizer
 
 
+def require_learned(name: str, optimizer: Any) -> LearnedOptimizer:
+    """Return an inner optimizer, unless it has no settings that could be learned.
+
+    Raises:
+        TypeError: naming the learner.
+    """
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise TypeError(
+            f"{name} learns settings of its inner optimizer for each step: give it a learned one, "
+            f"such as learned_rates(0.005); got {type(optimizer).__name__}"
+        )
+    return optimizer
+
+
 def require_plain_params(params: Params) -> Params:
     """Return the parameters of a fresh network, unless some of them are running state.
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from maml_jax.learners._checks import require_learned
 from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
 from maml_jax.meta.gradients import GradientMode, exact, first_order
 from maml_jax.meta.inner_loop import UNROLL
@@ -62,6 +63,7 @@ def maml_plus_plus(
         `AdaptationInfo`.
 
     Raises:
+        TypeError: if `inner_optimizer` is not a learned one.
         ValueError: if there is no inner step, or a meta-step is negative.
 
     Reference:
@@ -72,6 +74,7 @@ def maml_plus_plus(
             f"MAML++ needs at least 1 inner step and no negative meta-steps, got {inner_steps}, "
             f"{multi_step_until} and {second_order_from}"
         )
+    require_learned("maml_plus_plus", inner_optimizer)
     learner = by_descent(
         whole_network(model),
         inner_optimizer=per_step(inner_optimizer, inner_steps),

@@ -30,7 +30,7 @@ from maml_jax import (
 )
 from maml_jax.errors import ConfigError, GradientError, ShapeError
 from maml_jax.experiment import run
-from maml_jax.learners._checks import require_mode
+from maml_jax.learners._checks import require_learned, require_mode
 from maml_jax.models import gaussian, mlp
 
 NETWORK = mlp((8, 1))
@@ -63,6 +63,11 @@ def test_what_makes_a_gradient_mode_is_no_mode():
 def test_learned_rates_where_no_derivative_is_taken(make):
     with pytest.raises(TypeError, match=rf"{make.__name__} .* optax\.sgd"):
         make(NETWORK, inner_optimizer=learned_rates())
+
+
+def test_a_plain_optimizer_where_settings_are_learned_for_each_step():
+    with pytest.raises(TypeError, match=r"maml_plus_plus .*such as learned_rates"):
+        require_learned("maml_plus_plus", optax.sgd(0.01))
 
 
 @pytest.mark.parametrize("mode", [exact(), mixed_mode()], ids=["exact", "mixed"])
