@@ -15,7 +15,7 @@ _STREAMS = ("chain", "shared", "volatility", "own", "features", "noise")
 """What has random numbers of its own, drawn in the order of time, asset by asset."""
 
 _OTHER = FEATURES // 2
-"""By how many places features are shifted to make directions that no old regime has."""
+"""By how many columns features are shifted to make directions that no old regime has."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class SwitchingWorld:
       z_i(s) = \sqrt{1 - o}\, Z(s) + \sqrt{o}\, U_i(s)$$
 
     with features x, directions b, link g, noise and signal-to-noise ratio of a `World`. All assets
-    stand in the regime $S_t$, a Markov chain of stays of one mean length; the next regime is each
-    of the others alike. Z and U are standard normal and belong to a regime, so that coefficients
-    come back with it. What is earned at bar t + 1 is $\sigma(S_t)\, y_{i,t}$, scaled to the
-    volatility $\sigma$ of the regime in force at t: by it a regime can be told, a few bars late.
+    are in the regime $S_t$, a Markov chain of stays of one mean length; each of the others is
+    equally likely to come next. Z and U are standard normal and belong to a regime, so that
+    coefficients come back with it. The return of bar t + 1 is $\sigma(S_t)\, y_{i,t}$, scaled to
+    the volatility $\sigma$ of the regime in force at t: it reveals the regime, a few bars late.
 
     Attributes:
         snr: inverse variance of the noise.
@@ -125,12 +125,12 @@ def switching_panel(
         seed: decides everything but the hidden directions; at least 0.
         assets: how many, called A0, A1 and so on.
         bars: of each asset; days from 2000-01-01 on.
-        new_from: place of the first bar at which a new regime may begin, or does where the others
+        new_from: index of the first bar at which a new regime may begin, or does where the others
             retire. Needed where there are new regimes.
 
     Returns:
         The panel: a decision taken at the close of t earns the return of t + 1, and there its label
-        is complete; the last bar has none. Its regimes are those that returns tell
+        is complete; the last bar has none. Its regimes are those detected from returns
         (`detect_regimes`); the true ones are in the truth, the second value.
 
     Raises:
@@ -193,9 +193,9 @@ def detect_regimes(
     volatility: Float[np.ndarray, " regime"],
     returns: Float[np.ndarray, "asset time"],
 ) -> Int[np.ndarray, " time"]:
-    r"""Tell the regime at each bar from the returns of all assets up to it, as well as can be done.
+    r"""Detect the regime at each bar from the returns of all assets up to it, as well as possible.
 
-    Hamilton's filter that is told the volatilities and how long stays last, and of the rest of the
+    Hamilton's filter that knows the volatilities and how long stays last, and of the rest of the
     truth nothing: with $q_{t,s}$ the probability of regime s at t,
 
     $$q_{t,s} \propto \sum_{s'} P(s \mid s')\, q_{t-1,s'}
