@@ -119,7 +119,8 @@ def export_command(
     rows = write_bars(cleaned.bars, out)
     for note in cleaned.notes:
         typer.echo(f"note: {note}")
-    typer.echo(f"{out}: {rows:,} rows of {len(frames)} assets")
+    assets = "1 asset" if len(frames) == 1 else f"{len(frames):,} assets"
+    typer.echo(f"{out}: {rows:,} rows of {assets}")
 
 
 def _read_groups(what: list[str], root: Path | None) -> "dict[str, dict[str, pd.DataFrame]]":
