@@ -13,6 +13,8 @@ STEPS = {
     "maml_jax.cli.main": {*HEAVY},
     "maml_jax.data": TABLES,
     "maml_jax.features": TABLES,
+    "maml_jax.backtest": TABLES - {"jax"},
+    "maml_jax.report": TABLES - {"jax"},
 }
 """What is imported, one after the other, and what must not be loaded by then."""
 
