@@ -150,7 +150,8 @@ def test_what_the_page_shows_runs():
     learners, measures, positions = re.findall(
         r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S
     )
-    names = vars(maml_jax) | vars(maml_jax.models)
+    homes = (maml_jax, maml_jax.models)
+    names = {name: getattr(home, name) for home in homes for name in home.__all__}
     for line in learners.splitlines():
         exec(line, names)
         assert isinstance(names["learner"], MetaLearner)
