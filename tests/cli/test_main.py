@@ -175,13 +175,15 @@ def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
 
 
 TELLING = """
-import maml_jax.experiment.learning.train as learn
+import sys
 from maml_jax.cli.main import main
-fit = learn.fit
+from maml_jax.meta import training
+learn = sys.modules["maml_jax.meta.training"]  # the package's attribute is the function
+fit = learn._fit
 def telling(*arguments, **options):
     print("training", flush=True)
     return fit(*arguments, **options)
-learn.fit = telling
+learn._fit = telling
 main()
 """
 
@@ -245,8 +247,10 @@ module.evaluate_folds = wait_for_each_other
 
 CALLBACK = """
 import threading
+import sys
 import jax, jax.numpy as jnp
-import maml_jax.experiment.learning.train as learn
+from maml_jax.meta import training
+learn = sys.modules["maml_jax.meta.training"]
 
 def never_returns(x):
     lock = threading.Lock()
@@ -257,7 +261,7 @@ def fit(*_, **__):
     shape = jax.ShapeDtypeStruct((), jnp.float32)
     return jax.jit(lambda x: jax.pure_callback(never_returns, shape, x))(1.0).block_until_ready()
 
-learn.fit = fit
+learn._fit = fit
 """
 
 FETCH = """
