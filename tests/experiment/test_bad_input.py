@@ -147,6 +147,7 @@ def test_an_output_directory_that_exists_is_refused_before_any_work(tmp_path):
         run(SMALL, bars=MARKET, out=tmp_path)
 
 
+@pytest.mark.long
 def test_a_failure_while_writing_leaves_nothing_behind(saved, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -189,6 +190,7 @@ def test_a_backtest_that_was_cut_off_can_be_repeated(tmp_path, no_page):
     assert load(tmp_path / "run").evaluation is not None
 
 
+@pytest.mark.long
 def test_nothing_is_left_of_a_report_that_could_not_be_written(saved, tmp_path):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(RunError, match="cannot be written"):

@@ -199,12 +199,21 @@ LEARNERS = {
     ),
 }
 
+HEAVY = ("alfa", "double_adapt", "maml, adam", "maml_plus_plus, late")
+"""Half a minute each; what they add to the others is tested in files of their own."""
+
 QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypical_networks")
 """Learners that are tried before each commit: each kind of meta-gradient and of adapting."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in QUICK)) for n in LEARNERS]
+    "name",
+    [
+        pytest.param(
+            n, marks=pytest.mark.slow if n in HEAVY else [pytest.mark.long] * (n not in QUICK)
+        )
+        for n in LEARNERS
+    ],
 )
 def test_every_learner_passes_the_battery(name):
     make, traits = LEARNERS[name]

@@ -128,6 +128,7 @@ def test_with_one_level_it_is_maml(optimizer, gradient):
     close(value_and_grad(one, ours, task), value_and_grad(flat, theirs, task), 1e-12)
 
 
+@pytest.mark.long
 def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
     supports = levelled(*ROWS)
     whole = together(supports)

@@ -20,6 +20,7 @@ from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import prepare
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fill",
     ["close", *(pytest.param(f, marks=pytest.mark.long) for f in ("next_close", "next_open"))],

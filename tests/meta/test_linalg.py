@@ -81,18 +81,20 @@ def test_what_is_shared_need_not_be_repeated():
     np.testing.assert_allclose(shared[1], np.linalg.solve(a, b[:1]), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.long
-def test_derivatives_to_third_order_are_those_of_finite_differences():
+@pytest.mark.parametrize(
+    "order", [pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_derivatives_are_those_of_finite_differences(order):
     with jax.enable_x64(True):
         a, b = matrices(4, "float64", shape=(2,)), right(4, "float64", shape=(2,))
         check_grads(
             lambda a, b: solve_spd(symmetric(a), jnp.asarray(b)),
             (a, b),
-            order=3,
+            order=order,
             rtol=1e-4,
             atol=1e-4,
         )
-        check_grads(lambda a: inverse_spd(symmetric(a)), (a,), order=3, rtol=1e-4, atol=1e-4)
+        check_grads(lambda a: inverse_spd(symmetric(a)), (a,), order=order, rtol=1e-4, atol=1e-4)
         check_grads(lambda a: eigh(symmetric(a))[0], (a,), order=2, rtol=1e-4, atol=1e-4)
         check_grads(lambda a: eigh(symmetric(a))[1] ** 2, (a,), order=2, rtol=1e-4, atol=1e-4)
 

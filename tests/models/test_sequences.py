@@ -194,6 +194,7 @@ def test_a_convolution_is_a_sum_over_lags():
     np.testing.assert_allclose(model.apply(params, X), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_attention_tells_bars_apart_by_age():
     model = transformer(8)
     params = model.init(KEY, X)

@@ -219,6 +219,7 @@ def test_seeds_and_rates_train_side_by_side():
         assert_close(jax.tree.map(lambda leaf: leaf[1], both), train_with(0.01))
 
 
+@pytest.mark.long
 def test_donated_states_are_given_up_and_others_are_not():
     sampler = sinusoid_sampler(tasks=4)
     state, _ = fit(LEARNER, OPTIMIZER, sampler, KEY, steps=2)

@@ -126,6 +126,7 @@ def test_names_of_assets_leave_room_and_are_no_formulas():
     assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
 
 
+@pytest.mark.long
 def test_every_figure_has_units_and_a_legend():
     units = {
         "equity": "growth of 1", "drawdown": "%", "rolling": "(ann.)", "months": "%",

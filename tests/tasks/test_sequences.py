@@ -48,6 +48,7 @@ def naive_sequence(panel, asset, time, length):
     return np.stack(found) if len(found) == length else None
 
 
+@pytest.mark.long
 def test_sequences_are_those_of_a_slow_loop():
     panel = ragged_panel()
     windows = asset_family(panel, support=6, query=4, length=LENGTH)

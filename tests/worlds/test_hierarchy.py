@@ -95,6 +95,7 @@ def test_the_oracle_is_a_regression_on_the_effects_of_all_levels(drawn):
         np.testing.assert_allclose(ours[task], by_hand, atol=2e-5)
 
 
+@pytest.mark.long
 def test_in_a_flat_world_all_rows_share_one_z():
     task, truth = hierarchy_tasks(FLAT, jax.random.key(1), tasks=1, query=4)
     x, f = all_rows(jax.tree.map(lambda leaf: leaf[0], truth))

@@ -117,6 +117,7 @@ def test_equals_a_loop_over_blocks(learner, optimizer, state, panel, changes):
     np.testing.assert_array_equal(fast.bars, range(FIRST, 100, 10))
 
 
+@pytest.mark.long
 def test_what_comes_later_changes_no_earlier_prediction(learner, optimizer, state, panel):
     cut = 75
     late = np.arange(100) > cut

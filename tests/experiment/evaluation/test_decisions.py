@@ -263,6 +263,7 @@ def test_trees_are_left_out_where_their_bars_are_not_given():
     assert found == {} and "no bars of meta-training" in notes[0]
 
 
+@pytest.mark.long
 def test_buying_and_holding_knows_no_stops_and_no_limits():
     plain = prepared_with()
     bound = prepared_with(

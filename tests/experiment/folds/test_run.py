@@ -79,6 +79,7 @@ def test_a_saved_result_is_the_directory_that_training_wrote(kept, tmp_path):
     assert len(load(tmp_path / "copy").folds) == 3
 
 
+@pytest.mark.long
 def test_what_is_loaded_predicts_what_was_trained(kept):
     result, path = kept
     folds = prepare_folds(load_config(FOLDED), MARKET)
@@ -184,6 +185,7 @@ def test_a_fold_cut_off_while_it_is_written_is_as_if_it_was_not(kept, tmp_path):
         load(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_combinatorial_folds_need_all_of_them():
     settings = {**OPEN, "folds": {"kind": "combinatorial", "groups": 3, "test_groups": 1}}
     result = train(settings, bars=MARKET, training={"steps": 1, "meta_batch": 4})

@@ -54,6 +54,7 @@ def by_hand(checkpoint):
     )
 
 
+@pytest.mark.long
 def test_the_table_is_what_descent_by_hand_comes_to():
     checkpoint = checkpoint_of("maml")
     table = adaptation_table(checkpoint, NEW, steps=3)

@@ -226,7 +226,7 @@ def test_a_chain_needs_the_market_that_it_was_fitted_to():
         backtest(plain, bars=MARKET, **{"backtest.same_regime": True})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_tested_assets_may_miss_bars_that_others_have():
     gaps = MARKET["A3"].index[[180, 200, 201]]
     bars = {a: b.drop(gaps) if a in ("A2", "A3") else b for a, b in MARKET.items()}
@@ -254,7 +254,7 @@ def test_regimes_of_a_report_are_known_when_positions_are_decided():
     assert abs(spread) < 6  # one bar later it is 16
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_diverges_is_no_forecast():
     diverging = {
         "learner.inner_learning_rate": 0.5,

@@ -251,7 +251,7 @@ def compiled_bytes(gradient, *, steps):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_nested_checkpoints_keep_the_parameters_of_few_steps():
     # 10 starts of stretches and 10 steps of one stretch instead of 100 steps.
     assert compiled_bytes(exact(remat="nested"), steps=100) < 0.35 * compiled_bytes(
@@ -259,7 +259,7 @@ def test_nested_checkpoints_keep_the_parameters_of_few_steps():
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_nested_checkpoints_are_chosen_where_a_task_does_not_fit(monkeypatch, caplog):
     plain, nested = (compiled_bytes(exact(remat=r), steps=100) for r in (False, "nested"))
     assert compiled_bytes(exact(), steps=100) == plain
