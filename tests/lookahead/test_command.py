@@ -314,7 +314,7 @@ def test_the_command_says_what_it_found_by_its_exit_code(tmp_path, monkeypatch, 
     train(settings, out=path)
     code, out, err = call(monkeypatch, capsys, path, "--cuts", 1)
     assert (code, err) == (0, "")
-    assert "Nothing in this run looks ahead" in out and "looked at: 1 feature of" in out
+    assert "Nothing in this run looks ahead" in out and "checked: 1 feature of" in out
     assert "where the bars begin has no effect" in out
 
     settings["features"]["names"] = ["honest", "sly", "forgetful"]
