@@ -56,7 +56,7 @@ def run_example(cache: str, settings: list[str]) -> dict[str, Any]:
         seconds, output = python(*command, **{CACHE: cache})
         if not (out / "report.html").stat().st_size:
             raise SystemExit("the run wrote no report")
-    stages = next(line for line in output.splitlines() if line.startswith("seconds:"))
+    stages = next(line for line in output.splitlines() if line.startswith("total "))
     return {"seconds": seconds, "stages": stages}
 
 
