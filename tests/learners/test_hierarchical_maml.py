@@ -180,7 +180,7 @@ def test_nested_levels_see_the_rows_of_finer_ones_too():
     close((value, grad), (same, slope))
     error = NETWORK.apply(theta, together(supports).x) - together(supports).y
     close(info.support_loss_before, jnp.mean(error**2))
-    resting = (SGD[0], SGD[1]._replace(steps=0), SGD[2]._replace(steps=0))
+    resting = (SGD[0], SGD[1]._replace(inner_steps=0), SGD[2]._replace(inner_steps=0))
     close(
         hierarchical_maml(NETWORK, levels=resting, nested=True).adapt(theta, supports),
         maml(NETWORK, inner_optimizer=optax.sgd(0.03), inner_steps=2).adapt(theta, wider[0]),
