@@ -28,6 +28,7 @@ CHECKED = [
 ]
 install_import_hook(CHECKED, "beartype.beartype")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -35,6 +36,13 @@ settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drop_compiled_programs():
+    """Keep the memory of a process that runs hundreds of tests in bounds."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture
