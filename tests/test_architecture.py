@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "listing", "atomic", "_guard"),
+    ("errors", "listing", "notes", "atomic", "_guard"),
     ("watchdog",),
     ("terminal",),
     ("parallel",),

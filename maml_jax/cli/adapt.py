@@ -3,13 +3,16 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from maml_jax.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from maml_jax.experiment.learning.step_errors import AdaptationTable
 
 
 def adapt_command(
@@ -35,7 +38,7 @@ def adapt_command(
     set_up()
     from maml_jax.data import read_bars
     from maml_jax.experiment import load
-    from maml_jax.experiment.learning.adapt import adaptation_table
+    from maml_jax.experiment.learning.step_errors import adaptation_table
     from maml_jax.experiment.preparation.bars import reading_options
 
     if out is not None and out.exists():
@@ -47,8 +50,7 @@ def adapt_command(
         raise ConfigError(f"--method {name}: no such method in {run}; it has {there}")
     frames = read_bars(bars, **reading_options(result.config))
     frames = {asset: frames[asset] for asset in [_choose(frames, symbol, bars)]}
-    table = adaptation_table(result.checkpoints[name], frames, steps=steps)
-    _print(table)
+    _print(adaptation_table(result.checkpoints[name], frames, steps=steps))
     adapted = result.adapt(frames, method=name, steps=steps)
     moment = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f")
     path = adapted.save(out or run / "adapted" / moment)
@@ -69,9 +71,8 @@ def _choose(frames, symbol: str | None, path: Path) -> str:
     return symbol or next(iter(frames))
 
 
-def _print(table) -> None:
-    about = table.attrs
-    title = f"{about['method']} on {about['asset']}"
+def _print(judged: "AdaptationTable") -> None:
+    table, title = judged.table, f"{judged.method} on {judged.asset}"
     shown = Table(title=title, title_justify="left")
     names = ("squared error", "correlation", "from scratch: squared error", "correlation")
     shown.add_column(str(table.index.name))
@@ -83,5 +84,5 @@ def _print(table) -> None:
         )
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
     for part in ("support", "query"):
-        first, last, rows = about[part]
+        first, last, rows = getattr(judged, part)
         typer.echo(f"{part}: {rows} rows, {first} to {last}")

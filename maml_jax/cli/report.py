@@ -78,9 +78,9 @@ def compare_command(
 
 def print_notes(result) -> None:
     """Print the notes of a run."""
-    from maml_jax.experiment.tear_sheet import brief_notes
+    from maml_jax.report.text import shorten_notes
 
-    for note in brief_notes(result.config, result.notes):
+    for note in shorten_notes(result.notes):
         typer.echo(f"note: {note}")
 
 

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from maml_jax.experiment.compare.page import write_comparison
     from maml_jax.experiment.config.config import Config
     from maml_jax.experiment.config.loading import load_config
-    from maml_jax.experiment.learning.adapt import Adapted, adaptation_table, load_adapted
+    from maml_jax.experiment.learning.adapt import Adapted, load_adapted
+    from maml_jax.experiment.learning.step_errors import AdaptationTable, adaptation_table
     from maml_jax.experiment.result import Result, load
     from maml_jax.experiment.run import backtest, run, train
 
 __all__ = [
+    "AdaptationTable",
     "Adapted",
     "Comparison",
     "Config",
@@ -38,7 +40,8 @@ _HOMES = {
     "compare.page": ("write_comparison",),
     "config.config": ("Config",),
     "config.loading": ("load_config",),
-    "learning.adapt": ("Adapted", "adaptation_table", "load_adapted"),
+    "learning.adapt": ("Adapted", "load_adapted"),
+    "learning.step_errors": ("AdaptationTable", "adaptation_table"),
     "result": ("Result", "load"),
     "run": ("backtest", "run", "train"),
 }

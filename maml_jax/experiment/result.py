@@ -29,6 +29,7 @@ from maml_jax.experiment.learning.checkpoint import (
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.process import is_first_process, together, whole_folder
 from maml_jax.listing import join_or_count
+from maml_jax.notes import Note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +63,7 @@ class Result:
     config: Config
     checkpoints: dict[str, Checkpoint]
     history: pd.DataFrame
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     evaluation: Evaluation | None = None
     folds: tuple[dict[str, Checkpoint], ...] = ()
 
@@ -188,7 +189,7 @@ def load(path: str | Path) -> Result:
     checkpoints = folds[-1] if folds else load_checkpoints(folder)
     try:
         history = pd.read_parquet(folder / "history.parquet")
-        notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
+        notes = _notes_from_json((folder / "notes.json").read_text(encoding="utf-8"))
         evaluation = None
         if (folder / "metrics.json").exists():
             tables: dict[str, Any] = {
@@ -280,7 +281,7 @@ def require_new(path: str | Path) -> Path:
 
 
 def _about(result: Result) -> dict[str, str]:
-    notes = json.dumps(result.notes, indent=2)
+    notes = json.dumps([note._asdict() for note in result.notes], indent=2)
     return {"config.toml": result.config.to_toml(), "notes.json": notes}
 
 
@@ -306,6 +307,12 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _notes_from_json(text: str) -> tuple[Note, ...]:
+    entries = json.loads(text)
+    # Earlier versions wrote texts alone.
+    return tuple(Note("", each) if isinstance(each, str) else Note(**each) for each in entries)
 
 
 def _stats_to_json(stats: pd.DataFrame) -> str:

@@ -29,6 +29,7 @@ from maml_jax.experiment.result import (
     require_no_evaluation,
 )
 from maml_jax.experiment.timing import stage
+from maml_jax.notes import Note
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
@@ -46,6 +47,9 @@ CHANGEABLE = (
     "task.pairs",
 )
 """What a backtest of a trained run may set anew; the rest belongs to what was trained."""
+
+CUT_OFF = "cut off"
+"""The kind of the note on folds that were not trained."""
 
 
 def run(
@@ -135,8 +139,7 @@ def backtest(
     _require_methods(config)
     frames = load_bars(config, bars)
     if bars is not None and not {*(config.data.test_assets or ())} <= {*frames}:
-        data = config.data.model_copy(update={"test_assets": None})
-        config = config.model_copy(update={"data": data})
+        config = config.changed(data={"test_assets": None})
     checkpoint = next(iter(result.checkpoints.values()))
     if result.folds:
         _require_same_paths(result.config, config)
@@ -199,9 +202,7 @@ def _trained(folds: Folds, out: str | Path | None) -> Result:
             config=folds.config,
             checkpoints=checkpoints,
             history=pd.concat(histories, ignore_index=True),
-            notes=(*folds.notes, _CUT_OFF.format(len(done), len(folds.parts)))
-            if left
-            else folds.notes,
+            notes=(*folds.notes, *([_cut_off(len(done), len(folds.parts))] if left else [])),
             folds=done if several else (),
         )
         if out is not None:
@@ -211,7 +212,9 @@ def _trained(folds: Folds, out: str | Path | None) -> Result:
     return result
 
 
-_CUT_OFF = "Meta-training was cut off after {} of {} folds; the last one serves to the end."
+def _cut_off(done: int, folds: int) -> Note:
+    text = f"Meta-training was cut off after {done} of {folds} folds; the last one serves to the"
+    return Note(CUT_OFF, f"{text} end.")
 
 
 @contextmanager
@@ -238,7 +241,7 @@ def _evaluated(result: Result, folds: Folds, path: str | Path | None) -> Result:
         [trained[number] for number in folds.numbers],
         ledger=None if path is None else Path(path).absolute().parent,
     )
-    cut_off = [note for note in result.notes if note.startswith(_CUT_OFF[:24])]
+    cut_off = [note for note in result.notes if note.kind == CUT_OFF]
     notes = (*folds.notes, *cut_off, *evaluation.notes)
     return replace(result, config=folds.config, notes=notes, evaluation=evaluation)
 
@@ -258,12 +261,7 @@ def _named(config: Config, bars: Bars | None) -> Config:
         str(Path(each).absolute()) if each.endswith(".py") else each
         for each in config.features.modules
     )
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"path": path, "store": store}),
-            "features": config.features.model_copy(update={"modules": modules}),
-        }
-    )
+    return config.changed(data={"path": path, "store": store}, features={"modules": modules})
 
 
 def _require_untouched(before: Config, after: Config) -> None:

@@ -12,6 +12,7 @@ from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.verdict import verdict
 from maml_jax.listing import MOST, join_or_count
+from maml_jax.notes import Note
 from maml_jax.report import RunTables, TearSheet, render, text, write_page
 from maml_jax.report.sections.assets import describe_assets
 from maml_jax.report.sections.forecasts import describe_forecasts, describe_regimes
@@ -38,7 +39,7 @@ def write_tear_sheet(
     config: Config,
     evaluation: Evaluation,
     history: pd.DataFrame,
-    notes: Sequence[str],
+    notes: Sequence[Note],
 ) -> Path:
     """Write the tear sheet of a run as one HTML file, and return its path.
 
@@ -56,7 +57,7 @@ def write_tear_sheet(
 
 
 def tear_sheet(
-    config: Config, evaluation: Evaluation, history: pd.DataFrame, notes: Sequence[str]
+    config: Config, evaluation: Evaluation, history: pd.DataFrame, notes: Sequence[Note]
 ) -> TearSheet:
     """Lay out what a run found; arguments as for `write_tear_sheet`."""
     tables = run_tables(config, evaluation, history)
@@ -71,7 +72,7 @@ def tear_sheet(
         facts=_facts(config, tables),
         tiles=make_tiles(tables),
         verdict=verdict(config, evaluation),
-        notes=brief_notes(config, notes),
+        notes=text.shorten_notes(notes),
         sections=(
             describe_equity(tables),
             describe_luck(tables),
@@ -122,12 +123,6 @@ def _facts(config: Config, tables: RunTables) -> str:
         f"{cost:g} bp of the value traded for fees and slippage{''.join(more)} · "
         f"seed {config.seed}"
     )
-
-
-def brief_notes(config: Config, notes: Sequence[str]) -> tuple[str, ...]:
-    """Return what a reader must know; of notes on many assets, the first."""
-    data = config.data
-    return text.shorten_notes(notes, {*(data.test_assets or ()), *(data.train_assets or ())})
 
 
 def _is_long(value: object) -> bool:

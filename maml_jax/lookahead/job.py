@@ -120,8 +120,7 @@ def job_of(result: Result, bars: Bars | None, cuts: int, seed: int) -> Job:
 
 def kept_bars(config: Config) -> Config:
     """Leave bars as they are, for they are cleaned already."""
-    data = config.data.model_copy(update={"policies": "keep"})
-    return config.model_copy(update={"data": data})
+    return config.changed(data={"policies": "keep"})
 
 
 def _hindsight(frames: Frames, config: Config) -> list[Finding]:

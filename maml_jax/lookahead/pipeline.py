@@ -256,9 +256,8 @@ def _with_room(
     if kept == names or not kept:
         return config, frames
     dropped = {*names} - {*kept} - {*(config.data.train_assets or ())}
-    data = config.data.model_copy(update={"test_assets": kept})
     left = {name: frame for name, frame in frames.items() if name not in dropped}
-    return config.model_copy(update={"data": data}), left
+    return config.changed(data={"test_assets": kept}), left
 
 
 def _restarting(config: Config, predicted: Mapping[str, Any]) -> tuple[str, ...]:

@@ -80,8 +80,7 @@ def walk_around(
 def _without_random(config: Config) -> Config:
     """Leave out positions at random times, which are those of other times on purpose."""
     kept = tuple(name for name in config.backtest.baselines if name != "random")
-    backtest = config.backtest.model_copy(update={"baselines": kept})
-    return config.model_copy(update={"backtest": backtest})
+    return config.changed(backtest={"baselines": kept})
 
 
 def compare_walks(base: Walked, other: Walked, cut: pd.Timestamp, how: str) -> list[Finding]:

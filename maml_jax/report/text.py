@@ -1,11 +1,12 @@
 """Numbers, intervals and notes formatted for reading."""
 
-import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import pandas as pd
 
 from maml_jax.listing import FEW, MOST
+from maml_jax.notes import Note
 from maml_jax.report.plots import style
 
 _WHOLE = "notes.json of the run directory"
@@ -73,15 +74,13 @@ def format_chance(value: float) -> str:
     return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
-def shorten_notes(notes: Sequence[str], assets: Collection[str] = ()) -> tuple[str, ...]:
-    """Shorten notes for a page: all those of a few assets, of many the first of each kind.
+def shorten_notes(notes: Sequence[Note]) -> tuple[str, ...]:
+    """Shorten notes for a page: all of a few, of many the first of each kind.
 
-    Notes are of one kind if they differ only in names of assets and in numbers. A note that lists
-    too many names is cut.
+    A note that lists too many names is cut.
 
     Args:
         notes: in full, as notes.json holds them.
-        assets: names in which notes of one kind may differ.
 
     Returns:
         At most `MOST` notes, and one that counts the rest.
@@ -89,22 +88,20 @@ def shorten_notes(notes: Sequence[str], assets: Collection[str] = ()) -> tuple[s
     kept = list(notes)
     for most in (FEW, 1):
         if len(kept) > MOST:
-            kept = _first_of_each(notes, most, {*assets})
+            kept = _first_of_each(notes, most)
     kept = kept[:MOST]
     left = len(notes) - len(kept)
     more = [f"{left:,} more notes like these: see {_WHOLE}."] if left else []
-    return (*map(_cut, kept), *more)
+    return (*(_cut(note.text) for note in kept), *more)
 
 
-def _first_of_each(notes: Sequence[str], most: int, assets: set[str]) -> list[str]:
+def _first_of_each(notes: Sequence[Note], most: int) -> list[Note]:
     """Return the first notes of each kind, in their order."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     kept = []
     for note in notes:
-        words = ("·" if word.strip(",.:;()") in assets else word for word in note.split())
-        kind = re.sub(r"\d+", "#", " ".join(words))
-        seen[kind] = seen.get(kind, 0) + 1
-        if seen[kind] <= most:
+        seen[note.kind] += 1
+        if seen[note.kind] <= most:
             kept.append(note)
     return kept
 

@@ -118,6 +118,6 @@ def test_a_run_takes_bars_from_the_store(store):
     fetch(frames_source("mine", market), [*market], "1d", start="2020-01-01")
     policies = {"data": {**SMALL["data"], "path": "store:mine/1d", "policies": "mask"}}
     result = run({**SMALL, **policies}, learner={"methods": ["maml"], "inner_steps": 2})
-    assert any("bad_tick: A3 (1)" in note and "masked" in note for note in result.notes)
+    assert any("bad_tick: A3 (1)" in note.text and "masked" in note.text for note in result.notes)
     assert result.config.data.path == "store:mine/1d"
     assert result.returns.notna().all(axis=None)

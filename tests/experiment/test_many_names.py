@@ -8,10 +8,11 @@ import pytest
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.compare.compare import _beside
 from maml_jax.experiment.preparation.bars import require_known
-from maml_jax.experiment.preparation.requirements import Needs, with_room
+from maml_jax.experiment.preparation.requirements import TESTING, Needs, left_out, with_room
 from maml_jax.experiment.result import Result
-from maml_jax.experiment.tear_sheet import brief_notes
 from maml_jax.listing import FEW, MOST
+from maml_jax.notes import Note
+from maml_jax.report.text import brief
 
 NAMES = tuple(f"A{number}" for number in range(1000))
 
@@ -23,12 +24,16 @@ def _named(text):
 @pytest.mark.parametrize("short", [1, FEW, FEW + 1, 600])
 def test_a_note_on_assets_left_out_counts_them_and_names_a_few(short):
     have = {name: place // short * 500 for place, name in enumerate(NAMES)}
-    needs = Needs("walk-forward", 300, "in the test span", "so it is")
+    needs = Needs(TESTING, 300, "in the test span", "so it is")
     notes = []
     assert with_room(list(NAMES), False, have, needs, notes) == list(NAMES[short:])
     (note,) = notes
-    assert _named(note) == min(short, FEW) and "needs 300 bars in the test span: A0 (0)" in note
-    assert (f"and {short - FEW:,} more assets; config.toml" in note) == (short > FEW)
+    assert (
+        note.kind == left_out(TESTING)
+        and _named(note.text) == min(short, FEW)
+        and "needs 300 bars in the test span: A0 (0)" in note.text
+    )
+    assert (f"and {short - FEW:,} more assets; config.toml" in note.text) == (short > FEW)
 
 
 def test_lists_of_many_names_are_told_by_how_they_differ():
@@ -49,10 +54,10 @@ def test_lists_of_many_names_are_told_by_how_they_differ():
 
 def test_a_result_shows_itself_in_a_line_and_notes_are_shortened():
     data = SimpleNamespace(test_assets=NAMES, train_assets=None)
-    notes = tuple(f"{name}: no bar after 2020-01-01." for name in NAMES)
+    notes = tuple(Note("ended", f"{name}: no bar after 2020-01-01.") for name in NAMES)
     result = Result(SimpleNamespace(data=data), {"maml": None}, None, notes)
     assert repr(result) == "Result(maml; trained; 1,000 assets)"
-    told = brief_notes(result.config, result.notes)
+    told = brief(result.notes)
     assert len(told) == FEW + 1 and "995 more notes" in told[-1] and len(result.notes) == 1000
 
 

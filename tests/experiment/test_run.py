@@ -191,7 +191,7 @@ def test_diverged_adaptation_is_told_and_takes_no_position():
         learner={"methods": ["maml"], "inner_learning_rate": 1e4, "inner_steps": 1},
         backtest={"inner_steps": 60, "baselines": []},
     )
-    assert any("maml: " in note and "are not finite" in note for note in result.notes)
+    assert any("maml: " in note.text and "are not finite" in note.text for note in result.notes)
     assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()
 
 
@@ -207,7 +207,7 @@ def test_losing_everything_is_told_and_stays_lost():
     for name in ruined:
         assert result.stats.loc["Equity Final [$]", name] == 0
         assert result.stats.loc["Return [%]", name] == -100
-        assert any(note.startswith(f"{name}: lost the whole capital") for note in result.notes)
+        assert any(note.text.startswith(f"{name}: lost the whole capital") for note in result.notes)
 
 
 @pytest.mark.long
@@ -280,7 +280,7 @@ def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
     settings = {**SMALL, "data": {"train_end": "2020-06-08", "test_start": "2020-06-09"}}
     result = run(settings, bars=bars)
     assert "NEW" not in set(result.predictions["asset"])
-    assert any("NEW (10)" in note for note in result.notes)
+    assert any("NEW (10)" in note.text for note in result.notes)
     settings["data"]["test_assets"] = ["NEW"]
     with pytest.raises(
         DataError, match=r"NEW: walk-forward needs at least 28 bars .*and there are 10"

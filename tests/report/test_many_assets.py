@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from maml_jax.listing import FEW, MOST, join_names, quote_names
+from maml_jax.notes import Note
 from maml_jax.report import plot_calibration, plot_predictions, render
 from maml_jax.report.plots.style import select_rows
 from maml_jax.report.sections.assets import ENDS, describe_assets
@@ -77,8 +78,8 @@ class _Texts(HTMLParser):
 @pytest.mark.long
 def test_the_page_of_a_thousand_assets_is_small_and_lists_few_of_them(tables):
     names = tuple(f"A{number}" for number in range(MANY))
-    notes = (*(f"{name}: no bar after 2020-01-{1 + len(name)}." for name in names), "Left to say.")
-    sheet = made_up_run.sheet_of(tables, shorten_notes(notes, names))
+    ended = (Note("ended", f"{name}: no bar after 2020-01-{1 + len(name)}.") for name in names)
+    sheet = made_up_run.sheet_of(tables, shorten_notes([*ended, Note("other", "Left to say.")]))
     classes = {name: "stocks" for name in names}
     data = {"test_assets": names, "classes": classes, "pairs": tuple(zip(names, names[1:]))}  # noqa: B905
     page = render(sheet._replace(settings={"data": data}))
@@ -242,20 +243,20 @@ def test_strategies_are_drawn_in_the_order_that_is_asked_for():
 
 
 def test_a_few_notes_are_told_as_they_are_and_of_many_each_kind():
-    few = tuple(f"Note {number}, of A{number}." for number in range(MOST))
-    assert shorten_notes(few) == few
+    few = [f"Note {number}, of A{number}." for number in range(MOST)]
+    assert shorten_notes([Note("one", text) for text in few]) == tuple(few)
     ended = [f"A{number}: no bar after {2000 + number}-01-01." for number in range(MANY)]
     other = [f"Fold {number}: Left out: A{number} ({number})." for number in range(20)]
-    told = shorten_notes(
-        [*ended, "First.", *other, "Last."], {f"A{number}" for number in range(MANY)}
-    )
+    kinds = {"ended": ended, "a": ["First."], "left out": other, "b": ["Last."]}
+    told = shorten_notes([Note(kind, text) for kind, texts in kinds.items() for text in texts])
     assert len(told) <= MOST + 1 and told[0] == ended[0]
     assert {"First.", "Last.", other[0]} <= {*told}
     assert f"{MANY + 22 - (len(told) - 1):,} more notes" in told[-1] and "notes.json" in told[-1]
     assert sum(note in ended for note in told) == FEW
-    (cut,) = shorten_notes([f"Left out: {', '.join(f'A{number} (1)' for number in range(MANY))}."])
+    text = f"Left out: {', '.join(f'A{number} (1)' for number in range(MANY))}."
+    (cut,) = shorten_notes([Note("left out", text)])
     assert len(NAME.findall(cut)) == MOST and "notes.json" in cut
-    apart = [f"{chr(97 + n // 26)}{chr(97 + n % 26)} is a kind of its own" for n in range(100)]
+    apart = [Note(f"kind {number}", "A kind of its own.") for number in range(100)]
     assert len(shorten_notes(apart)) == MOST + 1
 
 

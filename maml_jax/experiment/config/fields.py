@@ -1,7 +1,8 @@
 """What the settings are made of: kinds of values, and the base of every section."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -41,3 +42,16 @@ ShareBound = Annotated[
 
 class Section(BaseModel, extra="forbid", frozen=True):
     """A section of the settings; unknown keys are refused."""
+
+    def changed(self, **changes: Any) -> Self:
+        """Return these settings with some of them changed, checked like those of a file.
+
+        Args:
+            **changes: new values; a mapping changes single settings of a section.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, change in changes.items():
+            held = values.get(name)
+            whole = not (isinstance(held, Section) and isinstance(change, Mapping))
+            values[name] = change if whole else held.changed(**change)
+        return type(self).model_validate(values)

@@ -25,6 +25,7 @@ from maml_jax.experiment.timing import stage
 from maml_jax.features import compute_target
 from maml_jax.features.ohlc import garman_klass
 from maml_jax.features.volatility import realised_volatility
+from maml_jax.notes import Note
 
 MOMENTUM = "momentum"
 RIDGE = "ridge regression"
@@ -36,7 +37,7 @@ EWMA = "ewma"
 
 def baseline_forecasts(
     prepared: Prepared, supports: Supports
-) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+) -> tuple[dict[str, Predicted], tuple[Note, ...]]:
     """Predict as the baselines of the settings do, at the bars where learners do.
 
     Rules that size positions by a predicted deviation get one: of ridge its own; of momentum and
@@ -58,15 +59,15 @@ def baseline_forecasts(
         found[RIDGE] = _ridge(prepared, supports)
     if "momentum" in wanted:
         if config.target.kind == "volatility":
-            notes.append(f"Without the baseline {MOMENTUM}: a volatility has no side.")
+            text = f"Without the baseline {MOMENTUM}: a volatility has no side."
+            notes.append(Note("baselines", text))
         else:
             found[MOMENTUM] = _momentum(prepared, supports)
     if "trees" in wanted:
         trees = _trees(prepared, supports)
         if trees is None:
-            notes.append(
-                f"Without the baseline {TREES}: no bars of meta-training are there to fit it on."
-            )
+            text = f"Without the baseline {TREES}: no bars of meta-training are there to fit it on."
+            notes.append(Note("baselines", text))
         else:
             found[TREES] = trees
     return found, tuple(notes)

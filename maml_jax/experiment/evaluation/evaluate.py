@@ -39,6 +39,7 @@ from maml_jax.experiment.timing import stage
 from maml_jax.features import fill_returns
 from maml_jax.listing import FEW, join_names
 from maml_jax.meta.types import Params
+from maml_jax.notes import Note
 
 
 class Evaluation(NamedTuple):
@@ -84,7 +85,7 @@ class Evaluation(NamedTuple):
     differences: pd.DataFrame = pd.DataFrame()
     significance: pd.DataFrame = pd.DataFrame()
     overfitting: Mapping[str, Any] = {}
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def evaluate(
@@ -102,7 +103,7 @@ def evaluate(
     """
     forecasts = predict_all(prepared, trained)
     with stage("errors after each step"):
-        adaptation = adaptation_errors(prepared, trained)
+        adaptation = adaptation_errors(prepared, trained).table
     found = evaluate_forecasts(prepared, forecasts, ledger=ledger)
     return found._replace(adaptation=adaptation)
 
@@ -248,7 +249,7 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
     return found
 
 
-def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[str, ...]:
+def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[Note, ...]:
     """Say where a prediction was due and is not finite: no position was taken there."""
     due = on_test_span(prepared, find_test_supports(prepared).due)
     notes = []
@@ -257,24 +258,27 @@ def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple
         if bad.any(axis=None):
             time = bad.index[bad.any(axis="columns")][0]
             asset = bad.columns[bad.loc[time]][0]
-            notes.append(
+            text = (
                 f"{name}: {int(bad.to_numpy().sum())} of {int((due > 0).to_numpy().sum())} "
                 f"predictions are not finite, the first for {asset} at {time}; no position was "
                 "taken there. Adapting diverged: try a smaller inner learning rate or fewer steps."
             )
+            notes.append(Note("not finite", text))
     return tuple(notes)
 
 
-def _ruined(net: Mapping[str, pd.Series]) -> tuple[str, ...]:
+def _ruined(net: Mapping[str, pd.Series]) -> tuple[Note, ...]:
     lost = {name: returns.index[returns <= -1] for name, returns in net.items()}
     return tuple(
-        f"{name}: lost the whole capital at {times[0]}; its equity is 0 from there on."
+        Note(
+            "ruin", f"{name}: lost the whole capital at {times[0]}; its equity is 0 from there on."
+        )
         for name, times in lost.items()
         if len(times)
     )
 
 
-def _ended(market: Market) -> tuple[str, ...]:
+def _ended(market: Market) -> tuple[Note, ...]:
     """Say which assets ended within the test span: nobody may have had their last price."""
     ended = has_ended(market)
     gone = list(ended.columns[ended.any()])
@@ -282,14 +286,18 @@ def _ended(market: Market) -> tuple[str, ...]:
     last = {asset: market.close[asset].loc[: first[asset]].last_valid_index() for asset in gone}
     if len(gone) > FEW:
         names = join_names((f"{asset} (last bar {last[asset]})" for asset in gone), kind="assets")
-        return (
+        text = (
             f"{len(gone):,} assets ended within the test span: {names}; what was held of each is "
             "closed at its last price, which may not have been to be had. In trades.parquet such "
-            'trades have the reason "end".',
+            'trades have the reason "end".'
         )
+        return (Note("ended", text),)
     return tuple(
-        f"{asset}: no bar after {last[asset]}; what was held of it is closed at its last price on "
-        f"{first[asset]}, which may not have been to be had."
+        Note(
+            "ended",
+            f"{asset}: no bar after {last[asset]}; what was held of it is closed at its last price "
+            f"on {first[asset]}, which may not have been to be had.",
+        )
         for asset in gone
     )
 

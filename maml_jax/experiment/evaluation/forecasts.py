@@ -22,6 +22,7 @@ from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.timing import stage
 from maml_jax.meta import MetaState
 from maml_jax.meta.types import Params
+from maml_jax.notes import Note
 
 NO_ADAPTATION = "no adaptation"
 FROM_SCRATCH = "from scratch"
@@ -40,7 +41,7 @@ class Forecasts(NamedTuple):
     """
 
     predicted: dict[str, Predicted]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
@@ -85,7 +86,7 @@ def _predict_online(
     trained: Mapping[str, Params],
     headline: str,
     untrained: Params,
-) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+) -> tuple[dict[str, Predicted], tuple[Note, ...]]:
     """Walk forward with the variants that go on learning."""
     config, settings = prepared.config, prepared.config.online
     if not settings.variants:
@@ -143,8 +144,9 @@ def _predict_online(
         predicted[name] = restore(prepared, result.predictions)
         if result.failed.any():
             first = prepared.panel.timestamps[result.bars[np.argmax(result.failed > 0)]]
-            notes.append(
+            text = (
                 f"{name}: {result.failed.sum()} meta-steps had a loss that is not finite and were "
                 f"not taken, the first of them at {first}."
             )
+            notes.append(Note("not finite", text))
     return predicted, tuple(notes)

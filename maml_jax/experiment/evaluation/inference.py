@@ -30,6 +30,7 @@ from maml_jax.experiment.evaluation.trials import (
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.process import is_first_process, together
 from maml_jax.features import fill_returns
+from maml_jax.notes import Note
 
 RANDOM_DRAWS = 200
 """Sets of the headline's positions at random times that it is ranked among, no more than samples
@@ -43,7 +44,7 @@ class Judgement(NamedTuple):
     differences: pd.DataFrame
     significance: pd.DataFrame
     overfitting: Mapping[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def judge(
@@ -98,7 +99,7 @@ def _trials(
     methods: list[str],
     market: Market,
     ledger: Path | None,
-) -> tuple[Trials, tuple[str, ...]]:
+) -> tuple[Trials, tuple[Note, ...]]:
     """Record what is tried here, and count what was tried on the same bars before."""
     own = trials_of(prepared.config, net, methods, market.close)
     if ledger is None:
@@ -111,10 +112,11 @@ def _trials(
             counted = count(ledger, own[0].data)
     if not counted.damaged:
         return counted, ()
-    return counted, (
-        f"{ledger / LEDGER}: {counted.damaged} lines cannot be read; trials that stood there are "
-        "not counted, so that probabilities are too kind.",
+    text = (
+        f"{ledger / LEDGER}: {counted.damaged} lines cannot be read; the trials in them are not "
+        "counted, so p-values are too optimistic."
     )
+    return counted, (Note("ledger", text),)
 
 
 def _random_share(

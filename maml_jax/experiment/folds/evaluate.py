@@ -15,11 +15,12 @@ from maml_jax.experiment.evaluation.evaluate import (
 )
 from maml_jax.experiment.evaluation.forecasts import Forecasts, predict_all
 from maml_jax.experiment.evaluation.predicted import Predicted
-from maml_jax.experiment.folds.prepare import Folds, merged_notes
+from maml_jax.experiment.folds.prepare import Folds, merge_notes
 from maml_jax.experiment.learning.step_errors import adaptation_errors
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.timing import stage
 from maml_jax.meta.types import Params
+from maml_jax.notes import Note
 
 
 def evaluate_folds(
@@ -108,25 +109,23 @@ def join_forecasts(folds: Folds, pieces: Sequence[Forecasts]) -> Forecasts:
         )
     notes = [each.notes for each in pieces]
     if folds.paths is None:
-        return Forecasts(predicted, merged_notes(notes, folds.numbers))
-    return Forecasts(predicted, merged_notes(notes, range(len(pieces)), of="Group"))
+        return Forecasts(predicted, merge_notes(notes, folds.numbers))
+    return Forecasts(predicted, merge_notes(notes, range(len(pieces)), of="Group"))
 
 
 def _joined_adaptation(folds: Folds, trained: Sequence[Mapping[str, Params]]) -> pd.DataFrame:
     """Average the errors of tasks of all test spans, each task counting the same."""
-    tables = [
+    every = [
         adaptation_errors(_tested(part, *stretch), params)
         for part, params in zip(folds.parts, trained, strict=True)
         for stretch in part.spans.testing()
     ]
-    found = [table for table in tables if len(table)]
+    found = [errors for errors in every if errors.tasks]
     if not found:
-        return tables[0]
-    tasks = np.array([table.attrs["tasks"] for table in found], float)
-    total = sum(table * count for table, count in zip(found, tasks, strict=True))
-    joined = pd.DataFrame(total / tasks.sum())
-    joined.attrs["tasks"] = int(tasks.sum())
-    return joined
+        return every[0].table
+    tasks = np.array([errors.tasks for errors in found], float)
+    total = sum(errors.table * count for errors, count in zip(found, tasks, strict=True))
+    return pd.DataFrame(total / tasks.sum())
 
 
 def _with_paths(found: Evaluation, net: Sequence[pd.DataFrame], bars_per_year: float) -> Evaluation:
@@ -137,11 +136,12 @@ def _with_paths(found: Evaluation, net: Sequence[pd.DataFrame], bars_per_year: f
     }
     headline = next(iter(sharpe))
     ratios = np.array(sharpe[headline])
-    note = (
+    text = (
         f"Combinatorial folds: {headline} had Sharpe ratios from {ratios.min():.2f} to "
         f"{ratios.max():.2f} on {len(ratios)} paths, {np.median(ratios):.2f} in the middle; the "
         "tables are of the first path. Folds are trained on what came later too: no walk-forward."
     )
     return found._replace(
-        overfitting={**found.overfitting, "paths": sharpe}, notes=(note, *found.notes)
+        overfitting={**found.overfitting, "paths": sharpe},
+        notes=(Note("paths", text), *found.notes),
     )

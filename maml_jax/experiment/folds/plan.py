@@ -46,7 +46,7 @@ def plan_folds(config: Config, timeline: pd.DatetimeIndex) -> tuple[FoldsConfig,
     try:
         if settings.kind == "combinatorial":
             delay = target_of(config).label_delay
-            settings = settings.model_copy(update={"purge": max(settings.purge, delay)})
+            settings = settings.changed(purge=max(settings.purge, delay))
             return settings, _combinatorial(settings, times)
         tested = None
         if data.test_start:
@@ -93,7 +93,7 @@ def _sized(settings: FoldsConfig, times: pd.DatetimeIndex, tested: int | None) -
         elif begin is None:
             begin = int(size) + gap
         test_size = max(1, -(-(len(times) - begin) // _TESTS))
-    return settings.model_copy(update={"train_size": size, "test_size": test_size})
+    return settings.changed(train_size=size, test_size=test_size)
 
 
 def _walk_forward(

@@ -13,11 +13,17 @@ from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.folds import FoldsConfig
 from maml_jax.experiment.folds.plan import fold_seed, plan_folds, spans_again, splitter
 from maml_jax.experiment.learning.checkpoint import Checkpoint
-from maml_jax.experiment.preparation.prepare import Fitted, Prepared, prepare
-from maml_jax.experiment.preparation.requirements import choose_features
+from maml_jax.experiment.preparation.bars import Market, prepare_market, roles_of
+from maml_jax.experiment.preparation.prepare import Fitted, Prepared, fit_fold, prepare
+from maml_jax.experiment.preparation.requirements import (
+    TESTING,
+    TRAINING,
+    choose_features,
+    left_out,
+)
 from maml_jax.experiment.preparation.series import PAIRS, follows_rules
 from maml_jax.experiment.preparation.spans import Spans
-from maml_jax.experiment.preparation.usable import usable_bars
+from maml_jax.notes import Note
 from maml_jax.tasks.panel import assets_timeline
 
 Frames = Mapping[str, pd.DataFrame]
@@ -41,7 +47,7 @@ class Folds(NamedTuple):
     parts: list[Prepared]
     numbers: list[int]
     joined: Prepared
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     paths: Int[np.ndarray, "path group"] | None = None
 
 
@@ -59,26 +65,26 @@ def prepare_folds(config: Config, bars: Frames) -> Folds:
     if not config.folds.several():
         prepared = prepare(config, bars)
         return Folds(prepared.config, [prepared], [0], prepared, prepared.notes)
-    usable = usable_bars(config, bars, trained=False)
-    settings, spans = plan_folds(config, assets_timeline(usable.bars))
-    config = config.model_copy(update={"folds": settings})
+    market = prepare_market(config, bars)
+    roles = roles_of(config, market.given, trained=False)
+    used = market.of(roles.train, roles.test)
+    settings, spans = plan_folds(config, assets_timeline(used))
+    config = config.changed(folds=settings)
     if not settings.reduce_test and not spans[0].tested:
-        config = _with_data(config, test_end=spans[-1].test_last.isoformat())
+        config = config.changed(data={"test_end": spans[-1].test_last.isoformat()})
     if config.features.names is None and not _trades_pairs(config):
         # Of all assets, so that folds before and after one joins read the same.
-        names = tuple(each.name for each in choose_features(config, usable.bars))
-        chosen = config.features.model_copy(update={"names": names})
-        config = config.model_copy(update={"features": chosen})
+        names = tuple(each.name for each in choose_features(config, used))
+        config = config.changed(features={"names": names})
     parts: list[Prepared] = []
     for number, own in enumerate(spans):
-        told = f"fold {number} of {len(spans)}, {_told(own)}"
-        with _naming(told):
-            part = prepare(_of_fold(config, number, own), bars, None, own)
+        with _naming(f"fold {number} of {len(spans)}, {_describe(own)}"):
+            part = fit_fold(market, _of_fold(config, number, own), None, own)
         if not parts:  # pairs are chosen before all tests, and stay: they are what is traded
-            config = config.model_copy(update={"task": part.config.task})
+            config = config.changed(task=part.config.task)
         parts.append(part)
     _require_everywhere(config, parts)
-    return _together(config, parts, list(range(len(parts))), bars)
+    return _join(config, parts, list(range(len(parts))), market)
 
 
 def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Checkpoint]]) -> Folds:
@@ -103,24 +109,26 @@ def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Che
             f"{len(folds)} of {len(splitter(config.folds).choices)} combinatorial folds were "
             "trained before the run was cut off, and paths need all of them; train anew"
         )
-    usable = usable_bars(_as_trained(config, 0, checkpoints[0]), bars, trained=True)
-    again = spans_again(config, spans, assets_timeline(usable.bars))
+    settings = [_as_trained(config, each) for each in checkpoints]
+    market = prepare_market(settings, bars, trained=True)
+    first = roles_of(settings[0], market.given, trained=True)
+    again = spans_again(config, spans, assets_timeline(market.of(first.test, first.context)))
     parts, numbers, notes, failed = [], [], [], None
     for number, (checkpoint, own) in enumerate(zip(checkpoints, again, strict=True)):
         if own is None:
             continue
-        settings = _of_fold(_as_trained(config, number, checkpoint), number, own)
         try:
-            parts.append(prepare(settings, bars, checkpoint.fitted, own))
+            fold = _of_fold(settings[number], number, own)
+            parts.append(fit_fold(market, fold, checkpoint.fitted, own))
             numbers.append(number)
         except DataError as error:
             if own.tested:
                 raise
             failed = failed or error
-            notes.append(f"Fold {number} is not walked forward: {error}.")
+            notes.append(Note("fold", f"Fold {number} is not walked forward: {error}."))
     if not parts:
         raise failed or DataError("no fold has room for a walk-forward")
-    found = _together(config, parts, numbers, bars)
+    found = _join(config, parts, numbers, market)
     return found._replace(notes=(*found.notes, *notes))
 
 
@@ -130,18 +138,18 @@ def _of_fold(config: Config, number: int, spans: Spans) -> Config:
     if not spans.tested:
         moments = (spans.train_first, spans.train_last, spans.test_first, spans.test_last)
         dates = {name: each.isoformat() for name, each in zip(dates, moments, strict=True)}
-    seed = fold_seed(config.seed, number)
-    return _with_data(config, **dates).model_copy(update={"seed": seed, "folds": FoldsConfig()})
+    return config.changed(data=dates, seed=fold_seed(config.seed, number), folds=FoldsConfig())
 
 
-def _as_trained(config: Config, number: int, checkpoint: Checkpoint) -> Config:
+def _as_trained(config: Config, checkpoint: Checkpoint) -> Config:
     """Return settings with what a fold was trained with."""
     own = checkpoint.config
-    config = _with_data(config, train_assets=own.data.train_assets)
-    return config.model_copy(update={"features": own.features, "task": own.task})
+    return config.changed(
+        data={"train_assets": own.data.train_assets}, features=own.features, task=own.task
+    )
 
 
-def _together(config: Config, parts: list[Prepared], numbers: list[int], bars: Frames) -> Folds:
+def _join(config: Config, parts: list[Prepared], numbers: list[int], market: Market) -> Folds:
     """Join the test spans of folds."""
     first, last = parts[0], parts[-1]
     spans = first.spans._replace(
@@ -150,25 +158,27 @@ def _together(config: Config, parts: list[Prepared], numbers: list[int], bars: F
         trained=(),
         tested=(),
     )
-    test_assets = _every(config, "test_assets", parts, bars)
-    known = _with_data(
-        last.config,
-        test_assets=test_assets,
-        test_start=spans.test_first.isoformat(),
-        test_end=spans.test_last.isoformat(),
-        train_start=None,
-        train_end=None,
+    test_assets = _every(config, "test_assets", parts, market)
+    known = last.config.changed(
+        data={
+            "test_assets": test_assets,
+            "test_start": spans.test_first.isoformat(),
+            "test_end": spans.test_last.isoformat(),
+            "train_start": None,
+            "train_end": None,
+        },
+        seed=config.seed,
     )
-    known = known.model_copy(update={"seed": config.seed})
-    joined = prepare(known, bars, Fitted(last.scaler, last.chain), spans)
-    config = _with_data(
-        config,
-        train_assets=_every(config, "train_assets", parts, bars) or config.data.train_assets,
-        test_assets=tuple(known.data.test_assets or ()),
+    joined = fit_fold(market, known, Fitted(last.scaler, last.chain), spans)
+    trained_on = _every(config, "train_assets", parts, market)
+    config = config.changed(
+        data={
+            "train_assets": trained_on or config.data.train_assets,
+            "test_assets": test_assets,
+        },
+        **{name: getattr(last.config, name) for name in _FILLED},
     )
-    filled = {name: getattr(last.config, name) for name in _FILLED}
-    config = config.model_copy(update=filled)
-    notes = merged_notes([part.notes for part in parts], numbers)
+    notes = merge_notes([part.notes for part in parts], numbers)
     paths = splitter(config.folds).paths() if first.spans.tested else None
     return Folds(config, parts, numbers, joined._replace(config=config), notes, paths)
 
@@ -177,34 +187,34 @@ _FILLED = ("features", "backtest", "regimes", "task")
 """Sections in which `prepare` fills in what was left open."""
 
 
-def _every(config: Config, key: str, parts: Sequence[Prepared], bars: Frames) -> tuple[str, ...]:
+def _every(config: Config, key: str, parts: Sequence[Prepared], market: Market) -> tuple[str, ...]:
     """List the assets of all folds, in the order that the settings or the bars name them."""
     found = {name for part in parts for name in getattr(part.config.data, key) or ()}
-    order = getattr(config.data, key) or tuple(bars)
+    order = getattr(config.data, key) or tuple(market.given)
     return tuple(name for name in dict.fromkeys(order) if name in found)
 
 
 def _require_everywhere(config: Config, parts: Sequence[Prepared]) -> None:
     """Refuse assets that the settings name and no fold has room for."""
-    for key, told in (("train_assets", "meta-training"), ("test_assets", "walk-forward")):
+    for key, role in (("train_assets", TRAINING), ("test_assets", TESTING)):
         named = getattr(config.data, key) or ()
         used = {name for part in parts for name in getattr(part.config.data, key) or ()}
         missing = [name for name in named if name not in used]
         if missing:
-            reasons = [n for n in parts[-1].notes if n.startswith(f"Left out of {told}")]
+            reasons = [each.text for each in parts[-1].notes if each.kind == left_out(role)]
             raise DataError(
-                f"{missing[0]}: has too few bars for {told} in every fold. "
+                f"{missing[0]}: has too few bars for {role} in every fold. "
                 f"{reasons[-1] if reasons else ''}".strip()
             )
 
 
-def merged_notes(
-    notes: Sequence[Sequence[str]], numbers: Sequence[int], of: str = "Fold"
-) -> tuple[str, ...]:
-    """List what is told of several folds: once what is told of all, else with the fold's number."""
+def merge_notes(
+    notes: Sequence[Sequence[Note]], numbers: Sequence[int], of: str = "Fold"
+) -> tuple[Note, ...]:
+    """List the notes of several folds: once those of all folds, the others with their fold."""
     common = [note for note in notes[0] if all(note in each for each in notes)]
     own = [
-        f"{of} {number}: {note}"
+        note._replace(text=f"{of} {number}: {note.text}")
         for number, each in zip(numbers, notes, strict=True)
         for note in each
         if note not in common
@@ -212,23 +222,19 @@ def merged_notes(
     return (*dict.fromkeys(common), *dict.fromkeys(own))
 
 
-def _with_data(config: Config, **changes) -> Config:
-    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
-
-
 def _trades_pairs(config: Config) -> bool:
     return follows_rules(config) and PAIRS in config.task.strategies
 
 
-def _told(spans: Spans) -> str:
+def _describe(spans: Spans) -> str:
     trained = " and ".join(f"{first} to {last}" for first, last in spans.training())
     return f"trained on {trained}, tested on bars from {spans.test_first} to {spans.test_last}"
 
 
 @contextmanager
-def _naming(told: str) -> Iterator[None]:
+def _naming(fold: str) -> Iterator[None]:
     """Say in errors which fold they are of."""
     try:
         yield
     except (ConfigError, DataError) as error:
-        raise type(error)(f"{told}: {error}") from error
+        raise type(error)(f"{fold}: {error}") from error

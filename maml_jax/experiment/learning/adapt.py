@@ -1,19 +1,24 @@
 """Adapting a trained learner to a few bars of an asset, and predicting with it."""
 
+import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pandas as pd
 
+from maml_jax.atomic import remove_on_exit
 from maml_jax.data import as_bars, require_same_interval
-from maml_jax.errors import ConfigError, DataError
-from maml_jax.experiment.learning.adapted import Kept, load_kept, save_kept
-from maml_jax.experiment.learning.checkpoint import Checkpoint
+from maml_jax.errors import ConfigError, DataError, RunError
+from maml_jax.experiment.learning.checkpoint import Checkpoint, load_alone, save_checkpoint
 from maml_jax.experiment.learning.methods import METHODS
-from maml_jax.experiment.learning.train import initial_params, make_learner
+from maml_jax.experiment.learning.train import make_learner
 from maml_jax.experiment.preparation.bars import reading_options
 from maml_jax.experiment.preparation.requirements import (
     Before,
@@ -27,6 +32,10 @@ from maml_jax.features.targets import compute_scaled_target
 from maml_jax.listing import quote_names
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
+from maml_jax.parallel.placement import everywhere
+
+_FORMAT = 1
+_ABOUT, _SUPPORT, _PARAMS = "adapted.json", "support.parquet", "adapted"
 
 Bars = pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame]
 
@@ -64,7 +73,7 @@ class Adapted(NamedTuple):
         Raises:
             DataError: if the bars will not do, or are no more than the warm-up.
         """
-        rows = _rows(self.checkpoint, bars)
+        rows = read_rows(self.checkpoint, bars)
         table = rows.table
         if table.empty:
             raise DataError(
@@ -72,7 +81,7 @@ class Adapted(NamedTuple):
                 f"({rows.before.terms} + 1), and there are {rows.bars}"
             )
         learner = make_learner(self.checkpoint.config, self.checkpoint.method)
-        result = _predict(learner, self.params, rows.inputs)
+        result = predict_rows(learner, self.params, rows.inputs)
         if isinstance(result, Prediction):
             scaler = self.checkpoint.scaler
             columns = {
@@ -88,22 +97,71 @@ class Adapted(NamedTuple):
     def save(self, path: str | Path) -> Path:
         """Write the adapted parameters to a folder of their own, for `load_adapted`.
 
-        The folder appears whole or not at all. The checkpoint that was adapted is in it, as a run
-        directory holds it.
+        The folder appears whole or not at all. It holds `checkpoints/<method>/`, what was adapted,
+        as a run does; `adapted/`, the adapted parameters, by orbax; `support.parquet` and
+        `adapted.json`.
 
         Raises:
             RunError: if the path exists already or cannot be written.
         """
-        return save_kept(path, Kept(*self))
+        path = Path(path)
+        if path.exists():
+            raise RunError(f"{path}: exists already; name an output directory that does not")
+        partial = path.absolute().with_name(f".{path.name}.partial-{os.getpid()}")
+        with remove_on_exit(partial):
+            try:
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
+                partial.mkdir(parents=True)
+                save_checkpoint(partial, self.checkpoint)
+                with ocp.StandardCheckpointer() as writer:
+                    writer.save(partial / _PARAMS, self.params)
+                self.support.to_parquet(partial / _SUPPORT)
+                record = {"format": _FORMAT, "asset": self.asset}
+                (partial / _ABOUT).write_text(json.dumps(record, indent=2), encoding="utf-8")
+                os.rename(partial, path)
+            except OSError as error:
+                raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return path
 
 
 def load_adapted(path: str | Path) -> Adapted:
     """Load what `Adapted.save` wrote; it predicts the same numbers.
 
     Raises:
-        RunError: if there is nothing adapted, or it cannot be read.
+        RunError: if the folder holds no adapted parameters, or a file in it cannot be read.
     """
-    return Adapted(*load_kept(path))
+    folder = Path(path).absolute()
+    if not (folder / _ABOUT).is_file():
+        raise RunError(f"{path}: holds no adapted parameters")
+    checkpoint = load_alone(folder)
+    try:
+        record = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if record["format"] != _FORMAT:
+            raise RunError(f"{path}: format {record['format']} is not the one known, {_FORMAT}")
+        support = pd.read_parquet(folder / _SUPPORT)
+        lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lying),
+            _shapes(checkpoint, len(support)),
+        )
+        with ocp.StandardCheckpointer() as reader:
+            params = reader.restore(folder / _PARAMS, wanted)
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+    except RunError:
+        raise
+    except Exception as error:  # orbax and its storage raise types of their own
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(f"{path}: adapted parameters cannot be read: {reason}") from error
+    return Adapted(checkpoint, str(record["asset"]), params, support)
+
+
+def _shapes(checkpoint: Checkpoint, rows: int) -> Params:
+    """Return the shapes of parameters that were adapted to so many rows."""
+    config, features = checkpoint.config, len(checkpoint.scaler.mean)
+    bars = () if config.model.length is None else (config.model.length,)
+    support = Batch(jnp.zeros((rows, *bars, features)), jnp.zeros((rows, 1)))
+    learner = make_learner(config, checkpoint.method)
+    return jax.eval_shape(learner.adapt, checkpoint.params, support)
 
 
 def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Adapted:
@@ -125,7 +183,7 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
         DataError: if the bars will not do, or hold no row with a complete label; the message says
             how many bars are needed.
     """
-    rows = _rows(checkpoint, bars)
+    rows = read_rows(checkpoint, bars)
     config, delay = checkpoint.config, target_of(checkpoint.config).label_delay
     labelled = np.flatnonzero(rows.table["target"].notna())
     if config.backtest.window == "rolling":
@@ -135,133 +193,33 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
             f"{rows.asset}: adapting needs at least {rows.before.bars + delay + 1} bars "
             f"({rows.before.terms} + label delay {delay} + 1), and there are {rows.bars}"
         )
-    batch = _batch(rows, labelled)
+    batch = batch_of(rows, labelled)
     if steps is None and METHODS[checkpoint.method].takes_steps:
         steps = config.backtest.inner_steps
     learner = make_learner(config, checkpoint.method)
-    params = _adapted(learner, checkpoint, checkpoint.params, batch, steps)
+    params = adapt_params(learner, checkpoint, checkpoint.params, batch, steps)
     return Adapted(checkpoint, rows.asset, params, rows.table.iloc[labelled])
 
 
-def adaptation_table(
-    checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None
-) -> pd.DataFrame:
-    """Judge adapting to an asset on its last labelled rows, against training from scratch.
-
-    The query set is the last `task.query` labelled rows. The support set is the `task.support` rows
-    before whose labels are complete at the first of them, less the embargo, as in meta-training.
-
-    Args:
-        checkpoint: a trained method.
-        bars: of one asset, in any layout that `maml_jax.data.to_bars` reads.
-        steps: the most adaptation steps; default as in its walk-forward. None for methods that take
-            none.
-
-    Returns:
-        One row per number of steps, 0 to `steps`; of methods that take none, the rows `before`
-        (the prior; NaN where there is none that predicts) and `after`. Columns: the mean squared
-        error of the query rows in units of the target, and the correlation of prediction and
-        target, of the meta-learned start (`error`, `correlation`) and of the untrained network of
-        the same seed, adapted alike (`scratch_error`, `scratch_correlation`). Its `attrs` hold
-        `asset`, `method`, and as `support` and `query` the first bar, the last bar and the number
-        of rows.
-
-    Raises:
-        ConfigError: if the method cannot take so many steps.
-        DataError: if the bars will not do, or are too few; the message says how many are needed.
-    """
-    rows, config = _rows(checkpoint, bars), checkpoint.config
-    learner, takes = make_learner(config, checkpoint.method), METHODS[checkpoint.method].takes_steps
-    if steps is not None and not takes:
-        raise ConfigError(f"--steps: {checkpoint.method} fits its support set without steps")
-    if steps is not None and steps < 0:
-        raise ConfigError(f"--steps: must not be negative, got {steps}")
-    support, query = _parted(checkpoint, rows)
-    batch, asked = _batch(rows, support), rows.inputs[query]
-    restore = checkpoint.scaler.restore_target
-    truth = np.asarray(restore(rows.table["target"].to_numpy()[query]), float)
-
-    def judge(params: Any) -> list[float]:
-        if params is None:
-            return [np.nan, np.nan]
-        result = _predict(learner, params, asked)
-        mean = result.mean if isinstance(result, Prediction) else result
-        predicted = np.asarray(restore(np.asarray(mean, float)), float).reshape(-1)
-        varies = predicted.std() > 0 and truth.std() > 0
-        correlation = np.corrcoef(predicted, truth)[0, 1] if varies else np.nan
-        return [float(np.mean((predicted - truth) ** 2)), float(correlation)]
-
-    untrained = initial_params(config, learner, len(checkpoint.scaler.mean))
-    if takes:
-        most = _steps_of(checkpoint) if steps is None else steps
-        counts = {count: (batch, count) for count in range(most + 1)}
-    else:
-        nothing = Batch(batch.x[:0], batch.y[:0]) if learner.update is not None else None
-        counts = {"before": (nothing, None), "after": (batch, None)}
-    table = {
-        name: [
-            figure
-            for start in (checkpoint.params, untrained)
-            for figure in judge(
-                None if given is None else _adapted(learner, checkpoint, start, given, count)
-            )
-        ]
-        for name, (given, count) in counts.items()
-    }
-    columns = ["error", "correlation", "scratch_error", "scratch_correlation"]
-    judged = pd.DataFrame.from_dict(table, orient="index", columns=columns)
-    judged = judged.rename_axis("steps" if takes else "adaptation")
-    times = rows.table.index
-    judged.attrs = {
-        "asset": rows.asset,
-        "method": checkpoint.method,
-        **{
-            name: (times[part[0]], times[part[-1]], len(part))
-            for name, part in (("support", support), ("query", query))
-        },
-    }
-    return judged
-
-
-def _parted(checkpoint: Checkpoint, rows: "_Rows") -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the support and of the query rows, purged of each other."""
-    config, delay = checkpoint.config, target_of(checkpoint.config).label_delay
-    task, labelled = config.task, np.flatnonzero(rows.table["target"].notna())
-    query = labelled[-task.query :]
-    support = labelled[: -task.query]
-    if len(query):
-        support = support[rows.place[support] + delay <= rows.place[query[0]]]
-    support = support[: len(support) - task.embargo]
-    if config.backtest.window == "rolling":
-        support = support[-task.support :]
-    if len(query) < task.query or len(support) < task.support:
-        gap = delay + task.embargo - 1
-        needed = rows.before.bars + task.support + gap + task.query + delay
-        raise DataError(
-            f"{rows.asset}: judging adaptation needs at least {needed} bars ({rows.before.terms} + "
-            f"support {task.support} + gap {gap} + query {task.query} + label delay {delay}), and "
-            f"there are {rows.bars}, of which {len(labelled)} give a row with a label"
-        )
-    return support, query
-
-
-def _steps_of(checkpoint: Checkpoint) -> int:
-    """Return the steps of the walk-forward, or those of training, or the usual ones."""
-    given = (checkpoint.config.backtest.inner_steps, checkpoint.config.learner.inner_steps)
-    usual = METHODS[checkpoint.method].usual_steps
-    return next((steps for steps in given if steps is not None), usual)
-
-
-def _batch(rows: "_Rows", places: np.ndarray) -> Batch:
+def batch_of(rows: "Rows", places: np.ndarray) -> Batch:
+    """Return some rows as a support set."""
     y = rows.table[["target"]].to_numpy()[places]
     return Batch(jnp.asarray(rows.inputs[places], jnp.float32), jnp.asarray(y, jnp.float32))
 
 
-def _predict(learner: MetaLearner, params: Params, inputs: np.ndarray) -> Any:
+def predict_rows(learner: MetaLearner, params: Params, inputs: np.ndarray) -> Any:
+    """Predict at rows, `[row, feature]` or `[row, bar, feature]`."""
     return learner.predict(params, jnp.asarray(inputs, jnp.float32))
 
 
-def _adapted(learner, checkpoint: Checkpoint, start: Params, batch: Batch, steps) -> Params:
+def adapt_params(
+    learner: MetaLearner, checkpoint: Checkpoint, start: Params, batch: Batch, steps: int | None
+) -> Params:
+    """Adapt a start to a support set.
+
+    Raises:
+        ConfigError: if the method cannot take so many steps.
+    """
     try:
         return learner.adapt(start, batch, steps=steps)
     except ValueError as error:
@@ -270,7 +228,7 @@ def _adapted(learner, checkpoint: Checkpoint, start: Params, batch: Batch, steps
         raise ConfigError(f"{steps} steps of {checkpoint.method}: {error}") from error
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """What a model can read of an asset.
 
     Attributes:
@@ -290,7 +248,7 @@ class _Rows(NamedTuple):
     before: Before
 
 
-def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
+def read_rows(checkpoint: Checkpoint, bars: Bars) -> Rows:
     """Compute features and target as meta-training did, where it would have had a row."""
     config = checkpoint.config
     frames = as_bars(bars, **reading_options(config))
@@ -319,7 +277,7 @@ def _rows(checkpoint: Checkpoint, bars: Bars) -> _Rows:
     table = table.iloc[len(table) - len(inputs) :]
     table = table.assign(target=values.reindex(table.index))
     place = np.asarray(frame.index.get_indexer(table.index))
-    return _Rows(asset, len(frame), table, place, inputs, before_first_row(config, features))
+    return Rows(asset, len(frame), table, place, inputs, before_first_row(config, features))
 
 
 def _inputs(values: np.ndarray, length: int | None) -> np.ndarray:

@@ -102,6 +102,18 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     return {method: by_method[method] for method in methods}
 
 
+def load_alone(folder: Path) -> Checkpoint:
+    """Read the one checkpoint of a folder, whatever methods its settings name beside it.
+
+    Raises:
+        RunError: if there is not one, or it cannot be read.
+    """
+    found = [path.parent for path in (Path(folder) / FOLDER).glob("*/about.json")]
+    if len(found) != 1:
+        raise RunError(f"{folder}: holds {len(found)} checkpoints instead of one")
+    return _load(found[0])
+
+
 def fold_folder(run: Path, number: int) -> Path:
     """Return the folder of a fold, in which its checkpoints lie as in a run directory."""
     return Path(run) / FOLDS / f"{number:02d}"

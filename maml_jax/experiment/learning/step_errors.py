@@ -1,19 +1,30 @@
-"""What each adaptation step does to the errors of the test span."""
+"""What each adaptation step does to errors: of the test span, or of one asset."""
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from maml_jax.errors import DataError
+from maml_jax.errors import ConfigError, DataError
+from maml_jax.experiment.learning.adapt import (
+    Bars,
+    Rows,
+    adapt_params,
+    batch_of,
+    predict_rows,
+    read_rows,
+)
+from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.learning.tasks import tested_windows
-from maml_jax.experiment.learning.train import make_learner
+from maml_jax.experiment.learning.train import initial_params, make_learner
 from maml_jax.experiment.preparation.prepare import Prepared
-from maml_jax.meta import MetaLearner, Prediction, Task
+from maml_jax.experiment.preparation.requirements import target_of
+from maml_jax.meta import Batch, MetaLearner, Prediction, Task
 from maml_jax.meta.types import Params
 from maml_jax.tasks import market_sampler
 
@@ -24,7 +35,21 @@ COUNTS = 7
 """The most numbers of steps that are tried."""
 
 
-def adaptation_errors(prepared: Prepared, trained: Mapping[str, Params]) -> pd.DataFrame:
+class StepErrors(NamedTuple):
+    """Mean squared errors of the query rows of tasks, before and after adaptation steps.
+
+    Attributes:
+        table: one row per number of `steps`, one column per method that takes steps, in the units
+            that learners are trained in (targets of order one); empty where no method takes steps,
+            or where the test span has no room for a task.
+        tasks: how many tasks errors are means of.
+    """
+
+    table: pd.DataFrame
+    tasks: int
+
+
+def adaptation_errors(prepared: Prepared, trained: Mapping[str, Params]) -> StepErrors:
     """Measure errors on tasks of the test span before and after each adaptation step.
 
     Tasks are cut from the test span as meta-training cuts its own: support rows, then query rows
@@ -33,12 +58,6 @@ def adaptation_errors(prepared: Prepared, trained: Mapping[str, Params]) -> pd.D
     Args:
         prepared: settings and panel.
         trained: meta-parameters of each method.
-
-    Returns:
-        Mean squared error of the query rows, in the units that learners are trained in (targets of
-        order one): one row per number of `steps`, one column per method that takes steps. Empty
-        where no method does, or where the test span has no room for a task. `attrs["tasks"]` is
-        the number of tasks.
     """
     takes = [method for method in trained if METHODS[method].takes_steps]
     if not takes:
@@ -56,13 +75,11 @@ def adaptation_errors(prepared: Prepared, trained: Mapping[str, Params]) -> pd.D
         learner = make_learner(prepared.config, method)
         found = _errors(learner, trained[method], tasks, counts)
         errors[method] = pd.Series(np.asarray(found, float), index=list(counts))
-    table = pd.DataFrame(errors).rename_axis("steps")
-    table.attrs["tasks"] = len(chosen)
-    return table
+    return StepErrors(pd.DataFrame(errors).rename_axis("steps"), len(chosen))
 
 
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame(index=pd.Index([], name="steps", dtype="int64"))
+def _empty() -> StepErrors:
+    return StepErrors(pd.DataFrame(index=pd.Index([], name="steps", dtype="int64")), 0)
 
 
 def _counts(prepared: Prepared, method: str) -> tuple[int, ...]:
@@ -91,3 +108,128 @@ def _error(learner: MetaLearner, params: Params, task: Task, steps: int):
     predicted = learner.predict(learner.adapt(params, task.support, steps=steps), task.query.x)
     mean = predicted.mean if isinstance(predicted, Prediction) else predicted
     return jnp.mean((mean - task.query.y) ** 2)
+
+
+class RowSpan(NamedTuple):
+    """Where some rows of an asset lie: the first bar, the last one, and how many rows."""
+
+    first: pd.Timestamp
+    last: pd.Timestamp
+    rows: int
+
+
+class AdaptationTable(NamedTuple):
+    """What adapting to an asset is worth, on its last labelled rows.
+
+    Attributes:
+        table: one row per number of steps, 0 to the most; of methods that take none, the rows
+            `before` (the prior; NaN where there is none that predicts) and `after`. Columns: the
+            mean squared error of the query rows in units of the target, and the correlation of
+            prediction and target, of the meta-learned start (`error`, `correlation`) and of the
+            untrained network of the same seed, adapted alike (`scratch_error`,
+            `scratch_correlation`).
+        asset: its name.
+        method: what was adapted.
+        support: where the rows lie that were adapted on.
+        query: where the rows lie that were predicted.
+    """
+
+    table: pd.DataFrame
+    asset: str
+    method: str
+    support: RowSpan
+    query: RowSpan
+
+
+def adaptation_table(
+    checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None
+) -> AdaptationTable:
+    """Judge adapting to an asset on its last labelled rows, against training from scratch.
+
+    The query set is the last `task.query` labelled rows. The support set is the `task.support` rows
+    before whose labels are complete at the first of them, less the embargo, as in meta-training.
+
+    Args:
+        checkpoint: a trained method.
+        bars: of one asset, in any layout that `maml_jax.data.to_bars` reads.
+        steps: the most adaptation steps; default as in its walk-forward. None for methods that take
+            none.
+
+    Raises:
+        ConfigError: if the method cannot take so many steps.
+        DataError: if the bars will not do, or are too few; the message says how many are needed.
+    """
+    rows, config = read_rows(checkpoint, bars), checkpoint.config
+    learner, takes = make_learner(config, checkpoint.method), METHODS[checkpoint.method].takes_steps
+    if steps is not None and not takes:
+        raise ConfigError(f"--steps: {checkpoint.method} fits its support set without steps")
+    if steps is not None and steps < 0:
+        raise ConfigError(f"--steps: must not be negative, got {steps}")
+    support, query = _split(checkpoint, rows)
+    batch, asked = batch_of(rows, support), rows.inputs[query]
+    restore = checkpoint.scaler.restore_target
+    truth = np.asarray(restore(rows.table["target"].to_numpy()[query]), float)
+
+    def judge(params: Any) -> list[float]:
+        if params is None:
+            return [np.nan, np.nan]
+        result = predict_rows(learner, params, asked)
+        mean = result.mean if isinstance(result, Prediction) else result
+        predicted = np.asarray(restore(np.asarray(mean, float)), float).reshape(-1)
+        varies = predicted.std() > 0 and truth.std() > 0
+        correlation = np.corrcoef(predicted, truth)[0, 1] if varies else np.nan
+        return [float(np.mean((predicted - truth) ** 2)), float(correlation)]
+
+    untrained = initial_params(config, learner, len(checkpoint.scaler.mean))
+    if takes:
+        most = _steps_of(checkpoint) if steps is None else steps
+        counts = {count: (batch, count) for count in range(most + 1)}
+    else:
+        nothing = Batch(batch.x[:0], batch.y[:0]) if learner.update is not None else None
+        counts = {"before": (nothing, None), "after": (batch, None)}
+    table = {
+        name: [
+            figure
+            for start in (checkpoint.params, untrained)
+            for figure in judge(
+                None if given is None else adapt_params(learner, checkpoint, start, given, count)
+            )
+        ]
+        for name, (given, count) in counts.items()
+    }
+    columns = ["error", "correlation", "scratch_error", "scratch_correlation"]
+    judged = pd.DataFrame.from_dict(table, orient="index", columns=columns)
+    judged = judged.rename_axis("steps" if takes else "adaptation")
+    times = rows.table.index
+    times = rows.table.index
+    spans = (RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query))
+    return AdaptationTable(judged, rows.asset, checkpoint.method, *spans)
+
+
+def _split(checkpoint: Checkpoint, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the support and of the query rows, purged of each other."""
+    config, delay = checkpoint.config, target_of(checkpoint.config).label_delay
+    task, labelled = config.task, np.flatnonzero(rows.table["target"].notna())
+    query = labelled[-task.query :]
+    support = labelled[: -task.query]
+    if len(query):
+        support = support[rows.place[support] + delay <= rows.place[query[0]]]
+    support = support[: len(support) - task.embargo]
+    if config.backtest.window == "rolling":
+        support = support[-task.support :]
+    if len(query) < task.query or len(support) < task.support:
+        gap = delay + task.embargo - 1
+        needed = rows.before.bars + task.support + gap + task.query + delay
+        raise DataError(
+            f"{rows.asset}: judging adaptation needs at least {needed} bars ({rows.before.terms} + "
+            f"support {task.support} + gap {gap} + query {task.query} + label delay {delay}), and "
+            f"there are {rows.bars}, of which {len(labelled)} give a row with a label"
+        )
+    return support, query
+
+
+def _steps_of(checkpoint: Checkpoint) -> int:
+    """Return the steps of the walk-forward, or those of training, or the usual ones."""
+    given = (checkpoint.config.backtest.inner_steps, checkpoint.config.learner.inner_steps)
+    usual = METHODS[checkpoint.method].usual_steps
+    return next((steps for steps in given if steps is not None), usual)

@@ -1,3 +1,3 @@
 """From bars to a panel: spans, features, targets, regimes."""
 
-__all__ = ["bars", "prepare", "regimes", "requirements", "series", "spans", "tradable", "usable"]
+__all__ = ["bars", "feature_tables", "prepare", "regimes", "requirements", "series", "spans"]

@@ -1,13 +1,26 @@
-"""The bars that settings name, wherever they are."""
+"""The bars that settings name, wherever they are: read, checked and cleaned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from maml_jax.data import Store, as_bars, builtin_bars, read_bars
+from maml_jax.data import (
+    Store,
+    as_bars,
+    builtin_bars,
+    clean_bars,
+    read_bars,
+    require_same_interval,
+)
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.config import STORED, Config
+from maml_jax.experiment.preparation.feature_tables import FeatureTables
+from maml_jax.experiment.preparation.regimes import needs_regimes
+from maml_jax.features import reads_cross_section
+from maml_jax.features.targets import require_moving_price
 from maml_jax.listing import quote_names
+from maml_jax.notes import Note
 
 BUILTIN = "builtin"
 MEMORY = "memory"
@@ -99,3 +112,118 @@ def _from_store(config: Config) -> dict[str, pd.DataFrame]:
         if config.data.assets is None or key.symbol in config.data.assets:
             frames[key.symbol] = store.read(key)
     return frames
+
+
+class Roles(NamedTuple):
+    """What each asset is there for.
+
+    Attributes:
+        train: assets to meta-train on; none where all was fitted before.
+        test: assets to walk forward on.
+        context: assets of meta-training whose bars a backtest needs beside the tested ones.
+        compared: assets that only features of the cross-section look at.
+    """
+
+    train: list[str]
+    test: list[str]
+    context: list[str]
+    compared: list[str]
+
+
+class Market(NamedTuple):
+    """What no fold changes: bars that are checked and cleaned, and the features computed on them.
+
+    Attributes:
+        given: names of all bars that were given, in their order.
+        bars: in normal form, cleaned, of the assets in use.
+        notes: what was found in them and done about it.
+        tables: computes features, those of an asset once.
+    """
+
+    given: Mapping[str, None]
+    bars: dict[str, pd.DataFrame]
+    notes: tuple[Note, ...]
+    tables: FeatureTables
+
+    def of(self, *names: Iterable[str]) -> dict[str, pd.DataFrame]:
+        """Return the bars of some assets, in the order in which bars were given."""
+        wanted = {name for each in names for name in each}
+        return {name: bars for name, bars in self.bars.items() if name in wanted}
+
+
+def prepare_market(
+    configs: Config | Sequence[Config], bars: Mapping[str, pd.DataFrame], *, trained: bool = False
+) -> Market:
+    """Check and clean the bars that settings name.
+
+    Args:
+        configs: the settings of a run, or of each of its folds.
+        bars: in normal form.
+        trained: whether all was fitted before, so that none are trained on.
+
+    Raises:
+        ConfigError: if an asset is named that there is not.
+        DataError: naming the asset whose bars will not do.
+    """
+    configs = [configs] if isinstance(configs, Config) else configs
+    given = dict.fromkeys(bars)
+    roles = [roles_of(config, given, trained=trained) for config in configs]
+    used = {name for each in roles for name in (*each.train, *each.test, *each.context)}
+    compared = [name for each in roles for name in each.compared if name not in used]
+    names = dict.fromkeys([*(name for name in bars if name in used), *compared])
+    frames = {name: bars[name] for name in names}
+    require_same_interval(frames)
+    cleaned = clean_bars(frames, configs[0].data.policies)
+    for asset in frames:
+        if asset in used:
+            require_moving_price(cleaned.bars[asset], asset=asset)
+    notes = tuple(Note("bars", text) for text in cleaned.notes)
+    return Market(given, cleaned.bars, notes, FeatureTables())
+
+
+def roles_of(config: Config, given: Mapping[str, object], *, trained: bool) -> Roles:
+    """Choose the assets that the settings name.
+
+    Args:
+        config: the settings.
+        given: names of the bars that there are.
+        trained: whether all was fitted before, so that none are trained on.
+
+    Raises:
+        ConfigError: if an asset is named that there is not.
+    """
+    data = config.data
+    train = [] if trained else chosen("data.train_assets", data.train_assets, given)
+    test = chosen("data.test_assets", data.test_assets, given)
+    context = _context(config, given) if trained else []
+    used = {*train, *test, *context}
+    compared = [name for name in _compared(config, given) if name not in used]
+    return Roles(train, test, context, compared)
+
+
+def _compared(config: Config, given: Mapping[str, object]) -> list[str]:
+    """List the assets that features of the cross-section look at beside those that are tested.
+
+    The market is made of the assets that are trained or tested on; in the backtest of a trained
+    learner also of those it was trained on, where they are given, for it was their market too.
+    """
+    if not reads_cross_section(config.features.named()):
+        return []
+    return [name for name in config.data.train_assets or () if name in given]
+
+
+def _context(config: Config, given: Mapping[str, object]) -> list[str]:
+    """List the assets of meta-training whose bars a backtest needs beside the tested ones.
+
+    Where support sets, regimes or updates are of several assets, what was there when the run was
+    made must be there again, as far as its bars are given.
+    """
+    spanning = (
+        config.task.support_from != "asset"
+        or config.online.variants
+        # Baselines that are fitted on them:
+        or config.target.kind == "volatility"
+        or "trees" in config.backtest.baselines
+        or (needs_regimes(config) and config.regimes.market_wide())
+    )
+    return [a for a in config.data.train_assets or () if a in given] if spanning else []

@@ -1,4 +1,8 @@
-"""From settings and bars to a Panel, checked as far as that goes before training."""
+"""From settings and bars to a Panel, checked as far as that goes before training.
+
+`prepare_market` (in `bars`) does what is the same for all folds of a run, `fit_fold` what belongs
+to one of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,8 +13,9 @@ import pandas as pd
 from jaxtyping import Bool
 
 from maml_jax.backtest import bars_per_year
-from maml_jax.errors import ConfigError, DataError
+from maml_jax.errors import DataError
 from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.preparation.bars import Market, Roles, prepare_market, roles_of
 from maml_jax.experiment.preparation.regimes import (
     fit_chain,
     market_of_chain,
@@ -20,9 +25,12 @@ from maml_jax.experiment.preparation.regimes import (
     unknown_regimes,
 )
 from maml_jax.experiment.preparation.requirements import (
+    TRAINING,
     bars_in,
     choose_features,
+    left_out,
     require_rows,
+    require_tradable,
     span_needs,
     target_of,
     test_needs,
@@ -31,28 +39,19 @@ from maml_jax.experiment.preparation.requirements import (
 )
 from maml_jax.experiment.preparation.series import Series, make_series
 from maml_jax.experiment.preparation.spans import Spans, find_spans
-from maml_jax.experiment.preparation.tradable import require_tradable
-from maml_jax.experiment.preparation.usable import usable_bars
 from maml_jax.features import (
     Feature,
     MarkovParameters,
     Scaler,
-    add_cross_section,
-    compute_features,
     fit_scaler,
-    is_registered,
-    reads_cross_section,
-    refuse_look_ahead,
 )
 from maml_jax.features.targets import fit_target
+from maml_jax.notes import Note
 from maml_jax.tasks import Panel, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
 SIDE = "side"
 """The feature that tells a learner which side a rule takes."""
-
-_TRIED = 300
-"""Bars beyond its warm-up that a feature of the user's own is tried on."""
 
 _INTERLEAVED = 1.05
 """Calendars differ when their union has so many times the bars of the fullest; holidays do not."""
@@ -97,7 +96,7 @@ class Prepared(NamedTuple):
     test_assets: list[str]
     market: dict[str, pd.DataFrame]
     bars_per_year: float
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     spans: Spans
 
 
@@ -119,11 +118,30 @@ def prepare(
     fitted: Fitted | None = None,
     spans: Spans | None = None,
 ) -> Prepared:
-    """Make the Panel and check that settings and bars go together.
+    """Make the Panel of one fold, and check that settings and bars go together.
 
     Args:
         config: the settings.
         bars: in normal form.
+        fitted: as for `fit_fold`; likewise the next.
+        spans: of the fold.
+
+    Raises:
+        ConfigError: naming the key of a setting that these bars make impossible.
+        DataError: naming the asset whose bars will not do.
+    """
+    market = prepare_market(config, bars, trained=fitted is not None)
+    return fit_fold(market, config, fitted, spans)
+
+
+def fit_fold(
+    market: Market, config: Config, fitted: Fitted | None = None, spans: Spans | None = None
+) -> Prepared:
+    """Make the Panel of a fold on bars that are checked already.
+
+    Args:
+        market: the bars, of all assets that the settings name.
+        config: the settings of the fold.
         fitted: what was fitted before, to walk forward with a trained learner; None fits it on the
             meta-training span.
         spans: of one of several folds, whatever dates the settings name. Assets without room in
@@ -134,52 +152,32 @@ def prepare(
         ConfigError: naming the key of a setting that these bars make impossible.
         DataError: naming the asset whose bars will not do.
     """
-    data, trained, given = config.data, fitted is not None, bars
-    bars, rest, train_assets, test_assets, company, told = usable_bars(config, given, trained)
-    timeline, fold = assets_timeline(bars), spans is not None
-    spans = find_spans(data, timeline, trained) if spans is None else spans
-    features = choose_features(config, bars)
-    notes = [*told]
-    if not trained:
-        rooms = [bars_in(bars, config, features, *stretch) for stretch in spans.training()]
-        have = {asset: max(room[asset] for room in rooms) for asset in bars}
-        needs = train_needs(config, features, spans.train_last)
-        named = data.train_assets is not None and not fold
-        train_assets = with_room(train_assets, named, have, needs, notes)
-    named = data.test_assets is not None and not fold
-    # Of a fold that tests several groups, the first may lie within the warm-up.
-    last = timeline[-1] if spans.tested else spans.test_last
-    have = bars_in(bars, config, features, timeline[0], last)
-    needs = test_needs(config, features, last)
-    test_assets = with_room(test_assets, named, have, needs, notes)
-    have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
-    needs = span_needs(config, spans.test_last, fold)
-    test_assets = with_room(test_assets, named, have, needs, notes)
-    market = {a: b for a, b in bars.items() if a in {*train_assets, *test_assets, *company}}
-    fitted_on = slice(spans.train_first, spans.train_last)
-    series = make_series(config, market, train_assets or company, test_assets, fitted_on, notes)
+    trained, notes = fitted is not None, [*market.notes]
+    roles = roles_of(config, market.given, trained=trained)
+    bars = market.of(roles.train, roles.test, roles.context)
+    fold, spans = spans, spans or find_spans(config.data, assets_timeline(bars), trained)
+    roles = _with_room(config, bars, roles, spans, fold is not None, notes)
+    bars = market.of(roles.train, roles.test, roles.context)
+    span = slice(spans.train_first, spans.train_last)
+    series = make_series(config, bars, roles.train or roles.context, roles.test, span, notes)
     require_tradable(config, series.bars, series.test)
     features = choose_features(config, series.bars)
-    tables = _tables(config, features, series, rest)
+    tables = _tables(market, config, features, series, roles.compared)
     if fitted is None:
         series = _with_rows(config, series, tables, spans, notes)
-        fitted = _fit(config, series, tables, {a: market[a] for a in train_assets}, spans)
+        fitted = _fit(config, series, tables, {a: bars[a] for a in roles.train}, spans)
     scaled = {name: fitted.scaler.transform(tables[name]) for name in series.bars}
     panel = make_panel(series.bars, scaled, target_of(config), fitted.scaler)
     panel = _seen_from_its_side(panel, series.sides)
     if needs_regimes(config):
-        whole = market_of_chain(config, market) if fitted.chain is not None else market
+        whole = market_of_chain(config, bars) if fitted.chain is not None else bars
         labels = panel_regimes(config, panel, series.bars, whole, fitted.chain)
         require_known_regimes(config, panel, labels, series.train, None if trained else spans)
         notes += unknown_regimes(config, panel, labels, series.test, spans)
         panel = panel._replace(regimes=labels)
-    notes += _unknown_classes(config, given)
-    config = _resolve(config, spans, features, train_assets, test_assets, trained)
-    if series.pairs and not trained:
-        pairs = config.task.model_copy(update={"pairs": series.pairs})
-        config = config.model_copy(update={"task": pairs})
+    notes += _unknown_classes(config, market.given)
     return Prepared(
-        config=config,
+        config=_resolve(config, spans, features, roles, series, trained),
         bars=series.bars,
         panel=panel,
         scaler=fitted.scaler,
@@ -191,11 +189,41 @@ def prepare(
         test_last=int(panel.timestamps.searchsorted(spans.test_last, side="right")) - 1,
         train_assets=series.train,
         test_assets=series.test,
-        market={asset: market[asset] for asset in test_assets},
+        market={asset: bars[asset] for asset in roles.test},
         bars_per_year=_bars_per_year(config, series.bars, series.test, spans),
         notes=tuple(notes),
         spans=spans,
     )
+
+
+def _with_room(
+    config: Config,
+    bars: Mapping[str, pd.DataFrame],
+    roles: Roles,
+    spans: Spans,
+    fold: bool,
+    notes: list[Note],
+) -> Roles:
+    """Leave out assets that have too few bars for what they are there for.
+
+    Those that the settings name are refused instead, unless they may have room in another fold.
+    """
+    data, features = config.data, choose_features(config, bars)
+    train, test = roles.train, roles.test
+    if train:
+        rooms = [bars_in(bars, config, features, *stretch) for stretch in spans.training()]
+        have = {asset: max(room[asset] for room in rooms) for asset in bars}
+        needs = train_needs(config, features, spans.train_last)
+        train = with_room(train, data.train_assets is not None and not fold, have, needs, notes)
+    named = data.test_assets is not None and not fold
+    timeline = assets_timeline(bars)
+    # Of a fold that tests several groups, the first may lie within the warm-up.
+    last = timeline[-1] if spans.tested else spans.test_last
+    have = bars_in(bars, config, features, timeline[0], last)
+    test = with_room(test, named, have, test_needs(config, features, last), notes)
+    have = {a: len(b.loc[spans.test_first : spans.test_last]) for a, b in bars.items()}
+    test = with_room(test, named, have, span_needs(config, spans.test_last, fold), notes)
+    return roles._replace(train=train, test=test)
 
 
 def training_rows(prepared: Prepared) -> Bool[np.ndarray, "asset time"]:
@@ -223,21 +251,23 @@ def fitting_panel(prepared: Prepared) -> Panel:
     return panel._replace(label_end=jnp.asarray(ends))
 
 
-def _unknown_classes(config: Config, given: Mapping[str, pd.DataFrame]) -> list[str]:
+def _unknown_classes(config: Config, given: Mapping[str, object]) -> list[Note]:
     unknown = [name for name in config.data.classes or {} if name not in given]
-    return [f"Setting data.classes names {', '.join(unknown)}: no such bars."] if unknown else []
+    if not unknown:
+        return []
+    return [Note("classes", f"Setting data.classes names {', '.join(unknown)}: no such bars.")]
 
 
 def _tables(
+    market: Market,
     config: Config,
     features: Sequence[Feature],
     series: Series,
-    rest: dict[str, pd.DataFrame],
+    compared: Sequence[str],
 ) -> dict[str, pd.DataFrame]:
     """Compute features; of series that follow a rule, only where it takes a side, and the side."""
-    seen = _market(features, series.bars, rest)
-    _refuse_peeking(features, seen)
-    tables = {name: compute_features(seen[name], features, asset=name) for name in series.bars}
+    others = {name: market.bars[name] for name in compared}
+    tables = market.tables.compute(config.features, features, series.bars, others)
     return {
         name: table
         if name not in series.sides
@@ -253,7 +283,7 @@ def _with_rows(
     series: Series,
     tables: Mapping[str, pd.DataFrame],
     spans: Spans,
-    notes: list[str],
+    notes: list[Note],
 ) -> Series:
     """Refuse assets that give too few rows; leave out series whose rules trade too seldom."""
     kept = []
@@ -265,7 +295,7 @@ def _with_rows(
         except DataError as error:
             if name not in series.sides:
                 raise
-            notes.append(f"Left out of meta-training: {error}.")
+            notes.append(Note(left_out(TRAINING), f"Left out of meta-training: {error}."))
     if not kept:
         raise DataError("no rule takes sides often enough in the meta-training span to learn from")
     return series._replace(train=kept)
@@ -311,54 +341,31 @@ def _seen_from_its_side(panel: Panel, sides: Mapping[str, pd.Series]) -> Panel:
     return panel._replace(targets=panel.targets * factor)
 
 
-def _market(
+def _resolve(
+    config: Config,
+    spans: Spans,
     features: Sequence[Feature],
-    bars: dict[str, pd.DataFrame],
-    rest: dict[str, pd.DataFrame],
-) -> dict[str, pd.DataFrame]:
-    """Set assets beside each other where a feature compares them."""
-    comparing = reads_cross_section(features)
-    if not comparing:
-        return bars
-    if len(bars) + len(rest) < 2:
-        raise ConfigError(
-            f"key 'features.names': {comparing} compare several assets, and there is only "
-            f"{', '.join(bars)}"
-        )
-    return add_cross_section({**bars, **rest})
-
-
-def _refuse_peeking(features: Sequence[Feature], bars: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse features of the user's own that look ahead, as far as some bars show."""
-    asset, frame = max(bars.items(), key=lambda item: len(item[1]))
-    for feature in features:
-        if is_registered(feature):
-            first = frame.iloc[: feature.warm_up + _TRIED]
-            refuse_look_ahead(feature, first, asset=asset)
-
-
-def _resolve(config, spans: Spans, features, train_assets, test_assets, trained: bool) -> Config:
+    roles: Roles,
+    series: Series,
+    trained: bool,
+) -> Config:
     """Fill in what the settings left open."""
-    data: dict = {"test_assets": tuple(test_assets)}
+    data: dict = {"test_assets": tuple(roles.test)}
     if not spans.tested:
         data["test_start"] = config.data.test_start or spans.test_first.isoformat()
     if not trained:
-        data["train_assets"] = tuple(train_assets)
+        data["train_assets"] = tuple(roles.train)
     if not (trained or spans.trained):
         data["train_end"] = config.data.train_end or spans.train_last.isoformat()
-    names = {"names": tuple(feature.name for feature in features)}
-    backtest = {
-        "positions": config.position_rule(),
-        "same_regime": config.adapts_within_regimes(),
-    }
-    regimes = {"of": "market" if config.regimes.market_wide() else "asset"}
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=data),
-            "features": config.features.model_copy(update=names),
-            "backtest": config.backtest.model_copy(update=backtest),
-            "regimes": config.regimes.model_copy(update=regimes),
-        }
+    return config.changed(
+        data=data,
+        features={"names": tuple(feature.name for feature in features)},
+        backtest={
+            "positions": config.position_rule(),
+            "same_regime": config.adapts_within_regimes(),
+        },
+        regimes={"of": "market" if config.regimes.market_wide() else "asset"},
+        task={"pairs": series.pairs} if series.pairs and not trained else {},
     )
 
 

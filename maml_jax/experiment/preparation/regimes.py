@@ -20,6 +20,7 @@ from maml_jax.features import (
 from maml_jax.features.signals.markov import filter_states, most_probable
 from maml_jax.features.signals.regimes import UNKNOWN, market_log_returns
 from maml_jax.listing import join_names
+from maml_jax.notes import Note
 from maml_jax.tasks import Panel
 
 _MANY = 0.05
@@ -137,7 +138,7 @@ def require_known_regimes(
 
 def unknown_regimes(
     config: Config, panel: Panel, labels: np.ndarray, test: list[str], spans: Spans
-) -> list[str]:
+) -> list[Note]:
     """Say where the walk-forward cannot adapt within regimes for want of a label."""
     inside = spans.test_bars(panel.timestamps)
     rows = [panel.assets.index(name) for name in test]
@@ -145,7 +146,8 @@ def unknown_regimes(
     bars = int((np.asarray(panel.valid)[rows] & inside).sum())
     if not config.adapts_within_regimes() or unknown.sum() <= _MANY * bars:
         return []
-    return [
+    text = (
         f"No regime is known at {int(unknown.sum())} of {bars} bars of the test span, where the "
         "last rows are adapted on whatever their regime; set shorter windows in 'regimes'."
-    ]
+    )
+    return [Note("regimes", text)]

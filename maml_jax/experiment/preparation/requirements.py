@@ -1,4 +1,4 @@
-"""What settings need: features, a target, and how many bars each asset must have for them."""
+"""What settings need: features, a target, bars enough for them, and prices to trade at."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,13 +6,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.errors import DataError
+from maml_jax.backtest.baselines.simple import require_trees
+from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.preparation.series import rules_warm_up
 from maml_jax.features import Feature, Target, label_delay, longest_warm_up
 from maml_jax.features.feature import MEASURE
 from maml_jax.listing import FEW, join_names
+from maml_jax.notes import Note
 from maml_jax.tasks import bars_needed
+
+TRAINING, TESTING = "meta-training", "walk-forward"
+"""What assets are needed for."""
 
 
 def choose_features(config: Config, bars: Mapping[str, pd.DataFrame]) -> list[Feature]:
@@ -77,7 +82,7 @@ def train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp)
         f"{before.terms} + support {support} + gap {delay + embargo - 1} + query {query} + "
         f"label delay {delay}"
     )
-    return Needs("meta-training", needed, f"up to {last}", terms)
+    return Needs(TRAINING, needed, f"up to {last}", terms)
 
 
 def test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> Needs:
@@ -85,16 +90,16 @@ def test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) 
     (support, _), delay = own_rows(config), target_of(config).label_delay
     before = before_first_row(config, features)
     terms = f"{before.terms} + support {support} + label delay {delay}"
-    return Needs("walk-forward", before.bars + support + delay, f"up to {last}", terms)
+    return Needs(TESTING, before.bars + support + delay, f"up to {last}", terms)
 
 
 def span_needs(config: Config, last: pd.Timestamp, fold: bool = False) -> Needs:
     """Return what one decision needs within the test span; of a fold, the next one may fill it."""
     if fold:
-        return Needs("walk-forward", 1, f"in the test span, to {last}", "a decision")
+        return Needs(TESTING, 1, f"in the test span, to {last}", "a decision")
     delay = label_delay(config.target.fill, 1)
     terms = f"a decision + {delay} to its first return"
-    return Needs("walk-forward", delay + 1, f"in the test span, to {last}", terms)
+    return Needs(TESTING, delay + 1, f"in the test span, to {last}", terms)
 
 
 def own_rows(config: Config) -> tuple[int, int]:
@@ -143,7 +148,7 @@ def bars_in(
 
 
 def with_room(
-    assets: list[str], named: bool, have: Mapping[str, int], needs: Needs, notes: list[str]
+    assets: list[str], named: bool, have: Mapping[str, int], needs: Needs, notes: list[Note]
 ) -> list[str]:
     """Keep the assets with enough bars; refuse if one that was asked for by name has too few."""
     short = [asset for asset in assets if have[asset] < needs.bars]
@@ -156,7 +161,50 @@ def with_room(
     if short:
         names = join_names((f"{asset} ({have[asset]})" for asset in short), kind="assets")
         more = "; config.toml of the run names those in use" if len(short) > FEW else ""
-        notes.append(
+        text = (
             f"Left out of {needs.role}, which needs {needs.bars} bars {needs.where}: {names}{more}."
         )
+        notes.append(Note(left_out(needs.role), text))
     return [asset for asset in assets if asset not in short]
+
+
+def left_out(role: str) -> str:
+    """Return the kind of notes on assets that are left out of something."""
+    return f"left out of {role}"
+
+
+def require_tradable(
+    config: Config, bars: Mapping[str, pd.DataFrame], assets: Sequence[str]
+) -> None:
+    """Refuse what cannot be traded, or stood beside, as the settings ask.
+
+    Args:
+        config: the settings.
+        bars: in normal form.
+        assets: names of the assets that are walked forward on.
+
+    Raises:
+        ConfigError: if one asset alone is to be neutral; if stops, or slippage by the range of a
+            bar, are asked of bars without high and low; if trees are asked for and scikit-learn is
+            not installed.
+    """
+    settings = config.backtest
+    if settings.sides == "market_neutral" and len(assets) < 2:
+        raise ConfigError(
+            f"key 'backtest.sides': \"market_neutral\" takes at least 2 assets, and "
+            f'{", ".join(assets)} is tested alone; use "long_short" or "long_only"'
+        )
+    for asset in assets if settings.stops() else ():
+        missing = [
+            name
+            for name in ("high", "low")
+            if name not in bars[asset] or bars[asset][name].isna().all()
+        ]
+        if missing:
+            raise ConfigError(
+                f"key 'backtest.{settings.stops()[0]}': it is looked for within bars, and {asset} "
+                f"has only {list(bars[asset].columns)}, without {' and '.join(missing)}; set it to "
+                '"none" (range_slippage to 0) or bring whole bars'
+            )
+    if "trees" in settings.baselines:
+        require_trees()

@@ -10,6 +10,7 @@ from maml_jax.experiment.config.config import Config
 from maml_jax.features import STRATEGIES, choose_pairs, reads_cross_section
 from maml_jax.features.signals.strategies import spread_market
 from maml_jax.listing import join_names
+from maml_jax.notes import Note
 
 PAIRS = "arbitrage"
 """The rule that trades pairs; all others trade assets."""
@@ -42,7 +43,7 @@ def make_series(
     train: list[str],
     test: list[str],
     fitted_on: slice,
-    notes: list[str],
+    notes: list[Note],
 ) -> Series:
     """Return the assets themselves, or the series of the rules that the settings name.
 
@@ -142,12 +143,12 @@ def _pairs(
     bars: Mapping[str, pd.DataFrame],
     assets: list[str],
     fitted_on: slice,
-    notes: list[str],
+    notes: list[Note],
 ) -> list[tuple[str, str]]:
     chosen = config.task.pairs
     if not isinstance(chosen, int):
         unknown = sorted({name for pair in chosen for name in pair} - {*bars})
-        note = f"No pairs with {join_names(unknown)}: there are no such bars."
+        note = Note("pairs", f"No pairs with {join_names(unknown)}: there are no such bars.")
         if unknown and note not in notes:
             notes.append(note)
         return [pair for pair in chosen if {*pair} <= {*assets}]
@@ -161,7 +162,7 @@ def _pairs(
             return choose_pairs(seen, count, by=by)
         except DataError as error:
             reason = reason or str(error)
-    note = f"No pairs of {join_names(assets)}: {reason}."
+    note = Note("pairs", f"No pairs of {join_names(assets)}: {reason}.")
     if note not in notes:
         notes.append(note)
     return []

@@ -237,7 +237,7 @@ def test_a_volatility_has_no_momentum_and_says_so():
     prepared = prepared_with(**{"target.kind": "volatility"})
     found, notes = baseline_forecasts(prepared, find_test_supports(prepared))
     assert "momentum" not in found
-    assert any("momentum: a volatility has no side" in note for note in notes)
+    assert any("momentum: a volatility has no side" in note.text for note in notes)
     logarithms = found["ridge regression"].mean.to_numpy()
     logarithms = logarithms[np.isfinite(logarithms)]
     assert len(logarithms) > 200 and (np.abs(logarithms + 5) < 3).all()  # of 1 % a bar
@@ -260,7 +260,7 @@ def test_trees_are_left_out_where_their_bars_are_not_given():
     )
     pd.testing.assert_frame_equal(whole, again)
     found, notes = baseline_forecasts(alone, find_test_supports(alone))
-    assert found == {} and "no bars of meta-training" in notes[0]
+    assert found == {} and "no bars of meta-training" in notes[0].text
 
 
 @pytest.mark.long

@@ -48,7 +48,7 @@ def test_what_was_tried_before_on_the_same_bars_counts(tmp_path):
 def test_a_damaged_ledger_is_told_of(tmp_path):
     (tmp_path / LEDGER).write_text("{half a li\n")
     result = run(SMALL, bars=MARKET, out=tmp_path / "run", **ONE)
-    assert any("cannot be read" in note and LEDGER in note for note in result.notes)
+    assert any("cannot be read" in note.text and LEDGER in note.text for note in result.notes)
     assert load(tmp_path / "run").evaluation.significance.loc["ridge", "trials"] == 1
 
 

@@ -7,6 +7,7 @@ from folded import COUNT, DATES, GROUPS, MARKET, OPEN, ROLLING
 from helpers import random_bars
 
 from maml_jax.backtest.baselines.volatility import HAR
+from maml_jax.data.quality import checks, cleaning
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import load_config
 from maml_jax.experiment.evaluation.baselines import volatility_baselines
@@ -17,7 +18,10 @@ from maml_jax.experiment.folds.plan import fold_seed, plan_folds
 from maml_jax.experiment.folds.prepare import prepare_folds
 from maml_jax.experiment.learning.tasks import training_windows
 from maml_jax.experiment.learning.train import meta_train
+from maml_jax.experiment.preparation import feature_tables
 from maml_jax.experiment.preparation.prepare import prepare, training_rows
+from maml_jax.features import compute_features
+from maml_jax.notes import Note
 from maml_jax.tasks.stretches import keep_within_stretches
 
 
@@ -42,6 +46,10 @@ def rolling():
     return folds, params, forecasts(folds, params)
 
 
+def notes(*texts):
+    return tuple(Note("some", text) for text in texts)
+
+
 def dates(spans):
     return [tuple(int(DATES.searchsorted(each)) for each in own[:4]) for own in spans]
 
@@ -53,6 +61,26 @@ def test_the_kind_alone_makes_folds_that_begin_where_one_fold_would():
     assert prepare(config_of({}), MARKET).test_first == 120
     _, spans = plan_folds(config_of({"kind": "anchored", "purge": 3, "embargo": 2}), DATES)
     assert dates(spans) == [(0, 114 + 20 * k, 120 + 20 * k, 139 + 20 * k) for k in range(4)]
+
+
+def test_bars_are_checked_and_featured_once_however_many_folds_there_are(monkeypatch):
+    checked, featured = [], []
+
+    def check_bars(bars, *args):
+        checked.extend(bars)
+        return checks.check_bars(bars, *args)
+
+    def compute(bars, features, *, asset):
+        featured.append(asset)
+        return compute_features(bars, features, asset=asset)
+
+    monkeypatch.setattr(cleaning, "check_bars", check_bars)
+    monkeypatch.setattr(feature_tables, "compute_features", compute)
+    folds = prepare_folds(
+        config_of({"kind": "anchored", "train_size": 80, "test_size": 20}), MARKET
+    )
+    assert len(folds.parts) == 6
+    assert sorted(checked) == sorted(featured) == sorted(folds.joined.bars)
 
 
 def test_folds_begin_and_end_where_dates_say():
@@ -192,14 +220,17 @@ def test_what_a_fold_lacks_is_left_open(rolling):
     late = Predicted(mean.iloc[40:], mean.iloc[40:] ** 2)
     both = join_forecasts(
         folds,
-        [Forecasts({"a": early}, ("all", "x")), Forecasts({"a": late, "b": late}, ("all", "y"))]
-        + [Forecasts({}, ("all",))],
+        [
+            Forecasts({"a": early}, notes("all", "x")),
+            Forecasts({"a": late, "b": late}, notes("all", "y")),
+            Forecasts({}, notes("all")),
+        ],
     )
     a, b = both.predicted["a"], both.predicted["b"]
     assert a.mean["A2"].iloc[:40].isna().all() and a.mean["A0"].notna().all()
     assert b.mean.iloc[:40].isna().all(axis=None)
     assert a.std is not None and a.std.iloc[:40].isna().all(axis=None)
-    assert both.notes == ("all", "Fold 0: x", "Fold 1: y")
+    assert both.notes == notes("all", "Fold 0: x", "Fold 1: y")
 
 
 def altered_after(last):
@@ -262,7 +293,7 @@ def test_assets_that_begin_late_or_end_early_are_in_the_folds_that_have_room_for
     # 14 bars of warm-up, then 10 rows with labels, the last of them complete 4 bars later.
     assert mean["NEW"].dropna().index.equals(DATES[120 + 14 + 9 + 4 :])
     assert mean["A0"].notna().all()
-    assert any(note.startswith("Fold 0: Left out of meta-training") for note in folds.notes)
+    assert any(note.text.startswith("Fold 0: Left out of meta-training") for note in folds.notes)
     with pytest.raises(DataError, match="NEW: has too few bars for meta-training in every fold"):
         short = {**bars, "NEW": bars["NEW"].iloc[40:]}
         prepare_folds(config_of(ROLLING, data=data), short)

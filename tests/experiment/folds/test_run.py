@@ -18,6 +18,7 @@ from maml_jax.experiment.evaluation.forecasts import predict_all
 from maml_jax.experiment.folds.evaluate import join_forecasts
 from maml_jax.experiment.folds.prepare import prepare_again, prepare_folds
 from maml_jax.experiment.result import add_fold
+from maml_jax.experiment.run import CUT_OFF
 
 MODULE = sys.modules["maml_jax.experiment.run"]
 FOLDED = {**OPEN, "folds": ROLLING}
@@ -121,7 +122,7 @@ def test_folds_without_room_are_told_of(kept):
     late = {"A0": MARKET["A0"].iloc[155:]}
     folds, mean = again(kept[0], late, **{"data.test_assets": None})
     assert folds.numbers == [2] and mean.notna().any(axis=None)
-    assert any(note.startswith("Fold 1 is not walked forward: A0: walk-") for note in folds.notes)
+    assert any("Fold 1 is not walked forward: A0: walk-" in note.text for note in folds.notes)
     with pytest.raises(DataError, match="walk-forward needs at least"):
         again(kept[0], {"A0": MARKET["A0"].iloc[190:]}, **{"data.test_assets": None})
 
@@ -153,9 +154,8 @@ def test_an_interrupted_run_leaves_what_was_trained(kept, tmp_path, monkeypatch,
         assert str(raised.value) == f"fold 2 of 3: no; the folds before are in {path}"
     loaded = load(path)
     assert len(loaded.folds) == 2
-    assert loaded.notes == (
-        "Meta-training was cut off after 2 of 3 folds; the last one serves to the end.",
-    )
+    (note,) = loaded.notes
+    assert note.kind == CUT_OFF and "after 2 of 3 folds" in note.text
     for own, other in zip(kept[0].folds, loaded.folds, strict=False):
         assert same_params(own["maml"].params, other["maml"].params)
     assert same_params(loaded.checkpoints["maml"].params, kept[0].folds[1]["maml"].params)
@@ -236,5 +236,5 @@ def test_combinatorial_runs_tell_how_results_differ_from_path_to_path(tmp_path):
     assert len(paths["maml"]) == 3 and len({*paths["maml"]}) > 1
     assert paths["maml"][0] == pytest.approx(result.stats.loc["Sharpe Ratio", "maml"])
     assert len({*paths["buy and hold"]}) == 1  # it is not trained: the same on every path
-    assert any("no walk-forward" in note for note in result.notes)
+    assert any("no walk-forward" in note.text for note in result.notes)
     assert _evaluation(load(tmp_path / "run")).overfitting["paths"] == paths

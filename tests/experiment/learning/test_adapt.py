@@ -10,9 +10,10 @@ from market import MARKET, SMALL
 
 from maml_jax.errors import ConfigError, DataError, RunError
 from maml_jax.experiment import load_config
-from maml_jax.experiment.learning.adapt import adapt, adaptation_table, load_adapted
+from maml_jax.experiment.learning.adapt import adapt, load_adapted
 from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.learning.methods import METHODS
+from maml_jax.experiment.learning.step_errors import adaptation_table
 from maml_jax.experiment.learning.train import initial_params, make_learner
 from maml_jax.experiment.preparation.prepare import choose_features, prepare, target_of
 from maml_jax.features import compute_features, compute_target
@@ -26,7 +27,7 @@ def checkpoint_of(method, **learner):
     settings = SMALL["learner"] | {"methods": [method], "inner_learning_rate": RATE} | learner
     config = load_config(SMALL | {"learner": settings})
     prepared = prepare(config, MARKET)
-    other = prepared.config.model_copy(update={"seed": 5})
+    other = prepared.config.changed(seed=5)
     width = len(prepared.panel.feature_names)
     params = initial_params(other, make_learner(config, method), width)
     return Checkpoint(method, prepared.config, prepared.scaler, params, pd.Timedelta(days=1))
@@ -57,11 +58,12 @@ def by_hand(checkpoint):
 @pytest.mark.long
 def test_the_table_is_what_descent_by_hand_comes_to():
     checkpoint = checkpoint_of("maml")
-    table = adaptation_table(checkpoint, NEW, steps=3)
+    judged = adaptation_table(checkpoint, NEW, steps=3)
+    table = judged.table
     assert table.index.tolist() == [0, 1, 2, 3]
     (x, y, times), (ask, truth, asked) = by_hand(checkpoint)
-    assert table.attrs["support"] == (times[0], times[-1], 10)
-    assert table.attrs["query"] == (asked[0], asked[-1], 5)
+    assert judged.support == (times[0], times[-1], 10)
+    assert judged.query == (asked[0], asked[-1], 5)
     learner = make_learner(checkpoint.config, "maml")
 
     def loss(params):
@@ -81,18 +83,18 @@ def test_the_table_is_what_descent_by_hand_comes_to():
 
 def test_no_support_label_reaches_into_the_query():
     checkpoint = checkpoint_of("maml")
-    table = adaptation_table(checkpoint, NEW)
+    judged = adaptation_table(checkpoint, NEW)
     (frame,) = NEW.values()
-    last, first = table.attrs["support"][1], table.attrs["query"][0]
+    last, first = judged.support.last, judged.query.first
     delay = target_of(checkpoint.config).label_delay
     apart = frame.index.get_loc(first) - frame.index.get_loc(last)
     assert apart == delay
-    assert table.index.tolist() == [0, 1, 2]  # as the settings have it
+    assert judged.table.index.tolist() == [0, 1, 2]  # as the settings have it
 
 
 def test_a_closed_form_is_judged_before_and_after():
     checkpoint = checkpoint_of("alpaca")
-    table = adaptation_table(checkpoint, NEW)
+    table = adaptation_table(checkpoint, NEW).table
     assert table.index.tolist() == ["before", "after"]
     _, (ask, truth, _) = by_hand(checkpoint)
     learner = make_learner(checkpoint.config, "alpaca")
@@ -113,7 +115,7 @@ def by_hand_batch(checkpoint):
 
 
 def test_without_a_prior_nothing_is_said_of_before():
-    table = adaptation_table(checkpoint_of("matching_networks"), NEW)
+    table = adaptation_table(checkpoint_of("matching_networks"), NEW).table
     assert np.isnan(table.loc["before"]).all()
     assert np.isfinite(table.loc["after", "error"])
 
@@ -152,7 +154,7 @@ def test_a_sequence_model_is_kept_too(tmp_path):
     adapted = adapt(checkpoint, NEW)
     again = load_adapted(adapted.save(tmp_path / "kept"))
     np.testing.assert_array_equal(again.predict(NEW), adapted.predict(NEW))
-    assert np.isfinite(adaptation_table(checkpoint, NEW, steps=1)).to_numpy().all()
+    assert np.isfinite(adaptation_table(checkpoint, NEW, steps=1).table).to_numpy().all()
 
 
 def test_too_few_bars_are_counted():

@@ -289,7 +289,7 @@ def test_settings_are_resolved_and_told_by_name(tmp_path):
     assert again == result.config
     assert (again.backtest.positions, again.backtest.same_regime) == ("threshold", False)
     assert again.data.classes == {"A.0": "x"}
-    assert any("A.0" in note for note in result.notes)
+    assert any("A.0" in note.text for note in result.notes)
     (tmp_path / "run" / "regimes.parquet").unlink()  # as of a run that told none
     load(tmp_path / "run").report(tmp_path / "report.html")
 
@@ -311,11 +311,11 @@ def test_a_table_replaces_what_was_there():
 
 def test_what_does_nothing_is_told():
     notes = prepared_with(**{"backtest.same_regime": True, "regimes.history": 5000}).notes
-    assert any("No regime is known at" in note for note in notes)
+    assert any("No regime is known at" in note.text for note in notes)
     with pytest.raises(DataError, match="no regime can be told in the meta-training span"):
         prepared_with(**{"task.family": "regime", "regimes.history": 5000})
     notes = prepared_with(**{**RULED, "task.pairs": [["A2", "ZZ"]]}).notes
-    assert sum("No pairs with ZZ" in note for note in notes) == 1
+    assert sum("No pairs with ZZ" in note.text for note in notes) == 1
     with pytest.raises(ConfigError, match="among the train assets"):
         prepared_with(**{**RULED, "task.strategies": ["arbitrage"], "task.pairs": [["A2", "A3"]]})
     with pytest.raises(ConfigError, match="two assets, not of A2 twice"):
