@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from helpers import random_market
 
+from maml_jax.backtest.strategy_names import RANDOM
 from maml_jax.experiment import Config, load_config
-from maml_jax.experiment.evaluation.decisions import RANDOM
 from maml_jax.experiment.evaluation.evaluate import Evaluation, evaluate
 from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import Prepared, prepare

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import get_args
 
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION, RANDOM
 from maml_jax.experiment import load_config
 from maml_jax.experiment.config.backtest import BacktestConfig, PositionRule
 from maml_jax.experiment.evaluation.baselines import (
@@ -15,8 +16,6 @@ from maml_jax.experiment.evaluation.baselines import (
     TRAILING,
     TREES,
 )
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, RANDOM
-from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
 
 PAGE = Path(__file__).parents[1] / "docs" / "backtest.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -11,10 +11,10 @@ import pandas as pd
 
 from benchmarks.reproduce.claims_race import run_race, summarise_race
 from maml_jax.backtest import metrics
+from maml_jax.backtest.strategy_names import FROM_SCRATCH, NO_ADAPTATION
 from maml_jax.data.synthetic import known_answer_bars
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import Result, backtest, train
-from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
 from maml_jax.experiment.learning.methods import network
 from maml_jax.experiment.learning.train import initial_params, make_learner
 from maml_jax.experiment.preparation.prepare import prepare

@@ -7,7 +7,7 @@ from benchmarks.reproduce.claims_race import STEPS
 from benchmarks.reproduce.estimate import Estimate, estimate
 from benchmarks.reproduce.results import read_number
 from benchmarks.reproduce.table import Table
-from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
+from maml_jax.backtest.strategy_names import FROM_SCRATCH, NO_ADAPTATION
 
 CLAIMED_SPEED = 3.0
 TARGETS = {

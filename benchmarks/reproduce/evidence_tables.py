@@ -14,8 +14,7 @@ from benchmarks.reproduce.table import Table
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference.bootstrap import draws
 from maml_jax.backtest.inference.significance import deflated_sharpe
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
-from maml_jax.experiment.evaluation.forecasts import FROM_SCRATCH, NO_ADAPTATION
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION
 
 SAMPLES = 500
 SEED = 0

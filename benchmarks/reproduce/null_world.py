@@ -30,8 +30,8 @@ from benchmarks.reproduce.table import Table
 from maml_jax.backtest.inference import Roles, assess_significance
 from maml_jax.backtest.inference.alpha import SIZE, alpha_tests
 from maml_jax.backtest.metrics import pooled_correlation
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 from maml_jax.experiment.config.loading import load_config
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
 from maml_jax.experiment.evaluation.evaluate import net_returns
 from maml_jax.experiment.evaluation.forecasts import predict_all
 from maml_jax.experiment.evaluation.verdict import called_significant

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.metrics import drawdown, equity_curve
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.evaluate import Evaluation
@@ -81,7 +82,7 @@ def to_stats(config: Config, evaluation: Evaluation, strategy: str | None = None
     """
     name = _named(evaluation, strategy)
     stats: dict[Any, Any] = evaluation.stats[name].to_dict()
-    held: Any = evaluation.stats.get("buy and hold")
+    held: Any = evaluation.stats.get(BUY_AND_HOLD)
     made = evaluation.trades[evaluation.trades["strategy"] == name].reset_index(drop=True)
     stats["Return (Ann.) [%]"] = stats.get("CAGR [%]", np.nan)
     if held is not None:

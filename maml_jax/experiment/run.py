@@ -10,9 +10,9 @@ import pandas as pd
 
 from maml_jax.data import Store, bar_interval, require_same_interval
 from maml_jax.errors import ConfigError, TrainingError
+from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
-from maml_jax.experiment.evaluation.decisions import NEED_DEVIATION
 from maml_jax.experiment.folds.evaluate import evaluate_folds
 from maml_jax.experiment.folds.prepare import Folds, prepare_again, prepare_folds
 from maml_jax.experiment.learning.checkpoint import Checkpoint

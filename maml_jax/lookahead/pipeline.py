@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from maml_jax.backtest.strategy_names import online_name
 from maml_jax.errors import ConfigError, DataError, LookAheadError
 from maml_jax.experiment.config.config import Config
-from maml_jax.experiment.evaluation.forecasts import INCREMENTAL
 from maml_jax.experiment.folds.prepare import prepare_again
 from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.preparation.prepare import Fitted, Prepared, prepare
@@ -263,5 +263,5 @@ def _with_room(
 def _restarting(config: Config, predicted: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the strategies whose predictions do not depend on where the walk-forward begins."""
     methods, variants = config.learner.methods, config.online.variants
-    online = {INCREMENTAL, *(f"{method} {variant}" for method in methods for variant in variants)}
+    online = {online_name(method, variant) for method in methods for variant in variants}
     return tuple(name for name in predicted if name not in online)

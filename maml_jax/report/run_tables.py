@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, FROM_SCRATCH, NO_ADAPTATION
 from maml_jax.report.plots.style import choose, drop_categories
 
 WIDE, HALF, PHONE = 9.6, 4.7, 4.3
@@ -63,7 +64,7 @@ class RunTables:
     cost: float | None = None
     units: str = ""
     overlap: int = 1
-    benchmark: str = "buy and hold"
+    benchmark: str = BUY_AND_HOLD
 
     def __post_init__(self):
         """Drop categories in small tables; in large ones they save memory."""
@@ -73,7 +74,7 @@ class RunTables:
     @property
     def order(self) -> list[str]:
         """Strategies in the order of figures: the headline, what it must beat, and the others."""
-        first = [self.headline, self.benchmark, "no adaptation", *self.methods[1:3], "from scratch"]
+        first = [self.headline, self.benchmark, NO_ADAPTATION, *self.methods[1:3], FROM_SCRATCH]
         names = list(self.returns.columns)
         return [*dict.fromkeys(name for name in [*first, *names] if name in names)]
 

@@ -11,6 +11,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from maml_jax.backtest.inference.alpha import alpha_tests
 from maml_jax.backtest.inference.bootstrap import SAMPLES, Resampled, resample
 from maml_jax.backtest.metrics import Returns
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 
 _EULER = 0.5772156649015329
 
@@ -88,7 +89,7 @@ class Roles(NamedTuple):
     headline: str
     methods: Sequence[str]
     baselines: Sequence[str]
-    benchmark: str = "buy and hold"
+    benchmark: str = BUY_AND_HOLD
 
 
 def assess_significance(

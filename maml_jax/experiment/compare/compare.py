@@ -11,13 +11,12 @@ import pandas as pd
 
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference import bootstrap_differences, bootstrap_intervals
+from maml_jax.backtest.inference.bootstrap import SAMPLES
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.result import Result, load
 from maml_jax.listing import MOST, join_names
 
 Runs: TypeAlias = Mapping[str, Result] | Sequence[Result | str | Path]
-
-SAMPLES = 1000
 
 _WARNED = {
     "data.test_assets": "assets",

@@ -18,8 +18,8 @@ from maml_jax.backtest import (
     trade_many,
 )
 from maml_jax.backtest.account.execution import Execution
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 from maml_jax.experiment.config.config import Config
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
 from maml_jax.experiment.preparation.prepare import Prepared
 
 

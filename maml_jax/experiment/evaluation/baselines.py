@@ -17,6 +17,7 @@ from maml_jax.backtest.baselines.volatility import (
     pooled_regression,
     remove_mean_error,
 )
+from maml_jax.backtest.strategy_names import EWMA, MOMENTUM, POOLED_HAR, RIDGE, TRAILING, TREES
 from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span, predict_test_span
 from maml_jax.experiment.preparation.prepare import Prepared, fitting_panel
@@ -26,13 +27,6 @@ from maml_jax.features import compute_target
 from maml_jax.features.ohlc import garman_klass
 from maml_jax.features.volatility import realised_volatility
 from maml_jax.notes import Note
-
-MOMENTUM = "momentum"
-RIDGE = "ridge regression"
-TREES = "gradient-boosted trees"
-TRAILING = "trailing volatility"
-POOLED_HAR = "har"
-EWMA = "ewma"
 
 
 def baseline_forecasts(

@@ -16,7 +16,9 @@ from maml_jax.backtest import (
 from maml_jax.backtest.baselines.simple import shift_decisions
 from maml_jax.backtest.limits import apply_limits
 from maml_jax.backtest.positions import level_positions, proportional_positions
-from maml_jax.experiment.config.backtest import NEED_DEVIATION as NEED_DEVIATION
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, FOLLOW, RANDOM
+from maml_jax.errors import ConfigError
+from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.evaluation.predicted import Predicted
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.requirements import before_first_row, target_of
@@ -24,10 +26,6 @@ from maml_jax.experiment.preparation.series import PAIRS, rule_of
 from maml_jax.features import compute_target
 from maml_jax.features.ohlc import garman_klass
 from maml_jax.features.volatility import realised_volatility
-
-BUY_AND_HOLD = "buy and hold"
-FOLLOW = "follow every rule"
-RANDOM = "random positions"
 
 _MEANT = 50.0
 """Logarithms of a volatility beyond this size come of divergence."""
@@ -56,6 +54,9 @@ def decide(
 
     Returns:
         Weights as shares of each asset's equal part of the capital, `[time, asset]`.
+
+    Raises:
+        ConfigError: if the rule needs a deviation and a strategy predicts none.
     """
     config = prepared.config
     sides = _sides(prepared)
@@ -68,7 +69,7 @@ def decide(
     decided = {}
     for name, each in predicted.items():
         finite = _finite(each)
-        wanted = _positions(prepared, finite)
+        wanted = _positions(prepared, name, finite)
         if sides is not None:
             taken = sides.reindex(wanted.index, fill_value=0.0)
             wanted = wanted.clip(lower=0).fillna(0.0) * taken
@@ -131,9 +132,14 @@ def _finite(predicted: Predicted) -> Predicted:
     return Predicted(mean.where(known), std)
 
 
-def _positions(prepared: Prepared, predicted: Predicted) -> pd.DataFrame:
+def _positions(prepared: Prepared, name: str, predicted: Predicted) -> pd.DataFrame:
     config, settings = prepared.config, prepared.config.backtest
     rule, (mean, std) = config.position_rule(), predicted
+    if std is None and rule in NEED_DEVIATION:
+        raise ConfigError(
+            f"key 'backtest.positions': {rule!r} needs a predicted deviation, and {name} predicts "
+            "none; use methods that do, such as alpaca or ensemble, or another rule"
+        )
     if rule == "volatility_target":
         sizing: Any = {"target": settings.target_volatility, "limit": settings.limit}
         if config.target.kind == "volatility":
@@ -149,9 +155,9 @@ def _positions(prepared: Prepared, predicted: Predicted) -> pd.DataFrame:
         return level_positions(mean, settings.threshold, settings.strong())
     if rule == "proportional":
         return proportional_positions(mean, settings.scale, settings.limit)
-    if rule == "confident" and std is not None:
+    if std is not None and rule == "confident":
         return confident_positions(mean, std, settings.confidence)
-    if rule == "kelly" and std is not None:
+    if std is not None and rule == "kelly":
         return kelly_positions(
             mean,
             std,

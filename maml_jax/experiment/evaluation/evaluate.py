@@ -18,6 +18,7 @@ from maml_jax.backtest import (
     summarise_by_regime,
 )
 from maml_jax.backtest.positions import level_signals
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 from maml_jax.backtest.summary import compute_figures, compute_skill, summarise
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.accounts import (
@@ -26,7 +27,7 @@ from maml_jax.experiment.evaluation.accounts import (
     trade_assets,
     trade_decisions,
 )
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, decide
+from maml_jax.experiment.evaluation.decisions import decide
 from maml_jax.experiment.evaluation.forecasts import Forecasts, predict_all
 from maml_jax.experiment.evaluation.inference import Judgement, judge
 from maml_jax.experiment.evaluation.long_tables import long_predictions, long_trades, long_weights

@@ -9,12 +9,9 @@ import numpy as np
 import optax
 
 from maml_jax.backtest import OnlineTraining, Supports, Updates, walk_online
-from maml_jax.experiment.evaluation.baselines import EWMA as EWMA
-from maml_jax.experiment.evaluation.baselines import POOLED_HAR as POOLED_HAR
-from maml_jax.experiment.evaluation.baselines import TRAILING as TRAILING
+from maml_jax.backtest.strategy_names import FROM_SCRATCH, NO_ADAPTATION, online_name
 from maml_jax.experiment.evaluation.baselines import baseline_forecasts
 from maml_jax.experiment.evaluation.predicted import Predicted, predict_test_span, restore
-from maml_jax.experiment.evaluation.predicted import on_test_span as on_test_span
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.learning.tasks import find_test_supports, online_windows
 from maml_jax.experiment.learning.train import initial_params, make_learner, outer_optimizer
@@ -23,10 +20,6 @@ from maml_jax.experiment.timing import stage
 from maml_jax.meta import MetaState
 from maml_jax.meta.types import Params
 from maml_jax.notes import Note
-
-NO_ADAPTATION = "no adaptation"
-FROM_SCRATCH = "from scratch"
-INCREMENTAL = "incremental"
 
 _SEED = 1
 """Folded into the seed of a run for the tasks of online updates."""
@@ -101,7 +94,7 @@ def _predict_online(
     # Name, method, meta-parameters to begin with, optimizer, updates, adaptation steps.
     variants: dict[str, Callable[[], tuple]] = {
         "online": lambda: (
-            f"{headline} online",
+            online_name(headline, "online"),
             headline,
             trained[headline],
             gentle,
@@ -109,7 +102,7 @@ def _predict_online(
             steps,
         ),
         "retrained": lambda: (
-            f"{headline} retrained",
+            online_name(headline, "retrained"),
             headline,
             untrained,
             outer_optimizer(config.training),
@@ -117,7 +110,7 @@ def _predict_online(
             steps,
         ),
         "incremental": lambda: (
-            INCREMENTAL,
+            online_name(headline, "incremental"),
             "joint_training",
             trained["joint_training"],
             gentle,

@@ -17,8 +17,9 @@ from maml_jax.backtest.inference import (
     overfitting_probability,
     resample,
 )
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD
 from maml_jax.experiment.evaluation.accounts import trade_totals
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, random_positions
+from maml_jax.experiment.evaluation.decisions import random_positions
 from maml_jax.experiment.evaluation.trials import (
     LEDGER,
     Trials,

@@ -9,10 +9,16 @@ import pandas as pd
 
 from maml_jax.backtest.inference.alpha import SIZE
 from maml_jax.backtest.inference.forecast_tests import Difference, r_squared_difference
+from maml_jax.backtest.strategy_names import (
+    BUY_AND_HOLD,
+    EWMA,
+    FOLLOW,
+    FROM_SCRATCH,
+    NO_ADAPTATION,
+    POOLED_HAR,
+)
 from maml_jax.experiment.config.config import Config
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD, FOLLOW
 from maml_jax.experiment.evaluation.evaluate import Evaluation
-from maml_jax.experiment.evaluation.forecasts import EWMA, FROM_SCRATCH, NO_ADAPTATION, POOLED_HAR
 
 _CAUTION = "One stretch of history proves little by itself."
 _FEW_BARS = 250

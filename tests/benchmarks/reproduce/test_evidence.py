@@ -19,10 +19,9 @@ from benchmarks.reproduce.evidence_rows import (
     rows_of,
 )
 from benchmarks.reproduce.evidence_tables import MISSING, Outcome, make_tables
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, NO_ADAPTATION
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import run
-from maml_jax.experiment.evaluation.decisions import BUY_AND_HOLD
-from maml_jax.experiment.evaluation.forecasts import NO_ADAPTATION
 
 STOCKS = MARKETS["stocks"]
 BARS = 600

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from market import MARKET, SMALL
 
+from maml_jax.backtest.strategy_names import BUY_AND_HOLD, FOLLOW, RANDOM
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import load_config
 from maml_jax.experiment.evaluation.accounts import (
@@ -15,13 +16,7 @@ from maml_jax.experiment.evaluation.accounts import (
     trade_decisions,
 )
 from maml_jax.experiment.evaluation.baselines import baseline_forecasts
-from maml_jax.experiment.evaluation.decisions import (
-    BUY_AND_HOLD,
-    FOLLOW,
-    RANDOM,
-    decide,
-    random_positions,
-)
+from maml_jax.experiment.evaluation.decisions import decide, random_positions
 from maml_jax.experiment.evaluation.predicted import Predicted, on_test_span
 from maml_jax.experiment.learning import tasks as learning_tasks
 from maml_jax.experiment.learning.tasks import find_test_supports
@@ -114,6 +109,12 @@ def test_what_is_not_finite_takes_no_position():
         assert not decided.iloc[quiet].to_numpy().any()
         assert decided.iloc[21:].to_numpy().any()
         assert np.isfinite(decided).all(axis=None)
+
+
+@pytest.mark.parametrize("rule", ["kelly", "confident"])
+def test_a_rule_that_needs_a_deviation_refuses_predictions_without_one(rule):
+    with pytest.raises(ConfigError, match=f"'{rule}' needs a predicted deviation, and maml predic"):
+        decided_with(**{"backtest.positions": rule})
 
 
 def test_random_positions_are_those_of_the_first_method_at_another_time():
