@@ -53,7 +53,7 @@ def whole(config: Config) -> tuple[Prepared, Evaluation]:
     return _WHOLE[key]
 
 
-def altered_after(t, seed):
+def alter_after(t, seed):
     """Multiply all bars after one by random factors."""
     rng = np.random.default_rng(seed)
     changed = {}

@@ -80,7 +80,7 @@ def to_stats(config: Config, evaluation: Evaluation, strategy: str | None = None
     Raises:
         ConfigError: if there is no such strategy.
     """
-    name = _named(evaluation, strategy)
+    name = _choose_strategy(evaluation, strategy)
     stats: dict[Any, Any] = evaluation.stats[name].to_dict()
     held: Any = evaluation.stats.get(BUY_AND_HOLD)
     made = evaluation.trades[evaluation.trades["strategy"] == name].reset_index(drop=True)
@@ -100,7 +100,7 @@ class _Strategy(str):
     """The name of a strategy; backtesting.py looks for indicators among its attributes."""
 
 
-def _named(evaluation: Evaluation, strategy: str | None) -> str:
+def _choose_strategy(evaluation: Evaluation, strategy: str | None) -> str:
     names = list(evaluation.stats.columns)
     name = names[0] if strategy is None else strategy
     if name not in names:
@@ -109,7 +109,7 @@ def _named(evaluation: Evaluation, strategy: str | None) -> str:
 
 
 def _weights(evaluation: Evaluation, strategy: str | None, column: str) -> pd.DataFrame:
-    name = _named(evaluation, strategy)
+    name = _choose_strategy(evaluation, strategy)
     table = evaluation.weights
     if table.empty:
         raise RunError("this run directory was written without weights; backtest it again")

@@ -80,7 +80,7 @@ def together(what: str) -> Iterator[None]:
     failure = None
     try:
         yield
-    except Exception as error:  # told to the others first, who would wait for ever
+    except Exception as error:  # the others must know first, or they would wait for ever
         failure = error
     failed = np.asarray(multihost_utils.process_allgather(np.asarray(failure is not None)))
     if failure is not None:
@@ -139,18 +139,18 @@ def _widen_pool() -> None:
 
 
 def _join() -> None:
-    told = {
+    settings = {
         "coordinator_address": os.environ.get("JAX_COORDINATOR_ADDRESS"),
         "num_processes": _number("JAX_NUM_PROCESSES"),
         "process_id": _number("JAX_PROCESS_ID"),
     }
-    address = told["coordinator_address"]
+    address = settings["coordinator_address"]
     if address is not None and not address.rpartition(":")[2].isdigit():
         raise ConfigError(
             f"environment variable JAX_COORDINATOR_ADDRESS: {address!r} is not host:port"
         )
     try:
-        jax.distributed.initialize(**told)
+        jax.distributed.initialize(**settings)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

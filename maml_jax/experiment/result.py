@@ -75,37 +75,37 @@ class Result:
     @property
     def stats(self) -> pd.DataFrame:
         """One column per strategy and baseline, one row per figure."""
-        return self._evaluated().stats
+        return self._require_evaluation().stats
 
     @property
     def predictions(self) -> pd.DataFrame:
         """One row per strategy, asset and bar: prediction, position and target."""
-        return self._evaluated().predictions
+        return self._require_evaluation().predictions
 
     @property
     def returns(self) -> pd.DataFrame:
         """Net return per bar, one column per strategy."""
-        return self._evaluated().returns
+        return self._require_evaluation().returns
 
     @property
     def gross(self) -> pd.DataFrame:
         """Return per bar before costs, one column per strategy."""
-        return self._evaluated().gross
+        return self._require_evaluation().gross
 
     @property
     def trades(self) -> pd.DataFrame:
         """One row per trade."""
-        return self._evaluated().trades
+        return self._require_evaluation().trades
 
     @property
     def assets(self) -> pd.DataFrame:
         """One row per strategy and asset traded alone."""
-        return self._evaluated().assets
+        return self._require_evaluation().assets
 
     @property
     def regimes(self) -> pd.DataFrame:
         """One row per strategy and regime of the market."""
-        return self._evaluated().regimes
+        return self._require_evaluation().regimes
 
     def plot(self) -> "Figure":
         """Return the figure of the equity of all strategies."""
@@ -117,25 +117,27 @@ class Result:
         """Say in a few sentences what the headline method did and how sure that is."""
         from maml_jax.experiment.evaluation.verdict import verdict
 
-        return verdict(self.config, self._evaluated())
+        return verdict(self.config, self._require_evaluation())
 
     def report(self, path: str | Path) -> Path:
         """Write the tear sheet as one HTML file, and return its path."""
         from maml_jax.experiment.tear_sheet import write_tear_sheet
 
-        return write_tear_sheet(path, self.config, self._evaluated(), self.history, self.notes)
+        return write_tear_sheet(
+            path, self.config, self._require_evaluation(), self.history, self.notes
+        )
 
     def orders(self, strategy: str | None = None) -> pd.DataFrame:
         """Return what a strategy orders, `[time, asset]`; see `maml_jax.experiment.export`."""
-        return export.orders(self.config, self._evaluated(), strategy)
+        return export.orders(self.config, self._require_evaluation(), strategy)
 
     def weights(self, strategy: str | None = None) -> pd.DataFrame:
         """Return what a strategy holds at each close, `[time, asset]`, as shares of the equity."""
-        return export.weights(self._evaluated(), strategy)
+        return export.weights(self._require_evaluation(), strategy)
 
     def to_stats(self, strategy: str | None = None) -> pd.Series:
         """Return figures under backtesting.py's names; see `maml_jax.experiment.export`."""
-        return export.to_stats(self.config, self._evaluated(), strategy)
+        return export.to_stats(self.config, self._require_evaluation(), strategy)
 
     def adapt(self, bars: Bars, *, method: str | None = None, steps: int | None = None) -> Adapted:
         """Adapt to a few bars of an asset; see `maml_jax.experiment.learning.adapt`.
@@ -172,7 +174,7 @@ class Result:
                     _write_evaluation(folder, self)
         return path
 
-    def _evaluated(self) -> Evaluation:
+    def _require_evaluation(self) -> Evaluation:
         if self.evaluation is None:
             raise RunError("this run was trained but not backtested; call backtest on it")
         return self.evaluation
@@ -197,7 +199,7 @@ def load(path: str | Path) -> Result:
                 for name in (*_TABLES, *_FURTHER)
                 if name not in ("regimes", *_FURTHER) or (folder / f"{name}.parquet").exists()
             }
-            tables.setdefault("regimes", pd.DataFrame())  # of a run that told none
+            tables.setdefault("regimes", pd.DataFrame())  # of a run without any
             chosen = folder / "overfitting.json"
             if chosen.exists():
                 tables["overfitting"] = json.loads(chosen.read_text(encoding="utf-8"))
@@ -291,7 +293,7 @@ def _write_about(folder: Path, result: Result) -> None:
 
 
 def _write_evaluation(folder: Path, result: Result) -> None:
-    evaluation = result._evaluated()
+    evaluation = result._require_evaluation()
     for name in (*_TABLES, *_FURTHER):
         getattr(evaluation, name).to_parquet(folder / f"{name}.parquet")
     chosen = json.dumps(_without_nan(dict(evaluation.overfitting)), indent=2, allow_nan=False)

@@ -61,8 +61,7 @@ def run(
 ) -> Result:
     """Meta-train, walk forward, simulate and measure.
 
-    A call that waits for ever is not ended: only the command line ends its process
-    (`maml_jax.watchdog`).
+    A call that hangs is not ended: only the command line ends its process (`maml_jax.watchdog`).
 
     Args:
         config: a TOML file, a mapping, or None for the built-in example (for the defaults where
@@ -133,7 +132,7 @@ def backtest(
         require_new(out)
     elif not isinstance(trained, Result):
         require_no_evaluation(trained)
-    config = _named(load_config(result.config, overrides), bars)
+    config = _resolve_paths(load_config(result.config, overrides), bars)
     _require_untouched(result.config, config)
     _require_devices(config)
     _require_methods(config)
@@ -148,7 +147,7 @@ def backtest(
         prepared = prepare(config, frames, checkpoint.fitted)
         folds = Folds(prepared.config, [prepared], [0], prepared, prepared.notes)
     require_same_interval(folds.joined.bars, checkpoint.interval)
-    result = _evaluated(result, folds, out if isinstance(trained, Result) else out or trained)
+    result = _evaluate(result, folds, out if isinstance(trained, Result) else out or trained)
     if out is not None:
         result.save(out)
     elif not isinstance(trained, Result):
@@ -161,33 +160,33 @@ def _run(config, bars, out, overrides, backtested: bool) -> Result:
         require_new(out)
     if config is None and bars is not None:
         config = Config()  # the built-in example names assets that these bars do not hold
-    settings = _named(load_config(config, overrides), bars)
+    settings = _resolve_paths(load_config(config, overrides), bars)
     _require_devices(settings)
     _require_methods(settings)
     with stage("reading and preparing bars"):
         folds = prepare_folds(settings, load_bars(settings, bars))
     if backtested:
         say_memory(folds)
-    result = _trained(folds, out)
+    result = _train_folds(folds, out)
     if backtested:
-        result = _evaluated(result, folds, out)
+        result = _evaluate(result, folds, out)
         if out is not None:
             with stage("writing tables and report"):
                 add_evaluation(result, out)
     return result
 
 
-def _trained(folds: Folds, out: str | Path | None) -> Result:
+def _train_folds(folds: Folds, out: str | Path | None) -> Result:
     """Meta-train every method in every fold, and keep what is trained as soon as it is."""
     several = folds.config.folds.several()
     done: tuple[dict[str, Checkpoint], ...] = ()
     histories, result = [], None
     for number, part in enumerate(folds.parts):
-        told = f", fold {number} of {len(folds.parts)}" if several else ""
+        fold = f", fold {number} of {len(folds.parts)}" if several else ""
         interval = bar_interval(next(iter(part.bars.values())))
         checkpoints = {}
         for method in folds.config.learner.methods:
-            with stage(f"meta-training {method}{told}"), _naming_fold(told, result, out):
+            with stage(f"meta-training {method}{fold}"), _name_fold(fold, result, out):
                 params, history = meta_train(part, method)
             checkpoints[method] = Checkpoint(
                 *(method, part.config, part.scaler, params, interval, part.chain),
@@ -218,20 +217,20 @@ def _cut_off(done: int, folds: int) -> Note:
 
 
 @contextmanager
-def _naming_fold(told: str, before: Result | None, out: str | Path | None) -> Iterator[None]:
-    """Say of which fold a failure of training is, and where what was trained before is."""
+def _name_fold(fold: str, before: Result | None, out: str | Path | None) -> Iterator[None]:
+    """Say in which fold training failed, and where the folds before it are."""
     try:
         yield
     except TrainingError as error:
-        if not told:
+        if not fold:
             raise
         kept = f"; the folds before are in {out}" if before is not None and out else ""
         raise TrainingError(
-            f"{told.removeprefix(', ')}: {error}{kept}", step=error.step, tasks=error.tasks
+            f"{fold.removeprefix(', ')}: {error}{kept}", step=error.step, tasks=error.tasks
         ) from error
 
 
-def _evaluated(result: Result, folds: Folds, path: str | Path | None) -> Result:
+def _evaluate(result: Result, folds: Folds, path: str | Path | None) -> Result:
     trained = [
         {name: checkpoint.params for name, checkpoint in fold.items()}
         for fold in result.folds or (result.checkpoints,)
@@ -246,7 +245,7 @@ def _evaluated(result: Result, folds: Folds, path: str | Path | None) -> Result:
     return replace(result, config=folds.config, notes=notes, evaluation=evaluation)
 
 
-def _named(config: Config, bars: Bars | None) -> Config:
+def _resolve_paths(config: Config, bars: Bars | None) -> Config:
     """Note in the settings where bars and modules are, wherever they are read again."""
     path, store = config.data.path, config.data.store
     if bars is not None:
@@ -279,7 +278,7 @@ def _require_same_paths(before: Config, after: Config) -> None:
     if before.folds.kind == "combinatorial" and before.data.test_end != after.data.test_end:
         raise ConfigError(
             "key 'data.test_end': combinatorial folds are tested on the groups that the bars were "
-            "parted into; train anew to change it"
+            "split into; train anew to change it"
         )
 
 

@@ -1,4 +1,4 @@
-"""How long the stages of a run took, and how much of it the compiler."""
+"""How long the stages of a run took, compilation included."""
 
 import logging
 import time

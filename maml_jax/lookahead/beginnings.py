@@ -6,13 +6,13 @@ import pandas as pd
 from maml_jax.errors import DataError
 from maml_jax.features.feature import feature_values
 from maml_jax.lookahead.columns import Study, reason
-from maml_jax.lookahead.findings import Finding, differing, largest
+from maml_jax.lookahead.findings import Finding, find_differences, largest_difference
 
 _STARTS = 5
 """Places at which the bars begin."""
 
 _TIMES: tuple[int, ...] = (1, 2, 4, 8)
-"""Bars before a value, in warm-ups, for which the effect of the beginning is told."""
+"""Bars before a value, in warm-ups, for which the effect of the beginning is shown."""
 
 _ROUNDING = 1e-6
 """A share of a value or of the usual size, as `check_feature` has it: running sums that begin later
@@ -37,7 +37,7 @@ def check_beginnings(study: Study) -> tuple[list[Finding], pd.DataFrame]:
     for number, quantity in enumerate(study.quantities):
         effect = dict.fromkeys(_TIMES, 0.0)
         for name in quantity.of(study.frames):
-            found, sizes = _begun(study, number, name)
+            found, sizes = _begin_later(study, number, name)
             findings += found
             effect = {times: max(effect[times], sizes[times]) for times in _TIMES}
         rows[quantity.feature.name] = effect
@@ -47,7 +47,7 @@ def check_beginnings(study: Study) -> tuple[list[Finding], pd.DataFrame]:
     return findings, table
 
 
-def _begun(study: Study, number: int, name: str) -> tuple[list[Finding], dict[int, float]]:
+def _begin_later(study: Study, number: int, name: str) -> tuple[list[Finding], dict[int, float]]:
     quantity = study.quantities[number]
     bars, values, warm_up = study.whole[name], study.values[number][name], quantity.feature.warm_up
     unit, times_of = study.units[number][name], pd.DatetimeIndex(bars.index)
@@ -68,12 +68,15 @@ def _begun(study: Study, number: int, name: str) -> tuple[list[Finding], dict[in
             for times in _TIMES:
                 # One value is not enough: a difference may pass through 0.
                 at = slice((times - 1) * max(1, warm_up), (times - 1) * max(1, warm_up) + 5)
-                effect = 100 * largest(late[at], expected[at], unit)
+                effect = 100 * largest_difference(late[at], expected[at], unit)
                 sizes[times] = max(sizes[times], effect)
-            wrong = differing(late, expected, absolute=_ROUNDING * usual, relative=_ROUNDING)
+            wrong = find_differences(late, expected, absolute=_ROUNDING * usual, relative=_ROUNDING)
             if not wrong.any():
                 continue
-            place, size = int(np.argmax(wrong)), largest(late[wrong], expected[wrong], unit)
+            place, size = (
+                int(np.argmax(wrong)),
+                largest_difference(late[wrong], expected[wrong], unit),
+            )
             how = f"depends on where its bars begin, beyond its warm-up of {warm_up} bars"
         bar = times_of[int(start) + warm_up + place]
         about = (quantity.what, quantity.feature.name, name)

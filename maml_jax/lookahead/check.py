@@ -1,4 +1,4 @@
-"""Does a run know anything that was not known yet? Its pipeline is run again on other futures.
+"""Does a run use anything that was not known yet? Its pipeline is run again on other futures.
 
 Bars are cut off after a bar, altered after it, and begun later; and all that is known at that bar
 is compared: every feature, the scaling, regimes, labels, the rows of tasks, predictions, decisions
@@ -31,7 +31,7 @@ class LookAheadReport:
     """What the check found.
 
     Attributes:
-        findings: one row for each quantity that knows what it should not: `what` it is (in the
+        findings: one row for each quantity that looks ahead: `what` it is (in the
             order of the pipeline), its `name`, the `asset` in which it was seen first and in how
             many `assets`, the first `bar` that differs, the `cut` up to which it should not, the
             `size` of the difference in its `unit`, and `how` it was found.
@@ -60,13 +60,13 @@ class LookAheadReport:
     def verdict(self) -> str:
         """Say in a sentence what was found."""
         if self.clean:
-            return "Nothing in this run looks ahead, as far as was checked."
+            return "No look-ahead detected in what was checked."
         first = self.findings.iloc[0]
         count = len(self.findings)
         where = f" of {first['asset']}" if first["asset"] else ""
         when = f", first seen at {first['bar']}" if first["bar"] is not None else ""
         return (
-            f"This run knows what it should not: {count} finding{'s' if count > 1 else ''}; "
+            f"Look-ahead detected: {count} finding{'s' if count > 1 else ''}; "
             f"nearest to the cause: {first['what']} {first['name']!r}{where}{when} "
             f"({first['how']})."
         )
@@ -88,7 +88,7 @@ def check_lookahead(
         What was found, what was looked at, and what could not be.
 
     Raises:
-        ConfigError: if the bars of the run have to be handed over, or `cuts` is below 1.
+        ConfigError: if the bars of the run have to be passed, or `cuts` is below 1.
         DataError: if the bars will not do.
         RunError: if there is no run.
     """
@@ -99,24 +99,24 @@ def check_lookahead(
     findings, checked, notes = [*job.findings], [], [*job.notes]
     with stage("features on other futures"):
         study = study_columns(quantities_of(job), columns_of(job), job.market)
-        found, told = check_columns(
+        found, looked = check_columns(
             study, cuts=2 * cuts, horizon=job.config.target.horizon, seed=seed
         )
         begun, recursive = check_beginnings(study)
         findings += found + begun
-        checked += [*told, "bars begun later at 5 places: the same, from their warm-up on"]
+        checked += [*looked, "bars begun later at 5 places: the same, from their warm-up on"]
     try:
-        parts, told = parts_of(job)
-        findings += told.findings
-        notes += told.notes
+        parts, unchecked = parts_of(job)
+        findings += unchecked.findings
+        notes += unchecked.notes
         for part, step in itertools.product(parts, (check_training, check_walk)):
-            found, told, left = step(job, part)
+            found, looked, left = step(job, part)
             findings += found
-            checked += told
+            checked += looked
             notes += left
     except LookAheadError as error:
         where = (error.feature, error.asset, error.bar, error.cut)
-        how = "refused when a panel is made"
+        how = "refused while the panel was made"
         findings.append(Finding("feature", *where, np.nan, "deviations", how))
-        notes.append(f"Not looked at: all that is made of features. {error}.")
+        notes.append(f"Not checked: everything made of features. {error}.")
     return LookAheadReport(findings_table(findings), recursive, tuple(checked), tuple(notes))

@@ -10,21 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from maml_jax.errors import DataError
 from maml_jax.features import Feature, is_registered
 from maml_jax.features.feature import feature_values
-from maml_jax.lookahead.findings import Finding, deviation, differing, largest
+from maml_jax.lookahead.findings import Finding, deviation, find_differences, largest_difference
 from maml_jax.lookahead.futures import (
     NOISE,
     Frames,
-    altered,
-    altered_after,
+    alter,
+    alter_after,
     cut_off,
     middle_cuts,
-    mixed,
-    replaced,
+    mix,
+    replace_by_walk,
     stretches,
 )
 from maml_jax.tasks.panel import assets_timeline
@@ -136,25 +135,25 @@ def check_columns(
     places = middle_cuts(timeline, 1, len(timeline) - 2, count, seed)
     findings = []
     for place in places:
-        findings += _compared_at(study, everything, timeline[place], seed)
-    found, share = _in_stretches(study, timeline, seed)
-    findings += found + _knowing(study, horizon, seed)
+        findings += _compare_at(study, everything, timeline[place], seed)
+    found, share = _check_stretches(study, timeline, seed)
+    findings += found + _find_knowing(study, horizon, seed)
     kinds = pd.Series([each.what for each in study.quantities]).value_counts(sort=False)
-    told = ", ".join(f"{n} {what}{'s' if n > 1 else ''}" for what, n in kinds.items())
+    counts = ", ".join(f"{n} {what}{'s' if n > 1 else ''}" for what, n in kinds.items())
     return findings, [
-        f"{told} of {len(study.frames)} assets: all bars cut off, and altered, after "
+        f"{counts} of {len(study.frames)} assets: all bars cut off, and altered, after "
         f"{len(places)} bars; short stretches altered after {share} of all bars"
     ]
 
 
-def _compared_at(
+def _compare_at(
     study: Study, wanted: Mapping[int, Sequence[str]], cut: pd.Timestamp, seed: int
 ) -> list[Finding]:
     """Compare quantities of assets up to a cut, on other futures."""
     futures = {
         "bars cut off": cut_off(study.frames, cut),
-        "later bars altered": altered_after(study.frames, cut, 2 * seed),
-        "later bars altered a little, some missing": altered_after(study.frames, cut, 2 * seed + 1),
+        "later bars altered": alter_after(study.frames, cut, 2 * seed),
+        "later bars altered a little, some missing": alter_after(study.frames, cut, 2 * seed + 1),
     }
     findings = []
     for how, frames in futures.items():
@@ -162,11 +161,11 @@ def _compared_at(
         for number, names in wanted.items():
             for name in names:
                 if name in seen:
-                    findings += _compared(study, number, name, seen[name], cut, how)
+                    findings += _compare(study, number, name, seen[name], cut, how)
     return findings
 
 
-def _compared(
+def _compare(
     study: Study, number: int, name: str, bars: pd.DataFrame, cut: pd.Timestamp, how: str
 ) -> list[Finding]:
     quantity = study.quantities[number]
@@ -179,14 +178,14 @@ def _compared(
     try:
         found = feature_values(bars, quantity.feature, asset=name)[first:stop]
     except DataError as error:
-        told = f"{how}: {reason(error)}"
-        return [Finding(*about, bars.index[stop - 1], cut, np.inf, "deviations", told)]
+        text = f"{how}: {reason(error)}"
+        return [Finding(*about, bars.index[stop - 1], cut, np.inf, "deviations", text)]
     expected = study.values[number][name][first:stop]
-    wrong = differing(found, expected, absolute=ABSOLUTE * unit, relative=RELATIVE)
+    wrong = find_differences(found, expected, absolute=ABSOLUTE * unit, relative=RELATIVE)
     if not wrong.any():
         return []
     bar = bars.index[first + int(np.argmax(wrong))]
-    size = largest(found[wrong], expected[wrong], unit)
+    size = largest_difference(found[wrong], expected[wrong], unit)
     return [Finding(*about, bar, cut, size, "deviations", how)]
 
 
@@ -196,14 +195,16 @@ def reason(error: DataError) -> str:
     return f"it fails there ({text.partition('failed: ')[2] or text})"
 
 
-def _in_stretches(study: Study, timeline: pd.DatetimeIndex, seed: int) -> tuple[list[Finding], str]:
+def _check_stretches(
+    study: Study, timeline: pd.DatetimeIndex, seed: int
+) -> tuple[list[Finding], str]:
     """Alter stretches of bars all over the history, to find what looks ahead on few dates alone.
 
     What differs before a stretch that is altered is looked at once more with one cut there: a
     quantity that remembers more than its warm-up differs as well, and does not look ahead.
     """
     others = {
-        name: altered(frame, [seed, number, 3], NOISE[0])
+        name: alter(frame, [seed, number, 3], NOISE[0])
         for number, (name, frame) in enumerate(study.frames.items())
     }
     findings, shares = [], {False: [1.0], True: [1.0]}
@@ -221,7 +222,7 @@ def _in_stretches(study: Study, timeline: pd.DatetimeIndex, seed: int) -> tuple[
             changed = stretches(timeline, warm_up, int(phase))[0]
             seen = study.market(
                 {
-                    name: mixed(frame, others[name], np.asarray(frame.index.isin(changed)))
+                    name: mix(frame, others[name], np.asarray(frame.index.isin(changed)))
                     for name, frame in study.frames.items()
                 }
             )
@@ -231,9 +232,9 @@ def _in_stretches(study: Study, timeline: pd.DatetimeIndex, seed: int) -> tuple[
                     known = place.reindex(seen[name].index).to_numpy()
                     kept = (known >= warm_up) & (known < whole)
                     kept[: study.quantities[n].feature.warm_up] = False
-                    for bar, at in _differing_in(study, n, name, seen[name], kept, known):
+                    for bar, at in _find_differences_in(study, n, name, seen[name], kept, known):
                         suspects.setdefault((n, name), []).append((at, bar))
-        findings += _confirmed(study, suspects, seed)
+        findings += _confirm(study, suspects, seed)
     own = f" ({min(shares[True]):.0%} for your own)" if len(shares[True]) > 1 else ""
     return findings, f"{min(shares[False]):.0%}{own}"
 
@@ -256,24 +257,24 @@ def _groups(study: Study) -> dict[tuple[bool, int], list[int]]:
     return groups
 
 
-def _differing_in(
+def _find_differences_in(
     study: Study, number: int, name: str, bars: pd.DataFrame, kept: np.ndarray, place: np.ndarray
 ) -> list[tuple[pd.Timestamp, int]]:
     """Return the bars that differ among those that are kept, with their places in a stretch."""
     try:
         found = feature_values(bars, study.quantities[number].feature, asset=name)
     except DataError:
-        return []  # of bars that no market knows; cuts tell more
+        return []  # of bars that no market knows; cuts show more
     expected = study.values[number][name]
     unit = study.units[number][name]
-    wrong = kept & differing(found, expected, absolute=ABSOLUTE * unit, relative=RELATIVE)
+    wrong = kept & find_differences(found, expected, absolute=ABSOLUTE * unit, relative=RELATIVE)
     places = np.flatnonzero(wrong)
     latest = places[np.argsort(-place[places], kind="stable")][: 4 * _CONFIRMED]
     times = pd.DatetimeIndex(bars.index)
     return [(times[each], int(place[each])) for each in latest]
 
 
-def _confirmed(study: Study, suspects: dict, seed: int) -> list[Finding]:
+def _confirm(study: Study, suspects: dict, seed: int) -> list[Finding]:
     findings, tried = [], dict.fromkeys(range(len(study.quantities)), 0)
     for (number, name), bars in suspects.items():
         if tried[number] == _FEW_ASSETS:
@@ -285,7 +286,7 @@ def _confirmed(study: Study, suspects: dict, seed: int) -> list[Finding]:
         best = [bar for at, bar in order if at == order[0][0]]
         chosen = [best[each] for each in rng.permutation(len(best))[:_CONFIRMED]]
         for cut in chosen:
-            found = _compared_at(_alone(study, name), {number: [name]}, cut, seed)
+            found = _compare_at(_alone(study, name), {number: [name]}, cut, seed)
             findings += found
             if found:
                 break
@@ -300,12 +301,12 @@ def _alone(study: Study, name: str) -> Study:
     return study._replace(frames={name: own}, market=dict)
 
 
-def _knowing(study: Study, horizon: int, seed: int) -> list[Finding]:
+def _find_knowing(study: Study, horizon: int, seed: int) -> list[Finding]:
     """Find features that agree with what came although their bars were replaced by others."""
     findings = []
     walks = study.market(
         {
-            name: replaced(frame, [seed, number, 5])
+            name: replace_by_walk(frame, [seed, number, 5])
             for number, (name, frame) in enumerate(study.frames.items())
         }
     )
@@ -319,15 +320,16 @@ def _knowing(study: Study, horizon: int, seed: int) -> list[Finding]:
             for bars in dict.fromkeys((1, horizon)):
                 for delay in (0, 1):
                     outcome = np.log(np.asarray(close.shift(-bars - delay) / close.shift(-delay)))
-                    told, rows = _agreement(values, outcome)
-                    surprise = abs(told) * np.sqrt(rows / bars)
-                    if abs(told) > _KNOWING and surprise > _SURPRISE:
+                    correlation, rows = _agreement(values, outcome)
+                    surprise = abs(correlation) * np.sqrt(rows / bars)
+                    if abs(correlation) > _KNOWING and surprise > _SURPRISE:
                         how = (
                             "its bars replaced by a random walk, and it still agrees with what the "
-                            f"next {bars} bars brought: it has that from elsewhere"
+                            f"next {bars} bars brought: it is known from elsewhere"
                         )
                         about = (quantity.what, quantity.feature.name, name)
-                        findings.append(Finding(*about, None, None, told, "correlation", how))
+                        found = Finding(*about, None, None, correlation, "correlation", how)
+                        findings.append(found)
     return findings
 
 
@@ -336,6 +338,8 @@ def _agreement(values: np.ndarray, outcome: np.ndarray) -> tuple[float, int]:
     both = np.isfinite(values) & np.isfinite(outcome)
     if both.sum() < 30:
         return 0.0, 0
+    from scipy.stats import rankdata
+
     ranks = np.stack([rankdata(each[both]) for each in (values, outcome)])
     if (ranks.std(axis=1) == 0).any():
         return 0.0, 0

@@ -61,7 +61,7 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
 
     Returns:
         A row for each `what` and `name`, in the order of `KINDS`, with the columns `COLUMNS`;
-        `assets` counts those in which it was seen. A scaled feature is told where the
+        `assets` counts those in which it was seen. A scaled feature is listed where the
         feature itself is not.
     """
     rows: dict[tuple[str, str], list[Finding]] = {}
@@ -69,16 +69,16 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
         rows.setdefault((each.what, each.name), []).append(each)
     for _, name in [key for key in rows if key[0] == "feature"]:
         rows.pop(("scaled feature", name), None)
-    joined = [_joined(same) for same in rows.values()]
+    joined = [_join(same) for same in rows.values()]
     joined.sort(key=lambda row: KINDS.index(row[0]))
     return pd.DataFrame(joined, columns=list(COLUMNS))
 
 
-def _joined(same: list[Finding]) -> tuple:
-    # What changes with later bars is told before what depends on earlier ones.
+def _join(same: list[Finding]) -> tuple:
+    # What changes with later bars comes before what depends on earlier ones.
     dated = [(each.cut is None, each.bar, n) for n, each in enumerate(same) if each.bar is not None]
     first = same[min(dated)[-1] if dated else 0]
-    ways = list(dict.fromkeys(each.how for each in same))
+    hows = list(dict.fromkeys(each.how for each in same))
     # Sizes of one unit are comparable; that of the first way stands for the row.
     sizes = [each.size for each in same if each.unit == first.unit and not np.isnan(each.size)]
     sizes = [size for size in sizes if np.isfinite(size)] or sizes
@@ -91,11 +91,11 @@ def _joined(same: list[Finding]) -> tuple:
         first.cut,
         max(sizes, default=np.nan),
         first.unit,
-        "; ".join(ways),
+        "; ".join(hows),
     )
 
 
-def differing(
+def find_differences(
     found: np.ndarray, expected: np.ndarray, *, absolute: float, relative: float
 ) -> np.ndarray:
     """Say where two arrays differ by more than rounding; NaN is equal to NaN.
@@ -111,7 +111,7 @@ def differing(
     return ~(near | (found == expected) | (np.isnan(found) & np.isnan(expected)))
 
 
-def largest(found: np.ndarray, expected: np.ndarray, unit: float) -> float:
+def largest_difference(found: np.ndarray, expected: np.ndarray, unit: float) -> float:
     """Return the greatest difference in units; infinite where there is never a value in both."""
     known = np.isfinite(found) & np.isfinite(expected)
     if len(known) and not known.any() and not (np.isnan(found) & np.isnan(expected)).all():

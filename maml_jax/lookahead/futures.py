@@ -24,13 +24,13 @@ def cut_off(frames: Frames, last: pd.Timestamp) -> dict[str, pd.DataFrame]:
     return {name: frame for name, frame in cut.items() if len(frame)}
 
 
-def begun_late(frames: Frames, first: pd.Timestamp) -> dict[str, pd.DataFrame]:
+def begin_late(frames: Frames, first: pd.Timestamp) -> dict[str, pd.DataFrame]:
     """Return the bars from one on; assets that end before are left out."""
     begun = {name: frame.loc[first:] for name, frame in frames.items()}
     return {name: frame for name, frame in begun.items() if len(frame)}
 
 
-def altered_after(frames: Frames, last: pd.Timestamp, seed: int) -> dict[str, pd.DataFrame]:
+def alter_after(frames: Frames, last: pd.Timestamp, seed: int) -> dict[str, pd.DataFrame]:
     """Return bars that are the same up to one, and have another future.
 
     Later bars are multiplied by random factors, each bar's prices by ones that keep high above low;
@@ -39,8 +39,8 @@ def altered_after(frames: Frames, last: pd.Timestamp, seed: int) -> dict[str, pd
     changed = {}
     for number, (name, frame) in enumerate(frames.items()):
         later = frame.index > last
-        other = altered(frame, [seed, number], NOISE[seed % 2])
-        result = mixed(frame, other, np.asarray(later))
+        other = alter(frame, [seed, number], NOISE[seed % 2])
+        result = mix(frame, other, np.asarray(later))
         if seed % 2:
             rng = np.random.default_rng([seed, number, 1])
             kept = ~later | (rng.random(len(frame)) >= _HOLES)
@@ -50,13 +50,13 @@ def altered_after(frames: Frames, last: pd.Timestamp, seed: int) -> dict[str, pd
     return changed
 
 
-def mixed(frame: pd.DataFrame, other: pd.DataFrame, changed: np.ndarray) -> pd.DataFrame:
+def mix(frame: pd.DataFrame, other: pd.DataFrame, changed: np.ndarray) -> pd.DataFrame:
     """Return a table of bars with some rows of another one of the same times."""
     values = np.where(changed[:, None], other.to_numpy(float), frame.to_numpy(float))
     return pd.DataFrame(values, index=frame.index, columns=frame.columns)
 
 
-def replaced(frame: pd.DataFrame, seed: int | list[int]) -> pd.DataFrame:
+def replace_by_walk(frame: pd.DataFrame, seed: int | list[int]) -> pd.DataFrame:
     """Return a random walk as volatile as the bars, on their times, that knows nothing of them."""
     rng = np.random.default_rng(seed)
     moves = np.diff(np.log(frame["close"].dropna().to_numpy()))
@@ -66,11 +66,11 @@ def replaced(frame: pd.DataFrame, seed: int | list[int]) -> pd.DataFrame:
     if "volume" in frame:
         table["volume"] = np.full(len(frame), 1000.0)
     flat = pd.DataFrame(table, index=frame.index)[list(frame.columns)]
-    other = altered(flat, rng.integers(2**32, size=2).tolist(), NOISE[1] / 10)
+    other = alter(flat, rng.integers(2**32, size=2).tolist(), NOISE[1] / 10)
     return other.where(frame.notna())
 
 
-def altered(frame: pd.DataFrame, seed: int | list[int], noise: float) -> pd.DataFrame:
+def alter(frame: pd.DataFrame, seed: int | list[int], noise: float) -> pd.DataFrame:
     """Return a table of bars on the same times in which every value is another.
 
     Args:

@@ -27,7 +27,7 @@ from maml_jax.features import (
 from maml_jax.features.signals.strategies import spread_market
 from maml_jax.lookahead.columns import Quantity
 from maml_jax.lookahead.findings import Finding
-from maml_jax.lookahead.futures import Frames, altered_after, cut_off
+from maml_jax.lookahead.futures import Frames, alter_after, cut_off
 
 CUT_OFF = "bars cut off"
 """What findings say of a future that there is not."""
@@ -79,9 +79,9 @@ class Job(NamedTuple):
         yield CUT_OFF, cut_off(self.frames, cut)
         # What pairs return may not exceed the capital; only altered a little they stay below.
         first = 2 * self.seed + 1 if self.pairs else 2 * self.seed
-        yield "later bars altered", altered_after(self.frames, cut, first)
+        yield "later bars altered", alter_after(self.frames, cut, first)
         other = "later bars altered a little, some missing"
-        yield other, altered_after(self.frames, cut, 2 * self.seed + 3)
+        yield other, alter_after(self.frames, cut, 2 * self.seed + 3)
 
 
 def folds_of(result: Result) -> tuple[dict[str, Checkpoint], ...]:
@@ -108,7 +108,7 @@ def job_of(result: Result, bars: Bars | None, cuts: int, seed: int) -> Job:
     findings = _hindsight(frames, config)
     return Job(
         result,
-        kept_bars(config),
+        keep_bars(config),
         cleaned,
         config.features.named(),
         findings,
@@ -118,7 +118,7 @@ def job_of(result: Result, bars: Bars | None, cuts: int, seed: int) -> Job:
     )
 
 
-def kept_bars(config: Config) -> Config:
+def keep_bars(config: Config) -> Config:
     """Leave bars as they are, for they are cleaned already."""
     return config.changed(data={"policies": "keep"})
 

@@ -8,7 +8,7 @@ import pandas as pd
 from maml_jax.experiment.learning.tasks import find_test_supports, training_windows
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.features import Scaler
-from maml_jax.lookahead.findings import Finding, deviation, differing, largest
+from maml_jax.lookahead.findings import Finding, deviation, find_differences, largest_difference
 from maml_jax.tasks import Windows
 from maml_jax.tasks.rows import LabelledRows
 
@@ -64,8 +64,8 @@ def compare_rows(
         if name in without:
             continue
         a, b = (np.where(whole, each[:, :, number], 0.0) for each in features)
-        wrong = differing(b, a, absolute=_SINGLE, relative=_SINGLE)
-        size = largest(b[wrong], a[wrong], deviation(a[whole]))
+        wrong = find_differences(b, a, absolute=_SINGLE, relative=_SINGLE)
+        size = largest_difference(b[wrong], a[wrong], deviation(a[whole]))
         findings += found("scaled feature", name, wrong, size, "deviations")
     if panel.regimes is not None and changed.regimes is not None:
         a, b = both("regimes")
@@ -76,11 +76,11 @@ def compare_rows(
     wrong = known & (ends[0] != ends[1])
     findings += found("target", "end of the label", wrong, float(wrong.sum()), "rows")
     a, b = (np.where(known, each, 0.0) for each in targets)
-    wrong = known & differing(b, a, absolute=_SINGLE, relative=_SINGLE)
-    size = largest(b[wrong], a[wrong], deviation(a[known]))
+    wrong = known & find_differences(b, a, absolute=_SINGLE, relative=_SINGLE)
+    size = largest_difference(b[wrong], a[wrong], deviation(a[known]))
     late = "said to be complete before the bars that it is made of"
-    told = found("target", "label", wrong, size, "deviations")
-    return findings + [each._replace(how=f"{how}: {late}") for each in told]
+    early = found("target", "label", wrong, size, "deviations")
+    return findings + [each._replace(how=f"{how}: {late}") for each in early]
 
 
 def compare_fits(
@@ -193,8 +193,8 @@ def check_tasks(prepared: Prepared) -> tuple[list[Finding], str]:
         late("query of meta-training", true[query[..., 0], query[..., 1]], last, first)
     due, rows = _walk_rows(prepared)
     late("support of the walk-forward", true[rows[..., 0], rows[..., 1]], due[:, 1], due)
-    told = f"rows of {looked} tasks of meta-training and" if looked else "rows of"
-    return findings, f"{told} {len(due)} of the walk-forward gathered, and their labels' ends"
+    text = f"rows of {looked} tasks of meta-training and" if looked else "rows of"
+    return findings, f"{text} {len(due)} of the walk-forward gathered, and their labels' ends"
 
 
 def compare_tasks(base: Prepared, other: Prepared, how: str) -> list[Finding]:
@@ -212,22 +212,22 @@ def compare_tasks(base: Prepared, other: Prepared, how: str) -> list[Finding]:
         return found("windows of meta-training", float((rows[0] != rows[1]).sum()), "rows")
     asset, time = rows[0][..., 0], rows[0][..., 1]
     a, b = (np.asarray(each.panel.targets)[asset, time] for each in (base, other))
-    wrong = differing(b, a, absolute=_SINGLE, relative=_SINGLE)
+    wrong = find_differences(b, a, absolute=_SINGLE, relative=_SINGLE)
     if not wrong.any():
         return []
-    size = largest(b[wrong], a[wrong], deviation(a))
+    size = largest_difference(b[wrong], a[wrong], deviation(a))
     return found("labels of meta-training", size, "deviations")
 
 
 def _window_rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Return asset and place of the rows of windows, `[window, row, 2]`: support, query."""
+    """Return asset and time index of the rows of windows, `[window, row, 2]`: support, query."""
     chosen = np.unique(np.linspace(0, len(windows.query) - 1, _TASKS, dtype=int))
     stops = windows.stop[chosen]
     places = [stops[:, part, None] + np.arange(-size, 0) for part, size in enumerate(windows.sizes)]
     query = windows.query[chosen, None] + np.arange(windows.query_size)
     return (
-        _located(windows.rows, windows.entries[np.concatenate(places, axis=1)]),
-        _located(windows.rows, windows.entries[query]),
+        _locate(windows.rows, windows.entries[np.concatenate(places, axis=1)]),
+        _locate(windows.rows, windows.entries[query]),
     )
 
 
@@ -238,11 +238,11 @@ def _walk_rows(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
     due = due[np.unique(np.linspace(0, len(due) - 1, _TASKS, dtype=int))] if len(due) else due
     stops = found.stops[due[:, 0], due[:, 1]]
     places = [stops[:, part, None] + np.arange(-size, 0) for part, size in enumerate(found.sizes)]
-    return due, _located(found.rows, found.entries[np.concatenate(places, axis=1)])
+    return due, _locate(found.rows, found.entries[np.concatenate(places, axis=1)])
 
 
-def _located(rows: LabelledRows, numbers: np.ndarray) -> np.ndarray:
-    """Return asset and place on the time axis of labelled rows, `[..., 2]`."""
+def _locate(rows: LabelledRows, numbers: np.ndarray) -> np.ndarray:
+    """Return asset and time index of labelled rows, `[..., 2]`."""
     asset = np.searchsorted(rows.first, numbers, side="right") - 1
     # Assets without rows share their first number with the next one.
     return np.stack([asset, rows.time[asset, numbers - rows.first[asset]]], axis=-1)

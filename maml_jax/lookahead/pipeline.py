@@ -17,7 +17,7 @@ from maml_jax.experiment.preparation.spans import Spans
 from maml_jax.experiment.timing import stage
 from maml_jax.lookahead.findings import Finding
 from maml_jax.lookahead.futures import Frames, cut_off, middle_cuts
-from maml_jax.lookahead.job import CUT_OFF, Job, folds_of, kept_bars
+from maml_jax.lookahead.job import CUT_OFF, Job, folds_of, keep_bars
 from maml_jax.lookahead.panel import (
     check_labels,
     check_tasks,
@@ -47,7 +47,7 @@ class Part(NamedTuple):
     """One fold of a run.
 
     Attributes:
-        told: which one, for reports; empty where there is but one.
+        label: which one, for reports; empty where there is but one.
         checkpoints: what each method learned in it.
         config: its settings for the walk-forward.
         trained: its settings and
@@ -56,7 +56,7 @@ class Part(NamedTuple):
         cuts: after how many bars of its test span the future is changed.
     """
 
-    told: str
+    label: str
     checkpoints: dict[str, Checkpoint]
     config: Config
     trained: Config
@@ -79,11 +79,11 @@ class Checked(NamedTuple):
 
 
 def parts_of(job: Job) -> tuple[list[Part], Checked]:
-    """List the folds of a run that are looked at, and tell of those that are not."""
+    """List the folds of a run that are looked at, and say which are not."""
     folds, nothing = folds_of(job.result), Checked([], [], [])
     first = next(iter(folds[0].values()))
     if not job.result.folds:
-        trained = kept_bars(first.config)
+        trained = keep_bars(first.config)
         return [Part("", folds[0], job.config, trained, None, None, job.cuts)], nothing
     if first.spans is not None and first.spans.tested:
         how = (
@@ -92,7 +92,7 @@ def parts_of(job: Job) -> tuple[list[Part], Checked]:
         )
         when = first.spans.test_first
         finding = Finding("fold", "every fold", "", when, None, float(len(folds)), "folds", how)
-        left = "Not looked at: scaling, tasks and predictions of combinatorial folds."
+        left = "Not checked: scaling, tasks and predictions of combinatorial folds."
         return [], nothing._replace(findings=[finding], notes=[left])
     with stage("folds"):
         again = prepare_again(job.config, job.frames, folds)
@@ -101,20 +101,20 @@ def parts_of(job: Job) -> tuple[list[Part], Checked]:
     for each in chosen:
         number, part = again.numbers[each], again.parts[each]
         checkpoint = next(iter(folds[number].values()))
-        told = f"fold {number} of {len(folds)}: "
+        label = f"fold {number} of {len(folds)}: "
         cuts = -(-job.cuts // len(chosen))
-        trained = kept_bars(checkpoint.config)
+        trained = keep_bars(checkpoint.config)
         spans = (checkpoint.spans, part.spans)
-        parts.append(Part(told, folds[number], part.config, trained, *spans, cuts))
+        parts.append(Part(label, folds[number], part.config, trained, *spans, cuts))
     others = len(again.parts) - len(parts)
-    notes = [f"Not looked at: {others} of {len(folds)} folds."] if others else []
+    notes = [f"Not checked: {others} of {len(folds)} folds."] if others else []
     return parts, nothing._replace(notes=notes)
 
 
 def check_training(job: Job, part: Part) -> Checked:
     """Fit scaling and chain anew, and cut tasks, on bars with another future than training had."""
     trained, saved = part.trained, part.fitted
-    left = f"Not looked at: {part.told}scaling and tasks of meta-training"
+    left = f"Not checked: {part.label}scaling and tasks of meta-training"
     missing = [a for a in trained.data.train_assets or () if a not in job.frames]
     if missing:
         return Checked([], [], [f"{left}, for want of the bars of {', '.join(missing)}."])
@@ -130,7 +130,7 @@ def check_training(job: Job, part: Part) -> Checked:
         if base.chain != saved.chain:
             findings.append(Finding("chain", "of regimes", "", None, last, 1.0, "chains", how))
         findings += check_labels(base)
-        found, told = check_tasks(base)
+        found, rows = check_tasks(base)
         findings += found
         # Bars of the test span must remain for it to be a test span.
         first = base.panel.timestamps[base.test_first]
@@ -152,14 +152,14 @@ def check_training(job: Job, part: Part) -> Checked:
             findings += compare_rows(base, other, last, how, without=scaled)
             findings += compare_tasks(base, other, how)
     looked = (
-        f"{part.told}scaling, chain of regimes, labels and tasks of the meta-training span, to "
+        f"{part.label}scaling, chain of regimes, labels and tasks of the meta-training span, to "
         f"{last}, with bars after it cut off and altered; test span from {first}"
     )
-    return Checked(findings, [looked, f"{part.told}{told}"], notes)
+    return Checked(findings, [looked, f"{part.label}{rows}"], notes)
 
 
 def _later(prepared: Prepared, place: int) -> pd.Timestamp:
-    """Return the time at which every asset has a few bars after a place."""
+    """Return the time at which every asset has a few bars after a time index."""
     times = prepared.panel.timestamps
     stop = times[min(place + 5, len(times) - 1)]
     for asset in prepared.test_assets:
@@ -184,7 +184,7 @@ def check_walk(job: Job, part: Part) -> Checked:
         found, rows = check_tasks(whole)
         findings += found
         evaluation = job.result.evaluation
-        if evaluation is not None and not part.told:
+        if evaluation is not None and not part.label:
             findings += compare_recorded_orders(whole, evaluation)
         times = whole.panel.timestamps
         cuts = _cuts(job, part, whole)
@@ -200,7 +200,7 @@ def check_walk(job: Job, part: Part) -> Checked:
             strategies |= dict.fromkeys(walked.predicted)
             findings += check_fills(walked, cut, job.seed)
             if evaluation is not None and same:
-                methods = _restarting(part.config, walked.predicted)
+                methods = _list_restarting(part.config, walked.predicted)
                 findings += compare_record(walked, evaluation.predictions, cut, methods)
             for how, future in narrowed.futures(cut):
                 try:
@@ -208,19 +208,19 @@ def check_walk(job: Job, part: Part) -> Checked:
                 except LookAheadError:
                     raise
                 except DataError as error:  # bars that no market knows may not do
-                    notes.append(f"Not looked at: {part.told}{how} after {cut}: {error}.")
+                    notes.append(f"Not checked: {part.label}{how} after {cut}: {error}.")
                     continue
                 findings += compare_rows(base, other, cut, how)
                 findings += compare_walks(walked, walk_around(other, params, first, cut), cut, how)
     if not cuts:
-        notes.append(f"Not looked at: {part.told}predictions; the test span has too few bars.")
-        return Checked(findings, [f"{part.told}{rows}"], notes)
-    told = (
-        f"{part.told}predictions, positions and orders of {', '.join(strategies)} over the last "
+        notes.append(f"Not checked: {part.label}predictions; the test span has too few bars.")
+        return Checked(findings, [f"{part.label}{rows}"], notes)
+    text = (
+        f"{part.label}predictions, positions and orders of {', '.join(strategies)} over the last "
         f"{length} bars up to {', '.join(str(cut) for cut in cuts)}, with later bars cut off and "
         "altered"
     )
-    return Checked(findings, [f"{part.told}{rows}", told], notes)
+    return Checked(findings, [f"{part.label}{rows}", text], notes)
 
 
 def _cuts(job: Job, part: Part, prepared: Prepared) -> list[pd.Timestamp]:
@@ -260,7 +260,7 @@ def _with_room(
     return config.changed(data={"test_assets": kept}), left
 
 
-def _restarting(config: Config, predicted: Mapping[str, Any]) -> tuple[str, ...]:
+def _list_restarting(config: Config, predicted: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the strategies whose predictions do not depend on where the walk-forward begins."""
     methods, variants = config.learner.methods, config.online.variants
     online = {online_name(method, variant) for method in methods for variant in variants}

@@ -15,7 +15,7 @@ from maml_jax.experiment.evaluation.forecasts import predict_all
 from maml_jax.experiment.evaluation.predicted import Predicted
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.features import fill_returns
-from maml_jax.lookahead.findings import Finding, deviation, differing, largest
+from maml_jax.lookahead.findings import Finding, deviation, find_differences, largest_difference
 from maml_jax.meta.types import Params
 
 _PREDICTIONS = 1e-4
@@ -47,7 +47,7 @@ class Walked(NamedTuple):
     market: Market
     returns: pd.DataFrame
 
-    def traded(self, decisions: Mapping[str, pd.DataFrame]) -> Traded:
+    def trade(self, decisions: Mapping[str, pd.DataFrame]) -> Traded:
         """Place orders and trade them."""
         return trade_decisions(self.prepared, self.market, decisions)
 
@@ -89,13 +89,13 @@ def compare_walks(base: Walked, other: Walked, cut: pd.Timestamp, how: str) -> l
     # Decisions of the same predictions up to the cut, and of other ones after it: a rule that looks
     # ahead shows, and a prediction whose rounding passes a threshold does not.
     joined = {
-        name: _spliced(mine, other.predicted[name], cut)
+        name: _splice(mine, other.predicted[name], cut)
         for name, mine in base.predicted.items()
         if name in other.predicted
     }
     mine = decide(base.prepared, base.predicted, base.returns)
     theirs = decide(other.prepared, joined, other.returns)
-    one, two = base.traded(mine), other.traded(theirs)
+    one, two = base.trade(mine), other.trade(theirs)
     fill = base.prepared.config.target.fill
     for name, orders in one.orders.items():
         if name not in two.orders:
@@ -123,7 +123,7 @@ def check_fills(base: Walked, cut: pd.Timestamp, seed: int) -> list[Finding]:
     )
     two.loc[:cut] = one.loc[:cut]
     how = "made-up decisions"
-    placed = base.traded({"one": one, "two": two}).orders
+    placed = base.trade({"one": one, "two": two}).orders
     name = "every strategy"
     findings = _compare_orders(name, placed["one"], placed["two"], fill, cut, how)
     if fill == "close":
@@ -184,17 +184,17 @@ def compare_recorded_orders(prepared: Prepared, evaluation: Evaluation) -> list[
     market, findings = market_of_test_span(prepared), []
     times, assets = market.close.index, list(market.close.columns)
 
-    def laid_out(table: pd.DataFrame, name: str, column: str) -> pd.DataFrame:
+    def lay_out(table: pd.DataFrame, name: str, column: str) -> pd.DataFrame:
         own = table[table["strategy"] == name].set_index(["timestamp", "asset"])[column]
         return own.unstack("asset").reindex(index=times, columns=assets)  # noqa: PD010
 
     # Bars may have come since.
     recorded = times.intersection(pd.DatetimeIndex(weights["timestamp"].unique()))
     names = dict.fromkeys(positions["strategy"])
-    wanted = {name: laid_out(positions, name, "position").fillna(0.0) for name in names}
+    wanted = {name: lay_out(positions, name, "position").fillna(0.0) for name in names}
     placed = trade_decisions(prepared, market, wanted).orders
     for name, orders in placed.items():
-        written = laid_out(weights, name, "order").loc[recorded]
+        written = lay_out(weights, name, "order").loc[recorded]
         how = "written down by the run, and not what its positions make of these bars"
         if written.notna().any(axis=None):
             findings += _compare_tables(
@@ -256,16 +256,16 @@ def _compare_tables(
     theirs = theirs.reindex(index=mine.index, columns=mine.columns)
     a, b = mine.to_numpy(float), theirs.to_numpy(float)
     size = deviation(a) if unit == "deviations" else 1.0
-    wrong = differing(b, a, absolute=rounding * size, relative=rounding)
+    wrong = find_differences(b, a, absolute=rounding * size, relative=rounding)
     if not wrong.any():
         return []
     row = int(np.argmax(wrong.any(axis=1)))
     asset = str(mine.columns[int(np.argmax(wrong[row]))])
-    far = largest(b[wrong], a[wrong], size)
+    far = largest_difference(b[wrong], a[wrong], size)
     return [Finding(what, name, asset, mine.index[row], cut, far, unit, how)]
 
 
-def _spliced(mine: Predicted, theirs: Predicted, cut: pd.Timestamp) -> Predicted:
+def _splice(mine: Predicted, theirs: Predicted, cut: pd.Timestamp) -> Predicted:
     """Join predictions of one future up to a cut with those of another one after it."""
 
     def joined(a: pd.DataFrame | None, b: pd.DataFrame | None) -> pd.DataFrame | None:

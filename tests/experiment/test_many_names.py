@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from maml_jax.errors import ConfigError
-from maml_jax.experiment.compare.compare import _beside
+from maml_jax.experiment.compare.compare import _describe_values
 from maml_jax.experiment.preparation.bars import require_known
 from maml_jax.experiment.preparation.requirements import TESTING, Needs, left_out, with_room
 from maml_jax.experiment.result import Result
@@ -38,7 +38,9 @@ def test_a_note_on_assets_left_out_counts_them_and_names_a_few(short):
 
 def test_lists_of_many_names_are_told_by_how_they_differ():
     first, less, more = NAMES, tuple(n for n in NAMES if n not in ("A7", "A9")), (*NAMES, "B")
-    told = _beside({"a": first, "b": less, "c": more, "d": NAMES[::-1], "e": ("X",), "f": None})
+    told = _describe_values(
+        {"a": first, "b": less, "c": more, "d": NAMES[::-1], "e": ("X",), "f": None}
+    )
     assert told["a"].startswith("1,000: A0, A1") and told["a"].endswith("995 more")
     assert told["b"] == "998, those of a without A7, A9"
     assert told["c"] == "1,001, those of a with B"
@@ -46,9 +48,9 @@ def test_lists_of_many_names_are_told_by_how_they_differ():
     assert (told["e"], told["f"]) == ("X", "–")
     assert max(map(_named, told.values())) <= 2 * FEW
     few = {"a": ("A", "B"), "b": ("B",), "c": ()}
-    assert _beside(few) == {"a": "A, B", "b": "B", "c": "none"}
+    assert _describe_values(few) == {"a": "A, B", "b": "B", "c": "none"}
     stocks = dict.fromkeys(NAMES, "stocks")
-    told = _beside({"a": stocks, "b": {**stocks, "A1": "fx"}})
+    told = _describe_values({"a": stocks, "b": {**stocks, "A1": "fx"}})
     assert told["b"] == "1,000, those of a without A1: stocks and with A1: fx"
 
 

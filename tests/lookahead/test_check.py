@@ -9,7 +9,7 @@ from lookahead import (
     MARKET,
     TEST_FIRST,
     TRAIN_LAST,
-    altered_after,
+    alter_after,
     assert_same_up_to,
     config_for,
     cut_off_after,
@@ -28,7 +28,7 @@ from maml_jax.experiment.preparation.prepare import prepare
 @settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
 def test_altered_bars_after_t_change_nothing_up_to_t(fill, t, seed):
-    assert_same_up_to(t, config_for(fill), altered_after(t, seed))
+    assert_same_up_to(t, config_for(fill), alter_after(t, seed))
 
 
 @pytest.mark.long
@@ -93,7 +93,7 @@ def test_every_variant_knows_nothing_of_what_comes(changes, t):
     if "trees" in changes.get("backtest.baselines", ()):
         pytest.importorskip("sklearn")
     config = config_for("next_close", **changes)
-    assert_same_up_to(t, config, altered_after(t, seed=t))
+    assert_same_up_to(t, config, alter_after(t, seed=t))
     assert_same_up_to(t, config, cut_off_after(t))
 
 

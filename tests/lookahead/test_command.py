@@ -50,7 +50,7 @@ def found(report) -> set[tuple[str, str]]:
 def test_the_clean_pipeline_passes(result):
     report = check(result, cuts=2)
     assert report.clean and report.findings.empty
-    assert report.verdict().startswith("Nothing in this run looks ahead")
+    assert report.verdict().startswith("No look-ahead detected")
     assert list(report.recursive.index) == ["momentum", "rsi"]
     assert (report.recursive.iloc[:, 1:] < 1e-6).all(axis=None)
     assert "maml, no adaptation, from scratch" in report.checked[-1]
@@ -238,7 +238,7 @@ def test_combinatorial_folds_are_told_as_such():
     result = trained(**changes, **{"folds.groups": 3, "folds.test_groups": 1})
     report = check(result)
     assert found(report) == {("fold", "every fold")}
-    assert "combinatorial" in report.verdict() and "Not looked at" in report.notes[0]
+    assert "combinatorial" in report.verdict() and "Not checked" in report.notes[0]
 
 
 def register(monkeypatch, compute, warm_up=1):
@@ -275,7 +275,7 @@ def test_a_feature_that_no_panel_is_made_of_is_a_finding(monkeypatch):
     report = check(result)
     assert found(report) == {("feature", "mine")}
     assert "refused when a panel is made" in report.findings.iloc[0]["how"]
-    assert "Not looked at" in report.notes[0]
+    assert "Not checked" in report.notes[0]
 
 
 @pytest.mark.slow
@@ -314,7 +314,7 @@ def test_the_command_says_what_it_found_by_its_exit_code(tmp_path, monkeypatch, 
     train(settings, out=path)
     code, out, err = call(monkeypatch, capsys, path, "--cuts", 1)
     assert (code, err) == (0, "")
-    assert "Nothing in this run looks ahead" in out and "checked: 1 feature of" in out
+    assert "No look-ahead detected" in out and "checked: 1 feature of" in out
     assert "where the bars begin has no effect" in out
 
     settings["features"]["names"] = ["honest", "sly", "forgetful"]

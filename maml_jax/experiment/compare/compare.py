@@ -1,4 +1,4 @@
-"""Several runs beside each other: on the bars they share, with what differs between them."""
+"""Several runs side by side: on the bars they share, with what differs between them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ _WARNED = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside each other; all tables are of the bars of all runs where they share some.
+    """Runs side by side; all tables are of the bars of all runs where they share some.
 
     Attributes:
         strategies: of each run, the strategy that stands for it.
         returns: net simple returns per bar, `[time, run]`.
         stats: one column per run, one row per figure, from `returns`.
-        told: the figures of each run's strategy on its own test span.
+        own_stats: the figures of each run's strategy on its own test span.
         intervals: of the figures of every run.
         differences: of the first run's figures from those of the others.
         settings: those that differ, one row each, one column per run.
@@ -49,7 +49,7 @@ class Comparison:
     strategies: dict[str, str]
     returns: pd.DataFrame
     stats: pd.DataFrame
-    told: pd.DataFrame
+    own_stats: pd.DataFrame
     intervals: pd.DataFrame
     differences: pd.DataFrame
     settings: pd.DataFrame
@@ -61,7 +61,7 @@ class Comparison:
 def compare(
     runs: Runs, *, strategy: str | None = None, seed: int = 0, samples: int = SAMPLES
 ) -> Comparison:
-    """Set runs beside each other.
+    """Compare runs.
 
     Args:
         runs: results by name; or results or run directories, which are named by their folders. The
@@ -80,7 +80,7 @@ def compare(
     strategies = {name: _strategy(name, result, strategy) for name, result in results.items()}
     net = {name: result.returns[strategies[name]] for name, result in results.items()}
     gross = {name: result.gross[strategies[name]] for name, result in results.items()}
-    shared = _shared([series.index for series in net.values()])
+    shared = _shared_bars([series.index for series in net.values()])
     years = {name: _years(result) for name, result in results.items()}
     year = next(iter(years.values()))
     warnings = _warnings(results, net, years, shared)
@@ -96,7 +96,7 @@ def compare(
         returns=table,
         gross=pd.DataFrame(gross).rename_axis("timestamp"),
         stats=pd.DataFrame({name: _figures(series, years[name]) for name, series in net.items()}),
-        told=pd.DataFrame({n: result.stats[strategies[n]] for n, result in results.items()}),
+        own_stats=pd.DataFrame({n: result.stats[strategies[n]] for n, result in results.items()}),
         intervals=bootstrap_intervals(table, year, **drawn) if comparable else pd.DataFrame(),
         differences=(
             bootstrap_differences(table, first, others, year, **drawn)
@@ -123,7 +123,7 @@ def _by_name(runs: Runs) -> dict[str, Result]:
 
 
 def _short(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Name run directories by as many of their last folders as tell them apart."""
+    """Name run directories by as few of their last folders as distinguish them."""
     parts = {os.fspath(path): Path(path).absolute().parts for path in paths}
     for count in range(1, 1 + max(map(len, parts.values()), default=1)):
         names = {path: "/".join(each[-count:]) for path, each in parts.items()}
@@ -146,7 +146,7 @@ def _years(result: Result) -> float:
     return float(stats.loc["Bars per Year"].iloc[0])
 
 
-def _shared(indexes: Sequence[pd.Index]) -> pd.Index:
+def _shared_bars(indexes: Sequence[pd.Index]) -> pd.Index:
     shared = indexes[0]
     for index in indexes[1:]:
         shared = shared.intersection(index)
@@ -157,22 +157,22 @@ def _warnings(results, net, years, shared) -> tuple[str, ...]:
     found = []
     spans = {name: (series.index[0], series.index[-1], len(series)) for name, series in net.items()}
     if not len(shared):
-        found.append("The runs share no bar: each is shown on its own, and no difference is told.")
+        found.append("The runs share no bar: each is shown on its own, without differences.")
     elif len(set(spans.values())) > 1:
-        told = "; ".join(
+        texts = "; ".join(
             f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}, {bars:,} bars"
             for name, (start, end, bars) in spans.items()
         )
-        found.append(f"Test spans differ ({told}): figures are of the {len(shared):,} bars of all.")
+        found.append(f"Test spans differ ({texts}): figures use the {len(shared):,} shared bars.")
     if len(set(years.values())) > 1:
-        told = ", ".join(f"{name} {value:g}" for name, value in years.items())
-        found.append(f"Bars per year differ: {told}.")
+        texts = ", ".join(f"{name} {value:g}" for name, value in years.items())
+        found.append(f"Bars per year differ: {texts}.")
     flat = {name: _flat(result.config.model_dump()) for name, result in results.items()}
     for key, called in _WARNED.items():
         values = {name: each.get(key) for name, each in flat.items()}
         if len({repr(value) for value in values.values()}) > 1:
-            told = "; ".join(f"{name} {value}" for name, value in _beside(values).items())
-            found.append(f"The {called} differ ({key}): {told}.")
+            texts = "; ".join(f"{name} {value}" for name, value in _describe_values(values).items())
+            found.append(f"The {called} differ ({key}): {texts}.")
     return tuple(found)
 
 
@@ -197,7 +197,7 @@ def _settings(results: Mapping[str, Result]) -> pd.DataFrame:
     flat = {name: _flat(result.config.model_dump()) for name, result in results.items()}
     keys = dict.fromkeys(key for each in flat.values() for key in each)
     rows = {
-        key: _beside({name: each.get(key) for name, each in flat.items()})
+        key: _describe_values({name: each.get(key) for name, each in flat.items()})
         for key in keys
         if len({repr(each.get(key)) for each in flat.values()}) > 1
     }
@@ -214,32 +214,31 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _beside(values: Mapping[str, Any]) -> dict[str, str]:
+def _describe_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Write one setting of all runs; of long lists, how those of others differ from the first's."""
     first = next(iter(values))
     lists = {name: _entries(value) for name, value in values.items()}
     base = lists[first]
-    told = {}
+    texts = {}
     for name, value in values.items():
         own = lists[name]
         if name == first or base is None or own is None or max(len(own), len(base)) <= MOST:
-            told[name] = _told(value)
+            texts[name] = _describe(value)
         else:
-            told[name] = _unlike(own, base, first)
-    return told
+            texts[name] = _describe_change(own, base, first)
+    return texts
 
 
-def _unlike(own: list[str], base: list[str], first: str) -> str:
+def _describe_change(own: list[str], base: list[str], first: str) -> str:
     """Say how a list differs from that of the first run; what it holds where they share nothing."""
     here, there = {*own}, {*base}
     added = [each for each in own if each not in there]
     gone = [each for each in base if each not in here]
     if len(added) == len(own):
-        return _told(own)
-    ways = [
-        f"{word} {join_names(each)}" for word, each in (("without", gone), ("with", added)) if each
-    ]
-    return f"{len(own):,}, those of {first} {' and '.join(ways) or 'in another order'}"
+        return _describe(own)
+    both = (("without", gone), ("with", added))
+    changes = [f"{word} {join_names(names)}" for word, names in both if names]
+    return f"{len(own):,}, those of {first} {' and '.join(changes) or 'in another order'}"
 
 
 def _entries(value: Any) -> list[str] | None:
@@ -248,7 +247,7 @@ def _entries(value: Any) -> list[str] | None:
     return [str(each) for each in value] if isinstance(value, tuple | list) else None
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     if value is None:
         return "–"
     entries = _entries(value)

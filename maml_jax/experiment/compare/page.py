@@ -61,19 +61,19 @@ def verdict(comparison: Comparison) -> str:
     """Say how the first run's Sharpe ratio differs from those of the others."""
     first = comparison.returns.columns[0]
     stats: Any = comparison.stats
-    told = [f"{first} had a net Sharpe ratio of {format_number(stats.loc['Sharpe Ratio', first])}"]
+    parts = [f"{first} had a net Sharpe ratio of {format_number(stats.loc['Sharpe Ratio', first])}"]
     table = comparison.differences
     for row in table[table["figure"] == "Sharpe Ratio"].itertuples() if len(table) else ():
         value, low, high = (float(getattr(row, end)) for end in ("value", "low", "high"))
         if value != value:
             continue
         side = "above" if value >= 0 else "below"
-        clear = "" if low > 0 or high < 0 else ", which luck alone may explain"
-        told.append(
+        clear = "" if low > 0 or high < 0 else ", indistinguishable from chance"
+        parts.append(
             f"{format_number(abs(value))} {side} that of {row.other} (difference "
             f"{format_number(value)}, 95 %: {format_number(low)} to {format_number(high)}){clear}"
         )
-    return "; ".join(told) + "."
+    return "; ".join(parts) + "."
 
 
 def _growth(comparison: Comparison) -> tuple[Block, ...]:
@@ -125,13 +125,13 @@ def _figures(comparison: Comparison) -> tuple[Block, ...]:
         blocks.append(Grid("Figures with intervals", laid_out, caption, first, columns=5))
     years = by_year(comparison.returns.iloc[:, :_SHOWN])
     blocks.append(Grid("Net return by year, %", years))
-    whole = comparison.told.dropna(how="all").T.rename_axis("run")
-    whole = whole[[name for name in _TOLD if name in whole]]
+    whole = comparison.own_stats.dropna(how="all").T.rename_axis("run")
+    whole = whole[[name for name in _SHOWN_FIGURES if name in whole]]
     caption = "As each run reports them: on its own test span, with its own bars per year."
     return (*blocks, Grid("Each run by itself", whole, caption, first))
 
 
-_TOLD = (
+_SHOWN_FIGURES = (
     "Start", "End", "Bars per Year", "Sharpe Ratio", "Gross Sharpe Ratio", "CAGR [%]",
     "Max. Drawdown [%]", "Turnover (Ann.)", "# Trades", "Correlation", "IC", "R2", "QLIKE",
 )  # fmt: skip

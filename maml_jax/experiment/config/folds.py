@@ -1,4 +1,4 @@
-"""The section `folds` of the settings: how bars are parted into meta-training and test spans."""
+"""The section `folds` of the settings: how bars are split into meta-training and test spans."""
 
 from typing import Annotated, Any, Literal
 
@@ -78,7 +78,7 @@ class FoldsConfig(Section, frozen=True):
 
 
 def refuse_with_folds(config: Any) -> None:
-    """Refuse settings that cannot stand beside several folds.
+    """Refuse settings that do not work with several folds.
 
     Raises:
         ValueError: naming the key.

@@ -43,7 +43,7 @@ def execution_of(config: Config) -> Execution:
     return Execution(**{name: getattr(settings, name) for name in Execution._fields})
 
 
-def holding(execution: Execution) -> Execution:
+def costs_alone(execution: Execution) -> Execution:
     """Return the costs alone, by which buying and holding is judged: nothing sells what is held."""
     most = execution.max_gross
     return execution._replace(
@@ -79,9 +79,9 @@ def trade_decisions(
         decisions: of each strategy, shares of each asset's part, as `decide` returns them.
     """
     parts = market.close.shape[1]
-    orders = {name: table / parts for name, table in _placed(prepared, market, decisions).items()}
+    orders = {name: table / parts for name, table in _place(prepared, market, decisions).items()}
     made: dict[str, Account] = {}
-    for group, terms in _by_terms(prepared, orders):
+    for group, terms in _group_by_terms(prepared, orders):
         made |= trade_all(group, market, **terms)
     return Traded(market, orders, {name: made[name] for name in orders})
 
@@ -99,8 +99,10 @@ def trade_assets(
     Yields:
         An asset, and the account of each strategy on it.
     """
-    orders = _placed(prepared, market, decisions)
-    groups = [trade_alone(group, market, **terms) for group, terms in _by_terms(prepared, orders)]
+    orders = _place(prepared, market, decisions)
+    groups = [
+        trade_alone(group, market, **terms) for group, terms in _group_by_terms(prepared, orders)
+    ]
     for accounts in zip(*groups, strict=True):
         merged = {name: account for _, part in accounts for name, account in part.items()}
         yield accounts[0][0], {name: merged[name] for name in orders}
@@ -135,12 +137,12 @@ class _Orders(Sequence[np.ndarray]):
         return orders.to_numpy(float) / self.market.close.shape[1]
 
 
-def _by_terms(
+def _group_by_terms(
     prepared: Prepared, orders: Mapping[str, pd.DataFrame]
 ) -> Iterator[tuple[dict[str, pd.DataFrame], dict]]:
     """Give groups of strategies that trade on the same terms, and the terms."""
     terms = _terms(prepared)
-    held = holding(terms["execution"])
+    held = costs_alone(terms["execution"])
     apart = {BUY_AND_HOLD} if held != terms["execution"] else set()
     for group, execution in (
         ({n: t for n, t in orders.items() if n not in apart}, terms["execution"]),
@@ -150,7 +152,7 @@ def _by_terms(
             yield group, {**terms, "execution": execution}
 
 
-def _placed(prepared: Prepared, market: Market, decisions: Mapping) -> dict[Any, pd.DataFrame]:
+def _place(prepared: Prepared, market: Market, decisions: Mapping) -> dict[Any, pd.DataFrame]:
     """Return orders as shares of each asset's part."""
     fill, ended = prepared.config.target.fill, has_ended(market)
     return {

@@ -44,7 +44,7 @@ def decide(
     """Return the weights that each strategy and baseline wants, at the bars where it decides.
 
     All make positions by the rule of the settings, and keep to its sides and its largest weight.
-    A strategy that predicts what a rule pays follows the rule where that is positive, and never
+    A strategy that predicts the return of a rule follows the rule where that is positive, and never
     trades against it. Buy and hold knows no bounds.
 
     Args:
@@ -61,7 +61,7 @@ def decide(
     config = prepared.config
     sides = _sides(prepared)
 
-    def kept(wanted: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    def bound(wanted: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         most = config.backtest.max_weight
         most = None if most is None else most * len(prepared.test_assets)
         return apply_limits(wanted, known, sides=config.backtest.sides, most=most)
@@ -73,7 +73,7 @@ def decide(
         if sides is not None:
             taken = sides.reindex(wanted.index, fill_value=0.0)
             wanted = wanted.clip(lower=0).fillna(0.0) * taken
-        decided[name] = kept(wanted, finite.mean.notna())
+        decided[name] = bound(wanted, finite.mean.notna())
     if decided and "random" in config.backtest.baselines:
         headline = next(iter(decided))
         decided[RANDOM] = random_positions(prepared, decided[headline], returns)
@@ -81,7 +81,7 @@ def decide(
     if sides is None:
         return {**decided, BUY_AND_HOLD: there.astype("float64")}
     followed = sides.reindex(returns.index, fill_value=0.0)
-    decided[FOLLOW] = kept(followed, followed.notna())
+    decided[FOLLOW] = bound(followed, followed.notna())
     # Holding a pair is no investment in a market; the capital is spread over the others.
     assets = np.array([rule_of(name) != PAIRS for name in returns.columns])
     if assets.any():

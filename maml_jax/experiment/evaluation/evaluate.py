@@ -1,4 +1,4 @@
-"""Walk-forward of a method and its baselines, and what each would have earned."""
+"""Walk-forward of methods and baselines, and the results of each."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,10 +118,10 @@ def evaluate_forecasts(
         decisions = _decisions(prepared, forecasts, market.close.index)
         traded = trade_decisions(prepared, market, decisions)
     with stage("figures"):
-        found = _measured(prepared, forecasts, decisions, traded)
+        found = _measure(prepared, forecasts, decisions, traded)
     with stage("statistics"):
         judgement = judge(prepared, found.returns, decisions, market, ledger=ledger)
-    return _judged(found, judgement)
+    return _add_judgement(found, judgement)
 
 
 def net_returns(prepared: Prepared, forecasts: Forecasts) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def _decisions(
     return decide(prepared, forecasts.predicted, returns)
 
 
-def _measured(
+def _measure(
     prepared: Prepared,
     forecasts: Forecasts,
     decisions: Mapping[str, pd.DataFrame],
@@ -165,25 +165,25 @@ def _measured(
     exposure = {n: account.weights.abs().sum(axis="columns") for n, account in accounts.items()}
     return Evaluation(
         stats=pd.DataFrame(stats).reindex(list(rows)),
-        predictions=_signalled(prepared.config, long_predictions(predicted, decisions, targets)),
+        predictions=_add_levels(prepared.config, long_predictions(predicted, decisions, targets)),
         returns=net,
         gross=_wide({name: account.gross for name, account in accounts.items()}),
         trades=long_trades(traded),
-        assets=_asset_figures(prepared, predicted, decisions, traded.market, targets, terms),
+        assets=_measure_assets(prepared, predicted, decisions, traded.market, targets, terms),
         regimes=summarise_by_regime(net, known, prepared.bars_per_year),
         turnover=_wide({name: account.turnover for name, account in accounts.items()}),
         exposure=_wide(exposure),
         weights=long_weights(traded),
         notes=(
             *forecasts.notes,
-            *_not_finite(prepared, predicted),
-            *_ruined({name: account.net for name, account in accounts.items()}),
-            *_ended(traded.market),
+            *_note_not_finite(prepared, predicted),
+            *_note_ruin({name: account.net for name, account in accounts.items()}),
+            *_note_ended(traded.market),
         ),
     )
 
 
-def _asset_figures(
+def _measure_assets(
     prepared: Prepared,
     predicted: Mapping[str, Predicted],
     decisions: Mapping[str, pd.DataFrame],
@@ -205,7 +205,7 @@ def _asset_figures(
     return pd.DataFrame([row for each in rows.values() for row in each])
 
 
-def _judged(found: Evaluation, judgement: Judgement) -> Evaluation:
+def _add_judgement(found: Evaluation, judgement: Judgement) -> Evaluation:
     return found._replace(
         intervals=judgement.intervals,
         differences=judgement.differences,
@@ -250,7 +250,7 @@ def _skills(prepared: Prepared, predicted: Predicted, targets: pd.DataFrame) -> 
     return found
 
 
-def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[Note, ...]:
+def _note_not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple[Note, ...]:
     """Say where a prediction was due and is not finite: no position was taken there."""
     due = on_test_span(prepared, find_test_supports(prepared).due)
     notes = []
@@ -268,7 +268,7 @@ def _not_finite(prepared: Prepared, predicted: Mapping[str, Predicted]) -> tuple
     return tuple(notes)
 
 
-def _ruined(net: Mapping[str, pd.Series]) -> tuple[Note, ...]:
+def _note_ruin(net: Mapping[str, pd.Series]) -> tuple[Note, ...]:
     lost = {name: returns.index[returns <= -1] for name, returns in net.items()}
     return tuple(
         Note(
@@ -279,7 +279,7 @@ def _ruined(net: Mapping[str, pd.Series]) -> tuple[Note, ...]:
     )
 
 
-def _ended(market: Market) -> tuple[Note, ...]:
+def _note_ended(market: Market) -> tuple[Note, ...]:
     """Say which assets ended within the test span: nobody may have had their last price."""
     ended = has_ended(market)
     gone = list(ended.columns[ended.any()])
@@ -303,12 +303,12 @@ def _ended(market: Market) -> tuple[Note, ...]:
     )
 
 
-def _signalled(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
+def _add_levels(config: Config, predictions: pd.DataFrame) -> pd.DataFrame:
     """Say each prediction as a level with the confidence in it, where positions are made so."""
     if config.position_rule() != "levels":
         return predictions
     settings = config.backtest
     values = predictions[["prediction"]].reset_index(drop=True)
     signals = level_signals(values, settings.threshold, settings.strong())
-    told = signals.set_index("timestamp")[["level", "confidence"]]  # places of rows
-    return predictions.join(told)
+    levels = signals.set_index("timestamp")[["level", "confidence"]]  # places of rows
+    return predictions.join(levels)

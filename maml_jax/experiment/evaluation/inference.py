@@ -105,7 +105,7 @@ def _trials(
     own = trials_of(prepared.config, net, methods, market.close)
     if ledger is None:
         return count_alone(own), ()
-    # One process records; what the others judge is not kept.
+    # One process records; the others' judgements are dropped.
     counted = count_alone(own)
     with together(f"recording trials in {ledger}"):
         if is_first_process():
@@ -123,7 +123,7 @@ def _trials(
 def _random_share(
     prepared: Prepared, net: pd.Series, decided: pd.DataFrame, market: Market
 ) -> float:
-    """Return the share of the same positions at random times that earned less in the mean."""
+    """Return the share of the same positions at random times with a smaller mean return."""
     if not (decided != 0).any(axis=None):
         return np.nan
     bars = {asset: prepared.bars[asset] for asset in prepared.test_assets}

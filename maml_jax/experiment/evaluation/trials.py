@@ -1,4 +1,4 @@
-"""The ledger of trials: what was tried on which bars, so that the best of many is known as such."""
+"""The ledger of trials: what was tried on which bars, to judge the best of many as such."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ class Trials(NamedTuple):
 
 
 def data_digest(closes: pd.DataFrame) -> str:
-    """Return what tells these test bars from all others.
+    """Return a digest of test bars.
 
     Args:
         closes: `[time, asset]`, NaN where an asset has no bar; in any order of assets.
@@ -77,7 +77,7 @@ def data_digest(closes: pd.DataFrame) -> str:
 
 
 def settings_digest(config: Config) -> str:
-    """Return what tells settings apart, but for those that do not decide what a method earns.
+    """Return a digest of the settings that decide the returns of a method.
 
     The seed counts: to choose among seeds is to choose.
     """
@@ -151,15 +151,15 @@ def count(folder: str | Path, data: str) -> Trials:
     """
     path = Path(folder) / LEDGER
     known, damaged = _read(path)
-    return _counted([each for each in known.values() if each.data == data], damaged)
+    return _summarise([each for each in known.values() if each.data == data], damaged)
 
 
 def count_alone(trials: Sequence[Trial]) -> Trials:
-    """Count trials of which no ledger is kept, all on the same bars."""
-    return _counted(list({_key(each): each for each in trials}.values()), 0)
+    """Count trials without a ledger, all on the same bars."""
+    return _summarise(list({_key(each): each for each in trials}.values()), 0)
 
 
-def _counted(trials: list[Trial], damaged: int) -> Trials:
+def _summarise(trials: list[Trial], damaged: int) -> Trials:
     sharpes = [each.sharpe for each in trials if each.sharpe is not None]
     variance = float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0
     return Trials(len(trials), variance, damaged)
@@ -176,7 +176,7 @@ def _read(path: Path) -> tuple[dict[tuple[str, str, str], Trial], int]:
     for line in text.split(b"\n"):
         if not line.strip():
             continue
-        trial = _parsed(line)
+        trial = _parse(line)
         if trial is None:
             damaged += 1
         else:
@@ -184,7 +184,7 @@ def _read(path: Path) -> tuple[dict[tuple[str, str, str], Trial], int]:
     return found, damaged
 
 
-def _parsed(line: bytes) -> Trial | None:
+def _parse(line: bytes) -> Trial | None:
     try:
         entry: Any = json.loads(line)
         trial = Trial(**{name: entry[name] for name in Trial._fields})

@@ -65,11 +65,11 @@ def verdict(config: Config, evaluation: Evaluation) -> str:
         rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
         sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
         return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
-    return " ".join([*_of_returns(evaluation, method, span), *_not_to_be_had(config)])
+    return " ".join([*_of_returns(evaluation, method, span), *_caveats(config)])
 
 
-def _not_to_be_had(config: Config) -> list[str]:
-    """Say why nobody could have earned this, where the settings make it so."""
+def _caveats(config: Config) -> list[str]:
+    """Say why nobody could have traded this, where the settings make it so."""
     said = []
     if config.folds.kind == "combinatorial":
         said.append(
@@ -78,8 +78,8 @@ def _not_to_be_had(config: Config) -> list[str]:
         )
     if config.target.fill == "close":
         said.append(
-            "Orders are filled at the very close that decided them, which is optimistic: choose "
-            "next_open or next_close for what can be had."
+            "Orders are filled at the very close that decided them, which is optimistic; use "
+            'target.fill "next_open" or "next_close" for prices that can be had.'
         )
     return said
 
@@ -108,24 +108,26 @@ def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
     overfitted = evaluation.overfitting.get("probability", math.nan)
     if not math.isnan(overfitted):
         said.append(
-            f"Had the best of this run's methods been chosen on half of these bars, it would have "
-            f"been in the lower half of them on the others in {100 * overfitted:.0f} % of splits."
+            f"Risk that picking the best of this run's methods is overfitted: "
+            f"{100 * overfitted:.0f} %."
         )
     if bars < _FEW_BARS:
-        said.append(f"{bars:,d} bars are few: most edges could not be told from luck on them.")
+        said.append(
+            f"{bars:,d} bars are few: most edges on them are indistinguishable from chance."
+        )
     return [*said, _CAUTION]
 
 
 def _alpha(row: Any, significant: bool) -> list[str]:
     if math.isnan(row["p_adjusted"]):
-        return ["Its alpha to buy and hold cannot be tested: nothing here is significant."]
+        return ["Its alpha against buy and hold cannot be tested: nothing here is significant."]
     number = int(row["trials"])
     tried = "one-sided"
     if number > 1:
         tried += f"; {_equal(row['p_adjusted'])} as the best of {number:,d} trials"
     bounds = f"{_number(row['alpha low [%]'])} to {_number(row['alpha high [%]'])}"
     return [
-        f"Its alpha to buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "
+        f"Its alpha against buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "
         f"{bounds}), {'significant' if significant else 'not significant'} at 5 % "
         f"({_equal(row['p_value'])}, {tried})."
     ]
@@ -137,12 +139,12 @@ def _luck(row: Any) -> list[str]:
     number, share = int(row["trials"]), 100 * row["deflated_sharpe"]
     if number == 1:
         return [
-            f"Its probabilistic Sharpe ratio, of being above 0, is {share:.0f} %; it is the only "
-            "trial on these bars that is recorded, and what nobody recorded is not counted."
+            f"The probability that its true Sharpe ratio is above 0 is {share:.0f} %. This is the "
+            "only recorded trial on these bars; unrecorded trials are not counted."
         ]
     return [
-        f"Its deflated Sharpe ratio, of being above what luck would show as the best of "
-        f"{number:,d} recorded trials on these bars, is {share:.0f} %."
+        f"The probability that its true Sharpe ratio is above what luck alone gives the best of "
+        f"{number:,d} recorded trials on these bars is {share:.0f} % (deflated Sharpe ratio)."
     ]
 
 
@@ -155,10 +157,10 @@ def _to_no_adaptation(evaluation: Evaluation, method: str) -> list[str]:
     if math.isnan(low) or math.isnan(high):
         return []
     if not (value or low or high):
-        return ["Without adaptation it would have earned the same."]
-    said = f"Its Sharpe ratio less that without adaptation is {_number(value)}"
-    clear = "adapting paid" if low > 0 else "adapting cost" if high < 0 else "no clear difference"
-    return [f"{said} (95 % interval {_number(low)} to {_number(high)}): {clear}."]
+        return ["Adapting changed nothing: without it the returns are the same."]
+    clear = "it helped" if low > 0 else "it hurt" if high < 0 else "not distinguishable from 0"
+    interval = f"95 % interval {_number(low)} to {_number(high)}"
+    return [f"Adapting changed the Sharpe ratio by {value:+z.2f} ({interval}): {clear}."]
 
 
 def _of_volatility(config: Config, evaluation: Evaluation, span: str) -> str:
@@ -168,18 +170,18 @@ def _of_volatility(config: Config, evaluation: Evaluation, span: str) -> str:
     explained = _against(figures, method, rivals)
     said = [f"{span}, the forecasts of log volatility by {method} had an R2 of {explained}."]
     for rival in rivals:
-        difference = _r_squared_less(config, evaluation.predictions, method, rival)
+        difference = _r_squared_minus(config, evaluation.predictions, method, rival)
         if difference is not None:
             value, low, high = (f"{each:.3f}" for each in difference)
-            said.append(f"Its R2 less that of {rival} is {value} (95 % interval {low} to {high}).")
+            said.append(f"Its R2 minus that of {rival} is {value} (95 % interval {low} to {high}).")
     if not evaluation.significance.empty:
         row: Any = evaluation.significance.loc[method].astype(float)
         (alpha,) = _alpha(row, is_significant(evaluation))
         said.append(f"Of positions sized by these forecasts: {alpha[0].lower()}{alpha[1:]}")
-    return " ".join([*said, *_not_to_be_had(config)])
+    return " ".join([*said, *_caveats(config)])
 
 
-def _r_squared_less(
+def _r_squared_minus(
     config: Config, predictions: pd.DataFrame, method: str, rival: str
 ) -> Difference | None:
     if rival not in set(predictions["strategy"]):
@@ -213,12 +215,12 @@ def _interval(table: pd.DataFrame, figure: str, strategy: str) -> str:
 def _against(figures: pd.Series, method: str, rivals: tuple[str, ...]) -> str:
     """Set a figure against those of rivals, greater being better."""
     own = figures[method]
-    told = [
+    others = [
         f"{figures[name]:.2f} for {name} ({'beaten' if own > figures[name] else 'not beaten'})"
         for name in rivals
         if name in figures.index and not math.isnan(figures[name])
     ]
-    return f"{own:.2f}, against {', '.join(told)}" if told else f"{own:.2f}"
+    return f"{own:.2f}, against {', '.join(others)}" if others else f"{own:.2f}"
 
 
 def _number(value: float) -> str:

@@ -41,13 +41,13 @@ def evaluate_folds(
     pieces = [
         [
             predict_all(piece, params)
-            for piece in (_tested(part, *stretch) for stretch in part.spans.testing())
+            for piece in (_restrict_test(part, *stretch) for stretch in part.spans.testing())
         ]
         for part, params in zip(folds.parts, trained, strict=True)
     ]
     paths = [join_forecasts(folds, chosen) for chosen in _along_paths(folds, pieces)]
     with stage("errors after each step"):
-        adaptation = _joined_adaptation(folds, trained)
+        adaptation = _average_adaptation(folds, trained)
     found = evaluate_forecasts(folds.joined, paths[0], ledger=ledger)
     found = found._replace(adaptation=adaptation)
     if len(paths) == 1:
@@ -57,7 +57,7 @@ def evaluate_folds(
     return _with_paths(found, net, folds.joined.bars_per_year)
 
 
-def _tested(part: Prepared, first: pd.Timestamp, last: pd.Timestamp) -> Prepared:
+def _restrict_test(part: Prepared, first: pd.Timestamp, last: pd.Timestamp) -> Prepared:
     """Return a fold with one of the stretches that it tests as its test span."""
     times = part.panel.timestamps
     return part._replace(
@@ -94,7 +94,7 @@ def join_forecasts(folds: Folds, pieces: Sequence[Forecasts]) -> Forecasts:
     span = slice(joined.test_first, joined.test_last + 1)
     index, assets = joined.panel.timestamps[span], joined.test_assets
 
-    def laid_out(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    def lay_out(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         table = pd.concat(tables)
         if not table.index.is_unique:
             raise ValueError(f"tested twice: {table.index[table.index.duplicated()][0]}")
@@ -105,7 +105,7 @@ def join_forecasts(folds: Folds, pieces: Sequence[Forecasts]) -> Forecasts:
         found = [piece.predicted[name] for piece in pieces if name in piece.predicted]
         deviations = [each.std for each in found if each.std is not None]
         predicted[name] = Predicted(
-            laid_out([each.mean for each in found]), laid_out(deviations) if deviations else None
+            lay_out([each.mean for each in found]), lay_out(deviations) if deviations else None
         )
     notes = [each.notes for each in pieces]
     if folds.paths is None:
@@ -113,10 +113,10 @@ def join_forecasts(folds: Folds, pieces: Sequence[Forecasts]) -> Forecasts:
     return Forecasts(predicted, merge_notes(notes, range(len(pieces)), of="Group"))
 
 
-def _joined_adaptation(folds: Folds, trained: Sequence[Mapping[str, Params]]) -> pd.DataFrame:
+def _average_adaptation(folds: Folds, trained: Sequence[Mapping[str, Params]]) -> pd.DataFrame:
     """Average the errors of tasks of all test spans, each task counting the same."""
     every = [
-        adaptation_errors(_tested(part, *stretch), params)
+        adaptation_errors(_restrict_test(part, *stretch), params)
         for part, params in zip(folds.parts, trained, strict=True)
         for stretch in part.spans.testing()
     ]

@@ -19,7 +19,7 @@ from maml_jax.experiment.preparation.spans import (
 )
 
 _TESTS = 4
-"""Test spans that what is not trained on at first is parted into."""
+"""Test spans that the bars after the first meta-training span are split into."""
 
 
 def plan_folds(config: Config, timeline: pd.DatetimeIndex) -> tuple[FoldsConfig, list[Spans]]:
@@ -51,7 +51,7 @@ def plan_folds(config: Config, timeline: pd.DatetimeIndex) -> tuple[FoldsConfig,
         tested = None
         if data.test_start:
             tested = first_bar_from(data, times, "data.test_start", data.test_start)
-        settings = _sized(settings, times, tested)
+        settings = _fill_sizes(settings, times, tested)
         return settings, _walk_forward(settings, times, tested)
     except ConfigError:
         raise
@@ -59,8 +59,8 @@ def plan_folds(config: Config, timeline: pd.DatetimeIndex) -> tuple[FoldsConfig,
         raise ConfigError(f"section 'folds': {error}") from None
 
 
-def splitter(settings: FoldsConfig) -> CombinatorialFolds:
-    """Return how combinatorial folds part the bars."""
+def make_splitter(settings: FoldsConfig) -> CombinatorialFolds:
+    """Return how combinatorial folds split the bars."""
     return CombinatorialFolds(
         settings.groups, settings.test_groups, settings.purge, settings.embargo
     )
@@ -75,7 +75,7 @@ def fold_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) if number else seed
 
 
-def _sized(settings: FoldsConfig, times: pd.DatetimeIndex, tested: int | None) -> FoldsConfig:
+def _fill_sizes(settings: FoldsConfig, times: pd.DatetimeIndex, tested: int | None) -> FoldsConfig:
     """Fill in the sizes that were left open, as numbers of bars."""
     gap, size = settings.purge + settings.embargo, settings.train_size
     if size is None:
@@ -117,7 +117,7 @@ def _walk_forward(
 
 def _combinatorial(settings: FoldsConfig, times: pd.DatetimeIndex) -> list[Spans]:
     found = []
-    for train, groups in splitter(settings).split(times):
+    for train, groups in make_splitter(settings).split(times):
         if not len(train):
             raise ValueError(
                 f"{len(times)} bars in {settings.groups} groups, of which {settings.test_groups} "
@@ -137,7 +137,7 @@ def _stretches(times: pd.DatetimeIndex, places: Sequence[np.ndarray]) -> tuple[S
     return tuple((times[part[0]], times[part[-1]]) for part in places)
 
 
-def spans_again(
+def find_spans_again(
     config: Config, spans: Sequence[Spans], timeline: pd.DatetimeIndex
 ) -> list[Spans | None]:
     """Find the test spans of folds that were trained before, among bars that may be others.

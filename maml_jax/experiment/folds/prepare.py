@@ -11,7 +11,7 @@ from jaxtyping import Int
 from maml_jax.errors import ConfigError, DataError, RunError
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.folds import FoldsConfig
-from maml_jax.experiment.folds.plan import fold_seed, plan_folds, spans_again, splitter
+from maml_jax.experiment.folds.plan import find_spans_again, fold_seed, make_splitter, plan_folds
 from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.preparation.bars import Market, prepare_market, roles_of
 from maml_jax.experiment.preparation.prepare import Fitted, Prepared, fit_fold, prepare
@@ -78,7 +78,7 @@ def prepare_folds(config: Config, bars: Frames) -> Folds:
         config = config.changed(features={"names": names})
     parts: list[Prepared] = []
     for number, own in enumerate(spans):
-        with _naming(f"fold {number} of {len(spans)}, {_describe(own)}"):
+        with _name_fold(f"fold {number} of {len(spans)}, {_describe(own)}"):
             part = fit_fold(market, _of_fold(config, number, own), None, own)
         if not parts:  # pairs are chosen before all tests, and stay: they are what is traded
             config = config.changed(task=part.config.task)
@@ -104,15 +104,15 @@ def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Che
     spans = [each.spans for each in checkpoints if each.spans is not None]
     if len(spans) < len(folds):
         raise RunError("the checkpoints of folds do not say which spans they belong to")
-    if spans[0].tested and len(folds) < len(splitter(config.folds).choices):
+    if spans[0].tested and len(folds) < len(make_splitter(config.folds).choices):
         raise RunError(
-            f"{len(folds)} of {len(splitter(config.folds).choices)} combinatorial folds were "
+            f"{len(folds)} of {len(make_splitter(config.folds).choices)} combinatorial folds were "
             "trained before the run was cut off, and paths need all of them; train anew"
         )
     settings = [_as_trained(config, each) for each in checkpoints]
     market = prepare_market(settings, bars, trained=True)
     first = roles_of(settings[0], market.given, trained=True)
-    again = spans_again(config, spans, assets_timeline(market.of(first.test, first.context)))
+    again = find_spans_again(config, spans, assets_timeline(market.of(first.test, first.context)))
     parts, numbers, notes, failed = [], [], [], None
     for number, (checkpoint, own) in enumerate(zip(checkpoints, again, strict=True)):
         if own is None:
@@ -179,7 +179,7 @@ def _join(config: Config, parts: list[Prepared], numbers: list[int], market: Mar
         **{name: getattr(last.config, name) for name in _FILLED},
     )
     notes = merge_notes([part.notes for part in parts], numbers)
-    paths = splitter(config.folds).paths() if first.spans.tested else None
+    paths = make_splitter(config.folds).paths() if first.spans.tested else None
     return Folds(config, parts, numbers, joined._replace(config=config), notes, paths)
 
 
@@ -232,7 +232,7 @@ def _describe(spans: Spans) -> str:
 
 
 @contextmanager
-def _naming(fold: str) -> Iterator[None]:
+def _name_fold(fold: str) -> Iterator[None]:
     """Say in errors which fold they are of."""
     try:
         yield

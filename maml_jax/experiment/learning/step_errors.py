@@ -93,11 +93,11 @@ def _counts(prepared: Prepared, method: str) -> tuple[int, ...]:
 def _errors(
     learner: MetaLearner, params: Params, tasks: Task, counts: tuple[int, ...]
 ) -> list[float]:
-    return _measured(learner, counts, params, tasks).tolist()
+    return _measure_errors(learner, counts, params, tasks).tolist()
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _measured(learner: MetaLearner, counts: tuple[int, ...], params: Params, tasks: Task):
+def _measure_errors(learner: MetaLearner, counts: tuple[int, ...], params: Params, tasks: Task):
     def of_one(task: Task):
         return jnp.stack([_error(learner, params, task, steps) for steps in counts])
 

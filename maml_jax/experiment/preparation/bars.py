@@ -24,7 +24,7 @@ from maml_jax.notes import Note
 
 BUILTIN = "builtin"
 MEMORY = "memory"
-"""What the settings name as the path of bars that were handed over in memory."""
+"""The path in the settings for bars that were passed in memory."""
 
 
 def reading_options(config: Config) -> dict:
@@ -55,7 +55,7 @@ def load_bars(
         frames = builtin_bars()
     elif data.path == MEMORY:
         raise ConfigError(
-            "key 'data.path': the bars of this run were handed over in memory; hand them over "
+            "key 'data.path': the bars of this run were passed in memory; pass them "
             "again, or name a file that holds them"
         )
     elif is_stored(data.path):
@@ -64,7 +64,7 @@ def load_bars(
         frames = read_bars(data.path, **options)
     if data.assets is None:
         return frames
-    return {name: frames[name] for name in chosen("data.assets", data.assets, frames)}
+    return {name: frames[name] for name in choose_assets("data.assets", data.assets, frames)}
 
 
 def is_stored(path: str | tuple[str, ...]) -> bool:
@@ -72,7 +72,7 @@ def is_stored(path: str | tuple[str, ...]) -> bool:
     return isinstance(path, str) and path.startswith(STORED)
 
 
-def chosen(key: str, names: Sequence[str] | None, bars: Mapping) -> list[str]:
+def choose_assets(key: str, names: Sequence[str] | None, bars: Mapping) -> list[str]:
     """Return the assets that a key of the settings names, each once; all if it names none.
 
     Raises:
@@ -120,7 +120,7 @@ class Roles(NamedTuple):
     Attributes:
         train: assets to meta-train on; none where all was fitted before.
         test: assets to walk forward on.
-        context: assets of meta-training whose bars a backtest needs beside the tested ones.
+        context: assets of meta-training that a backtest needs besides the tested ones.
         compared: assets that only features of the cross-section look at.
     """
 
@@ -193,16 +193,16 @@ def roles_of(config: Config, given: Mapping[str, object], *, trained: bool) -> R
         ConfigError: if an asset is named that there is not.
     """
     data = config.data
-    train = [] if trained else chosen("data.train_assets", data.train_assets, given)
-    test = chosen("data.test_assets", data.test_assets, given)
-    context = _context(config, given) if trained else []
+    train = [] if trained else choose_assets("data.train_assets", data.train_assets, given)
+    test = choose_assets("data.test_assets", data.test_assets, given)
+    context = _context_assets(config, given) if trained else []
     used = {*train, *test, *context}
-    compared = [name for name in _compared(config, given) if name not in used]
+    compared = [name for name in _compared_assets(config, given) if name not in used]
     return Roles(train, test, context, compared)
 
 
-def _compared(config: Config, given: Mapping[str, object]) -> list[str]:
-    """List the assets that features of the cross-section look at beside those that are tested.
+def _compared_assets(config: Config, given: Mapping[str, object]) -> list[str]:
+    """List the assets that features of the cross-section need besides the tested ones.
 
     The market is made of the assets that are trained or tested on; in the backtest of a trained
     learner also of those it was trained on, where they are given, for it was their market too.
@@ -212,8 +212,8 @@ def _compared(config: Config, given: Mapping[str, object]) -> list[str]:
     return [name for name in config.data.train_assets or () if name in given]
 
 
-def _context(config: Config, given: Mapping[str, object]) -> list[str]:
-    """List the assets of meta-training whose bars a backtest needs beside the tested ones.
+def _context_assets(config: Config, given: Mapping[str, object]) -> list[str]:
+    """List the assets of meta-training that a backtest needs besides the tested ones.
 
     Where support sets, regimes or updates are of several assets, what was there when the run was
     made must be there again, as far as its bars are given.

@@ -51,7 +51,7 @@ from maml_jax.tasks import Panel, make_panel
 from maml_jax.tasks.panel import assets_timeline
 
 SIDE = "side"
-"""The feature that tells a learner which side a rule takes."""
+"""The feature that holds the side a rule takes."""
 
 _INTERLEAVED = 1.05
 """Calendars differ when their union has so many times the bars of the fullest; holidays do not."""
@@ -60,7 +60,7 @@ _INTERLEAVED = 1.05
 class Prepared(NamedTuple):
     """Everything that training and walk-forward need.
 
-    Where series follow rules they stand in the place of assets.
+    Where series follow rules they take the place of assets.
 
     Attributes:
         config: the settings, with what was left open filled in.
@@ -70,10 +70,10 @@ class Prepared(NamedTuple):
             volatility as its logarithm per bar.
         chain: the Markov chain of the regimes, fitted on the meta-training span; None without one.
         sides: of each series' rule at each of its bars; none where series are assets.
-        train_first: place on the time axis of the first bar of the meta-training span.
-        train_last: place of its last bar.
-        test_first: place of the first bar of the test span.
-        test_last: place of its last bar.
+        train_first: index on the time axis of the first bar of the meta-training span.
+        train_last: index of its last bar.
+        test_first: index of the first bar of the test span.
+        test_last: index of its last bar.
         train_assets: assets that are meta-trained on.
         test_assets: assets that are walked forward on.
         market: bars of the test assets themselves, where series follow rules too.
@@ -168,7 +168,7 @@ def fit_fold(
         fitted = _fit(config, series, tables, {a: bars[a] for a in roles.train}, spans)
     scaled = {name: fitted.scaler.transform(tables[name]) for name in series.bars}
     panel = make_panel(series.bars, scaled, target_of(config), fitted.scaler)
-    panel = _seen_from_its_side(panel, series.sides)
+    panel = _apply_sides(panel, series.sides)
     if needs_regimes(config):
         whole = market_of_chain(config, bars) if fitted.chain is not None else bars
         labels = panel_regimes(config, panel, series.bars, whole, fitted.chain)
@@ -315,7 +315,7 @@ def _fit(
     frames = {name: series.bars[name] for name in series.train}
     if spans.trained:  # each stretch alone: labels are complete within it, volatility looks back
         frames = {
-            f"{name} from {first}": _warmed(frame, first, last, target.volatility_window)
+            f"{name} from {first}": _cut_with_warm_up(frame, first, last, target.volatility_window)
             for name, frame in frames.items()
             for first, last in spans.trained
         }
@@ -323,7 +323,7 @@ def _fit(
     return Fitted(scaler, fit_chain(config, market, slice(spans.train_first, spans.train_last)))
 
 
-def _warmed(
+def _cut_with_warm_up(
     bars: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp, before: int
 ) -> pd.DataFrame:
     """Cut bars to a stretch and so many before it."""
@@ -331,8 +331,8 @@ def _warmed(
     return bars.iloc[begin : int(bars.index.searchsorted(last, side="right"))]
 
 
-def _seen_from_its_side(panel: Panel, sides: Mapping[str, pd.Series]) -> Panel:
-    """Turn what prices pay into what following the rule pays."""
+def _apply_sides(panel: Panel, sides: Mapping[str, pd.Series]) -> Panel:
+    """Turn returns of prices into returns of following the rule."""
     if not sides:
         return panel
     factor = np.ones(panel.targets.shape, np.float32)

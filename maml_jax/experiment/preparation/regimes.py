@@ -1,4 +1,4 @@
-"""Which regime is in force at every bar, as the settings tell regimes."""
+"""The regime in force at every bar, as the settings define regimes."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ from maml_jax.notes import Note
 from maml_jax.tasks import Panel
 
 _MANY = 0.05
-"""Share of bars without a regime that is told."""
+"""Share of bars without a regime from which on a note says so."""
 
 
 def needs_regimes(config: Config) -> bool:
@@ -118,7 +118,7 @@ def market_of_chain(config: Config, market: Mapping[str, pd.DataFrame]) -> dict[
 def require_known_regimes(
     config: Config, panel: Panel, labels: np.ndarray, train: list[str], spans: Spans | None
 ) -> None:
-    """Refuse a family of regimes where none can be told in the meta-training span.
+    """Refuse a family of regimes where none is known in the meta-training span.
 
     Raises:
         DataError: saying how many bars come before the first.
@@ -131,7 +131,7 @@ def require_known_regimes(
         windows = config.regimes.windows()
         before = regime_warm_up(**windows) if config.regimes.kind == "trend" else windows["history"]
         raise DataError(
-            f"no regime can be told in the meta-training span, which ends at {spans.train_last}: "
+            f"no regime is known in the meta-training span, which ends at {spans.train_last}: "
             f"the first is known after {before} bars; set shorter windows in 'regimes'"
         )
 

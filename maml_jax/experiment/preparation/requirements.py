@@ -176,7 +176,7 @@ def left_out(role: str) -> str:
 def require_tradable(
     config: Config, bars: Mapping[str, pd.DataFrame], assets: Sequence[str]
 ) -> None:
-    """Refuse what cannot be traded, or stood beside, as the settings ask.
+    """Refuse backtests that these bars or this installation cannot run.
 
     Args:
         config: the settings.

@@ -19,7 +19,7 @@ _BETWEEN = ":"
 
 
 class Series(NamedTuple):
-    """What takes the place of assets in all that follows.
+    """What is modelled: assets, or series of rules in their place.
 
     Attributes:
         bars: of each series, in normal form.
@@ -53,7 +53,7 @@ def make_series(
         train: assets to meta-train on.
         test: assets to walk forward on.
         fitted_on: the span whose bars choose pairs: of meta-training.
-        notes: is told what could not be made.
+        notes: receives what could not be made.
 
     Raises:
         ConfigError: if features compare assets, which series of rules are not, or need more than

@@ -144,27 +144,27 @@ def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> S
 
 
 def first_bar_from(data: DataConfig, timeline: pd.DatetimeIndex, key: str, text: str) -> int:
-    """Return the place of the first bar from a moment on.
+    """Return the index of the first bar from a moment on.
 
     Raises:
         ConfigError: naming the key, if there is none.
     """
-    place = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
-    if place == len(timeline):
+    index = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
+    if index == len(timeline):
         raise ConfigError(f"key {key!r}: {text} is after the last bar, {timeline[-1]}")
-    return place
+    return index
 
 
 def last_bar_to(
     data: DataConfig, timeline: pd.DatetimeIndex, key: str, text: str, early: bool = False
 ) -> int:
-    """Return the place of the last bar up to a moment; -1 if there is none, where `early` may be.
+    """Return the index of the last bar up to a moment; -1 if there is none, where `early` may be.
 
     Raises:
         ConfigError: naming the key, if there is none.
     """
     moment = parse_moment(text, timezone=data.timezone, end=True)
-    place = int(timeline.searchsorted(moment, side="right")) - 1
-    if place < 0 and not early:
+    index = int(timeline.searchsorted(moment, side="right")) - 1
+    if index < 0 and not early:
         raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")
-    return place
+    return index

@@ -38,7 +38,7 @@ def test_figures_are_of_the_bars_that_all_share(saved, later, compared):
         np.testing.assert_allclose(compared.returns[name], own)
         ratio = sharpe_ratio(own, compared.bars_per_year)
         assert compared.stats.loc["Sharpe Ratio", name] == pytest.approx(ratio)
-        assert compared.told.loc["End", name] == result.stats.loc["End", "maml"]
+        assert compared.own_stats.loc["End", name] == result.stats.loc["End", "maml"]
     difference = compared.differences.set_index("figure").loc["Sharpe Ratio"]
     own, its = compared.stats.loc["Sharpe Ratio"]
     assert difference["value"] == pytest.approx(own - its)
@@ -64,7 +64,7 @@ def test_equal_runs_have_no_warning_and_no_difference(saved):
     compared = compare({"one": saved[0], "two": saved[0]}, samples=20)
     assert compared.warnings == () and compared.settings.empty
     assert (compared.differences[["value", "low", "high"]] == 0).all(axis=None)
-    assert "luck alone may explain" in verdict(compared)
+    assert "indistinguishable from chance" in verdict(compared)
 
 
 def test_another_strategy_may_stand_for_runs(saved, later):

@@ -80,7 +80,7 @@ def test_bars_are_checked_and_featured_once_however_many_folds_there_are(monkeyp
         config_of({"kind": "anchored", "train_size": 80, "test_size": 20}), MARKET
     )
     assert len(folds.parts) == 6
-    assert sorted(checked) == sorted(featured) == sorted(folds.joined.bars)
+    assert sorted(checked) == sorted(featured) == sorted(MARKET)
 
 
 def test_folds_begin_and_end_where_dates_say():
