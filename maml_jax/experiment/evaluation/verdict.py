@@ -120,14 +120,14 @@ def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
 
 def _alpha(row: Any, significant: bool) -> list[str]:
     if math.isnan(row["p_adjusted"]):
-        return ["Its alpha against buy and hold cannot be tested: nothing here is significant."]
+        return ["Its alpha over buy and hold cannot be tested: nothing here is significant."]
     number = int(row["trials"])
     tried = "one-sided"
     if number > 1:
         tried += f"; {_equal(row['p_adjusted'])} as the best of {number:,d} trials"
     bounds = f"{_number(row['alpha low [%]'])} to {_number(row['alpha high [%]'])}"
     return [
-        f"Its alpha against buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "
+        f"Its alpha over buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "
         f"{bounds}), {'significant' if significant else 'not significant'} at 5 % "
         f"({_equal(row['p_value'])}, {tried})."
     ]

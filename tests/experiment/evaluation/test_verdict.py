@@ -83,7 +83,7 @@ def test_luck_is_not_called_significant():
     assert said.startswith("From 2020-01-01 to 2021-08-22 (600 bars), after costs, maml had a")
     sharpe = result.evaluation.stats.loc["Sharpe Ratio", "maml"]
     assert f"Sharpe ratio of {_number(sharpe)} (95 % interval" in said
-    assert f"alpha against buy and hold is {row['alpha [%]']:.2f} % a year (90 % interval" in said
+    assert f"alpha over buy and hold is {row['alpha [%]']:.2f} % a year (90 % interval" in said
     assert "not significant at 5 %" in said and "not distinguishable from 0" in said
     assert f"p = {row['p_value']:.2f}, one-sided)" in said
     assert "only recorded trial on these bars" in said
@@ -177,7 +177,7 @@ def test_of_forecasts_of_volatility_the_explained_share_is_told_with_its_differe
         f"{expected.low:.3f} to {expected.high:.3f})."
     ) in said
     assert "har" not in said
-    assert "Of positions sized by these forecasts: its alpha against buy and hold is" in said
+    assert "Of positions sized by these forecasts: its alpha over buy and hold is" in said
 
 
 @pytest.mark.parametrize("column", ["p_adjusted", "deflated_sharpe", "spa_p"])
