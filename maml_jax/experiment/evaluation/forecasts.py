@@ -91,18 +91,10 @@ def _predict_online(
     )
     gentle = optax.adam(settings.learning_rate)
     steps = config.backtest.inner_steps if METHODS[headline].takes_steps else None
-    # Name, method, meta-parameters to begin with, optimizer, updates, adaptation steps.
+    # Method, meta-parameters to begin with, optimizer, updates, adaptation steps.
     variants: dict[str, Callable[[], tuple]] = {
-        "online": lambda: (
-            online_name(headline, "online"),
-            headline,
-            trained[headline],
-            gentle,
-            follow,
-            steps,
-        ),
+        "online": lambda: (headline, trained[headline], gentle, follow, steps),
         "retrained": lambda: (
-            online_name(headline, "retrained"),
             headline,
             untrained,
             outer_optimizer(config.training),
@@ -110,7 +102,6 @@ def _predict_online(
             steps,
         ),
         "incremental": lambda: (
-            online_name(headline, "incremental"),
             "joint_training",
             trained["joint_training"],
             gentle,
@@ -120,7 +111,8 @@ def _predict_online(
     }
     predicted, notes = {}, []
     for variant in settings.variants:
-        name, method, params, optimizer, updates, adapt_steps = variants[variant]()
+        name = online_name(headline, variant)
+        method, params, optimizer, updates, adapt_steps = variants[variant]()
         state = MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
         with stage(f"walk-forward {name}"):
             result = walk_online(
