@@ -51,7 +51,8 @@ class Section(BaseModel, extra="forbid", frozen=True):
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         for name, change in changes.items():
-            held = values.get(name)
-            whole = not (isinstance(held, Section) and isinstance(change, Mapping))
-            values[name] = change if whole else held.changed(**change)
+            section = values.get(name)
+            if isinstance(section, Section) and isinstance(change, Mapping):
+                change = section.changed(**change)
+            values[name] = change
         return type(self).model_validate(values)

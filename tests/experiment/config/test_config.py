@@ -144,3 +144,12 @@ def test_overrides_without_key_or_value_are_refused(text):
 
 def test_settings_can_be_hashed_and_compared():
     assert hash(Config()) == hash(Config())
+
+
+def test_changed_settings_are_checked_like_those_of_a_file():
+    config = load_config({}, {"folds": {"kind": "rolling"}})
+    changed = config.changed(seed=3, data={"assets": ("A",)}, folds=config.folds)
+    assert changed == load_config(config, {"seed": 3, "data.assets": ["A"]})
+    for changes in ({"seed": -1}, {"data": {"asset": ()}}, {"data": {"train_end": "2020-01-01"}}):
+        with pytest.raises(ValueError, match="seed|asset|train_end"):
+            config.changed(**changes)
