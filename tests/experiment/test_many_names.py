@@ -12,7 +12,7 @@ from maml_jax.experiment.preparation.requirements import TESTING, Needs, left_ou
 from maml_jax.experiment.result import Result
 from maml_jax.listing import FEW, MOST
 from maml_jax.notes import Note
-from maml_jax.report.text import brief
+from maml_jax.report.text import shorten_notes
 
 NAMES = tuple(f"A{number}" for number in range(1000))
 
@@ -59,7 +59,7 @@ def test_a_result_shows_itself_in_a_line_and_notes_are_shortened():
     notes = tuple(Note("ended", f"{name}: no bar after 2020-01-01.") for name in NAMES)
     result = Result(SimpleNamespace(data=data), {"maml": None}, None, notes)
     assert repr(result) == "Result(maml; trained; 1,000 assets)"
-    told = brief(result.notes)
+    told = shorten_notes(result.notes)
     assert len(told) == FEW + 1 and "995 more notes" in told[-1] and len(result.notes) == 1000
 
 
