@@ -231,7 +231,7 @@ def test_results_are_short_to_print(saved):
 
 
 def test_bars_that_were_in_memory_must_be_given_again(saved):
-    with pytest.raises(ConfigError, match="handed over in memory"):
+    with pytest.raises(ConfigError, match="passed in memory"):
         backtest(saved[1], out=saved[1].parent / "other")
 
 

@@ -215,7 +215,7 @@ def test_orders_that_the_run_wrote_down_are_compared(monkeypatch):
 def test_impossible_requests_are_refused(result):
     with pytest.raises(ConfigError, match="at least 1"):
         check(result, cuts=0)
-    with pytest.raises(ConfigError, match="handed over in memory"):
+    with pytest.raises(ConfigError, match="passed in memory"):
         check_lookahead(result)
 
 
