@@ -312,7 +312,7 @@ def test_a_table_replaces_what_was_there():
 def test_what_does_nothing_is_told():
     notes = prepared_with(**{"backtest.same_regime": True, "regimes.history": 5000}).notes
     assert any("No regime is known at" in note.text for note in notes)
-    with pytest.raises(DataError, match="no regime can be told in the meta-training span"):
+    with pytest.raises(DataError, match="no regime is known in the meta-training span"):
         prepared_with(**{"task.family": "regime", "regimes.history": 5000})
     notes = prepared_with(**{**RULED, "task.pairs": [["A2", "ZZ"]]}).notes
     assert sum("No pairs with ZZ" in note.text for note in notes) == 1
