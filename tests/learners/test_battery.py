@@ -199,7 +199,7 @@ LEARNERS = {
     ),
 }
 
-HEAVY = ("alfa", "double_adapt", "maml, adam", "maml_plus_plus, late")
+HEAVY = ("alfa", "bayesian_maml", "double_adapt", "maml, adam", "maml_plus_plus, late")
 """Half a minute each; what they add to the others is tested in files of their own."""
 
 QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypical_networks")
