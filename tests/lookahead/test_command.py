@@ -274,7 +274,7 @@ def test_a_feature_that_no_panel_is_made_of_is_a_finding(monkeypatch):
     register(monkeypatch, lambda bars: bars["close"].pct_change().shift(-1))
     report = check(result)
     assert found(report) == {("feature", "mine")}
-    assert "refused when a panel is made" in report.findings.iloc[0]["how"]
+    assert "refused while the panel was made" in report.findings.iloc[0]["how"]
     assert "Not checked" in report.notes[0]
 
 
