@@ -201,7 +201,7 @@ def adaptation_table(
     judged = pd.DataFrame.from_dict(table, orient="index", columns=columns)
     judged = judged.rename_axis("steps" if takes else "adaptation")
     times = rows.table.index
-    times = rows.table.index
+    times: Any = rows.table.index
     spans = (RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query))
     return AdaptationTable(judged, rows.asset, checkpoint.method, *spans)
 
