@@ -49,13 +49,13 @@ METHODS = {
     "cavia": Method("second, context only", "cavia-5"),
     "imaml": Method("implicit", "imaml"),
     "meta-curvature": Method("second", "meta-curvature"),
-    "ridge": Method("first, through a solution", "ridge"),
-    "alpaca": Method("first, through a solution", "alpaca"),
+    "ridge": Method("first, through a closed-form solve", "ridge"),
+    "alpaca": Method("first, through a closed-form solve", "alpaca"),
     "matching": Method("first", "matching"),
     "matching-direction": Method("first"),
     "prototypes": Method("first"),
-    "joint": Method("first, no adaptation", "joint"),
-    "joint-tuned": Method("first, no adaptation", "joint"),
+    "joint": Method("first, no adaptation"),
+    "joint-tuned": Method("first, fine-tuned at test", "joint"),
     "scratch": Method("none", "scratch"),
 }
 """By their keys in the market with a known answer, in the order of the table."""

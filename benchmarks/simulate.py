@@ -108,7 +108,7 @@ def with_compile_seconds(
 
 
 def vectorbt(strategies: int, bars: int, assets: int) -> dict[str, Callable[[], Any]]:
-    """Hold vectorbt's simulation, compiled anew, and its portfolio."""
+    """Hold vectorbt's freshly compiled simulation and its portfolio."""
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
     import vectorbt as vbt
     from vectorbt.portfolio import nb

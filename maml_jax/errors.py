@@ -30,7 +30,7 @@ class LookAheadError(DataError):
 
 
 class SourceError(MamlJaxError, OSError):
-    """A source of bars that refuses, cannot be reached, or sends bars that cannot be right."""
+    """A source of bars that refuses, cannot be reached, or sends impossible bars."""
 
 
 class StoreError(MamlJaxError, OSError):

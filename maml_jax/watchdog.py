@@ -271,7 +271,7 @@ class _Watcher(threading.Thread):
                 stdout=subprocess.DEVNULL,
                 bufsize=0,
                 pass_fds=[stacks],
-                start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
+                start_new_session=True,  # a Ctrl-C in the terminal is not for it
             )
         except OSError:  # no more processes: the thread still watches
             return None

@@ -55,7 +55,7 @@ class MetaStep(ABC):
     def tune(self) -> Any:
         """Choose the number of threads by timing, and return it; the parameters stay as they are.
 
-        To be called before the first step: it starts the optimizer anew.
+        To be called before the first step: it restarts the optimizer.
         """
         self.threads = fastest(sorted({1, self.cores}), self._step_with)
         self._start()

@@ -45,7 +45,7 @@ def all_cores() -> int:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of handing it back to the system.
 
-    Torch allocates anew for every result, and by default glibc maps and unmaps pages for anything
+    Torch allocates memory for every result, and by default glibc maps and unmaps pages for anything
     above 128 KiB: the page faults cost more than the arithmetic. This does what the tcmalloc or
     jemalloc that PyTorch's tuning guide recommends would do. Elsewhere it does nothing.
     """

@@ -1,4 +1,4 @@
-"""Known figures computed anew, and claims measured: on simulated tasks and on real bars."""
+"""Published results reproduced and claims tested, on simulated tasks and on real bars."""
 
 from benchmarks.reproduce.claims import CLAIMS
 from benchmarks.reproduce.evidence import EVIDENCE

@@ -1,4 +1,4 @@
-"""Compute known figures anew: `python -m benchmarks.reproduce NAME`."""
+"""Reproduce published results and test claims: `python -m benchmarks.reproduce NAME`."""
 
 import inspect
 import shlex
@@ -15,7 +15,7 @@ from benchmarks.reproduce.study import Option, Study, reproduce
 from maml_jax.errors import MamlJaxError
 from maml_jax.experiment.process import set_up
 
-OUT = Option(Path, "Folder of results; those it holds are reused.")
+OUT = Option(Path, "Folder of results; those already there are reused.")
 
 
 def make_command(study: Study) -> Callable[..., None]:
@@ -52,7 +52,7 @@ def _make_parameter(name: str, option: Option) -> inspect.Parameter:
 
 def make_app() -> typer.Typer:
     """Make the command line: one command for each study."""
-    app = typer.Typer(help="Compute known figures anew, and measure claims.", no_args_is_help=True)
+    app = typer.Typer(help="Reproduce published results and test claims.", no_args_is_help=True)
     for study in STUDIES:
         app.command(study.name, help=study.help)(make_command(study))
     return app

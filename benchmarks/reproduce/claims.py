@@ -87,7 +87,7 @@ def run(call: Call) -> Report:
 
 CLAIMS = Study(
     "claims",
-    "What meta-learning is claimed to bring: claimed, measured, and whether it holds.",
+    "Claims made for meta-learning, next to what is measured.",
     run,
     options={
         "bars": Option(Path, "Real bars of several assets; without them that part is left out."),

@@ -112,7 +112,7 @@ def summarise_race(race: Race) -> dict[str, Any]:
 
     Its way and its number of steps are those with the least error on the query sets themselves.
     `steps_to_reach` is the first step at which the mean error over all tasks, of whichever way,
-    is no more than that of the adapted learner; None if there is none. `reached` is the share of
+    is at most that of the adapted learner; None if there is none. `reached` is the share of
     tasks whose own error comes as low at any step of any way.
     """
     errors = np.where(np.isfinite(race.scratch), race.scratch, np.inf)

@@ -63,7 +63,7 @@ def run(call: Call) -> Report:
     if call.options["present"]:
         jobs = [each for each in jobs if call.holds(each[1])]
         if not jobs:
-            raise ConfigError(f"--present: {call.folder} holds none of these runs yet")
+            raise ConfigError(f"--show-only: {call.folder} holds none of these runs yet")
     found = call.perform(jobs)
     tables = make_tables(
         [Outcome.of(*key, result) for key, (result,) in found.items() if "failed" not in result]
@@ -93,7 +93,9 @@ EVIDENCE = Study(
         "stocks": Option(Path, "Daily bars of stocks, 1990 to 2022."),
         "crypto": Option(Path, "Hourly bars of crypto pairs, 2024."),
         **USUAL,
-        "present": Option(bool, "Train nothing; show what is there.", default=False),
+        "present": Option(
+            bool, "Train nothing; print existing results.", "show-only", default=False
+        ),
     },
 )
 

@@ -142,7 +142,7 @@ class EvidenceRow:
             online: dict[str, Any] = {"variants": ["online", "retrained", "incremental"]}
             settings["online"] = online
             settings["backtest"] = {"baselines": ["random", "momentum", "ridge", "trees"]}
-            # Training anew from scratch four times a year is most of the work.
+            # Training again from scratch four times a year is most of the work.
             if self.market.unit == "hour":
                 online["retrain_every"] = 24 * 7
                 online["every"] = 24

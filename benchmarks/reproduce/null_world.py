@@ -136,7 +136,7 @@ PARTS = {"test": _test, "pipeline": _pipeline}
 
 NULL_WORLD = Study(
     "null-world",
-    "Random walks: how often the verdict calls luck significant, and planted edges.",
+    "How often the verdict calls a random walk significant, and how often it finds a planted edge.",
     run,
     options={
         "parts": name_parts(PARTS),

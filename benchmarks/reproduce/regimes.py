@@ -133,7 +133,7 @@ def measure_errors(
     Returns:
         Squared errors as shares of the mean square of the signal in the same bars: `curve`, one for
         each of `BUCKETS`; `after` a switch, the first `WINDOW` bars; `settled`; and of `all` bars.
-        NaN where there are no such bars.
+        NaN without such bars.
     """
     error = ((predicted - truth.expected) ** 2).mean(axis=0)
     power = (truth.expected**2).mean(axis=0)

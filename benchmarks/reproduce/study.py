@@ -42,9 +42,9 @@ class Option(NamedTuple):
     required: bool = False
 
 
-METHODS = Option(list[str], "A row, or how its name begins; may be repeated.", "method")
-SEEDS = Option(int, "Trainings per row.")
-STEPS = Option(int, "Meta-steps of a training.")
+METHODS = Option(list[str], "Row to compute (name or prefix); repeatable. Default: all.", "method")
+SEEDS = Option(int, "Training runs (seeds) per row. Default: the study's own number.")
+STEPS = Option(int, "Meta-steps per training run. Default: the study's own number.")
 QUICK = Option(bool, "One seed, a fiftieth of the meta-steps, fewer test tasks.", default=False)
 USUAL = {"methods": METHODS, "seeds": SEEDS, "steps": STEPS, "quick": QUICK}
 
@@ -52,7 +52,7 @@ USUAL = {"methods": METHODS, "seeds": SEEDS, "steps": STEPS, "quick": QUICK}
 def name_parts(parts: Iterable[str]) -> Option:
     """Make the option that asks for some parts of a study."""
     *first, last = parts
-    return Option(list[str], f"{', '.join(first)} or {last}; may be repeated.", "part")
+    return Option(list[str], f"{', '.join(first)} or {last}; repeatable. Default: all.", "part")
 
 
 class Report(NamedTuple):
@@ -73,7 +73,7 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """Known figures to compute anew, or claims to measure.
+    """Published results to reproduce, or claims to test.
 
     Attributes:
         name: its name on the command line, and of its files.
@@ -136,7 +136,7 @@ class Call:
         for part in asked:
             if part not in known:
                 raise ConfigError(
-                    f"--part {part}: there is no such part; there are {', '.join(map(str, known))}"
+                    f"--part {part}: no such part; there are {', '.join(map(str, known))}"
                 )
         return [part for part in known if not asked or part in asked]
 

@@ -77,7 +77,7 @@ def choose(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
     for key in wanted:
         found = [key] if key in keys else [each for each in keys if each.startswith(key)]
         if not found or not key:
-            raise ConfigError(f"--method {key}: there is no such row; there are {', '.join(keys)}")
+            raise ConfigError(f"--method {key}: no such row; there are {', '.join(keys)}")
         chosen.update(found)
     return [row for row in rows if row.key in chosen]
 

@@ -159,7 +159,7 @@ def run(call: Call) -> Report:
 
 UNCERTAINTY = Study(
     "uncertainty",
-    "A market with a known answer: whether predicted deviations are true.",
+    "A market with a known answer: whether predicted standard deviations are calibrated.",
     run,
     ROWS,
 )

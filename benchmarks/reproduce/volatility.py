@@ -77,7 +77,7 @@ def run(call: Call) -> Report:
     """
     bars, market = Path(call.options["bars"]), call.options["market"]
     if market not in MARKETS:
-        raise ConfigError(f"--market {market}: there is no such market; there are {[*MARKETS]}")
+        raise ConfigError(f"--market {market}: no such market; there are {[*MARKETS]}")
     if not bars.is_file():
         raise ConfigError(f"--bars {bars}: no such file")
     setting = MARKETS[market]

@@ -49,7 +49,10 @@ def market_neutral(weights: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
             f"nothing can be neutral across {weights.shape[1]} asset: it takes at least 2"
         )
     if not (weights.index.equals(known.index) and weights.columns.equals(known.columns)):
-        raise DataError("predictions stand at other bars or assets than weights")
+        raise DataError(
+            "predictions and weights have different timestamps or assets; reindex one to match the "
+            "other"
+        )
     wanted = weights.where(known)
     gross = wanted.abs().sum(axis="columns")
     centred = wanted.sub(wanted.mean(axis="columns"), axis="index").fillna(0.0)

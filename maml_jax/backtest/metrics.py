@@ -281,7 +281,7 @@ def _deviation(r: np.ndarray) -> float:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Largest less smallest value of each row that has one."""
+    """Largest minus smallest value of each row that has one."""
     return np.nanmax(values, axis=1) - np.nanmin(values, axis=1)
 
 

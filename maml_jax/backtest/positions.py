@@ -302,7 +302,8 @@ def _require_limit(limit: float) -> None:
 def _require_same_labels(table: pd.DataFrame, other: pd.DataFrame, name: str) -> None:
     if not (table.index.equals(other.index) and table.columns.equals(other.columns)):
         raise DataError(
-            f"{name} stand at other bars or assets than what they go with; reindex them like it"
+            f"{name} and what they go with have different timestamps or assets; reindex one to "
+            "match the other"
         )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def adapt_command(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     bars: Annotated[Path, typer.Option("--bars", help="Its bars: CSV, Parquet or JSON.")],
     symbol: Annotated[
         str | None, typer.Option("--symbol", help="The asset, if the file has several.")
@@ -32,7 +32,7 @@ def adapt_command(
         typer.Option("--out", help="Folder of the adapted model. Default: RUN/adapted/<time>."),
     ] = None,
 ) -> None:
-    """Adapt to a new asset; print the query error after each step, beside from scratch."""
+    """Adapt to a new asset; print held-out errors after each step, and those from scratch."""
     from maml_jax.experiment.process import set_up
 
     set_up()

@@ -19,7 +19,7 @@ fetch_app = typer.Typer(
 )
 
 Symbols = Annotated[
-    list[str], typer.Argument(metavar="SYMBOL...", help="Symbols, as the source writes them.")
+    list[str], typer.Argument(metavar="SYMBOL", help="Symbols, as the source writes them.")
 ]
 IntervalOption = Annotated[
     str,
@@ -68,7 +68,7 @@ def bybit_command(
     again: Again = False,
     workers: Workers = 8,
 ) -> None:
-    """Download spot, linear or inverse contracts from Bybit; no account needed."""
+    """Download bars of Bybit's spot, linear or inverse markets; no account needed."""
     from maml_jax.data import bybit
     from maml_jax.data.sources.http import Retries
 

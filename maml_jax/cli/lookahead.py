@@ -16,18 +16,20 @@ _EFFECT = 1e-6
 
 
 def check_lookahead_command(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     bars: Annotated[
         Path | None,
         typer.Option("--bars", help="Bars to use instead: CSV, Parquet or JSON."),
     ] = None,
     cuts: Annotated[
         int,
-        typer.Option("--cuts", help="How many times to change the future in the test span."),
+        typer.Option("--cuts", help="How many cut-offs in the test span."),
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the cuts and futures.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed for the cut-offs and the altered bars.")
+    ] = 0,
 ) -> None:
-    """Check a run for look-ahead: run it again on changed futures; exit code 1 if found."""
+    """Rerun with later bars altered: does anything earlier change? Exit code 1 if so."""
     from maml_jax.experiment.process import set_up
 
     set_up()

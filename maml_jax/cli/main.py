@@ -37,7 +37,7 @@ app = typer.Typer(
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="Settings, a TOML file. Default: the built-in example.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -29,7 +29,7 @@ HEADLINES = (
     "Bars per Year",
 )
 
-RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
 def report_command(
@@ -38,7 +38,7 @@ def report_command(
         Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in RUN.")
     ] = None,
 ) -> None:
-    """Write the tear sheet of a run anew."""
+    """Rewrite a run's tear sheet."""
     from maml_jax.experiment import load
 
     result = load(run)
@@ -48,7 +48,7 @@ def report_command(
 
 
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more run directories.")],
     strategy: Annotated[
         str | None,
         typer.Option(

@@ -88,7 +88,7 @@ def write_bars(bars: Mapping[str, pd.DataFrame], path: str | Path) -> int:
         endings = ", ".join((*_WRITTEN, *PARQUET_ENDINGS))
         raise DataError(f"{path}: unknown kind of file; expected a name that ends in {endings}")
     if not bars:
-        raise DataError(f"{path}: there are no bars to write")
+        raise DataError(f"{path}: no bars to write")
     table = pd.concat(dict(bars), names=["symbol"], join="inner").reset_index()
     table = table[["timestamp", "symbol", *[c for c in COLUMNS if c in table.columns]]]
     table.attrs.clear()

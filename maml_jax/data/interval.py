@@ -105,7 +105,9 @@ def parse_moment(text: str | date, *, end: bool = False, timezone: str = "UTC") 
     except (ValueError, TypeError):
         moment = pd.NaT
     if not isinstance(moment, pd.Timestamp) or isinstance(text, (int, float)):
-        raise DataError(f"{text!r} is no date such as 2024-01-31 or 2024-01-31T16:00Z")
+        raise DataError(
+            f"{text!r} is not a date or time (expected e.g. 2024-01-31 or 2024-01-31T16:00Z)"
+        )
     is_day = "T" not in text and ":" not in text if isinstance(text, str) else _is_day(text)
     if end and is_day:  # on the clock of its zone, on which some days have 23 hours
         moment += pd.DateOffset(days=1)
@@ -133,4 +135,6 @@ def _localise(moment: pd.Timestamp, timezone: str) -> pd.Timestamp:
     try:
         return moment.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
     except Exception as error:  # zone databases raise types of their own
-        raise DataError(f"{timezone!r} is no time zone such as UTC or America/New_York") from error
+        raise DataError(
+            f"{timezone!r} is not a time zone (expected e.g. UTC or America/New_York)"
+        ) from error

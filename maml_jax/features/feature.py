@@ -13,7 +13,7 @@ MARKET_COLUMNS = (MARKET_RETURN, RETURN_RANK, MARKET_MOVE)
 """Columns that `add_cross_section` adds to the bars of several assets."""
 
 MEASURE = 1e30
-"""Larger numbers are no values: single precision, in which models compute, ends soon after."""
+"""Larger numbers are not values: single precision, in which models compute, ends soon after."""
 
 
 class Feature(NamedTuple):
@@ -46,8 +46,8 @@ def compute_features(
 
     Returns:
         One column per feature on the index of `bars`. Rows in the warm-up of any feature, and those
-        in which one is no number or beyond `MEASURE`, are NaN throughout, so that a row is either
-        whole or absent.
+        in which one is not a number or beyond `MEASURE`, are NaN throughout, so that a row is
+        either whole or absent.
 
     Raises:
         DataError: if the bars lack a column that a feature needs, or a feature fails or gives

@@ -68,7 +68,7 @@ def range_position(bars: pd.DataFrame, window: int) -> pd.Series:
     r"""Place of the close in the range of the last n bars, $2 (c_t - L_n) / (H_n - L_n) - 1$.
 
     $H_n$ is the highest high and $L_n$ the lowest low; -1 is the bottom of the range, 1 the top; 0
-    where the price did not move. TA-Lib's WILLR (Williams' %R) is 50 times this, less 50. Warm-up:
+    where the price did not move. TA-Lib's WILLR (Williams' %R) is 50 times this, minus 50. Warm-up:
     n - 1 bars.
     """
     high, low = rolling_max(bars["high"], window), rolling_min(bars["low"], window)

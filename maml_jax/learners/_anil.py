@@ -61,7 +61,9 @@ def anil(
         is_adapting = is_last_layer(theta) if adapts is None else adapts
         marks = [bool(is_adapting(path)) for path in paths]
         if not any(marks):
-            raise ShapeError(f"no parameter adapts; there are {', '.join(paths)}")
+            raise ShapeError(
+                f"`adapts` selects no parameter; the parameters are {', '.join(paths)}"
+            )
         return marks
 
     def split(theta: Params) -> tuple[list, Params]:

@@ -108,7 +108,7 @@ def require_classes(y: Array) -> Int[Array, " n"]:
     """Return class numbers, `[n]`.
 
     Raises:
-        ShapeError: if they are no integers `[n]` or `[n, 1]`.
+        ShapeError: if they are not integers `[n]` or `[n, 1]`.
     """
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape not in ((len(y),), (len(y), 1)):
         raise ShapeError(

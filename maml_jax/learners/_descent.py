@@ -144,7 +144,7 @@ def by_descent(
         settings = learned.init(jax.random.fold_in(key, 1), parts.split(theta)[0])
         return MetaParams(theta, settings)
 
-    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
         count = inner_steps if steps is None else steps

@@ -21,7 +21,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
     $$\hat y(x) = p(\text{up} \mid x) - p(\text{down} \mid x)$$
 
     so that what it predicts can be traded, and compared, as any other prediction: its sign is a
-    side and its size the confidence, between -1 and 1. It is no return.
+    side and its size the confidence, between -1 and 1. It is not a return.
 
     Args:
         classifier: a learner of three classes that predicts logits or log probabilities, such as

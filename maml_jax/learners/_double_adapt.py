@@ -190,7 +190,7 @@ def adapt_labels(adapter: LabelAdapter, x: Array, y: Array, temperature: float) 
         ShapeError: if they are classes.
     """
     if jnp.issubdtype(y.dtype, jnp.integer):
-        raise ShapeError(f"DoubleAdapt scales targets, which classes do not bear; got {y.dtype}")
+        raise ShapeError(f"DoubleAdapt rescales targets, which cannot be classes; got {y.dtype}")
     gate = _label_gate(adapter, x, temperature)
     scale, shift = gate @ jnp.exp(adapter.log_scales), gate @ adapter.shifts
     return _broadcastable(scale, y) * y + _broadcastable(shift, y)

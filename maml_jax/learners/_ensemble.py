@@ -77,7 +77,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
         each = [learner.init(own, x) for own in jax.random.split(key, members)]
         return EnsembleParams(stack(each), jnp.asarray(math.log(noise) / 10, jnp.float32))
 
-    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
     def adapt(
         meta_params: EnsembleParams, support: Batch, steps: int | None = None

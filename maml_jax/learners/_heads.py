@@ -53,7 +53,7 @@ def by_closed_form(
         refuses a number of steps.
     """
 
-    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
         refuse_steps(name, steps)

@@ -147,7 +147,7 @@ def hierarchical_maml(
             return supports
         return tuple(_concatenate(supports[index:]) for index in range(len(supports)))
 
-    # Compiled by itself, so that a loop over assets that calls it compiles nothing anew.
+    # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
     def adapt(meta_params: Params, support: Supports, steps: int | None = None) -> Params:
         if steps is not None and steps < 0:

@@ -69,9 +69,11 @@ def maml_plus_plus(
     Reference:
         Antoniou, Edwards, Storkey (2019), How to train your MAML, arXiv:1810.09502, section 4.
     """
-    if inner_steps < 1 or multi_step_until < 0 or second_order_from < 0:
+    if inner_steps < 1:
+        raise ValueError(f"MAML++ needs at least 1 inner step, got {inner_steps}")
+    if multi_step_until < 0 or second_order_from < 0:
         raise ValueError(
-            f"MAML++ needs at least 1 inner step and no negative meta-steps, got {inner_steps}, "
+            "multi_step_until and second_order_from must not be negative, got "
             f"{multi_step_until} and {second_order_from}"
         )
     require_learned("maml_plus_plus", inner_optimizer)

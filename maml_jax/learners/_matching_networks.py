@@ -72,7 +72,7 @@ def matching_networks(
         equal; after: each row also finds itself).
 
     Raises:
-        ShapeError: from `adapt` and `loss`, if targets are no class numbers.
+        ShapeError: from `adapt` and `loss`, if targets are not class numbers.
         ValueError: if there are less than 2 classes, or the temperature is not positive; from
             `adapt`, if it is given a number of steps.
 

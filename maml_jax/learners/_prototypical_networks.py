@@ -49,7 +49,7 @@ def prototypical_networks(
         is an `AdaptationInfo` (before: of all classes at one point).
 
     Raises:
-        ShapeError: from `adapt` and `loss`, if targets are no class numbers.
+        ShapeError: from `adapt` and `loss`, if targets are not class numbers.
         ValueError: if there are less than 2 classes; from `adapt`, if it is given a number of
             steps.
 

@@ -46,8 +46,9 @@ def from_nnx_shaped(make: Callable[[nnx.Rngs, jax.ShapeDtypeStruct], nnx.Module]
         if rest:
             names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest))
             raise ShapeError(
-                f"the nnx module holds state that is no parameter ({names}); an (init, apply) pair "
-                "cannot carry it. Use a layer without running state, such as nnx.LayerNorm"
+                f"the nnx module holds state other than parameters ({names}), which an "
+                "(init, apply) pair cannot carry. Use a layer without running state, such as "
+                "nnx.LayerNorm"
             )
         return graph, params
 

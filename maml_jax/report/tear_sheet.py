@@ -171,6 +171,8 @@ def format_value(value: object) -> str:
     ['1,234.57', '0.0123', '3', '–', '2020-01-02']
     >>> [format_value(v) for v in (3.2e-7, -1e12, float("inf"), pd.Timedelta("30h"))]
     ['3.2e-07', '-1e+12', 'inf', '30 h']
+    >>> format_value(pd.Timedelta("23min"))
+    '23 min'
     >>> format_value(-2.7e-15)  # what rounding leaves of zero
     '0.00'
     """
@@ -179,7 +181,9 @@ def format_value(value: object) -> str:
         return value.strftime("%Y-%m-%d" if at_midnight else "%Y-%m-%d %H:%M")
     if isinstance(value, pd.Timedelta):
         hours = value / pd.Timedelta(hours=1)
-        return f"{hours / 24:,.0f} days" if hours >= 36 else f"{hours:,.4g} h"
+        if hours >= 36:
+            return f"{hours / 24:,.0f} days"
+        return f"{hours:,.4g} h" if hours >= 1 or not hours else f"{60 * hours:,.3g} min"
     if (
         value is None
         or value is pd.NaT

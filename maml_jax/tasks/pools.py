@@ -131,7 +131,7 @@ def support_parts(
     Args:
         panel: the bars.
         support: rows of a support set: how many, and whose; a number: the asset's own.
-        labels: rows are taken from bars of one label, such as a regime; -1 is no label.
+        labels: rows are taken from bars of one label, such as a regime; -1 is not a label.
 
     Raises:
         ValueError: if the origin is unknown, or the rows are fewer than it needs.
@@ -140,8 +140,9 @@ def support_parts(
     rows, origin, classes = support
     if origin not in get_args(Origin):
         raise ValueError(f"the origin of support rows is one of {get_args(Origin)}, not {origin!r}")
-    if rows < (2 if origin == "mixed" else 1):
-        raise ValueError(f"a {origin} support set needs more than {rows} rows")
+    least = 2 if origin == "mixed" else 1
+    if rows < least:
+        raise ValueError(f'support rows of origin "{origin}" must be at least {least}, got {rows}')
     assets, bars = panel.valid.shape
 
     def part(number: Int[np.ndarray, " asset"], rows: int) -> Part:

@@ -48,9 +48,11 @@ class Hierarchy:
 
     def __post_init__(self):
         levels = len(self.variances)
-        if len(self.rows) != levels or len(self.siblings) != levels - 1 or not levels:
+        if not levels:
+            raise ValueError("variances must not be empty")
+        if len(self.rows) != levels or len(self.siblings) != levels - 1:
             raise ValueError(
-                f"{levels} variances need as many numbers of rows and one number of siblings less, "
+                f"with {levels} variances, rows needs {levels} entries and siblings {levels - 1}; "
                 f"got {self.rows} and {self.siblings}"
             )
         if min(self.variances) < 0 or abs(sum(self.variances) - 1) > 1e-6:

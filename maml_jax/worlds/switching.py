@@ -64,11 +64,10 @@ class SwitchingWorld:
 
     def __post_init__(self):
         _ = self.world  # refuses what it cannot be made of
-        if self.regimes < 1 or self.new_regimes < 0:
-            raise ValueError(
-                "there must be at least 1 regime and no fewer than 0 new ones, got "
-                f"{self.regimes} and {self.new_regimes}"
-            )
+        if self.regimes < 1:
+            raise ValueError(f"regimes must be at least 1, got {self.regimes}")
+        if self.new_regimes < 0:
+            raise ValueError(f"new_regimes must not be negative, got {self.new_regimes}")
         if self.retire and not self.new_regimes:
             raise ValueError("regimes can only retire where new_regimes take their place")
         if not 1 <= self.stay < np.inf:

@@ -104,7 +104,7 @@ def test_files_go_into_the_store_and_are_shown_with_their_faults(store, tmp_path
 def test_what_is_not_there_is_named(store):
     with pytest.raises(MamlJaxError, match="there is no such file, and .*none yet"):
         typed("data", "show", "nothing/1h")
-    with pytest.raises(MamlJaxError, match="name the start"):
+    with pytest.raises(MamlJaxError, match="start is required"):
         typed("fetch", "bybit", "BTCUSDT")
     with pytest.raises(MamlJaxError, match="category 'options'"):
         typed("fetch", "bybit", "BTCUSDT", "--category", "options", *SPAN)

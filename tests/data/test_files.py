@@ -40,9 +40,9 @@ def test_a_list_of_records_is_read(tmp_path):
         ("[1, 2]", "expected a reply of Bybit, or a list"),
         ('{"a": 1}', "expected a reply of Bybit, or a list"),
         ('{"retCode": 10006, "retMsg": "Too many visits!"}', "10006: Too many visits!"),
-        ('{"retCode": 0}', "is no reply with klines"),
-        (json.dumps(reply([])), "is no reply with klines"),
-        (json.dumps(reply([["1"], *ROWS])), "is no reply with klines"),
+        ('{"retCode": 0}', "is not a Bybit kline response"),
+        (json.dumps(reply([])), "is not a Bybit kline response"),
+        (json.dumps(reply([["1"], *ROWS])), "is not a Bybit kline response"),
         (json.dumps(reply([[*ROWS[0][:4], "NaN?", "1"], ROWS[1], ROWS[2]], 2e12)), "'NaN?'"),
     ],
 )
@@ -93,5 +93,5 @@ def test_masked_bars_and_different_columns_are_written_and_read(tmp_path):
     write_bars(market, tmp_path / "both.csv")
     back = read_bars(tmp_path / "both.csv", missing="drop")
     assert list(back["A"].columns) == ["close"] and len(back["A"]) == 19
-    with pytest.raises(DataError, match="there are no bars to write"):
+    with pytest.raises(DataError, match="no bars to write"):
         write_bars({}, tmp_path / "none.csv")

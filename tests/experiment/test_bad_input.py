@@ -115,7 +115,7 @@ BAD = {
         {"data": {"timezone": "Mars/Crater"}},
         MARKET,
         ConfigError,
-        r"key 'data.timezone': 'Mars/Crater' is no time zone",
+        r"key 'data.timezone': 'Mars/Crater' is not a time zone",
     ),
     "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
     "a loss that is not finite": (

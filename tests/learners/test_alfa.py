@@ -165,5 +165,5 @@ def test_noisy_tasks_are_followed_less():
 
 @pytest.mark.parametrize("fault", [{"initial": 0.0}, {"steps": 0}, {"width": 0}])
 def test_impossible_settings_are_refused(fault):
-    with pytest.raises(ValueError, match=r"begin positive|at least 1"):
+    with pytest.raises(ValueError, match=r"initial must be positive|at least 1"):
         conditioned_rates(**fault)

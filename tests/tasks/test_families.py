@@ -222,7 +222,7 @@ def test_a_mixture_draws_families_as_its_weights_say(panel, labels):
 
 
 def test_what_cannot_be_is_refused(panel, labels):
-    with pytest.raises(ValueError, match="a mixed support set needs more than 1 row"):
+    with pytest.raises(ValueError, match='"mixed" must be at least 2, got 1'):
         asset_family(panel, support=SupportRows(1, "mixed"), query=4)
     with pytest.raises(DataError, match="room for a window"):
         label_family(panel, np.full_like(labels, -1), **SIZES)

@@ -138,8 +138,8 @@ def test_support_rows_are_laid_out_coarse_to_fine():
     [
         ({"variances": (0.5, 0.4, 0.2)}, "sum to 1"),
         ({"variances": (1.5, -0.5, 0.0)}, "none be negative"),
-        ({"rows": (4, 4)}, "3 variances need"),
-        ({"siblings": (1,)}, "one number of siblings less"),
+        ({"rows": (4, 4)}, "with 3 variances, rows needs 3"),
+        ({"siblings": (1,)}, "rows needs 3 entries and siblings 2"),
         ({"siblings": (5, 2)}, "equally many"),
         ({"rows": (6, 4, 0)}, "every level needs rows"),
         ({"world": World(1.0, drift=0.9)}, "do not drift"),

@@ -62,7 +62,7 @@ def trade(
     r"""Trade one strategy's orders.
 
     In each bar, in this order: with `fill="next_open"` orders are filled at the open; stops of what
-    is held are looked for between high and low; with the other fills orders are filled at the
+    is held are checked between high and low; with the other fills orders are filled at the
     close; all is marked at the close.
 
     An order asks for $w\,E / p$ units, with $E$ the equity at the prices of the fill, before costs.
@@ -210,7 +210,7 @@ def _scan(
         Arrays with a leading axis of strategies.
     """
     if np.isinf(orders).any():
-        raise ShapeError("orders must not be infinite; NaN says that nothing is to be done")
+        raise ShapeError("orders must not be infinite; use NaN for no order")
     numbers = make_numbers(terms.execution)
     length, _, count = orders.shape
     room = _round_up(length) - length

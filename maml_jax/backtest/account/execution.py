@@ -149,15 +149,17 @@ def lay_out_market(market: Market, fill: Fill, execution: Execution) -> Bars:
 
     Raises:
         DataError: if bars lack the opens that orders are filled at, or the highs and lows between
-            which stops are looked for.
-        ShapeError: if the prices do not stand at the same bars and assets.
+            which stops are checked.
+        ShapeError: if the prices have different timestamps or assets.
         ConfigError: if there is no such fill.
     """
     require_fill(fill)
     for name, table in market._asdict().items():
         same = table.index.equals(market.close.index)
         if not same or not table.columns.equals(market.close.columns):
-            raise ShapeError(f"{name} stands at other bars or assets than close; see make_market")
+            raise ShapeError(
+                f"{name} and close have different timestamps or assets; see make_market"
+            )
     prices = _read_prices(market)
     at_open = fill == "next_open"
     needed = {"open": "fill 'next_open'"} if at_open else {}
@@ -236,7 +238,7 @@ def _carry_forward(values: np.ndarray) -> np.ndarray:
 def _unit_costs(
     price: np.ndarray, spread: np.ndarray, execution: Execution
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what buying and what selling a unit costs; a seller gets no less than nothing."""
+    """Return what buying and what selling a unit costs; a seller gets at least nothing."""
     slip = execution.slippage * np.abs(price) + spread
     buy = slip + execution.fee * np.abs(price + slip)
     slip = np.minimum(slip, np.abs(price))

@@ -45,7 +45,7 @@ def make_market(bars: Mapping[str, pd.DataFrame], index: pd.DatetimeIndex | None
         DataError: if there is no asset, an asset has no closes, or a time stands twice.
     """
     if not bars:
-        raise DataError("a market needs the bars of one asset at least, there are none")
+        raise DataError("a market needs at least one asset, got none")
     for asset, table in bars.items():
         if "close" not in table.columns:
             raise DataError(f"{asset}: bars need column 'close', there are {list(table.columns)}")

@@ -19,7 +19,7 @@ from maml_jax.backtest.account.state import (
 )
 
 _ROUNDING = 1e-12
-"""Share of a bound within which what is meant to lie on it counts as kept."""
+"""Share of a bound within which a value on it counts as kept."""
 
 
 @partial(jax.jit, static_argnames="rules")
@@ -213,7 +213,7 @@ def _stop(rules: Rules, numbers: Numbers, bar: Bars, held: Held):
     else:
         slippage = numbers.slippage * price + bar.spread
     size = jnp.abs(units)
-    # A seller gets no less than nothing.
+    # A seller gets at least nothing.
     slippage = _where(long, jnp.minimum(slippage, price), slippage)
     cost = size * (slippage + numbers.fee * (price - side * slippage))
     cost = _where(reached, cost, 0.0)

@@ -10,7 +10,7 @@ class Rules(NamedTuple):
     """What is compiled in; what is off costs nothing.
 
     Attributes:
-        at_open: orders are filled at the open, before stops are looked for; else at the close.
+        at_open: orders are filled at the open, before stops are checked; else at the close.
         always: trade towards the wanted weight at every bar; else where it changes.
         stop_loss: positions are closed at a loss of a share of their entry price.
         take_profit: positions are closed at a gain of a share of their entry price.
@@ -38,7 +38,7 @@ class Rules(NamedTuple):
 
     @property
     def stops(self) -> bool:
-        """Whether anything is looked for between high and low."""
+        """Whether anything is checked between high and low."""
         return self.stop_loss or self.take_profit or self.trailing_stop
 
 

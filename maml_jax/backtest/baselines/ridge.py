@@ -64,7 +64,7 @@ def ridge_regression() -> MetaLearner:
     $$\mathrm{GCV}(\lambda) = \frac{n\,\mathrm{RSS}(\lambda)}{(n - \mathrm{df}(\lambda))^2},
       \qquad \mathrm{df} = 1 + \sum_j \frac{d_j}{d_j + \lambda}$$
 
-    with $d$ the eigenvalues of $\tilde X^\top \tilde X$: chosen anew on every support set, by
+    with $d$ the eigenvalues of $\tilde X^\top \tilde X$: chosen on every support set, by
     nothing but its rows. Of sequences, the features of the last bar are read.
 
     Nothing is meta-learned: meta-parameters are empty sums. `update` takes further rows in. It is

@@ -28,7 +28,7 @@ def shift_decisions(
     """Move decisions to a random other time: the same sizes and holding times, no knowledge.
 
     What was decided at an asset's bar k stands at its bar k + lag, and what would fall beyond the
-    last bar begins anew at the first. One lag, drawn uniformly as a share of the span, holds for
+    last bar continues at the first. One lag, drawn uniformly as a share of the span, holds for
     all assets: what was decided at one time stays at one time, so that gross exposure, neutrality
     and turnover are those of the decisions, but for the seam where the end meets the beginning.
 

@@ -39,7 +39,7 @@ def recent_regression(
     last: int | None = None,
     assets: Sequence[str] | None = None,
 ) -> Float[np.ndarray, "asset time"]:
-    r"""Regression on the last rows of an asset whose labels are complete, anew at every bar.
+    r"""Regression on the last rows of an asset whose labels are complete, refitted at every bar.
 
     $$\hat y_t = \bar y + (x_t - \bar x)^\top
       \bigl(\tilde X^\top \tilde X + \lambda I\bigr)^{-1} \tilde X^\top \tilde y$$

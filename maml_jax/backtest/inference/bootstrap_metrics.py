@@ -66,7 +66,7 @@ class SampleFigures:
             sums = np.split(counts @ self.summed, 7, axis=1)
             mean, square = sums[0] / drawn, sums[1] / drawn
             variance = np.maximum(square - mean**2, 0.0) * drawn / max(drawn - 1, 1)
-            # A difference of rounding errors is no variance, nor is that of a single bar.
+            # A difference of rounding errors is not a variance, nor is that of a single bar.
             least = 1e-12 * square + 1e-28 * self.level**2
             spread = np.where(variance > least, np.sqrt(variance), 0.0)
             downside, gains, losses = np.sqrt(sums[2] / drawn), sums[3], sums[4]
@@ -190,7 +190,7 @@ class _Path:
         peak = np.maximum(np.maximum.accumulate(base + highest, axis=1), 0.0)
         peak = np.concatenate([np.zeros((len(grown), 1)), peak[:, :-1]], axis=1)
         deepest = np.minimum(inside, base + lowest - peak).min(axis=1)
-        # A difference of rounding errors is no drawdown.
+        # A difference of rounding errors is not a drawdown.
         return np.where(deepest > -self.rounding, 0.0, np.expm1(deepest))
 
 

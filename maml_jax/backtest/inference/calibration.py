@@ -101,7 +101,7 @@ def calibration_error(
         levels: nominal coverages.
 
     Raises:
-        ValueError: if there is no level, or one is not between 0 and 1.
+        ValueError: if `levels` is empty, or one is not between 0 and 1.
 
     Reference:
         Kuleshov, Fenner, Ermon (2018), Accurate Uncertainties for Deep Learning Using Calibrated
@@ -152,7 +152,8 @@ def _rows(mean: Values, std: Values, outcomes: Values) -> tuple[Row, Row, Row]:
             )
         if not _same_labels(mean, other):
             raise DataError(
-                f"means and {name} have other dates or assets; reindex one like the other"
+                f"means and {name} have different timestamps or assets; reindex one to match "
+                "the other"
             )
     m, s, y = (np.asarray(values, float).ravel() for values in (mean, std, outcomes))
     known = np.isfinite(m) & np.isfinite(s) & np.isfinite(y)

@@ -2,7 +2,7 @@ r"""How good forecasts are, and whether one is better than another.
 
 Forecasts and outcomes are arrays `[..., asset, time]`, NaN where there is none; leading axes, such
 as one of seeds, are averaged over. Times are the units of everything that speaks of chance: assets
-move together within a bar, so that a bar of twenty assets is no twenty observations.
+move together within a bar, so that a bar of twenty assets is not twenty observations.
 """
 
 from typing import NamedTuple

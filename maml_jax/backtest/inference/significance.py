@@ -161,7 +161,7 @@ def assess_significance(
                 net[name], trials=trials, trial_variance=np.nan_to_num(trial_variance)
             )
         row["spa_p"] = superior.max() if name == headline else superior.get(name, np.nan)
-        if (net[name] <= -1).any():  # the mean of what nobody lived to earn is no skill
+        if (net[name] <= -1).any():  # a mean that nobody survived to earn is not skill
             row |= dict.fromkeys(("alpha low [%]", "alpha high [%]", "spa_p"), np.nan)
             row["p_value"] = 1.0
             row["probabilistic_sharpe"] = 0.0
@@ -208,7 +208,7 @@ def superior_ability(
 
     Args:
         net: net simple returns per bar, `[time, strategy]`.
-        methods: columns, of which the best is looked for.
+        methods: columns; the best of them is tested.
         baselines: columns.
         seed: decides the samples.
         samples: how many.

@@ -31,8 +31,8 @@ class WalkForwardFolds(NamedTuple):
 
     With `expand_train` each span of training begins at bar 0. Exactly `purge + embargo` bars lie
     between the last bar trained on and the first one tested, on no other side: what is trained on
-    always comes before. So there is but one gap; `purge` is meant for labels that reach into the
-    test span (which are no danger where training takes only labels that are complete within its
+    always comes before. So there is but one gap; `purge` is for labels that reach into the
+    test span (which are harmless where training takes only labels that are complete within its
     span, as meta-training does), `embargo` for what else wears off with time.
 
     The test spans follow each other without gap or overlap. The last one is shorter where the bars
@@ -117,7 +117,7 @@ class CombinatorialFolds(NamedTuple):
     $\binom{N-1}{k-1}$ of them, and taking one of these for each group gives so many **paths**, each
     of which tests every bar once.
 
-    This is no walk-forward: what comes later is trained on as well. It shows how much a result
+    This is not a walk-forward: what comes later is trained on as well. It shows how much a result
     depends on the stretch of history that it was found in.
 
     Around each run of neighbouring tested groups bars are left out of training. With

@@ -36,7 +36,7 @@ class Updates(NamedTuple):
         meta_batch: tasks of a meta-step.
         recent: tasks are drawn from windows that were completed in the last so many bars; None:
             from all so far, which is following the meta-leader.
-        restart: begin each update anew from the first state, so that it is a training from scratch
+        restart: begin each update from the first state, so that it is a training from scratch
             on what is known by then; otherwise it goes on from the last one.
     """
 

@@ -82,7 +82,7 @@ def check_bars(
     * `bad_open`, `wick`: the open, or the high or low, is as far as that from the closes of its bar
       and of the previous one.
     * `gap`: missing bars at times of the week that usually have one; nights, weekends and, in daily
-      bars, up to five weekdays in a row (holidays) are no gaps.
+      bars, up to five weekdays in a row (holidays) are not gaps.
     * `stale`: a run of equal closes that chance would produce in one of a hundred series, given the
       share of zero returns nearby; at least five.
 
@@ -157,7 +157,7 @@ def _moves(bars: pd.DataFrame) -> list[Finding]:
     move = np.diff(close)
     sigma = _local_deviation(move)
     bad = np.zeros(count, bool)
-    returning = np.zeros(count, bool)  # the move back is no jump
+    returning = np.zeros(count, bool)  # the move back is not a jump
     spikes = _spikes(close, move, sigma)
     others = np.abs(move)
     for spike in spikes:  # clustered bad ticks must not hide one another

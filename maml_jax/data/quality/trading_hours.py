@@ -35,8 +35,8 @@ class Missing(NamedTuple):
 def missing_bars(index: pd.DatetimeIndex, step: pd.Timedelta) -> Missing:
     """Distinguish gaps from times at which a market is closed.
 
-    A time of the week at which fewer than three of four weeks have a bar is no trading time. In a
-    market with such times, up to five weekdays in a row without a daily bar are holidays. Fewer
+    A time of the week at which fewer than three of four weeks have a bar is not a trading time. In
+    a market with such times, up to five weekdays in a row without a daily bar are holidays. Fewer
     than three weeks of bars show no pattern; then only weekends are excepted.
 
     Args:

@@ -100,7 +100,7 @@ def binance(
         if str(interval) not in _INTERVALS:
             raise DataError(f"interval {interval}: Binance's archive has {', '.join(_INTERVALS)}")
         if not symbol.strip(".") or re.search(r"[/\\\s]", symbol):
-            raise DataError(f"{symbol!r} is no symbol of Binance")
+            raise DataError(f"{symbol!r} is not a Binance symbol")
         if folder is None:
             read = _from_address(client, address.rstrip("/"), checksums)
         else:
@@ -354,7 +354,7 @@ def _read_row(line: str) -> tuple[int, list[float]]:
     if len(fields) != _FIELDS:
         raise ValueError(f"{len(fields)} columns, expected {_FIELDS}: {line[:80]!r}")
     if not re.fullmatch(r"[0-9]{12,16}", fields[0]):
-        raise ValueError(f"{fields[0][:40]!r} is no time in milliseconds or microseconds")
+        raise ValueError(f"{fields[0][:40]!r} is not a time in milliseconds or microseconds")
     when = int(fields[0])
     try:
         numbers = [float(field) for field in fields[1:6]]

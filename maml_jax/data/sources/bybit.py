@@ -230,7 +230,7 @@ def _read(reply: Reply, request: _Request) -> _Window:
         raise TransientError(f"the reply for {request} makes no sense: {error}") from None
     except (LookupError, TypeError, AttributeError):
         raise TransientError(
-            f"the reply for {request} makes no sense: not the form of klines"
+            f"the reply for {request} makes no sense: not a kline response"
         ) from None
     unfinished = request.interval.floor(moment)
     return _Window(bars[bars.index < unfinished], unfinished)
@@ -238,13 +238,13 @@ def _read(reply: Reply, request: _Request) -> _Window:
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not _is_plain(value):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return int(value)
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not _is_plain(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return float(value)
 
 
@@ -311,7 +311,7 @@ def read_saved_reply(path: Path, content: dict) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=list(_FIELDS[: width.pop()]))
         opened = table["start"].astype("int64")
     except (LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is no reply with klines: {error}") from error
+        raise DataError(f"{path}: is not a Bybit kline response: {error}") from error
     return table[_is_finished(opened, time)].reset_index(drop=True).assign(symbol=symbol)
 
 

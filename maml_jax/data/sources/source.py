@@ -33,7 +33,7 @@ class Source(NamedTuple):
         pages: `(symbol, interval, start, end) -> Page, Page, ...`: the bars that open from `start`
             to before `end`, page by page in order of time. Where the source has no more bars, as in
             the future, the last page ends earlier. A time without a bar (before the listing, during
-            an outage) is no error.
+            an outage) is not an error.
         tolerance: relative difference up to which two readings of a bar are equal.
     """
 
@@ -92,7 +92,7 @@ def make_bars(
 
 
 def refuse_impossible(bars: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp) -> None:
-    """Refuse bars that cannot be right: at times not requested, or without a price.
+    """Refuse bars that are wrong for certain: at times not requested, or without a price.
 
     Args:
         bars: ascending.

@@ -76,12 +76,12 @@ def yahoo(
     at a time in UTC and are finished when their length has passed. Minutes reach back 30 days,
     hours 730, intervals between them 60.
 
-    A row without any price, as Yahoo has on holidays, is no bar. A row that lacks a value is
+    A row without any price, as Yahoo has on holidays, is not a bar. A row that lacks a value is
     refused, as are prices that are not positive.
 
     Args:
         adjusted: for dividends and splits; otherwise for splits alone. A dividend changes the whole
-            history before it, which `fetch` notices in the last bars and then fetches anew.
+            history before it, which `fetch` notices in the last bars and then fetches again.
         retries: after rate limits, failed connections, and replies that yfinance cannot read.
         timeout: seconds for a reply.
         now: the clock.
@@ -273,8 +273,8 @@ def _read(
         refuse_impossible(bars, start, end)
     except (ValueError, TypeError) as error:
         raise SourceError(
-            f"Yahoo's bars of {request} cannot be right: {error}; start later, or fetch them "
-            "again some other day" + (", or take unadjusted prices" if request.adjusted else "")
+            f"Yahoo returned implausible bars of {request}: {error}; start later, or try again "
+            "another day" + (", or use unadjusted prices" if request.adjusted else "")
         ) from error
     return bars, reach
 
@@ -311,7 +311,7 @@ def _times(index: pd.Index, request: _Request) -> tuple[pd.DatetimeIndex, np.nda
             live[-1:] = False
         if live.any():
             raise ValueError(f"one opens at {opened[live][0]}")
-        # The last row may be the current price, which is no bar.
+        # The last row may be the current price, which is not a bar.
         whole = np.asarray(opened.second == 0)
         return opened, whole & np.asarray(opened + request.interval.step <= request.now)
     opened = index.tz_localize(None).normalize().tz_localize("UTC").as_unit("us")

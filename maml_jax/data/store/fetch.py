@@ -125,7 +125,7 @@ def fetch(
     new = [key.symbol for key in keys if first is None and not _begun(store, key)]
     if new:
         raise DataError(
-            f"name the start: the store has no bars of {', '.join(new)} to continue from"
+            f"start is required: the store has no bars of {', '.join(new)} to continue from"
         )
     stop = threading.Event()
 
@@ -253,7 +253,7 @@ class _Job:
             try:
                 _refuse_page(page, at, self.key.interval.after(ends))
             except ValueError as error:
-                raise SourceError(f"{name}: a page cannot be right: {error}") from error
+                raise SourceError(f"{name}: an invalid page: {error}") from error
             yield page
             at = page.end
 

@@ -119,7 +119,7 @@ def known_answer_oracle(
 ) -> pd.DataFrame:
     r"""Predict each next return as well as the last `window` bars allow.
 
-    Bayesian regression that is told everything but the coefficients: a Gaussian process with the
+    Bayesian regression that knows everything but the coefficients: a Gaussian process with the
     kernel
 
     $$k((x, s), (x', t)) = \phi(x) \cdot \phi(x')\, \rho^{|s - t|}, \qquad

@@ -105,7 +105,7 @@ def breakout(bars: pd.DataFrame, window: int = 20, hold: int = 10) -> pd.Series:
     upper = rolling_max(bars.get("high", close), window).shift(1)
     lower = rolling_min(bars.get("low", close), window).shift(1)
     known = (close.notna() & upper.notna() & lower.notna()).to_numpy()
-    # Comparisons with NaN are false: a masked bar is no breakout.
+    # Comparisons with NaN are false: a masked bar is not a breakout.
     leaves = np.where(close > upper, 1, np.where(close < lower, -1, 0))
     sides = leaves.copy()
     for lag in range(1, hold):

@@ -79,14 +79,14 @@ def conditioned_rates(
         A `LearnedOptimizer`; its settings are a `ConditionedSettings`.
 
     Raises:
-        ValueError: if the rate does not begin positive, or `steps` or `width` is less than 1.
+        ValueError: if `initial` is not positive, or `steps` or `width` is less than 1.
 
     Reference:
         Baik, Choi, Choi, Kim, Lee (2020), Meta-Learning with Adaptive Hyperparameters,
         arXiv:2011.00209, equations 4 to 6.
     """
     if not initial > 0:
-        raise ValueError(f"the rates must begin positive, got {initial}")
+        raise ValueError(f"initial must be positive, got {initial}")
     if min(1 if steps is None else steps, 1 if width is None else width) < 1:
         raise ValueError(f"steps and width must be at least 1, got {steps} and {width}")
 

@@ -47,8 +47,8 @@ def learned_rates(
         A `LearnedOptimizer`.
 
     Raises:
-        ValueError: if a rate is to be positive and does not begin so, or `steps` is less than 1, or
-            `per` is unknown, or `speed` is not positive.
+        ValueError: if `initial` is not positive although rates are, or its range not ascending, or
+            `steps` is less than 1, or `per` is unknown, or `speed` is not positive.
 
     Reference:
         Li, Zhou, Chen, Li (2017), Meta-SGD, arXiv:1707.09835 (an entry each); Antoniou, Edwards,
@@ -57,9 +57,10 @@ def learned_rates(
     """
     low, high = initial if isinstance(initial, tuple) else (initial, initial)
     if low > high or (positive and low <= 0):
-        raise ValueError(f"learned rates must begin positive, the lower end first, got {initial}")
+        rule = "must be positive; a range is" if positive else "range must be"
+        raise ValueError(f"initial {rule} (low, high), got {initial}")
     if steps is not None and steps < 1:
-        raise ValueError(f"rates of their own need at least 1 step, got {steps}")
+        raise ValueError(f"per-step rates need steps of at least 1, got {steps}")
     if not speed > 0:
         raise ValueError(f"speed must be positive, got {speed}")
     if per not in ("all", "leaf", "entry"):

@@ -114,7 +114,7 @@ def binned_outcomes(predictions: pd.DataFrame, bins: int = 10, overlap: int = 1)
         One row per bin: `prediction`, `target`, `error` (standard error of the mean outcome, NaN
         for a single date), `rows`, `dates`: how many independent dates would count as much, which
         is less than there are where some hold most of the rows; `low` and `high`: the interval
-            of 95 % by a t-distribution with one degree of freedom less than those, at least one.
+            of 95 % by a t-distribution with one degree of freedom fewer than those, at least one.
 
     Reference:
         Liang, Zeger (1986), Longitudinal data analysis using generalized linear models, Biometrika

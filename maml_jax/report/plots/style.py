@@ -42,7 +42,7 @@ _TEXT = {
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "timezone": "UTC",
-    "text.parse_math": False,  # names of assets are no formulas
+    "text.parse_math": False,  # names of assets are not formulas
 }
 
 _Parameters = ParamSpec("_Parameters")

@@ -115,7 +115,7 @@ def effective_cost(
 ) -> pd.Series:
     """Return the total cost of each strategy in basis points of the value traded.
 
-    Gross less net returns, over everything traded; NaN where nothing was.
+    Gross minus net returns, over everything traded; NaN where nothing was.
     """
     g, traded = style.as_floats(gross), style.as_floats(turnover)
     costs = (g - style.as_floats(net)).sum()

@@ -169,7 +169,7 @@ def _show_ratios(tables: RunTables, ordered: pd.DataFrame, ratios: pd.DataFrame)
     if len(compared):
         caption = (
             "Assets on which its Sharpe ratio is higher or lower, and quantiles of the difference. "
-            "Assets move together, so this is no test of skill."
+            "Assets move together, so this is not a test of skill."
         )
         blocks.append(Grid(f"{own} minus each other strategy, asset by asset", compared, caption))
     return blocks

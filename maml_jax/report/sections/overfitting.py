@@ -69,6 +69,6 @@ def _show_paths(paths: Mapping[str, Any], tables: RunTables) -> Grid:
         table.rename_axis("strategy"),
         "Combinatorial folds combine into several paths through the test span; all other tables "
         "show the first. They also train on later bars and share most of them, so lowest to "
-        "highest is no forecast interval.",
+        "highest is not a forecast interval.",
         tables.headline,
     )

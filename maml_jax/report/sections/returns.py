@@ -213,7 +213,7 @@ def describe_periods(tables: RunTables) -> Section:
         ),
         Plot(
             f"Returns per bar, {tables.headline}",
-            "Bars above the curve at both ends are heavy tails; the outermost hold all beyond.",
+            "Columns above the curve at both ends: heavy tails; the two outermost hold all beyond.",
             growth.plot_return_distribution(own, title="", width=HALF),
         ),
         Grid("Net return by year, %", by_year(net[few]), tables.rest_note.strip()),

@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused():
         account(orders, market, capital=0.0)
     with pytest.raises(ConfigError, match="fill must be one of"):
         account(orders, market, "open")
-    with pytest.raises(ShapeError, match="high stands at other bars"):
+    with pytest.raises(ShapeError, match="high and close have different"):
         account(orders, market._replace(high=market.high.iloc[1:]))
     with pytest.raises(DataError, match="A: fill 'next_open' need column 'open'"):
         account(orders, market, "next_open")

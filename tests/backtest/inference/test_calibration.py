@@ -97,7 +97,7 @@ def test_tables_that_do_not_fit_are_refused():
     mean, std, y = (table(each.reshape(-1, 2)) for each in draw(20))
     with pytest.raises(DataError, match="outcomes have shape"):
         measure_calibration(mean, std, y.iloc[1:])
-    with pytest.raises(DataError, match="deviations have other dates or assets"):
+    with pytest.raises(DataError, match="deviations have different timestamps or assets"):
         measure_calibration(mean, std[["B", "A"]], y)
     with pytest.raises(DataError, match="must be positive, one is 0"):
         measure_calibration(mean, std * 0, y)

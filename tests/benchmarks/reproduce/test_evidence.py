@@ -149,7 +149,7 @@ def test_runs_that_are_there_are_not_made_again(tmp_path):
     wide.to_csv(tmp_path / "bars.csv")
     options = {"stocks": tmp_path / "bars.csv", "quick": True, "out": tmp_path / "out"}
     options["methods"] = ["stocks-own20-ridge"]
-    with pytest.raises(ConfigError, match="--present: .* holds none of these runs"):
+    with pytest.raises(ConfigError, match="--show-only: .* holds none of these runs"):
         reproduce(EVIDENCE, **options, present=True)
     first = reproduce(EVIDENCE, **options)
     more = {**options, "methods": ["stocks-own20"], "present": True}

@@ -96,7 +96,7 @@ def test_the_table_of_runs_counts_what_is_called_significant(tmp_path, monkeypat
 
 
 def test_options_that_are_impossible_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="--part power: there is no such part"):
+    with pytest.raises(ConfigError, match="--part power: no such part"):
         reproduce(NULL_WORLD, parts=["power"], out=tmp_path)
     with pytest.raises(ConfigError, match="--worlds"):
         reproduce(NULL_WORLD, worlds=0, out=tmp_path)

@@ -143,7 +143,7 @@ def test_a_wrong_option_is_refused(tmp_path, monkeypatch, capsys, fault):
 
 
 @pytest.mark.long
-def test_another_protocol_is_trained_anew(tmp_path, trainings):
+def test_another_protocol_is_trained_again(tmp_path, trainings):
     options = {"study": ONE_LEVEL, "out": tmp_path}
     reproduce(**options)
     assert trainings == [3, 3]
@@ -198,7 +198,7 @@ def test_a_spoilt_result_is_named(tmp_path):
 
 
 def test_a_key_that_is_exact_stands_for_itself(tmp_path):
-    with pytest.raises(ConfigError, match="--method : there is no such row"):
+    with pytest.raises(ConfigError, match="--method : no such row"):
         reproduce(SINUSOID, methods=[""], out=tmp_path)
     rows = (LEVEL, SinusoidRow("level-2", "Level", level, "-", evaluated=(None,)))
     study = replace(SINUSOID, rows=rows)

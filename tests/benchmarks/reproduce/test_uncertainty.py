@@ -129,7 +129,7 @@ def test_figures_are_measured_written_and_reused(tmp_path, monkeypatch, capsys):
 
 
 def test_a_row_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="there is no such row"):
+    with pytest.raises(ConfigError, match="no such row"):
         reproduce(UNCERTAINTY, methods=["bayes-by-backprop"], out=tmp_path)
     with pytest.raises(ConfigError, match="--seeds"):
         reproduce(UNCERTAINTY, seeds=0, out=tmp_path)

@@ -192,7 +192,7 @@ def test_weights_are_those_of_the_forecast_two_bars_before():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"market": "bonds"}, r"--market bonds: there is no such market; .*'stocks', 'crypto'"),
+        ({"market": "bonds"}, r"--market bonds: no such market; .*'stocks', 'crypto'"),
         ({"bars": "nothing.csv"}, "--bars nothing.csv: no such file"),
         ({"methods": ["zzz"]}, "no such row"),
         ({"seeds": 0}, "--seeds: must be at least 1"),

@@ -221,5 +221,5 @@ def test_what_cannot_be_asked_for_is_refused(archive, store, tmp_path):
     error = one_error(get(archive, store, "2024-01-01", "2024-01-31", interval="7m"))
     assert "interval 7m: Binance's archive has 1m, 3m" in error
     error = one_error(get(archive, store, "2024-01-01", "2024-01-31", "../BTC"))
-    assert "'../BTC' is no symbol" in error
+    assert "'../BTC' is not a Binance symbol" in error
     assert archive.requests == []

@@ -71,9 +71,9 @@ FAULTY = {
     "a price of 0": (with_field(9, 3, "0.0"), "line 9: low is 0 at"),
     "a negative price": (with_field(9, 3, "-1"), "line 9: low is -1 at"),
     "a negative volume": (with_field(9, 5, "-1"), "line 9: volume is -1 at"),
-    "text for a time": (with_field(9, 0, "monday"), "line 9: 'monday' is no time"),
-    "a time in seconds": (with_field(9, 0, "1704067200"), "line 9: '1704067200' is no time"),
-    "a time in nanoseconds": (with_field(9, 0, LATER + "000000"), "line 9: .* is no time"),
+    "text for a time": (with_field(9, 0, "monday"), "line 9: 'monday' is not a time"),
+    "a time in seconds": (with_field(9, 0, "1704067200"), "line 9: '1704067200' is not a time"),
+    "a time in nanoseconds": (with_field(9, 0, LATER + "000000"), "line 9: .* is not a time"),
     "a time off the hour": (
         with_field(9, 0, str(int(LATER) + 60_000)),
         "line 9: a bar opens at 2024-01-01 05:01.*not on the grid of 1h",

@@ -84,7 +84,7 @@ def broken(change, end=None):
 )
 def test_a_page_that_cannot_be_right_is_refused_and_not_written(source, said, tmp_path):
     report = fetch(source, "X", "1h", start="2024-01-01", end="2024-01-02", store=Store(tmp_path))
-    assert "own, X: a page cannot be right" in str(report.errors["X"])
+    assert "own, X: an invalid page" in str(report.errors["X"])
     assert said in str(report.errors["X"])
     assert list(tmp_path.glob("**/*.parquet")) == []
 

@@ -230,7 +230,7 @@ def test_bars_that_cannot_be_right_are_refused(market, store, name):
     market.change, said = UNSOUND[name]
     error = one_error(get(market, store, "2024-03-01"))
     assert re.search(said, error), error
-    assert error.startswith("Yahoo's bars of AAPL (1d) cannot be right")
+    assert error.startswith("Yahoo returned implausible bars of AAPL (1d)")
     assert store.keys() == []
 
 

@@ -89,9 +89,9 @@ def test_a_chain_is_learned_of_as_well():
     ("arguments", "words"),
     [
         ({"initial": 0.0}, "positive"),
-        ({"initial": (0.1, 0.01)}, "lower end first"),
+        ({"initial": (0.1, 0.01)}, r"\(low, high\)"),
         ({"initial": (-0.1, 0.1)}, "positive"),
-        ({"steps": 0}, "at least 1 step"),
+        ({"steps": 0}, "steps of at least 1"),
     ],
 )
 def test_rates_that_make_no_sense_are_refused(arguments, words):
