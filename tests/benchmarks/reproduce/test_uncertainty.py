@@ -1,3 +1,4 @@
+import ast
 import json
 import math
 import re
@@ -152,8 +153,8 @@ def test_what_the_page_shows_runs():
     )
     homes = (maml_jax, maml_jax.models)
     names = {name: getattr(home, name) for home in homes for name in home.__all__}
-    for line in learners.splitlines():
-        exec(line, names)
+    for statement in ast.parse(learners).body:
+        exec(ast.unparse(statement), names)
         assert isinstance(names["learner"], MetaLearner)
     names = {}
     exec(measures + positions, names)
