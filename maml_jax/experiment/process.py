@@ -35,8 +35,8 @@ def set_up(*, distributed: bool = False) -> None:
     `JAX_ENABLE_COMPILATION_CACHE=false`.
 
     Args:
-        distributed: take part in a computation of several processes. Who they are is told by Slurm,
-            Open MPI, Kubernetes or a TPU pod, or by `JAX_COORDINATOR_ADDRESS` (host:port),
+        distributed: take part in a computation of several processes, known from Slurm, Open MPI,
+            Kubernetes or a TPU pod, or by `JAX_COORDINATOR_ADDRESS` (host:port),
             `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
 
     Raises:

@@ -278,7 +278,7 @@ def require_new(path: str | Path) -> Path:
         raise RunError(f"{path}: exists already; name an output directory that does not")
     parent = next(each for each in path.absolute().parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"{path}: cannot be made, {parent} is no folder that can be written to")
+        raise RunError(f"{path}: cannot be made, {parent} is not a writable folder")
     return path
 
 

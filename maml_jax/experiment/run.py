@@ -46,7 +46,7 @@ CHANGEABLE = (
     "online.",
     "task.pairs",
 )
-"""What a backtest of a trained run may set anew; the rest belongs to what was trained."""
+"""What a backtest of a trained run may override; the rest is fixed at training time."""
 
 CUT_OFF = "cut off"
 """The kind of the note on folds that were not trained."""
@@ -212,8 +212,8 @@ def _train_folds(folds: Folds, out: str | Path | None) -> Result:
 
 
 def _cut_off(done: int, folds: int) -> Note:
-    text = f"Meta-training was cut off after {done} of {folds} folds; the last one serves to the"
-    return Note(CUT_OFF, f"{text} end.")
+    text = f"Meta-training was interrupted after {done} of {folds} folds"
+    return Note(CUT_OFF, f"{text}; the last trained model is used for all later test bars.")
 
 
 @contextmanager
@@ -268,8 +268,8 @@ def _require_untouched(before: Config, after: Config) -> None:
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(CHANGEABLE):
             raise ConfigError(
-                f"key {key!r}: belongs to what was trained; train anew to change it, a backtest "
-                f"may set what begins with {', '.join(CHANGEABLE)}"
+                f"key {key!r}: is fixed at training time; retrain to change it. A backtest can "
+                f"only override keys that start with {', '.join(CHANGEABLE)}"
             )
 
 
@@ -278,7 +278,7 @@ def _require_same_paths(before: Config, after: Config) -> None:
     if before.folds.kind == "combinatorial" and before.data.test_end != after.data.test_end:
         raise ConfigError(
             "key 'data.test_end': combinatorial folds are tested on the groups that the bars were "
-            "split into; train anew to change it"
+            "split into; retrain to change it"
         )
 
 

@@ -28,7 +28,7 @@ from maml_jax.report.tear_sheet import format_value
 
 _PACKAGES = ("maml-jax", "jax", "optax", "flax", "numpy", "pandas")
 _UNITS = {
-    "return": "trailing volatilities",
+    "return": "units of trailing volatility",
     "direction": "-1 down, 1 up",
     "volatility": "log of volatility",
 }
@@ -119,7 +119,7 @@ def _facts(config: Config, tables: RunTables) -> str:
         if share
     ]
     return (
-        f"{start} to {end} · {len(returns):,} bars, {tables.bars_per_year:g} a year · "
+        f"{start} to {end} · {len(returns):,} bars, {tables.bars_per_year:,.6g} a year · "
         f"{cost:g} bp of the value traded for fees and slippage{''.join(more)} · "
         f"seed {config.seed}"
     )

@@ -1,4 +1,4 @@
-"""A search for look-ahead: the same pipeline on other futures."""
+"""A search for look-ahead: the same pipeline with later bars altered."""
 
 from maml_jax.lookahead.check import LookAheadReport, check_lookahead
 

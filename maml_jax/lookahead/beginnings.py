@@ -23,7 +23,7 @@ def check_beginnings(study: Study) -> tuple[list[Finding], pd.DataFrame]:
     """Begin the bars later: from the warm-up on, no value may be another.
 
     Columns that all assets make together are those of all bars: an asset that begins has one return
-    less, which is no fault of a feature.
+    less, which is not a fault of a feature.
 
     Args:
         study: the quantities.

@@ -1,4 +1,4 @@
-"""Does a run use anything that was not known yet? Its pipeline is run again on other futures.
+"""Does a run use anything that was not known yet? Its pipeline is rerun with later bars altered.
 
 Bars are cut off after a bar, altered after it, and begun later; and all that is known at that bar
 is compared: every feature, the scaling, regimes, labels, the rows of tasks, predictions, decisions
@@ -60,14 +60,14 @@ class LookAheadReport:
     def verdict(self) -> str:
         """Say in a sentence what was found."""
         if self.clean:
-            return "No look-ahead detected in what was checked."
+            return "No look-ahead found in the checks above."
         first = self.findings.iloc[0]
         count = len(self.findings)
         where = f" of {first['asset']}" if first["asset"] else ""
         when = f", first seen at {first['bar']}" if first["bar"] is not None else ""
         return (
-            f"Look-ahead detected: {count} finding{'s' if count > 1 else ''}; "
-            f"nearest to the cause: {first['what']} {first['name']!r}{where}{when} "
+            f"Look-ahead found ({count} finding{'s' if count > 1 else ''}). "
+            f"Most likely cause: {first['what']} {first['name']!r}{where}{when} "
             f"({first['how']})."
         )
 
@@ -75,7 +75,7 @@ class LookAheadReport:
 def check_lookahead(
     run: Result | str | Path, *, bars: Bars | None = None, cuts: int = CUTS, seed: int = 0
 ) -> LookAheadReport:
-    """Run the pipeline of a run again on other futures and beginnings, and compare.
+    """Run the pipeline of a run again with later bars altered and other beginnings, and compare.
 
     Args:
         run: a result, or a run directory.
@@ -97,7 +97,7 @@ def check_lookahead(
     result = run if isinstance(run, Result) else load(run)
     job = job_of(result, bars, cuts, seed)
     findings, checked, notes = [*job.findings], [], [*job.notes]
-    with stage("features on other futures"):
+    with stage("features with later bars altered"):
         study = study_columns(quantities_of(job), columns_of(job), job.market)
         found, looked = check_columns(
             study, cuts=2 * cuts, horizon=job.config.target.horizon, seed=seed

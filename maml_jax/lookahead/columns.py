@@ -149,7 +149,7 @@ def check_columns(
 def _compare_at(
     study: Study, wanted: Mapping[int, Sequence[str]], cut: pd.Timestamp, seed: int
 ) -> list[Finding]:
-    """Compare quantities of assets up to a cut, on other futures."""
+    """Compare quantities of assets up to a cut, with later bars altered."""
     futures = {
         "bars cut off": cut_off(study.frames, cut),
         "later bars altered": alter_after(study.frames, cut, 2 * seed),

@@ -1,4 +1,4 @@
-"""What the check for looking ahead works on: the bars of a run, its settings, other futures."""
+"""What the check for looking ahead works on: its bars, settings, and bars altered after a cut."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -75,7 +75,7 @@ class Job(NamedTuple):
         return add_cross_section(frames)
 
     def futures(self, cut: pd.Timestamp) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
-        """Give other futures of all bars after a cut."""
+        """Alter all bars after a cut, in several ways."""
         yield CUT_OFF, cut_off(self.frames, cut)
         # What pairs return may not exceed the capital; only altered a little they stay below.
         first = 2 * self.seed + 1 if self.pairs else 2 * self.seed

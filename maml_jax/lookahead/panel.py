@@ -125,7 +125,7 @@ def _width(scaler: Scaler, name: str) -> float:
 
 
 def true_ends(prepared: Prepared) -> np.ndarray:
-    """Count anew, in each asset's own bars, which bar completes the label of each bar.
+    """Count, in each asset's own bars, which bar completes the label of each bar.
 
     Returns:
         Places on the time axis, `[asset, time]`; its length where no bar does.

@@ -1,4 +1,4 @@
-"""The check for looking ahead on the pipeline: meta-training and walk-forward on other futures."""
+"""The check for looking ahead on the pipeline: meta-training and walk-forward on altered bars."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -112,20 +112,20 @@ def parts_of(job: Job) -> tuple[list[Part], Checked]:
 
 
 def check_training(job: Job, part: Part) -> Checked:
-    """Fit scaling and chain anew, and cut tasks, on bars with another future than training had."""
+    """Fit scaling and chain again, and cut tasks, on bars altered after training."""
     trained, saved = part.trained, part.fitted
     left = f"Not checked: {part.label}scaling and tasks of meta-training"
     missing = [a for a in trained.data.train_assets or () if a not in job.frames]
     if missing:
         return Checked([], [], [f"{left}, for want of the bars of {', '.join(missing)}."])
     findings, notes = [], []
-    with stage("meta-training on other futures"):
+    with stage("meta-training with later bars altered"):
         try:
             base = prepare(trained, _of(trained, job.frames), None, part.spans)
         except ConfigError as error:  # a backtest on bars that begin later
             return Checked([], [], [f"{left}: {error}."])
         last = base.panel.timestamps[base.train_last]
-        how = "the run's own, against one fitted anew on its meta-training span"
+        how = "the run's own, against one fitted again on its meta-training span"
         findings += compare_fits(base.scaler, saved.scaler, last, how)
         if base.chain != saved.chain:
             findings.append(Finding("chain", "of regimes", "", None, last, 1.0, "chains", how))
@@ -175,10 +175,10 @@ def _of(config: Config, frames: Frames) -> dict[str, pd.DataFrame]:
 
 
 def check_walk(job: Job, part: Part) -> Checked:
-    """Predict, decide and order around a few cuts, on other futures after them."""
+    """Predict, decide and order around a few cuts, with the bars after them altered."""
     findings, notes = [], []
     params = {name: each.params for name, each in part.checkpoints.items()}
-    with stage("walk-forward on other futures"):
+    with stage("walk-forward with later bars altered"):
         whole = prepare(part.config, job.frames, part.fitted, part.tested)
         findings += check_labels(whole)
         found, rows = check_tasks(whole)

@@ -135,7 +135,7 @@ def test_a_backtest_may_change_costs_and_span_but_not_what_was_trained(saved, tm
         {"seed": 5},
         {"data": {"train_end": "2020-05-01"}},
     ):
-        with pytest.raises(ConfigError, match="belongs to what was trained"):
+        with pytest.raises(ConfigError, match="is fixed at training time"):
             backtest(load(path), bars=MARKET, **overrides)
     with pytest.raises(ConfigError, match="overlaps the test span"):
         backtest(load(path), bars=MARKET, data={"test_start": "2020-05-01"})
@@ -191,7 +191,7 @@ def test_diverged_adaptation_is_told_and_takes_no_position():
         learner={"methods": ["maml"], "inner_learning_rate": 1e4, "inner_steps": 1},
         backtest={"inner_steps": 60, "baselines": []},
     )
-    assert any("maml: " in note.text and "are not finite" in note.text for note in result.notes)
+    assert any("maml: " in note.text and "a non-finite loss" in note.text for note in result.notes)
     assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()
 
 

@@ -110,8 +110,8 @@ def test_directions_run_with_regressors_and_classifiers():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ({"flat": 0.5}, "flat is of kind"),
-        ({"kind": "direction", "estimator": "garman_klass"}, "estimator is of kind"),
+        ({"flat": 0.5}, "flat applies only to kind"),
+        ({"kind": "direction", "estimator": "garman_klass"}, "estimator applies only to kind"),
         ({"kind": "variance"}, "target.kind"),
     ],
 )

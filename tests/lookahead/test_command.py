@@ -50,7 +50,7 @@ def found(report) -> set[tuple[str, str]]:
 def test_the_clean_pipeline_passes(result):
     report = check(result, cuts=2)
     assert report.clean and report.findings.empty
-    assert report.verdict().startswith("No look-ahead detected")
+    assert report.verdict().startswith("No look-ahead found")
     assert list(report.recursive.index) == ["momentum", "rsi"]
     assert (report.recursive.iloc[:, 1:] < 1e-6).all(axis=None)
     assert "maml, no adaptation, from scratch" in report.checked[-1]
@@ -314,7 +314,7 @@ def test_the_command_says_what_it_found_by_its_exit_code(tmp_path, monkeypatch, 
     train(settings, out=path)
     code, out, err = call(monkeypatch, capsys, path, "--cuts", 1)
     assert (code, err) == (0, "")
-    assert "No look-ahead detected" in out and "checked: 1 feature of" in out
+    assert "No look-ahead found" in out and "checked: 1 feature of" in out
     assert "where the bars begin has no effect" in out
 
     settings["features"]["names"] = ["honest", "sly", "forgetful"]

@@ -72,11 +72,11 @@ def compare(
 
     Raises:
         ConfigError: if there are fewer than two runs, or one lacks the strategy.
-        RunError: if a directory is no run, or a run was not backtested.
+        RunError: if a directory is not a run, or a run was not backtested.
     """
     results = _by_name(runs)
     if len(results) < 2:
-        raise ConfigError("to compare takes two runs or more")
+        raise ConfigError("compare needs at least two runs")
     strategies = {name: _strategy(name, result, strategy) for name, result in results.items()}
     net = {name: result.returns[strategies[name]] for name, result in results.items()}
     gross = {name: result.gross[strategies[name]] for name, result in results.items()}

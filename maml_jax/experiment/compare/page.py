@@ -41,7 +41,7 @@ def comparison_sheet(comparison: Comparison) -> TearSheet:
     start, end = (format_value(pd.Timestamp(net.index[place])) for place in (0, -1))
     return TearSheet(
         title=f"{net.shape[1]} runs compared",
-        facts=f"{start} to {end} · {len(net):,} bars, {comparison.bars_per_year:g} a year",
+        facts=f"{start} to {end} · {len(net):,} bars, {comparison.bars_per_year:,.6g} a year",
         verdict=verdict(comparison),
         notes=comparison.warnings,
         sections=(

@@ -53,7 +53,7 @@ class BacktestConfig(Section, frozen=True):
     weights of all assets with a prediction sum to zero at every bar."""
     threshold: NotNegative = 0.0
     """Positions are taken where the prediction exceeds it, in volatilities over the horizon (of
-    `prototypical_networks` and `matching_networks_direction`: in probability up less down); 0
+    `prototypical_networks` and `matching_networks_direction`: in probability up minus down); 0
     follows its sign. (A threshold near the usual size of predictions trades more, not less.)"""
     strong_threshold: Positive | None = None
     """Of "levels", in the same units, above `threshold`; default: 0.1 more."""
@@ -85,7 +85,7 @@ class BacktestConfig(Section, frozen=True):
     slippage: Rate = 0.0005
     """Difference between the fill and its price, against the trader, as a share of the price."""
     range_slippage: Rate = 0.0
-    """Added to it: so much of the range, high less low, of the bar of the fill."""
+    """Added to it: so much of the range, high minus low, of the bar of the fill."""
     borrow: NotNegative = 0.0
     """Annual rate on the value of what is sold short and on borrowed cash (0.02 for 2 %)."""
     stop_loss: ShareBound = None
@@ -120,7 +120,8 @@ class BacktestConfig(Section, frozen=True):
     @classmethod
     def _are_baselines(cls, value):
         if len({*value}) < len(value):
-            raise ValueError(f"must name some of {', '.join(get_args(BaselineName))}, each once")
+            names = ", ".join(get_args(BaselineName))
+            raise ValueError(f"must list some of {names}, without repeats")
         return value
 
     @model_validator(mode="after")

@@ -61,7 +61,7 @@ def _of_families(value: Any) -> Any:
         raise ValueError(f"expected one of {', '.join(names)}, or a table of weights")
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise ValueError(f"there is no family {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"no family {unknown[0]!r}; there are {', '.join(names)}")
     for name, weight in given.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
             raise ValueError(f"the weight of {name!r} must be a positive number")
@@ -159,11 +159,9 @@ class TargetConfig(Section, frozen=True):
     @model_validator(mode="after")
     def _of_its_kind(self):
         if self.flat and self.kind != "direction":
-            raise ValueError(f'flat is of kind "direction"; this target is of kind "{self.kind}"')
+            raise ValueError(f'flat applies only to kind = "direction", not "{self.kind}"')
         if self.estimator != "close" and self.kind != "volatility":
-            raise ValueError(
-                f'estimator is of kind "volatility"; this target is of kind "{self.kind}"'
-            )
+            raise ValueError(f'estimator applies only to kind = "volatility", not "{self.kind}"')
         return self
 
 
@@ -195,7 +193,7 @@ class TaskConfig(Section, frozen=True):
     def _are_rules(cls, value):
         unknown = [name for name in value if name not in STRATEGIES]
         if unknown or not value or len({*value}) < len(value):
-            raise ValueError(f"must name some of {', '.join(STRATEGIES)}, each once")
+            raise ValueError(f"must list one or more of {', '.join(STRATEGIES)}, without repeats")
         return value
 
     @field_validator("pairs")
@@ -220,7 +218,7 @@ class TaskConfig(Section, frozen=True):
 
 
 class RegimesConfig(Section, frozen=True):
-    """How regimes are told from the past; see `maml_jax.features.signals.regimes` and `markov`."""
+    """How regimes are inferred; see `maml_jax.features.signals.regimes` and `markov`."""
 
     kind: Literal["trend", "markov"] = "trend"
     """From the trend and the rank of volatility of trailing windows; or the most probable state of
@@ -273,14 +271,14 @@ class Config(Section, frozen=True):
         rule, kind, families = self.backtest.positions, self.target.kind, self.task.families()
         if kind == "volatility" and rule not in (None, "volatility_target"):
             raise ValueError(
-                f"backtest.positions: a volatility has no side; {rule!r} cannot trade it, use "
-                '"volatility_target"'
+                f"backtest.positions: a volatility forecast has no direction, so {rule!r} cannot "
+                'trade it; use "volatility_target"'
             )
         classifiers = [name for name in self.learner.methods if name in CLASSIFIERS]
         if kind == "volatility" and classifiers:
             raise ValueError(
-                f"learner.methods: {', '.join(classifiers)} tell up from down, and a volatility "
-                "has neither; use matching_networks, which averages, or any method of numbers"
+                f"learner.methods: {', '.join(classifiers)} are classifiers and cannot "
+                "predict a volatility; use matching_networks or any regression method"
             )
         if kind == "volatility" and "strategy" in families:
             raise ValueError(
@@ -300,12 +298,12 @@ class Config(Section, frozen=True):
             )
         if rule == "kelly" and kind == "direction":
             raise ValueError(
-                "backtest.positions: Kelly's share is of returns, and a direction is none; use "
-                '"confident"'
+                "backtest.positions: the Kelly rule needs predicted returns; for target.kind = "
+                '"direction" use "confident"'
             )
         if self.backtest.sides == "market_neutral" and "strategy" in families:
             raise ValueError(
-                "backtest.sides: what is neutral across assets would trade against rules; use "
+                'backtest.sides: "market_neutral" would override the sides of rules; use '
                 '"long_short" or "long_only" with task.family = "strategy"'
             )
         if "incremental" in self.online.variants and "joint_training" not in self.learner.methods:

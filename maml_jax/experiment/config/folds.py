@@ -27,7 +27,7 @@ Size = Annotated[int | str, BeforeValidator(_size)]
 
 
 class FoldsConfig(Section, frozen=True):
-    """Whether there is one fold, or meta-training is done anew as time goes on."""
+    """Whether there is one fold, or meta-training is repeated as time goes on."""
 
     kind: Literal["single", "rolling", "anchored", "combinatorial"] = "single"
     """One fold, as the dates of `data` say. "rolling": meta-train on `train_size` bars, test on the

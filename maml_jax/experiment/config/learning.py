@@ -113,7 +113,7 @@ class LearnerConfig(Section, frozen=True):
     def _not_renamed(cls, value):
         for name in value if isinstance(value, list | tuple) else ():
             if isinstance(name, str) and name in _RENAMED:
-                raise ValueError(f'the method "{name}" is called "{_RENAMED[name]}"')
+                raise ValueError(f'method "{name}" was renamed "{_RENAMED[name]}"')
         return value
 
     @field_validator("methods")
@@ -142,7 +142,7 @@ class OnlineConfig(Section, frozen=True):
     """Variants of the headline method whose meta-training goes on during the walk-forward."""
 
     variants: tuple[Literal["online", "retrained", "incremental"], ...] = ()
-    """"online": meta-parameters are updated every few bars. "retrained": they are trained anew from
+    """"online": meta-parameters are updated every few bars. "retrained": they are retrained from
     scratch. "incremental": the network of `joint_training`, which must be among the methods, is
     trained on without ever adapting to a task."""
     every: Count = 21

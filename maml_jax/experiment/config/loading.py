@@ -100,7 +100,7 @@ def _assign(values: dict, key: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"config key {key!r}: {section!r} is no section")
+            raise ConfigError(f"config key {key!r}: no section {section!r}")
     values[last] = value
 
 

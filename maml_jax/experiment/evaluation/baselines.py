@@ -53,14 +53,14 @@ def baseline_forecasts(
         found[RIDGE] = _ridge(prepared, supports)
     if "momentum" in wanted:
         if config.target.kind == "volatility":
-            text = f"Without the baseline {MOMENTUM}: a volatility has no side."
+            text = f"Baseline {MOMENTUM} left out: a volatility forecast has no direction."
             notes.append(Note("baselines", text))
         else:
             found[MOMENTUM] = _momentum(prepared, supports)
     if "trees" in wanted:
         trees = _trees(prepared, supports)
         if trees is None:
-            text = f"Without the baseline {TREES}: no bars of meta-training are there to fit it on."
+            text = f"Baseline {TREES} left out: there are no bars of meta-training to fit it on."
             notes.append(Note("baselines", text))
         else:
             found[TREES] = trees

@@ -82,7 +82,7 @@ def decide(
         return {**decided, BUY_AND_HOLD: there.astype("float64")}
     followed = sides.reindex(returns.index, fill_value=0.0)
     decided[FOLLOW] = bound(followed, followed.notna())
-    # Holding a pair is no investment in a market; the capital is spread over the others.
+    # Holding a pair is not an investment in a market; the capital is spread over the others.
     assets = np.array([rule_of(name) != PAIRS for name in returns.columns])
     if assets.any():
         decided[BUY_AND_HOLD] = (there & assets).astype("float64") / assets.mean()
@@ -123,7 +123,7 @@ def _sides(prepared: Prepared) -> pd.DataFrame | None:
 
 
 def _finite(predicted: Predicted) -> Predicted:
-    """Leave out what is not finite: what diverged is no prediction."""
+    """Leave out what is not finite: what diverged is not a prediction."""
     mean, std = predicted
     known = np.isfinite(mean)
     if std is not None:
@@ -143,7 +143,7 @@ def _positions(prepared: Prepared, name: str, predicted: Predicted) -> pd.DataFr
     if rule == "volatility_target":
         sizing: Any = {"target": settings.target_volatility, "limit": settings.limit}
         if config.target.kind == "volatility":
-            # What diverged is no forecast.
+            # What diverged is not a forecast.
             volatility = mean.where(mean.abs() < _MEANT).apply(np.exp)
             volatility *= _with_gaps(prepared, mean) * _root_bars_per_year(prepared)
             return volatility_target_positions(volatility, **sizing)

@@ -86,7 +86,7 @@ def _predict_online(
         return {}, ()
     windows = online_windows(prepared)
     follow = Updates(settings.every, settings.steps, settings.meta_batch, settings.recent)
-    anew = Updates(
+    retrain = Updates(
         settings.retrain_every, config.training.steps, config.training.meta_batch, restart=True
     )
     gentle = optax.adam(settings.learning_rate)
@@ -98,7 +98,7 @@ def _predict_online(
             headline,
             untrained,
             outer_optimizer(config.training),
-            anew,
+            retrain,
             steps,
         ),
         "incremental": lambda: (
@@ -130,8 +130,8 @@ def _predict_online(
         if result.failed.any():
             first = prepared.panel.timestamps[result.bars[np.argmax(result.failed > 0)]]
             text = (
-                f"{name}: {result.failed.sum()} meta-steps had a loss that is not finite and were "
-                f"not taken, the first of them at {first}."
+                f"{name}: {result.failed.sum()} meta-steps had a non-finite loss and were skipped "
+                f"(first: {first})."
             )
             notes.append(Note("not finite", text))
     return predicted, tuple(notes)

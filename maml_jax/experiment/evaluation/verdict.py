@@ -29,7 +29,7 @@ _MONTH = 21
 def is_significant(evaluation: Evaluation) -> bool:
     """Say whether the headline is called significant at 5 %.
 
-    That is one test: of its alpha to buy and hold after costs, one-sided, adjusted for the number
+    That is one test: of its alpha over buy and hold after costs, one-sided, adjusted for the number
     of trials that are known. Where the test is not defined, nothing is significant.
 
     Args:
@@ -73,8 +73,8 @@ def _caveats(config: Config) -> list[str]:
     said = []
     if config.folds.kind == "combinatorial":
         said.append(
-            "Combinatorial folds are trained on what came later too: this is no walk-forward, and "
-            "nobody could have traded it."
+            "Combinatorial folds are trained on what came later too: this is not a walk-forward, "
+            "and nobody could have traded it."
         )
     if config.target.fill == "close":
         said.append(
@@ -99,11 +99,11 @@ def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
     said += _luck(row)
     said += _to_no_adaptation(evaluation, method)
     if not math.isnan(row["spa_p"]):
-        finds = "finds" if row["spa_p"] < SIZE else "does not find"
+        finds = "finds evidence" if row["spa_p"] < SIZE else "finds no evidence"
         several = evaluation.significance["trials"].notna().sum() > 1
-        who = "it, or another method of this run," if several else "it"
+        who = "some method of this run" if several else "it"
         said.append(
-            f"Hansen's test {finds} {who} better than every baseline ({_equal(row['spa_p'])})."
+            f"Hansen's SPA test {finds} that {who} beats every baseline ({_equal(row['spa_p'])})."
         )
     overfitted = evaluation.overfitting.get("probability", math.nan)
     if not math.isnan(overfitted):
@@ -120,11 +120,11 @@ def _of_returns(evaluation: Evaluation, method: str, span: str) -> list[str]:
 
 def _alpha(row: Any, significant: bool) -> list[str]:
     if math.isnan(row["p_adjusted"]):
-        return ["Its alpha over buy and hold cannot be tested: nothing here is significant."]
+        return ["Its alpha over buy and hold cannot be tested, so no significance is claimed."]
     number = int(row["trials"])
     tried = "one-sided"
     if number > 1:
-        tried += f"; {_equal(row['p_adjusted'])} as the best of {number:,d} trials"
+        tried += f"; adjusted for {number:,d} trials, {_equal(row['p_adjusted'])}"
     bounds = f"{_number(row['alpha low [%]'])} to {_number(row['alpha high [%]'])}"
     return [
         f"Its alpha over buy and hold is {_number(row['alpha [%]'])} % a year (90 % interval "

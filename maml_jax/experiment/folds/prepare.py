@@ -91,7 +91,7 @@ def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Che
     """Prepare folds that were trained before, to walk forward on bars that may be others.
 
     Args:
-        config: settings of the run, with what its backtest may set anew.
+        config: settings of the run, with what its backtest may override.
         bars: in normal form.
         folds: checkpoints of each fold, by method.
 
@@ -107,7 +107,7 @@ def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Che
     if spans[0].tested and len(folds) < len(make_splitter(config.folds).choices):
         raise RunError(
             f"{len(folds)} of {len(make_splitter(config.folds).choices)} combinatorial folds were "
-            "trained before the run was cut off, and paths need all of them; train anew"
+            "trained before the run was cut off, and paths need all of them; retrain"
         )
     settings = [_as_trained(config, each) for each in checkpoints]
     market = prepare_market(settings, bars, trained=True)
@@ -125,7 +125,7 @@ def prepare_again(config: Config, bars: Frames, folds: Sequence[Mapping[str, Che
             if own.tested:
                 raise
             failed = failed or error
-            notes.append(Note("fold", f"Fold {number} is not walked forward: {error}."))
+            notes.append(Note("fold", f"Fold {number} skipped: {error}."))
     if not parts:
         raise failed or DataError("no fold has room for a walk-forward")
     found = _join(config, parts, numbers, market)

@@ -137,7 +137,10 @@ def load_adapted(path: str | Path) -> Adapted:
     try:
         record = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         if record["format"] != _FORMAT:
-            raise RunError(f"{path}: format {record['format']} is not the one known, {_FORMAT}")
+            raise RunError(
+                f"{path}: was written in format {record['format']}; this version reads format "
+                f"{_FORMAT}; retrain, or use the version that wrote it"
+            )
         support = pd.read_parquet(folder / _SUPPORT)
         lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
         wanted = jax.tree.map(

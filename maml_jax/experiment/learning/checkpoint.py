@@ -83,7 +83,7 @@ def load_checkpoints(run: Path) -> dict[str, Checkpoint]:
     """Read all checkpoints of a run, in the order of the settings' methods.
 
     Raises:
-        RunError: if the folder is no run, or holds no readable checkpoint; naming the file.
+        RunError: if the folder is not a run, or holds no readable checkpoint; naming the file.
     """
     folds = load_folds(run)
     if folds:  # the last one's are those at the usual place, unless writing them was cut off
@@ -138,7 +138,10 @@ def _load(folder: Path) -> Checkpoint:
     try:
         record = json.loads(about.read_text(encoding="utf-8"))
         if record["format"] != _FORMAT:
-            raise RunError(f"{about}: format {record['format']} is not the one known, {_FORMAT}")
+            raise RunError(
+                f"{about}: was written in format {record['format']}; this version reads format "
+                f"{_FORMAT}; retrain, or use the version that wrote it"
+            )
         config, method = load_config(record["config"]), record["method"]
         scaler = scaler_from_dict(record["scaler"])
         learner = make_learner(config, method)

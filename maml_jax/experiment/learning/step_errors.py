@@ -147,7 +147,7 @@ def adaptation_table(
     """Judge adapting to an asset on its last labelled rows, against training from scratch.
 
     The query set is the last `task.query` labelled rows. The support set is the `task.support` rows
-    before whose labels are complete at the first of them, less the embargo, as in meta-training.
+    before whose labels are complete at the first of them, minus the embargo, as in meta-training.
 
     Args:
         checkpoint: a trained method.

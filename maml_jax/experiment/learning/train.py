@@ -34,7 +34,7 @@ _LONGEST_CALL = 100
 def make_learner(config: Config, method: str) -> MetaLearner:
     """Return the learner that the settings describe; the same one for the same settings.
 
-    Compiled programs belong to a learner, so a second run in one process compiles nothing anew.
+    Compiled programs belong to a learner, so a second run in one process compiles nothing again.
     """
     return _learner(config.model, config.learner, method)
 
@@ -150,7 +150,7 @@ def _locate(
 
 
 class _progress:
-    """A progress bar on the terminal; nothing where standard error is no terminal."""
+    """A progress bar on the terminal; nothing where standard error is not a terminal."""
 
     def __init__(self, title: str, steps: int):
         self.bar = ProgressBars(

@@ -111,14 +111,14 @@ def own_rows(config: Config) -> tuple[int, int]:
 
 
 def require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Config) -> None:
-    """Refuse an asset whose prices give too few rows of features or targets, or cannot be meant."""
+    """Refuse an asset whose prices give too few rows of features or targets, or are implausible."""
     closes = bars["close"].dropna()
-    meant = int((np.abs(np.log(closes / closes.median())) < np.log(MEASURE)).sum())
-    if meant < len(closes):
+    plausible = int((np.abs(np.log(closes / closes.median())) < np.log(MEASURE)).sum())
+    if plausible < len(closes):
         raise DataError(
-            f"{asset}: only {meant} of its {len(bars)} bars from {bars.index[0]} to "
-            f"{bars.index[-1]} have a close that can be meant; its closes run from "
-            f"{closes.min():g} to {closes.max():g}"
+            f"{asset}: only {plausible} of its {len(bars)} bars from {bars.index[0]} to "
+            f"{bars.index[-1]} have a plausible close (within a factor of {MEASURE:g} of the "
+            f"median); its closes run from {closes.min():g} to {closes.max():g}"
         )
     moves = bars["close"].pct_change().rolling(config.target.volatility_window).std() > 0
     rows = int((table.notna().all(axis="columns") & moves).sum())
@@ -127,8 +127,8 @@ def require_rows(asset: str, table: pd.DataFrame, bars: pd.DataFrame, config: Co
         raise DataError(
             f"{asset}: only {rows} of its {len(bars)} bars from {bars.index[0]} to "
             f"{bars.index[-1]} give features and a target, and a task needs {needed}; its closes "
-            f"run from {bars['close'].min():g} to {bars['close'].max():g}: they rest, or one of "
-            "them is out of all measure"
+            f"run from {bars['close'].min():g} to {bars['close'].max():g}: prices are mostly "
+            "unchanged, or one of them is absurd; check the file"
         )
 
 
@@ -202,9 +202,9 @@ def require_tradable(
         ]
         if missing:
             raise ConfigError(
-                f"key 'backtest.{settings.stops()[0]}': it is looked for within bars, and {asset} "
-                f"has only {list(bars[asset].columns)}, without {' and '.join(missing)}; set it to "
-                '"none" (range_slippage to 0) or bring whole bars'
+                f"key 'backtest.{settings.stops()[0]}': needs the columns high and low, and "
+                f"{asset} has only {list(bars[asset].columns)}, without {' and '.join(missing)}; "
+                'add them, or set the key to "none" (range_slippage: 0)'
             )
     if "trees" in settings.baselines:
         require_trees()

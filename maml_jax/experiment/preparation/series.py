@@ -65,7 +65,7 @@ def make_series(
     if comparing:
         raise ConfigError(
             f"key 'features.names': {comparing} compare several assets, and the series of the "
-            'family "strategy" are no assets but rules'
+            'family "strategy" are rules, not assets'
         )
     _require_closes(config)
     pairs: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}

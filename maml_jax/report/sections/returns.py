@@ -152,8 +152,8 @@ def describe_luck(tables: RunTables) -> Section:
                 "best of all trials on these bars. Probabilistic and deflated Sharpe: probability "
                 "that the true Sharpe ratio is above 0, and above the best of as many trials "
                 "without an edge. SPA p: how often luck makes some method beat that baseline by as "
-                "much. Random times beaten: share of random times at which the same positions "
-                "would have earned less.",
+                "much. Random shifts beaten: share of random shifts in time at which the "
+                "same positions would have earned less.",
                 tables.headline,
             )
         )
@@ -274,7 +274,7 @@ _SHOWN_COSTS = tuple(f"{bp:g} bp" for bp in (0, 5, 10, 15, 20, 30, 50))
 _NAMES = {
     "p_value": "p-value", "p_adjusted": "p, adjusted", "spa_p": "SPA p", "trials": "trials",
     "probabilistic_sharpe": "probabilistic Sharpe", "deflated_sharpe": "deflated Sharpe",
-    "random_share": "random times beaten",
+    "random_share": "random shifts beaten",
 }  # fmt: skip
 
 

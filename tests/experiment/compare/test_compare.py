@@ -100,7 +100,7 @@ def test_the_page_holds_all_runs(compared, tmp_path):
 
 
 def test_one_run_or_the_same_twice_is_refused(saved):
-    with pytest.raises(ConfigError, match="two runs or more"):
+    with pytest.raises(ConfigError, match="at least two runs"):
         compare([saved[1]])
     with pytest.raises(ConfigError, match="named twice"):
         compare([saved[1], saved[1]])

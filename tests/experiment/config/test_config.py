@@ -59,7 +59,7 @@ FAULTS = {
     "unknown method": ({"learner.methods": ["mamml"]}, r"key 'learner.methods.0'"),
     "renamed method": (
         {"learner.methods": ["maml", "prototypes"]},
-        r"'learner.methods': .*\"prototypes\" is called \"prototypical_networks\"",
+        r"'learner.methods': .*\"prototypes\" was renamed \"prototypical_networks\"",
     ),
     "method twice": ({"learner.methods": ["maml", "maml"]}, r"none twice"),
     "unknown feature": ({"features.names": ["rsi", "zzz"]}, r"unknown features \['zzz'\]"),
@@ -80,7 +80,7 @@ FAULTS = {
     "bound in words": ({"backtest.max_turnover": "off"}, r"'backtest.max_turnover': .*number"),
     "unknown sides": ({"backtest.sides": "short"}, r"'backtest.sides': .*'market_neutral'"),
     "unknown baseline": ({"backtest.baselines": ["rigde"]}, r"'backtest.baselines.0': .*'ridge'"),
-    "baseline twice": ({"backtest.baselines": ["ridge", "ridge"]}, r"each once"),
+    "baseline twice": ({"backtest.baselines": ["ridge", "ridge"]}, r"without repeats"),
     "levels in no order": (
         {"backtest.threshold": 0.2, "backtest.strong_threshold": 0.2},
         r"strong_threshold \(0.2\) must exceed threshold \(0.2\)",

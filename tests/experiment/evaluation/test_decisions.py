@@ -238,7 +238,7 @@ def test_a_volatility_has_no_momentum_and_says_so():
     prepared = prepared_with(**{"target.kind": "volatility"})
     found, notes = baseline_forecasts(prepared, find_test_supports(prepared))
     assert "momentum" not in found
-    assert any("momentum: a volatility has no side" in note.text for note in notes)
+    assert any("momentum left out: a volatility" in note.text for note in notes)
     logarithms = found["ridge regression"].mean.to_numpy()
     logarithms = logarithms[np.isfinite(logarithms)]
     assert len(logarithms) > 200 and (np.abs(logarithms + 5) < 3).all()  # of 1 % a bar

@@ -122,7 +122,7 @@ def test_folds_without_room_are_told_of(kept):
     late = {"A0": MARKET["A0"].iloc[155:]}
     folds, mean = again(kept[0], late, **{"data.test_assets": None})
     assert folds.numbers == [2] and mean.notna().any(axis=None)
-    assert any("Fold 1 is not walked forward: A0: walk-" in note.text for note in folds.notes)
+    assert any("Fold 1 skipped: A0: walk-" in note.text for note in folds.notes)
     with pytest.raises(DataError, match="walk-forward needs at least"):
         again(kept[0], {"A0": MARKET["A0"].iloc[190:]}, **{"data.test_assets": None})
 
@@ -130,7 +130,7 @@ def test_folds_without_room_are_told_of(kept):
 def test_what_belongs_to_training_cannot_be_changed(kept):
     several: list[Any] = [{"folds.test_size": 20}, {"folds.kind": "anchored"}, {"seed": 3}]
     for changes in several:
-        with pytest.raises(ConfigError, match="belongs to what was trained"):
+        with pytest.raises(ConfigError, match="is fixed at training time"):
             backtest(kept[0], bars=MARKET, **changes)
     with pytest.raises(ConfigError, match="data.train_end"):
         backtest(kept[0], bars=MARKET, **{"data.train_end": "2020-05-01"})

@@ -112,9 +112,9 @@ def test_classes_part_the_cross_section():
 def test_a_position_rule_needs_what_it_is_made_of():
     with pytest.raises(ConfigError, match="'kelly' needs methods that predict a deviation.*maml"):
         run(SMALL, bars=MARKET, backtest={"positions": "kelly"})
-    with pytest.raises(ConfigError, match="a volatility has no side"):
+    with pytest.raises(ConfigError, match="a volatility forecast has no direction"):
         load_config(SMALL, {"target.kind": "volatility", "backtest.positions": "threshold"})
-    with pytest.raises(ConfigError, match="prototypical_networks tell up from down"):
+    with pytest.raises(ConfigError, match="prototypical_networks are classifiers"):
         load_config(
             SMALL, {"target.kind": "volatility", "learner.methods": ["prototypical_networks"]}
         )
@@ -122,7 +122,7 @@ def test_a_position_rule_needs_what_it_is_made_of():
         load_config(SMALL, {"target.kind": "volatility", **RULED})
     with pytest.raises(ConfigError, match="goes on with joint_training"):
         load_config(SMALL, {"online.variants": ["incremental"]})
-    with pytest.raises(ConfigError, match="each once"):
+    with pytest.raises(ConfigError, match="without repeats"):
         load_config(SMALL, {"task.strategies": ["momentum", "luck"]})
     with pytest.raises(ConfigError, match="growing windows take in all rows"):
         load_config(SMALL, {"backtest.window": "growing", "task.support_from": "mixed"})
@@ -322,5 +322,5 @@ def test_what_does_nothing_is_told():
         load_config(SMALL, {"task.pairs": [["A2", "A2"]]})
     with pytest.raises(ConfigError, match="arbitrage.*closes alone.*next_open"):
         prepared_with(**RULED, **{"target.fill": "next_open"})
-    with pytest.raises(ConfigError, match="^config: key 'backtest.positions': Kelly's share"):
+    with pytest.raises(ConfigError, match="^config: key 'backtest.positions': the Kelly rule"):
         load_config(SMALL, {"target.kind": "direction", "backtest.positions": "kelly"})
