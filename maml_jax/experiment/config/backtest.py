@@ -4,6 +4,8 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from maml_jax.backtest.account.execution import Execution
+from maml_jax.backtest.inference.bootstrap import SAMPLES
 from maml_jax.experiment.config.fields import (
     Bound,
     Count,
@@ -15,6 +17,9 @@ from maml_jax.experiment.config.fields import (
     Switch,
     Whole,
 )
+
+_TRADING = Execution()
+"""Its defaults are those of the settings."""
 
 PositionRule: TypeAlias = Literal[
     "threshold", "levels", "proportional", "confident", "kelly", "volatility_target"
@@ -75,18 +80,18 @@ class BacktestConfig(Section, frozen=True):
     max_turnover: Bound = None
     """Bound on what is traded in a bar, as a share of equity: the orders of the bar are scaled to
     keep it, and the rest stays wanted; "none" for no bound."""
-    band: NotNegative = 0.0
+    band: NotNegative = _TRADING.band
     """Orders that would change a weight by less, as a share of equity, are not sent, unless they
     close the position; 0 sends all."""
-    rebalance: Literal["changes", "always"] = "changes"
+    rebalance: Literal["changes", "always"] = _TRADING.rebalance
     """Trade when the wanted weight changes, and let weights drift between; or at every bar."""
 
-    fee: Rate = 0.001
-    slippage: Rate = 0.0005
+    fee: Rate = _TRADING.fee
+    slippage: Rate = _TRADING.slippage
     """Difference between the fill and its price, against the trader, as a share of the price."""
-    range_slippage: Rate = 0.0
+    range_slippage: Rate = _TRADING.range_slippage
     """Added to it: so much of the range, high minus low, of the bar of the fill."""
-    borrow: NotNegative = 0.0
+    borrow: NotNegative = _TRADING.borrow
     """Annual rate on the value of what is sold short and on borrowed cash (0.02 for 2 %)."""
     stop_loss: ShareBound = None
     """A position is closed within the bar where it has lost so much of its entry price (0.02 for
@@ -108,7 +113,7 @@ class BacktestConfig(Section, frozen=True):
     meta-training span ("trees", which needs scikit-learn: the extra `trees`)."""
     momentum_window: Count | None = None
     """Bars of the return of "momentum"; default: `features.window`."""
-    samples: Annotated[int, Field(ge=20, strict=True)] = 1000
+    samples: Annotated[int, Field(ge=20, strict=True)] = SAMPLES
     """Bootstrap samples of intervals and tests."""
 
     inner_steps: Whole | None = None
