@@ -170,7 +170,7 @@ CLOSES = {asset: bars[["close"]] for asset, bars in MARKET.items()}
             MARKET,
             "backtest.sides.*at least 2 assets, and A3",
         ),
-        ({**RULES, "backtest.sides": "market_neutral"}, MARKET, "backtest.sides.*against rules"),
+        ({**RULES, "backtest.sides": "market_neutral"}, MARKET, "backtest.sides.*sides of rules"),
     ],
 )
 def test_what_cannot_be_traded_is_refused_before_anything_is_trained(changes, bars, message):
