@@ -191,7 +191,7 @@ def test_diverged_adaptation_is_told_and_takes_no_position():
         learner={"methods": ["maml"], "inner_learning_rate": 1e4, "inner_steps": 1},
         backtest={"inner_steps": 60, "baselines": []},
     )
-    assert any("maml: " in note.text and "a non-finite loss" in note.text for note in result.notes)
+    assert any("maml: " in note.text and "are not finite" in note.text for note in result.notes)
     assert result.predictions.query("strategy == 'no adaptation'")["prediction"].notna().all()
 
 
