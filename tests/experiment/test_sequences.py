@@ -164,7 +164,8 @@ def test_growing_windows_from_settings_to_adapted_predictions(monkeypatch):
         lambda start, task, step: (jnp.square(start), Losses(start, start)),
         update,
     )
-    for name in ("learn", "adapt", "adaptation", "forecast", "run"):
+    learning = ("learning.train", "learning.adapt", "learning.checkpoint", "learning.step_errors")
+    for name in (*learning, "evaluation.forecasts", "run"):
         module = sys.modules[f"maml_jax.experiment.{name}"]
         monkeypatch.setattr(module, "make_learner", lambda *_: learner)
     trained = run(
