@@ -95,7 +95,7 @@ def test_long_only_takes_the_long_side_and_nothing_else(case):
     ("call", "error", "message"),
     [
         (lambda w: market_neutral(w[["A"]], w[["A"]] > 0), DataError, "at least 2"),
-        (lambda w: market_neutral(w, w.iloc[1:] > 0), DataError, "other bars or assets"),
+        (lambda w: market_neutral(w, w.iloc[1:] > 0), DataError, "different timestamps or assets"),
         (lambda w: cap_weights(w, 0.0), ValueError, "must be positive"),
         (lambda w: cap_weights(w, np.nan), ValueError, "must be positive"),
         (lambda w: apply_limits(w, w > 0, sides="short_only"), ValueError, "no 'short_only'"),

@@ -265,7 +265,7 @@ def test_adapting_to_a_handful_of_bars(saved):
         result.adapt(MARKET)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_bars_may_be_one_table_in_any_layout():
     wide = pd.DataFrame({a: b["close"] for a, b in MARKET.items()})
     result = run(SMALL, bars=wide)

@@ -34,7 +34,7 @@ def saved(tmp_path_factory):
     return run(settings, bars=MARKET, out=path), path
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_with_a_sequence_model_is_saved_loaded_and_walked_forward_again(
     saved, tmp_path, no_page
 ):

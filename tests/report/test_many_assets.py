@@ -197,7 +197,7 @@ def _with_categories(table):
     return table.assign(**changed)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("assets", [3, MOST + 1])
 def test_categories_make_the_same_page_as_text(assets):
     tables = made(assets, 90)
