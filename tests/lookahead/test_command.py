@@ -11,6 +11,7 @@ from helpers import random_market
 from lookahead import MARKET, config_for
 
 import maml_jax.experiment.evaluation.accounts as accounts
+import maml_jax.experiment.preparation.feature_tables as computing
 import maml_jax.experiment.preparation.prepare as preparing
 import maml_jax.lookahead.walk as walk
 from maml_jax.cli import main as cli
@@ -65,7 +66,7 @@ def test_the_same_seed_finds_the_same(result, monkeypatch):
 
 def plant_scaler(monkeypatch):
     """Fit the scaling on all bars."""
-    tables, compute = {}, preparing.compute_features
+    tables, compute = {}, computing.compute_features
 
     def remember(bars, features, *, asset="the asset"):
         tables[asset] = compute(bars, features, asset=asset)
@@ -74,7 +75,7 @@ def plant_scaler(monkeypatch):
     def fit_on_everything(_, *, clip=5.0):
         return fit_scaler(tables.values(), clip=clip)
 
-    monkeypatch.setattr(preparing, "compute_features", remember)
+    monkeypatch.setattr(computing, "compute_features", remember)
     monkeypatch.setattr(preparing, "fit_scaler", fit_on_everything)
 
 
@@ -166,14 +167,14 @@ def test_a_rule_of_positions_that_looks_ahead_is_named(result, monkeypatch):
 def test_ranks_by_tomorrows_prices_are_named(monkeypatch):
     result = trained(**{"features.names": ("return_rank", "momentum")})
     assert check(result).clean
-    add = preparing.add_cross_section
+    add = computing.add_cross_section
 
     def by_tomorrow(bars):
         ranks = pd.DataFrame({a: b["close"].pct_change().shift(-1) for a, b in bars.items()})
         ranks = ranks.rank(axis="columns").fillna(0.0)
         return {a: b.assign(return_rank=ranks[a]) for a, b in add(bars).items()}
 
-    monkeypatch.setattr(preparing, "add_cross_section", by_tomorrow)
+    monkeypatch.setattr(computing, "add_cross_section", by_tomorrow)
     names = found(check(result))
     assert ("scaled feature", "return_rank") in names
     assert not any(name == "momentum" for _, name in names)
