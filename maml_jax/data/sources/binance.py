@@ -267,7 +267,7 @@ def _from_folder(folder: Path, market: str, checksums: bool) -> Callable[[str], 
 
 
 def _may_be(path: Path, market: str) -> bool:
-    """Say whether a file may be of a market: those of other markets and of indices look alike."""
+    """Say whether a file may be of a market: other markets and indices have such names too."""
     above = set(path.parts[:-1])
     kinds = {part for part in above if part.lower().endswith("klines")}
     return not (above & {"spot", "um", "cm", "option"} - {market} or kinds - {"klines"})
