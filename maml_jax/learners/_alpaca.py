@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._checks import require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
@@ -97,6 +97,8 @@ def alpaca(
             "alpaca needs at least 1 target and positive noise and prior precision, got "
             f"{targets}, {noise} and {prior_precision}"
         )
+
+    require_model(features)
 
     def init(key, x, /) -> AlpacaParams:
         theta = require_plain_params(features.init(key, x))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
+from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers import learned_rates
@@ -88,7 +88,7 @@ def anil(
         return theta
 
     return by_descent(
-        Parts(init, split, join, network.predict),
+        network._replace(init=init, split=split, join=join),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,
         gradient=gradient,

@@ -1,13 +1,18 @@
 """What every meta-learner has to beat, in the same form."""
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from maml_jax.learners._checks import require_fixed
-from maml_jax.learners._descent import by_descent, compare_on_support, whole_network
+from maml_jax.learners._descent import (
+    by_descent,
+    compare_on_support,
+    loss_with_key,
+    whole_network,
+)
 from maml_jax.meta.gradients import first_order
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.rows import concatenate
 from maml_jax.meta.types import InnerOptimizer, LossFn, MetaLearner, ModelLike, Params, Task
 
 
@@ -77,8 +82,9 @@ def joint_training(
         TypeError: if `inner_optimizer` is a learned one.
         ValueError: if `inner_steps` is negative.
     """
+    network = whole_network(model)
     learner = by_descent(
-        whole_network(model),
+        network,
         inner_optimizer=require_fixed("joint_training", inner_optimizer),
         inner_steps=inner_steps,
         gradient=first_order(),
@@ -87,8 +93,8 @@ def joint_training(
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
-        rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *task)
-        value = loss(model.apply(meta_params, rows.x), rows.y)
+        rows = concatenate((task.support, task.query))
+        value = loss_with_key(loss, network, meta_params, rows, task.key)
         adapted = jax.lax.stop_gradient(meta_params)
         if inner_steps:
             adapted = learner.adapt(adapted, task.support)

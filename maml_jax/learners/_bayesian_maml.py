@@ -9,12 +9,19 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError
-from maml_jax.learners._checks import require_mode, require_plain_params
-from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, transform_of
+from maml_jax.learners._checks import require_mode, require_optimizer
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    Parts,
+    by_descent,
+    transform_of,
+    whole_network,
+)
 from maml_jax.learners._ensemble import mix, stack
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.optimizers import SteinSettings, stein
+from maml_jax.meta.rows import batch_loss, count_rows, fill_absent
 from maml_jax.meta.types import (
     Batch,
     InnerOptimizer,
@@ -121,13 +128,15 @@ def bayesian_maml(
             "particles that repel one another descend no common objective, of whose minimum "
             "implicit() is the derivative: use exact(), mixed_mode() or first_order()"
         )
+    require_optimizer(inner_optimizer)
+    network = whole_network(model)
     optimizer: InnerOptimizer = stein(transform_of(inner_optimizer))
     if isinstance(inner_optimizer, LearnedOptimizer):
         optimizer = LearnedOptimizer(inner_optimizer.init, optimizer)
 
     def init(key, x, /) -> BayesianParams:
         starts = stack(
-            [require_plain_params(model.init(own, x)) for own in jax.random.split(key, particles)]
+            [network.init(own, x) for own in jax.random.split(key, particles)]
         )
         first = jax.tree.map(lambda leaf: leaf[0], starts)
         outputs = jax.eval_shape(output, first, x)
@@ -135,8 +144,11 @@ def bayesian_maml(
             starts, jnp.full(outputs.shape[1:], math.log(noise) / 10, jnp.float32)
         )
 
-    def output(theta: Params, x) -> Array:
-        y_hat = model.apply(theta, x)
+    def output(theta: Params, x, key=None) -> Array:
+        if key is None or network.predict_with_key is None:
+            y_hat = network.predict(theta, x)
+        else:
+            y_hat = network.predict_with_key(theta, x, key)
         if isinstance(y_hat, Prediction):
             raise TypeError(
                 "bayesian_maml learns the noise itself and needs a network that predicts numbers; "
@@ -144,39 +156,56 @@ def bayesian_maml(
             )
         return y_hat
 
-    def outputs_and_noise(params: BayesianParams, x) -> tuple[Array, Array]:
-        outputs = jax.vmap(output, (0, None))(params.particles, x)
+    def outputs_and_noise(params: BayesianParams, x, key=None) -> tuple[Array, Array]:
+        keys = None if key is None else jax.random.split(key, particles)
+        outputs = jax.vmap(output, (0, None, None if keys is None else 0))(
+            params.particles, x, keys
+        )
         return outputs, jnp.exp(10 * params.tenth_log_noise).astype(outputs.dtype)
+
+    def predict(params: BayesianParams, x, key=None) -> Prediction:
+        return mix(*outputs_and_noise(params, x, key))
 
     def join(moved: Params, start: BayesianParams) -> BayesianParams:
         return start._replace(particles=moved)
 
-    def objective(moved: Params, start: BayesianParams, support: Batch) -> Scalar:
-        outputs, std = outputs_and_noise(join(moved, start), support.x)
+    def objective(moved: Params, start: BayesianParams, support: Batch, key=None) -> Scalar:
+        rows = fill_absent(support)
+        outputs, std = outputs_and_noise(join(moved, start), rows.x, key)
         std = jnp.broadcast_to(std, outputs.shape[1:])
-        value = jnp.sum(jax.vmap(lambda one: loss(Prediction(one, std), support.y))(outputs))
+
+        def of_particle(one):
+            return batch_loss(loss, lambda own, x: Prediction(own, std), one, rows, key)
+
         apart = jax.tree.map(jnp.subtract, moved, start.particles)
-        precision = 0.5 * prior_precision / len(support.y)
-        return value + precision * optax.tree.norm(apart, squared=True)
+        precision = 0.5 * prior_precision / at_least_some(count_rows(rows))
+        prior = precision * optax.tree.norm(apart, squared=True)
+        return jnp.sum(jax.vmap(of_particle)(outputs)) + prior
 
     def in_units_of_noise(start: BayesianParams, support: Batch, settings: Any) -> SteinSettings:
         variance = jnp.mean(jnp.exp(20 * start.tenth_log_noise))
-        return SteinSettings(variance, variance / len(support.y), settings)
+        return SteinSettings(variance, variance / at_least_some(count_rows(support)), settings)
 
     return by_descent(
         Parts(
             init,
             lambda params: (params.particles, params),
             join,
-            lambda adapted, x: mix(*outputs_and_noise(adapted, x)),
+            predict,
             objective=objective,
             task_settings=in_units_of_noise,
+            predict_with_key=network.predict_with_key and predict,
         ),
         inner_optimizer=optimizer,
         inner_steps=inner_steps,
         gradient=gradient,
         loss=loss,
     )
+
+
+def at_least_some(rows: Scalar | int) -> Scalar | int:
+    """Return a number of rows to divide by; 1 where there are none."""
+    return rows if isinstance(rows, int) else jnp.where(rows > 0, rows, 1)
 
 
 def _require_sizes(particles: int, noise: float, precision: float) -> None:

@@ -77,6 +77,10 @@ def cavia(
     def predict(adapted: InContext, x):
         return model.apply(adapted.network, append(x, adapted.context))
 
+    def predict_with_key(adapted: InContext, x, key):
+        assert network.predict_with_key is not None
+        return network.predict_with_key(adapted.network, append(x, adapted.context), key)
+
     def init(key, x, /) -> Params:
         return network.init(key, append(x, jnp.zeros(context)))
 
@@ -87,6 +91,7 @@ def cavia(
             InContext,
             predict,
             learned_start=False,
+            predict_with_key=network.predict_with_key and predict_with_key,
         ),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,

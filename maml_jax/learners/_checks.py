@@ -1,15 +1,70 @@
 """Refusals that several learners share, so that they speak with one voice."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from maml_jax.errors import GradientError, ShapeError
 from maml_jax.meta.gradients import GradientMode
 from maml_jax.meta.types import InnerOptimizer, LearnedOptimizer, Params
+
+
+def require_model(model: Any) -> None:
+    """Refuse what has no `init` and `apply`.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if any(kind.__module__.startswith("flax.nnx") for kind in type(model).__mro__):
+        raise TypeError(
+            f"{type(model).__name__} is a flax.nnx module: write from_nnx(lambda rngs: "
+            f"{type(model).__name__}(..., rngs=rngs)), a pair of pure functions"
+        )
+    if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
+        raise TypeError(
+            f"a network is a pair of functions: a Model(init, apply), or a flax.linen module; got "
+            f"{_describe(model)}" + (", write Model(*pair)" if isinstance(model, tuple) else "")
+        )
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class, not a network: write {model.__name__}(...)")
+
+
+def require_optimizer(optimizer: Any) -> None:
+    """Refuse what is no inner optimizer.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if isinstance(optimizer, LearnedOptimizer):
+        return
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        remedy = f"optax.sgd({optimizer})" if isinstance(optimizer, Real) else "optax.sgd(0.01)"
+        name = getattr(optimizer, "__name__", None)
+        if callable(optimizer) and name:
+            remedy = f"with parentheses, such as {name}(0.01)"
+        raise TypeError(
+            f"inner_optimizer takes an optax transformation or learned_rates(): write {remedy}; "
+            f"got {_describe(optimizer)}"
+        )
+
+
+def require_loss(loss: Any) -> None:
+    """Refuse what cannot compare outputs with targets.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if not callable(loss):
+        raise TypeError(
+            f"loss takes a function (y_hat, y) -> number, such as mean_squared_error; got "
+            f"{_describe(loss)}"
+        )
+
+
+def _describe(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
 
 
 def require_mode(gradient: Any) -> None:
@@ -21,7 +76,7 @@ def require_mode(gradient: Any) -> None:
     if not isinstance(gradient, GradientMode):
         raise TypeError(
             "gradient takes a mode, with parentheses: write exact(), first_order(), mixed_mode() "
-            f"or implicit(); got {gradient!r}"
+            f"or implicit(); got {_describe(gradient)}"
         )
 
 
@@ -102,16 +157,3 @@ def require_plain_params(params: Params) -> Params:
             "cannot carry them. Use layers without running state, such as LayerNorm"
         )
     return params
-
-
-def require_classes(y: Array) -> Int[Array, " n"]:
-    """Return class numbers, `[n]`.
-
-    Raises:
-        ShapeError: if they are not integers `[n]` or `[n, 1]`.
-    """
-    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape not in ((len(y),), (len(y), 1)):
-        raise ShapeError(
-            f"classes are given by number, integers [n] or [n, 1]; got {y.dtype} of shape {y.shape}"
-        )
-    return y.reshape(len(y))

@@ -5,18 +5,24 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Key
 
 from maml_jax.errors import GradientError
 from maml_jax.learners._checks import (
     require_derivative_of_start,
+    require_loss,
     require_mode,
+    require_model,
+    require_optimizer,
     require_plain_params,
     require_steps,
 )
 from maml_jax.meta.gradients import GradientMode, exact
-from maml_jax.meta.inner_loop import descend
+from maml_jax.meta.inner_loop import Keyed, descend
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import (
     AdaptationInfo,
     Batch,
@@ -49,10 +55,13 @@ class Parts(NamedTuple):
         predict: `(adapted, x [n, *features]) -> y_hat [n, *targets]`, or a `Prediction`.
         penalty: `(moved, fixed) -> scalar`, added to the loss that is descended.
         learned_start: whether `start` depends on the meta-parameters.
-        objective: `(moved, fixed, support) -> scalar`, descended in place of the loss of
-            predictions.
+        objective: `(moved, fixed, support, key=None) -> scalar`, descended in place of the loss of
+            predictions. It honours the weights of rows itself, and receives a key only where tasks
+            have one.
         task_settings: `(meta_params, support, settings) -> settings`: what the inner optimizer's
             update receives as `settings`, where that depends on the task too.
+        predict_with_key: `(adapted, x, key) -> y_hat`, how predictions are made in training where
+            a task has a key; None where nothing is random.
     """
 
     init: InitFn
@@ -61,17 +70,31 @@ class Parts(NamedTuple):
     predict: Callable[[Params, Any], Any]
     penalty: Callable[[Params, Params], Scalar] | None = None
     learned_start: bool = True
-    objective: Callable[[Params, Params, Batch], Scalar] | None = None
+    objective: Callable[..., Scalar] | None = None
     task_settings: Callable[[Params, Batch, Any], Any] | None = None
+    predict_with_key: Callable[[Params, Any, Any], Any] | None = None
 
 
 def whole_network(model: ModelLike) -> Parts:
     """Let all parameters of a network adapt."""
 
+    require_model(model)
+
     def init(key, x, /):
         return require_plain_params(model.init(key, x))
 
-    return Parts(init, lambda theta: (theta, ()), lambda theta, _: theta, model.apply)
+    return Parts(
+        init,
+        lambda theta: (theta, ()),
+        lambda theta, _: theta,
+        model.apply,
+        predict_with_key=with_key(model),
+    )
+
+
+def with_key(model: ModelLike) -> Callable[[Params, Any, Any], Any] | None:
+    """Return a network's `apply_with_key`, if it has one."""
+    return getattr(model, "apply_with_key", None)
 
 
 def by_descent(
@@ -110,32 +133,35 @@ def by_descent(
     """
     require_steps(inner_steps)
     require_mode(gradient)
+    require_optimizer(inner_optimizer)
+    require_loss(loss)
     learned = inner_optimizer if isinstance(inner_optimizer, LearnedOptimizer) else None
     _require_dependence(gradient, parts, learned)
     transform = transform_of(inner_optimizer)
 
     def objective(moved: Params, context: Any) -> Scalar:
-        support, fixed = context
+        (support, fixed), key = context if isinstance(context, Keyed) else (context, None)
         if parts.objective is None:
-            value = batch_loss(parts.join(moved, fixed), support)
+            value = loss_of(parts.join(moved, fixed), support, key)
         else:
-            value = parts.objective(moved, fixed, support)
+            value = parts.objective(moved, fixed, support, *(() if key is None else (key,)))
         return value if parts.penalty is None else value + parts.penalty(moved, fixed)
 
-    def batch_loss(adapted: Params, batch: Batch) -> Scalar:
-        return loss(parts.predict(adapted, batch.x), batch.y)
+    def loss_of(adapted: Params, batch: Batch, key=None) -> Scalar:
+        return loss_with_key(loss, parts, adapted, batch, key)
 
-    def problem(meta_params: Params, support: Batch, steps: int) -> tuple:
-        """Lay out the arguments of `descend`."""
+    def take_steps(how, meta_params: Params, support: Batch, steps: int, key=None):
+        """Adapt; `how` is `descend` or a gradient mode."""
         theta, settings = (meta_params, None) if learned is None else meta_params
+        if not len(support.y):
+            require_steps(steps)
+            return parts.join(*parts.split(theta)), jnp.zeros(steps)
         if parts.task_settings is not None:
             settings = parts.task_settings(theta, support, settings)
         start, fixed = parts.split(theta)
-        return objective, transform, start, (support, fixed), steps, settings
-
-    def join(moved: Params, meta_params: Params) -> Params:
-        theta = meta_params if learned is None else meta_params.start
-        return parts.join(moved, parts.split(theta)[1])
+        context = (support, fixed) if key is None else Keyed((support, fixed), key)
+        moved, values = how(objective, transform, start, context, steps, settings)
+        return parts.join(keep_unless_rows(support, moved, start), fixed), values
 
     def init(key, x, /) -> Params:
         theta = parts.init(key, x)
@@ -146,23 +172,48 @@ def by_descent(
 
     # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None, key=None) -> Params:
         count = inner_steps if steps is None else steps
-        return join(descend(*problem(meta_params, support, count))[0], meta_params)
+        return take_steps(descend, meta_params, support, count, key)[0]
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
-        moved, values = gradient(*problem(meta_params, task.support, inner_steps))
-        adapted = join(moved, meta_params)
-        after = batch_loss(adapted, task.support)
-        if parts.objective is None:
+        adapting, predicting = (None, None) if task.key is None else jax.random.split(task.key)
+        adapted, values = take_steps(gradient, meta_params, task.support, inner_steps, adapting)
+        after = loss_of(adapted, task.support)
+        if parts.objective is None and task.key is None:
             before = values[0] if inner_steps else after
         else:
             theta = meta_params if learned is None else meta_params.start
-            before = batch_loss(parts.join(*parts.split(theta)), task.support)
-        return batch_loss(adapted, task.query), AdaptationInfo(before, after)
+            before = loss_of(parts.join(*parts.split(theta)), task.support)
+        return loss_of(adapted, task.query, predicting), AdaptationInfo(before, after)
 
     return MetaLearner(init, adapt, parts.predict, meta_loss)
+
+
+def keep_unless_rows(support: Batch, moved: Params, start: Params) -> Params:
+    """Return where adapting led, or where it began if no row of the support set counts."""
+    if support.weight is None:
+        return moved
+    return jax.tree.map(partial(jnp.where, jnp.any(support.weight > 0)), moved, start)
+
+
+def loss_with_key(
+    loss: LossFn, parts: Parts, adapted: Params, batch: Batch, key: Key[Array, ""] | None
+) -> Scalar:
+    """Return the loss of a batch in training: with what is random drawn by a key, if there is one.
+
+    Args:
+        loss: compares outputs with targets.
+        parts: how predictions are made.
+        adapted: parameters.
+        batch: the rows.
+        key: None: nothing is random.
+    """
+    if key is None or parts.predict_with_key is None:
+        return batch_loss(loss, parts.predict, adapted, batch, key)
+    draw, keys = parts.predict_with_key, jax.random.split(key)
+    return batch_loss(loss, lambda own, x: draw(own, x, keys[0]), adapted, batch, keys[1])
 
 
 def transform_of(optimizer: InnerOptimizer) -> optax.GradientTransformation:
@@ -175,7 +226,7 @@ def compare_on_support(
 ) -> AdaptationInfo:
     """Return the `AdaptationInfo` of parameters before and after they have seen a support set."""
     return AdaptationInfo(
-        *(loss(predict(adapted, support.x), support.y) for adapted in (before, after))
+        *(batch_loss(loss, predict, adapted, support) for adapted in (before, after))
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from maml_jax.errors import ShapeError
+from maml_jax.meta.rows import fill_absent, never_empty, weighted_mean
 from maml_jax.meta.types import Batch, MetaLearner, Params, Task
 
 THRESHOLD = 0.4
@@ -40,12 +41,14 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         raise ValueError(f"the threshold must be positive, got {threshold}")
 
     def classify(batch: Batch, support: Batch) -> Batch:
-        size = jnp.sqrt(jnp.mean(jnp.square(support.y.astype(jnp.float32))))
-        return Batch(batch.x, classes_of(batch.y, threshold * size))
+        _, returns, weight = fill_absent(never_empty(support))
+        size = jnp.sqrt(weighted_mean(jnp.square(returns.astype(jnp.float32)), weight))
+        return batch._replace(y=classes_of(batch.y, threshold * size))
 
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
-        return classifier.adapt(meta_params, classify(support, support), steps=steps)
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None, key=None) -> Params:
+        more = {} if key is None else {"key": key}
+        return classifier.adapt(meta_params, classify(support, support), steps=steps, **more)
 
     def predict(adapted: Params, x, /) -> Float[Array, "n 1"]:
         logits = classifier.predict(adapted, x)
@@ -58,7 +61,9 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         return up - down
 
     def meta_loss(meta_params: Params, task: Task, step):
-        classes = Task(*(classify(batch, task.support) for batch in task))
+        classes = task._replace(
+            support=classify(task.support, task.support), query=classify(task.query, task.support)
+        )
         return classifier.loss(meta_params, classes, step)
 
     return MetaLearner(classifier.init, adapt, predict, meta_loss)

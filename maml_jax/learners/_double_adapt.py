@@ -1,5 +1,6 @@
 """DoubleAdapt: inputs and targets are adapted before the model is."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from maml_jax.errors import ShapeError
 from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.rows import batch_loss, fill_absent, never_empty, weighted_mean
 from maml_jax.meta.types import (
     Batch,
     InnerOptimizer,
@@ -138,19 +140,27 @@ def double_adapt(
     def init(key, x, /) -> DoublyAdapted:
         return DoublyAdapted(network.init(key, x), *_adapters(jax.random.fold_in(key, 2), x, heads))
 
-    def output(adapted: DoublyAdapted, x: Array) -> Any:
-        return model.apply(adapted.model, adapt_features(adapted.features, x, temperature))
+    def output(adapted: DoublyAdapted, x: Array, key=None) -> Any:
+        x = adapt_features(adapted.features, x, temperature)
+        if key is None or network.predict_with_key is None:
+            return network.predict(adapted.model, x)
+        return network.predict_with_key(adapted.model, x, key)
 
-    def predict(adapted: DoublyAdapted, x: Float[Array, "n *features"], /) -> Any:
-        return restore_labels(adapted.labels, x, output(adapted, x), temperature)
+    def predict(adapted: DoublyAdapted, x: Float[Array, "n *features"], key=None, /) -> Any:
+        return restore_labels(adapted.labels, x, output(adapted, x, key), temperature)
 
     def join(moved: Params, adapters: tuple[FeatureAdapter, LabelAdapter]) -> DoublyAdapted:
         return DoublyAdapted(moved, *adapters)
 
-    def loss_of_adapted_rows(moved: Params, adapters: tuple, support: Batch) -> Scalar:
-        adapted = join(moved, adapters)
-        targets = adapt_labels(adapted.labels, support.x, support.y, temperature)
-        return loss(output(adapted, support.x), targets)
+    def loss_of_adapted_rows(
+        moved: Params, adapters: tuple, support: Batch, key=None
+    ) -> Scalar:
+        adapted, rows = join(moved, adapters), fill_absent(support)
+        targets = adapt_labels(adapted.labels, rows.x, rows.y, temperature)
+        keys = (None, None) if key is None else jax.random.split(key)
+        return batch_loss(
+            loss, lambda own, x: output(own, x, keys[0]), adapted, rows._replace(y=targets), keys[1]
+        )
 
     learner = by_descent(
         Parts(
@@ -159,6 +169,7 @@ def double_adapt(
             join,
             predict,
             objective=loss_of_adapted_rows,
+            predict_with_key=network.predict_with_key and predict,
         ),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,
@@ -169,9 +180,9 @@ def double_adapt(
     def meta_loss(meta_params: Params, task: Task, step):
         value, info = learner.loss(meta_params, task, step)
         start = meta_params if isinstance(meta_params, DoublyAdapted) else meta_params.start
-        x, y = task.support
+        x, y, weight = fill_absent(never_empty(task.support))
         moved = adapt_labels(start.labels, x, y, temperature) - y
-        return value + penalty * jnp.mean(jnp.square(moved)).astype(value.dtype), info
+        return value + penalty * weighted_mean(jnp.square(moved), weight).astype(value.dtype), info
 
     return learner._replace(loss=meta_loss)
 
@@ -211,7 +222,7 @@ def _adapters(key, x: Array, heads: int) -> tuple[FeatureAdapter, LabelAdapter]:
     """Make fresh adapters for rows like those of `x`, `[n, *bars, feature]` or one of them."""
     keys = jax.random.split(key, 5)
     features = x.shape[-1]
-    inputs = x[0].size if x.ndim > 1 else features
+    inputs = math.prod(x.shape[1:]) if x.ndim > 1 else features
     bound = features**-0.5
 
     def uniform(key, shape, bound):
@@ -233,7 +244,7 @@ def _adapters(key, x: Array, heads: int) -> tuple[FeatureAdapter, LabelAdapter]:
 
 
 def _label_gate(adapter: LabelAdapter, x: Array, temperature: float) -> Float[Array, "n head"]:
-    rows = x.reshape(len(x), -1)
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
     return _gate(rows @ adapter.projection, adapter.prototypes, temperature)
 
 

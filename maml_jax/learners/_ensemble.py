@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
 from maml_jax.meta.losses import gaussian_nll
+from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
 
 
@@ -38,8 +39,8 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
     members, by the likelihood of the query rows under the mixture; without it an interval would
     cover where the signal may lie, not where outcomes do.
 
-    The loss is the mean of the members' losses, so that each learns what it would learn alone,
-    except that the bound on the norm of a meta-gradient is shared.
+    The loss is the sum of the members' losses, so that each receives the meta-gradient that it
+    would receive alone; the bound on its norm holds for each member by itself.
 
     Args:
         learner: any learner whose predictions are numbers or a `Prediction`.
@@ -48,7 +49,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
 
     Returns:
         A `MetaLearner` that predicts a `Prediction`; its meta-parameters and adapted parameters are
-        `EnsembleParams`, its `info` the members' mean. It has an `update` where `learner` has one,
+        `EnsembleParams`, its `info` the members' mean (its loss is their sum). It has an `update` where `learner` has one,
         and takes as many steps as `learner` does.
 
     Raises:
@@ -80,12 +81,18 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
     # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
     def adapt(
-        meta_params: EnsembleParams, support: Batch, steps: int | None = None
+        meta_params: EnsembleParams, support: Batch, steps: int | None = None, key=None
     ) -> EnsembleParams:
-        def one(params: Params) -> Params:
-            return learner.adapt(params, support, steps=steps)
+        def one(params: Params, key) -> Params:
+            more = {} if key is None else {"key": key}
+            return learner.adapt(params, support, steps=steps, **more)
 
-        return meta_params._replace(members=jax.vmap(one)(meta_params.members))
+        return meta_params._replace(members=each_with_key(one, meta_params.members, key))
+
+    def each_with_key(one, states: Params, key):
+        """Call `one(member, key)` for each member, with a key of its own."""
+        keys = None if key is None else jax.random.split(key, members)
+        return jax.vmap(one, (0, None if keys is None else 0))(states, keys)
 
     def predict(adapted: EnsembleParams, x, /) -> Prediction:
         each = jax.vmap(lambda own: learner.predict(own, x))(adapted.members)
@@ -99,9 +106,13 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
                 f"an ensemble predicts numbers, and targets are {task.query.y.dtype}: make a "
                 "learner of returns out of a classifier with direction(...)"
             )
-        losses, infos = jax.vmap(lambda own: learner.loss(own, task, step))(meta_params.members)
-        loss, info = jax.tree.map(partial(jnp.mean, axis=0), (losses, infos))
-        return loss + likelihood_of_noise(meta_params, task), info
+
+        def one(params: Params, key):
+            return learner.loss(params, task._replace(key=key), step)
+
+        losses, infos = each_with_key(one, meta_params.members, task.key)
+        info = jax.tree.map(partial(jnp.mean, axis=0), infos)
+        return jnp.sum(losses) + likelihood_of_noise(meta_params, task), info
 
     def likelihood_of_noise(meta_params: EnsembleParams, task: Task) -> Float[Array, ""]:
         """Return 0, whose derivative in the noise is that of the mixture's likelihood."""
@@ -110,7 +121,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
         if isinstance(shape, Prediction):
             return jnp.zeros(())
         adapted = adapt(meta_params._replace(members=fixed), task.support)
-        value = gaussian_nll(predict(adapted, task.query.x), task.query.y)
+        value = batch_loss(gaussian_nll, predict, adapted, task.query)
         return value - jax.lax.stop_gradient(value)
 
     def predict_with_first(fixed: Params, task: Task):
@@ -121,7 +132,22 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
         assert learner.update is not None
         return adapted._replace(members=jax.vmap(learner.update, (0, None))(adapted.members, batch))
 
-    return MetaLearner(init, adapt, predict, meta_loss, None if learner.update is None else update)
+    def norms(grad: EnsembleParams) -> EnsembleParams:
+        """Return the norm of each member's gradient, in a shape that broadcasts against it."""
+        squares = [
+            jnp.sum(jnp.square(leaf.reshape(members, -1)), axis=1)
+            for leaf in jax.tree.leaves(grad.members)
+        ]
+        norm = jnp.sqrt(jnp.sum(jnp.stack(squares), axis=0))
+
+        def like(leaf):
+            return norm.reshape(members, *(1,) * (leaf.ndim - 1))
+
+        return EnsembleParams(jax.tree.map(like, grad.members), jnp.abs(grad.tenth_log_noise))
+
+    if learner.update is None:
+        return MetaLearner(init, adapt, predict, meta_loss, grad_norms=norms)
+    return MetaLearner(init, adapt, predict, meta_loss, update, norms)
 
 
 def mix(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Prediction:

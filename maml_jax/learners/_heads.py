@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._checks import refuse_steps
+from maml_jax.learners._checks import refuse_steps, require_loss
 from maml_jax.learners._descent import compare_on_support
+from maml_jax.meta.rows import batch_loss, fill_absent
 from maml_jax.meta.types import (
     Batch,
     InitFn,
@@ -41,32 +42,40 @@ def by_closed_form(
     Args:
         name: of the learner, for errors.
         init: `(key, x [n, *features]) -> meta_params`.
-        fit: `(meta_params, support) -> adapted`, differentiable in both.
+        fit: `(meta_params, support) -> adapted`, differentiable in both. It honours the weights of
+            rows; what stands in rows of weight 0 is finite.
         prior: `(meta_params, adapted) -> adapted`: adapted parameters that know nothing of the
             support set, by which `info` measures what adapting brought.
         predict: `(adapted, x [n, *features]) -> y_hat [n, *targets]`, or a `Prediction`.
         loss: compares outputs with targets, on the query.
-        update: `(adapted, batch) -> adapted`, where further rows can be taken in.
+        update: `(adapted, batch) -> adapted`, where further rows can be taken in; as `fit`.
 
     Returns:
         A `MetaLearner` whose `info` is an `AdaptationInfo` (before: of the prior). Its `adapt`
         refuses a number of steps.
     """
 
+    require_loss(loss)
+
     # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None, key=None) -> Params:
+        del key  # a formula draws nothing
         refuse_steps(name, steps)
-        return fit(meta_params, support)
+        return fit(meta_params, fill_absent(support))
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
-        adapted = fit(meta_params, task.support)
+        adapted = fit(meta_params, fill_absent(task.support))
         before = prior(meta_params, adapted)
-        query_loss = loss(predict(adapted, task.query.x), task.query.y)
+        query_loss = batch_loss(loss, predict, adapted, task.query, task.key)
         return query_loss, compare_on_support(loss, predict, before, adapted, task.support)
 
-    return MetaLearner(init, adapt, predict, meta_loss, update)
+    def take_in(adapted: Params, batch: Batch, /) -> Params:
+        assert update is not None
+        return update(adapted, fill_absent(batch))
+
+    return MetaLearner(init, adapt, predict, meta_loss, None if update is None else take_in)
 
 
 def features_of(model: ModelLike, theta: Params, x: Array) -> Array:
@@ -91,10 +100,19 @@ def features_of(model: ModelLike, theta: Params, x: Array) -> Array:
 
 
 def features_and_targets(model: ModelLike, theta: Params, rows: Batch) -> tuple[Array, Array]:
-    """Return `features_of` rows, and their targets `[n, targets]` in the same precision."""
+    """Return `features_of` rows, and their targets `[n, targets]` in the same precision.
+
+    Rows with weights are scaled by the roots of these, so that products over rows are weighted.
+    """
     phi = features_of(model, theta, rows.x)
     targets = math.prod(rows.y.shape[1:])  # -1 would not do for an empty support set
-    return phi, rows.y.reshape(phi.shape[0], targets).astype(phi.dtype)
+    y = rows.y.reshape(phi.shape[0], targets).astype(phi.dtype)
+    if rows.weight is None:
+        return phi, y
+    counts = rows.weight > 0
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, rows.weight, 1)), 0)  # finite slopes
+    root = root.astype(phi.dtype)[:, None]
+    return root * phi, root * y
 
 
 def at_least_single(points: Array) -> Array:

@@ -6,14 +6,28 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._checks import require_derivative_of_start, require_mode
-from maml_jax.learners._descent import INNER_STEPS, transform_of, whole_network
+from maml_jax.learners._checks import (
+    require_derivative_of_start,
+    require_loss,
+    require_mode,
+    require_optimizer,
+    require_steps,
+)
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    keep_unless_rows,
+    loss_with_key,
+    transform_of,
+    whole_network,
+)
 from maml_jax.meta.gradients import GradientMode, exact
-from maml_jax.meta.inner_loop import descend
+from maml_jax.meta.inner_loop import Keyed, descend
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers import learned_rates
+from maml_jax.meta.rows import concatenate
 from maml_jax.meta.types import (
     AdaptationInfo,
     Batch,
@@ -105,14 +119,18 @@ def hierarchical_maml(
     plan = _plan(levels)
     if rows is not None:
         _require_rows(rows, len(plan))
+    require_loss(loss)
+    for level in plan:
+        require_optimizer(level.inner_optimizer)
     require_mode(gradient)
     require_derivative_of_start(gradient, "Use gradient=exact()")
     network = whole_network(model)
     is_learned = [isinstance(level.inner_optimizer, LearnedOptimizer) for level in plan]
     transforms = [transform_of(level.inner_optimizer) for level in plan]
 
-    def objective(theta: Params, support: Batch) -> Scalar:
-        return loss(model.apply(theta, support.x), support.y)
+    def objective(theta: Params, context: Any) -> Scalar:
+        batch, key = context if isinstance(context, Keyed) else (context, None)
+        return loss_with_key(loss, network, theta, batch, key)
 
     def init(key, x, /) -> Params:
         start = network.init(key, x)
@@ -129,14 +147,18 @@ def hierarchical_maml(
             ),
         )
 
-    def descend_levels(how, meta_params: Params, supports: tuple[Batch, ...], steps: int | None):
+    def descend_levels(
+        how, meta_params: Params, supports: tuple[Batch, ...], steps: int | None, key
+    ) -> Params:
         """Adapt level after level; `how` is `descend` or a gradient mode."""
         theta, settings = meta_params if any(is_learned) else (meta_params, (None,) * len(plan))
         for index, support in enumerate(supports):
             count = plan[index].inner_steps if steps is None else steps
             if count and len(support.y):
                 own = settings[index] if is_learned[index] else None
-                theta, _ = how(objective, transforms[index], theta, support, count, own)
+                here = support if key is None else Keyed(support, jax.random.fold_in(key, index))
+                moved, _ = how(objective, transforms[index], theta, here, count, own)
+                theta = keep_unless_rows(support, moved, theta)
         return theta
 
     def split(support: Any) -> tuple[Batch, ...]:
@@ -145,23 +167,25 @@ def hierarchical_maml(
     def rows_to_adapt_on(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
         if not nested:
             return supports
-        return tuple(_concatenate(supports[index:]) for index in range(len(supports)))
+        return tuple(concatenate(supports[index:]) for index in range(len(supports)))
 
     # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Supports, steps: int | None = None) -> Params:
-        if steps is not None and steps < 0:
-            raise ValueError(f"the number of inner steps must not be negative, got {steps}")
-        return descend_levels(descend, meta_params, rows_to_adapt_on(split(support)), steps)
+    def adapt(meta_params: Params, support: Supports, steps: int | None = None, key=None) -> Params:
+        require_steps(0 if steps is None else steps)
+        return descend_levels(descend, meta_params, rows_to_adapt_on(split(support)), steps, key)
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
         supports = split(task.support)
-        adapted = descend_levels(gradient, meta_params, rows_to_adapt_on(supports), None)
+        adapting, predicting = (None, None) if task.key is None else jax.random.split(task.key)
+        levels = rows_to_adapt_on(supports)
+        adapted = descend_levels(gradient, meta_params, levels, None, adapting)
         start = meta_params.start if any(is_learned) else meta_params
-        rows = _concatenate(supports)
+        rows = concatenate(supports)
         info = AdaptationInfo(objective(start, rows), objective(adapted, rows))
-        return objective(adapted, task.query), info
+        query = task.query if predicting is None else Keyed(task.query, predicting)
+        return objective(adapted, query), info
 
     return MetaLearner(init, adapt, model.apply, meta_loss)
 
@@ -193,10 +217,6 @@ def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
     return [0, *(min(count, int(sum(rows[: index + 1]))) for index in range(len(rows) - 1)), count]
 
 
-def _concatenate(supports: Sequence[Batch]) -> Batch:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *supports)
-
-
 def _split(
     support: Any, rows: Sequence[int] | Sequence[float] | None, levels: int
 ) -> tuple[Batch, ...]:
@@ -216,8 +236,36 @@ def _split(
             f"the support set of {levels} levels is a tuple of a Batch for each, coarse to fine; "
             "to take it as one Batch, say how many rows each level has, as in rows=(200, 20)"
         )
+    if support.weight is not None:
+        return _split_weighted(support, support.weight, rows)
     bounds = _bounds(rows, len(support.y))
+    if bounds[-2] == bounds[-1] and bounds[-1]:
+        raise ShapeError(
+            f"{bounds[-1]} rows leave the last of {levels} levels without any, with rows="
+            f"{tuple(rows)}: give a larger support set, or the share of each level's rows"
+        )
     return tuple(
         jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], support)
         for a, b in zip(bounds[:-1], bounds[1:], strict=True)
     )
+
+
+def _split_weighted(
+    support: Batch, weight: Array, rows: Sequence[int] | Sequence[float]
+) -> tuple[Batch, ...]:
+    """Return all rows for each level, with the weights of those that are not its own at 0.
+
+    Rows that do not count are not counted either, so that levels have the rows that they would have
+    without them.
+    """
+    counts = weight > 0
+    rank, present = jnp.cumsum(counts) - 1, jnp.sum(counts)
+    if any(0 < part < 1 for part in rows):
+        rows = [jnp.floor(part * present).astype(jnp.int32) for part in rows]
+    first, levels = 0, []
+    for index, part in enumerate(rows):
+        last = present if index == len(rows) - 1 else jnp.minimum(first + part, present)
+        own = (rank >= first) & (rank < last)
+        levels.append(support._replace(weight=jnp.where(own, weight, 0)))
+        first = last
+    return tuple(levels)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.learners._descent import Parts, by_descent, whole_network
+from maml_jax.learners._descent import by_descent, whole_network
 from maml_jax.meta.gradients import GradientMode, implicit
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.types import (
@@ -78,12 +78,8 @@ def imaml(
         iterations=iterations, damping=damping, scale=(proximal + damping) / proximal
     )
     return by_descent(
-        Parts(
-            network.init,
-            lambda theta: (theta, theta),
-            lambda phi, theta: phi,
-            network.predict,
-            penalty,
+        network._replace(
+            split=lambda theta: (theta, theta), join=lambda phi, theta: phi, penalty=penalty
         ),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,

@@ -1,19 +1,27 @@
 """MAML++: what steadies the training of MAML."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from maml_jax.learners._checks import require_learned
-from maml_jax.learners._descent import INNER_STEPS, by_descent, whole_network
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    by_descent,
+    keep_unless_rows,
+    loss_with_key,
+    whole_network,
+)
 from maml_jax.meta.gradients import GradientMode, exact, first_order
-from maml_jax.meta.inner_loop import UNROLL
+from maml_jax.meta.inner_loop import UNROLL, Keyed
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers import learned_rates, per_step
+from maml_jax.meta.rows import never_empty
 from maml_jax.meta.types import (
     AdaptationInfo,
-    Batch,
     LearnedOptimizer,
     LossFn,
     MetaLearner,
@@ -77,30 +85,38 @@ def maml_plus_plus(
             f"{multi_step_until} and {second_order_from}"
         )
     require_learned("maml_plus_plus", inner_optimizer)
+    network = whole_network(model)
     learner = by_descent(
-        whole_network(model),
+        network,
         inner_optimizer=per_step(inner_optimizer, inner_steps),
         inner_steps=inner_steps,
         gradient=gradient,
         loss=loss,
     )
 
-    def batch_loss(params: Params, batch: Batch):
-        return loss(model.apply(params, batch.x), batch.y)
+    def objective(params: Params, context: Any):
+        batch, key = context if isinstance(context, Keyed) else (context, None)
+        return loss_with_key(loss, network, params, batch, key)
 
     def losses(mode: GradientMode, meta_params: MetaParams, task: Task):
-        """Return the query loss after each step, and the support loss before each and at last."""
+        """Return the query loss after each step, and the support loss before and at last."""
+        support = never_empty(task.support)
 
-        def step(theta, settings):
-            theta, before = mode(
-                batch_loss, inner_optimizer.transform, theta, task.support, 1, settings
-            )
-            return theta, (batch_loss(theta, task.query), before[0])
+        def step(theta, each):
+            settings, key = each
+            adapting, predicting = (None, None) if key is None else jax.random.split(key)
+            context = support if key is None else Keyed(support, adapting)
+            moved, before = mode(objective, inner_optimizer.transform, theta, context, 1, settings)
+            moved = keep_unless_rows(support, moved, theta)
+            query = task.query if key is None else Keyed(task.query, predicting)
+            return moved, (objective(moved, query), before[0])
 
-        theta, (query, support) = lax.scan(
-            step, meta_params.start, meta_params.settings, unroll=min(inner_steps, UNROLL)
+        keys = None if task.key is None else jax.random.split(task.key, inner_steps)
+        theta, (query, before) = lax.scan(
+            step, meta_params.start, (meta_params.settings, keys), unroll=min(inner_steps, UNROLL)
         )
-        return query, support[0], batch_loss(theta, task.support)
+        first = before[0] if keys is None else objective(meta_params.start, support)
+        return query, first, objective(theta, support)
 
     def meta_loss(meta_params: MetaParams, task: Task, step):
         # `step` is shared by all tasks, so that only one branch is computed under vmap too.

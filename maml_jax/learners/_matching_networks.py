@@ -1,14 +1,16 @@
 """Matching Networks: predict the targets of the most similar support rows."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_classes, require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params
 from maml_jax.learners._heads import at_least_single, by_closed_form
-from maml_jax.meta.losses import cross_entropy, mean_squared_error
+from maml_jax.meta.losses import cross_entropy, mean_squared_error, one_hot
+from maml_jax.meta.rows import weights_of
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 _LEAST_PROBABILITY = 1e-4
@@ -34,11 +36,13 @@ class Memory(NamedTuple):
         params: the meta-parameters.
         keys: embedded rows of length 1, `[row, embedding]`.
         values: their targets, or their classes one-hot, `[row, value]`.
+        weight: of the rows, `[row]`.
     """
 
     params: MatchingParams
     keys: Float[Array, "row embedding"]
     values: Float[Array, "row value"]
+    weight: Float[Array, " row"]
 
 
 def matching_networks(
@@ -86,6 +90,8 @@ def matching_networks(
         raise ValueError(f"the temperature must be positive, got {temperature}")
     compare = loss or (mean_squared_error if classes is None else cross_entropy)
 
+    require_model(embedding)
+
     def init(key, x, /) -> MatchingParams:
         theta = require_plain_params(embedding.init(key, x))
         return MatchingParams(theta, jnp.log(jnp.asarray(temperature, jnp.float32)))
@@ -93,16 +99,16 @@ def matching_networks(
     def remember(params: MatchingParams, support: Batch) -> Memory:
         keys = _normalize(embedding.apply(params.embedding, support.x))
         if classes is None:
-            values = support.y.reshape(len(support.y), -1).astype(keys.dtype)
+            values = support.y.reshape(len(support.y), math.prod(support.y.shape[1:]))
+            values = values.astype(keys.dtype)
         else:
-            values = jax.nn.one_hot(require_classes(support.y), classes, dtype=keys.dtype)
-        return Memory(params, keys, values)
+            values = one_hot(support.y, classes, keys.dtype)
+        return Memory(params, keys, values, weights_of(support).astype(keys.dtype))
 
     def predict(adapted: Memory, x, /):
         requests = _normalize(embedding.apply(adapted.params.embedding, x))
         similarity = requests @ adapted.keys.T / jnp.exp(adapted.params.log_temperature)
-        weights = jax.nn.softmax(similarity, axis=-1).astype(requests.dtype)
-        mean = weights @ adapted.values
+        mean = _attention(similarity, adapted.weight).astype(requests.dtype) @ adapted.values
         if classes is None:
             return mean
         return jnp.log((1 - _LEAST_PROBABILITY) * mean + _LEAST_PROBABILITY / classes)
@@ -119,6 +125,16 @@ def matching_networks(
         predict=predict,
         loss=compare,
     )
+
+
+def _attention(similarity: Float[Array, "n row"], weight: Float[Array, " row"]) -> Array:
+    """Return the softmax over rows, each as often as its weight says; zeros where none counts."""
+    counts = weight > 0
+    largest = jnp.max(similarity, axis=-1, where=counts, initial=-jnp.inf, keepdims=True)
+    largest = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
+    share = weight * jnp.exp(jnp.where(counts, similarity - largest, 0))
+    total = jnp.sum(share, axis=-1, keepdims=True)
+    return share / jnp.where(total > 0, total, 1)
 
 
 def _normalize(points: Float[Array, "row embedding"]) -> Float[Array, "row embedding"]:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_classes, require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params
 from maml_jax.learners._heads import at_least_single, by_closed_form
-from maml_jax.meta.losses import cross_entropy
+from maml_jax.meta.losses import cross_entropy, one_hot
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 
@@ -60,15 +60,22 @@ def prototypical_networks(
     if classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
 
+    require_model(embedding)
+
     def init(key, x, /) -> Params:
         return require_plain_params(embedding.init(key, x))
 
     def find_centres(theta: Params, support: Batch) -> Prototypes:
         points = at_least_single(embedding.apply(theta, support.x))
-        member = jax.nn.one_hot(require_classes(support.y), classes, dtype=points.dtype)
+        member = one_hot(support.y, classes, points.dtype)
+        if support.weight is not None:
+            member = member * support.weight.astype(points.dtype)[:, None]
         count = member.sum(axis=0)[:, None]
-        centres = member.T @ points / jnp.maximum(count, 1)
-        return Prototypes(theta, jnp.where(count > 0, centres, points.mean(axis=0)))
+        total, mean = count.sum(), member.sum(axis=1) @ points
+        centres = member.T @ points / jnp.where(count > 0, count, 1)
+        return Prototypes(
+            theta, jnp.where(count > 0, centres, mean / jnp.where(total > 0, total, 1))
+        )
 
     def predict(adapted: Prototypes, x, /):
         points = at_least_single(embedding.apply(adapted.embedding, x))

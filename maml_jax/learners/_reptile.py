@@ -1,16 +1,25 @@
 """Reptile: move the start towards where plain training on a task leads."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jaxtyping import Array
 
-from maml_jax.learners._checks import require_fixed, require_plain_params
-from maml_jax.learners._descent import INNER_STEPS, compare_on_support
-from maml_jax.meta.inner_loop import UNROLL, inner_step
+from maml_jax.learners._checks import require_fixed, require_loss, require_steps
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    compare_on_support,
+    keep_unless_rows,
+    loss_with_key,
+    whole_network,
+)
+from maml_jax.meta.inner_loop import UNROLL, Keyed, inner_step
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.rows import concatenate
 from maml_jax.meta.types import (
     Batch,
     InnerOptimizer,
@@ -70,37 +79,37 @@ def reptile(
             f"{batch_size}"
         )
     optimizer = require_fixed("reptile", inner_optimizer)
+    require_loss(loss)
+    network = whole_network(model)
 
-    def batch_loss(params: Params, batch: Batch):
-        return loss(model.apply(params, batch.x), batch.y)
+    def objective(params: Params, context):
+        batch, key = context if isinstance(context, Keyed) else (context, None)
+        return loss_with_key(loss, network, params, batch, key)
 
-    def init(key, x, /) -> Params:
-        return require_plain_params(model.init(key, x))
-
-    def train(params: Params, rows: Batch, steps: int) -> Params:
-        if steps < 0:
-            raise ValueError(f"the number of inner steps must not be negative, got {steps}")
-        total = rows.x.shape[0]
-        size = total if batch_size is None else min(batch_size, total)
-        indices = (jnp.arange(steps)[:, None] * size + jnp.arange(size)) % total
+    def train(params: Params, rows: Batch, steps: int, key=None) -> Params:
+        require_steps(steps)
+        if not len(rows.y):
+            return params
+        take = minibatches(rows, batch_size)
 
         def step(carry, index):
-            batch = jax.tree.map(lambda leaf: leaf[index], rows) if size < total else rows
-            return inner_step(batch_loss, optimizer, batch)(carry, None)
+            context = take(index) if key is None else Keyed(take(index), key)
+            return inner_step(objective, optimizer, context)(carry, index)
 
-        return lax.scan(
-            step, (params, optimizer.init(params)), indices, unroll=max(1, min(steps, UNROLL))
-        )[0][0]
+        start = (params, optimizer.init(params))
+        (reached, _), _ = lax.scan(
+            step, start, jnp.arange(steps), unroll=max(1, min(steps, UNROLL))
+        )
+        return keep_unless_rows(rows, reached, params)
 
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Params, support: Batch, steps: int | None = None) -> Params:
-        return train(meta_params, support, inner_steps if steps is None else steps)
+    def adapt(meta_params: Params, support: Batch, steps: int | None = None, key=None) -> Params:
+        return train(meta_params, support, inner_steps if steps is None else steps, key)
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
-        rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *task)
         start = lax.stop_gradient(meta_params)
-        reached = train(start, rows, inner_steps)
+        reached = train(start, concatenate((task.support, task.query)), inner_steps, task.key)
         # Worth zero, with the difference as its gradient.
         pull = sum(
             jnp.sum((theta - fixed) * (fixed - phi))
@@ -108,7 +117,35 @@ def reptile(
                 *map(jax.tree.leaves, (meta_params, start, reached)), strict=True
             )
         )
-        value = batch_loss(reached, task.query) + pull
+        value = objective(reached, task.query) + pull
         return value, compare_on_support(loss, model.apply, start, reached, task.support)
 
-    return MetaLearner(init, adapt, model.apply, meta_loss)
+    return MetaLearner(network.init, adapt, model.apply, meta_loss)
+
+
+def minibatches(rows: Batch, size: int | None) -> Callable[[Array], Batch]:
+    """Return the function that takes the rows of a step: the next ones, and around again.
+
+    Args:
+        rows: all rows, at least one. Those of weight 0 are not there: passed over and not counted.
+        size: rows of a step at most; None: all.
+    """
+    total = len(rows.y)
+    if size is None or (size >= total and rows.weight is None):
+        return lambda index: rows
+    size = min(size, total)
+    if rows.weight is None:
+        return lambda index: jax.tree.map(
+            lambda leaf: leaf[(index * size + jnp.arange(size)) % total], rows
+        )
+    counts = rows.weight > 0
+    rows = jax.tree.map(lambda leaf: leaf[jnp.argsort(~counts, stable=True)], rows)
+    present = jnp.maximum(jnp.sum(counts), 1)
+    taken = jnp.minimum(size, present)
+
+    def take(index: Array) -> Batch:
+        slots = jnp.arange(size)
+        batch = jax.tree.map(lambda leaf: leaf[(index * taken + slots) % present], rows)
+        return batch._replace(weight=jnp.where(slots < taken, batch.weight, 0))
+
+    return take

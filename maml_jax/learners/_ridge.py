@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import mean_squared_error
@@ -68,6 +68,8 @@ def ridge(
     """
     if not penalty > 0:
         raise ValueError(f"the penalty must be positive, got {penalty}")
+
+    require_model(features)
 
     def init(key, x, /) -> RidgeParams:
         theta = require_plain_params(features.init(key, x))

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 from maml_jax.meta.types import Params, Scalar
 
@@ -30,6 +30,18 @@ class Objective(Protocol):
     """
 
     def __call__(self, params: Params, context: Any, /) -> Scalar: ...
+
+
+class Keyed(NamedTuple):
+    """A context whose objective draws something at random, another draw in each step.
+
+    Attributes:
+        context: what else the objective depends on.
+        key: of the whole descent; the objective sees one for each step, made of it.
+    """
+
+    context: Any
+    key: Key[Array, ""]
 
 
 def descend(
@@ -54,7 +66,7 @@ def descend(
         objective: `(params, context) -> scalar`.
         optimizer: any optax transformation; line searches receive the value and the function.
         params: the start, any pytree of arrays.
-        context: passed to `objective` at every step.
+        context: passed to `objective` at every step; the key of a `Keyed` one differs in each.
         steps: how many steps to take, >= 0.
         settings: what is learned of the optimizer, handed to its update as the extra argument
             `settings`; see `maml_jax.meta.LearnedOptimizer`.
@@ -76,8 +88,21 @@ def descend(
     if remat not in (True, False, "nested"):
         raise ValueError(f'remat is True, False or "nested", not {remat!r}')
     step = inner_step(objective, optimizer, context, settings, constant_gradients)
-    (params, _), values = _repeat(step, (params, optimizer.init(params)), steps, remat)
+    start = (params, optimizer.init(params))
+    (params, _), values = _repeat(step, start, step_indices(context, steps), steps, remat)
     return params, values
+
+
+def step_indices(context: Any, steps: int) -> Int[Array, " steps"] | None:
+    """Return the number of each step, where the objective depends on it."""
+    return jnp.arange(steps) if isinstance(context, Keyed) else None
+
+
+def context_at(context: Any, index: Any) -> Any:
+    """Return the context as the objective sees it at a step."""
+    if not isinstance(context, Keyed):
+        return context
+    return context._replace(key=jax.random.fold_in(context.key, index))
 
 
 def bytes_stored(
@@ -91,7 +116,7 @@ def bytes_stored(
     step = inner_step(objective, optimizer, context, settings)
 
     def pull_back(params):
-        return jax.vjp(lambda carry: step(carry, None)[0], (params, optimizer.init(params)))[1]
+        return jax.vjp(lambda carry: step(carry, 0)[0], (params, optimizer.init(params)))[1]
 
     stored = jax.tree.leaves(jax.eval_shape(pull_back, params))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in stored)
@@ -107,16 +132,17 @@ def inner_step(
     """Make one step of `descend` in the form that `lax.scan` takes.
 
     Returns:
-        `((params, opt_state), _) -> ((params, opt_state), objective before the step)`.
+        `((params, opt_state), index) -> ((params, opt_state), objective before the step)`.
     """
 
-    def step(carry, _):
+    def step(carry, index):
         params, opt_state = carry
+        here = context_at(context, index)
         at = lax.stop_gradient(params) if constant_gradients else params
-        value, grad = jax.value_and_grad(objective)(at, context)
+        value, grad = jax.value_and_grad(objective)(at, here)
         if constant_gradients:
             value, grad = lax.stop_gradient((value, grad))
-        return update(objective, optimizer, value, grad, carry, context, settings), value
+        return update(objective, optimizer, value, grad, carry, here, settings), value
 
     return step
 
@@ -145,18 +171,21 @@ def update(
     return optax.apply_updates(params, updates), opt_state
 
 
-def _repeat(step, carry, steps: int, remat: Remat) -> tuple[Any, Float[Array, " steps"]]:
+def _repeat(step, carry, indices, steps: int, remat: Remat) -> tuple[Any, Float[Array, " steps"]]:
     if remat == "nested" and steps > 1:
         length = math.isqrt(steps)
+        cut = steps - steps % length
 
-        def stretch(carry, _):
-            return _repeat(step, carry, length, remat=False)
+        def stretch(carry, indices):
+            return _repeat(step, carry, indices, length, remat=False)
 
         stretch = jax.checkpoint(stretch, prevent_cse=False)
-        carry, values = lax.scan(stretch, carry, None, length=steps // length)
-        carry, rest = _repeat(step, carry, steps % length, remat=False)
+        first = None if indices is None else indices[:cut].reshape(-1, length)
+        last = None if indices is None else indices[cut:]
+        carry, values = lax.scan(stretch, carry, first, length=steps // length)
+        carry, rest = _repeat(step, carry, last, steps - cut, remat=False)
         return carry, jnp.concatenate([values.reshape(-1), rest])
     if remat:
         # Steps that share one iteration would be merged again, and nothing saved by recomputing.
-        return lax.scan(jax.checkpoint(step, prevent_cse=False), carry, None, length=steps)
-    return lax.scan(step, carry, None, length=steps, unroll=max(1, min(steps, UNROLL)))
+        return lax.scan(jax.checkpoint(step, prevent_cse=False), carry, indices, length=steps)
+    return lax.scan(step, carry, indices, length=steps, unroll=max(1, min(steps, UNROLL)))

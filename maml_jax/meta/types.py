@@ -1,10 +1,11 @@
 """The vocabulary of the mechanism: what a task, a model and a meta-learner are."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 Params: TypeAlias = Any
 """Any pytree of arrays."""
@@ -20,18 +21,31 @@ class Batch(NamedTuple):
 
     Attributes:
         x: inputs, `[n, *features]`.
-        y: targets, `[n, *targets]`.
+        y: targets, `[n, *targets]`: numbers, or classes as integers.
+        weight: of each row, `[n]`, not negative. A row of weight 0 is not there, whatever stands in
+            it, NaN included; one of weight 2 counts as if it were there twice. None: all count
+            alike.
     """
 
     x: Float[Array, "n *features"]
-    y: Float[Array, "n *targets"]
+    y: Num[Array, "n *targets"]
+    weight: Float[Array, " n"] | None = None
 
 
 class Task(NamedTuple):
-    """One learning problem: adapt on the support set, be judged on the query set."""
+    """One learning problem: adapt on the support set, be judged on the query set.
+
+    Attributes:
+        support: the rows to adapt on.
+        query: the rows to be judged on.
+        weight: of the task in the mean over a meta-batch, `[]`, not negative; None: all alike.
+        key: decides what is random in the task, such as dropout; None: nothing is.
+    """
 
     support: Batch
     query: Batch
+    weight: Scalar | None = None
+    key: Key[Array, ""] | None = None
 
 
 class Prediction(NamedTuple):
@@ -104,6 +118,26 @@ class ApplyFn(Protocol):
 
 
 @runtime_checkable
+class RandomApplyFn(Protocol):
+    """The `apply_with_key` of a network in which something is random in training."""
+
+    def __call__(
+        self, params: Params, x: Float[Array, "..."], key: Key[Array, ""], /
+    ) -> Any:
+        """Compute outputs with what is random drawn by a key.
+
+        Args:
+            params: as `init` returns them.
+            x: inputs, `[n, *features]`.
+            key: the only source of randomness.
+
+        Returns:
+            Outputs as `apply` returns them.
+        """
+        ...
+
+
+@runtime_checkable
 class ModelLike(Protocol):
     """Anything with `init` and `apply`: a `Model`, a `flax.linen` module, a user's own."""
 
@@ -124,15 +158,23 @@ class Model(NamedTuple):
     Attributes:
         init: `(key, x [n, *features]) -> params`.
         apply: `(params, x [n, *features]) -> outputs [n, outputs]`, or a `Prediction`.
+        apply_with_key: `(params, x, key) -> outputs`, where something is random in training, such
+            as dropout; `apply` is then without it. See `maml_jax.models.stochastic`.
     """
 
     init: InitFn
     apply: ApplyFn
+    apply_with_key: RandomApplyFn | None = None
 
 
 @runtime_checkable
 class LossFn(Protocol):
-    """Compares outputs with targets."""
+    """Compares outputs with targets.
+
+    A loss may take two arguments more, by name: `weight`, the weights of the rows `[n]`, where rows
+    have weights, and `key`, where tasks have one. Without an argument `weight` it must be a mean
+    over rows: of weighted rows it is computed row by row.
+    """
 
     def __call__(self, y_hat: Any, y: Any, /) -> Scalar:
         """Return one number, smaller where predictions are better.
@@ -185,17 +227,22 @@ InnerOptimizer: TypeAlias = optax.GradientTransformation | LearnedOptimizer
 class AdaptFn(Protocol):
     """The `adapt` of a learner."""
 
-    def __call__(self, meta_params: Params, support: Batch, /, steps: int | None = None) -> Params:
+    def __call__(
+        self,
+        meta_params: Params,
+        support: Batch,
+        /,
+        steps: int | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Params:
         """Fit one task from its support set.
 
         Args:
             meta_params: as `init` returns them, or as training left them.
-            support: the labelled rows of the task, x `[n, *features]`, y `[n, *targets]`.
+            support: the labelled rows of the task, x `[n, *features]`, y `[n, *targets]`. From no
+                rows, or none of a weight above 0, adapting leads back to where it began.
             steps: how many adaptation steps to take instead of the learner's own number, >= 0;
-                static under `jit`. Learners that take no steps refuse any.
-
-        Returns:
-            Whatever `predict` needs, the same structure for every task.
+XX `predict` needs, the same structure for every task.
 
         Raises:
             ValueError: if `steps` is negative, or given to a learner that takes none.
@@ -262,12 +309,16 @@ class MetaLearner(NamedTuple):
 
     Attributes:
         init: `(key, x) -> meta_params`, fresh meta-parameters for rows like `x [n, *features]`.
-        adapt: `(meta_params, support, steps=None) -> adapted`; usable alone, builds no outer graph.
+        adapt: `(meta_params, support, steps=None, key=None) -> adapted`; usable alone, builds no
+            outer graph.
         predict: `(adapted, x) -> y_hat`.
         loss: `(meta_params, task, step) -> (scalar, info)`.
         update: `(adapted, batch) -> adapted`, the same as adapting to the rows seen before and
             those of `batch` together; None where an algorithm has no such recursion. Learners that
             have one adapt to an empty support set too: it gives the prior.
+        grad_norms: `(grad) -> norms`, what a bound on the norm of the meta-gradient looks at where
+            parts of it are bounded by themselves, such as the members of an ensemble: each leaf
+            broadcasts against that of the gradient. None: the norm of all of it.
     """
 
     init: InitFn
@@ -275,3 +326,4 @@ class MetaLearner(NamedTuple):
     predict: PredictFn
     loss: MetaLossFn
     update: UpdateFn | None = None
+    grad_norms: Callable[[Params], Params] | None = None

@@ -12,7 +12,15 @@ from maml_jax.meta.gradients._floating import cotangent_like, split_floating
 from maml_jax.meta.gradients._mode import GradientMode
 from maml_jax.meta.gradients._probe import require_differentiable
 from maml_jax.meta.gradients._reverse_only import reverse_only
-from maml_jax.meta.inner_loop import UNROLL, Objective, descend, inner_step, update
+from maml_jax.meta.inner_loop import (
+    UNROLL,
+    Objective,
+    context_at,
+    descend,
+    inner_step,
+    step_indices,
+    update,
+)
 from maml_jax.meta.types import Params
 
 
@@ -66,13 +74,13 @@ def _descend(
 def _forward(objective, optimizer, steps, params, context, settings):
     step = inner_step(objective, optimizer, context, settings)
 
-    def store(carry, _):
-        after, value = step(carry, None)
+    def store(carry, index):
+        after, value = step(carry, index)
         return after, (carry, value)
 
     start = (params, optimizer.init(params))
     (adapted, _), (carries, values) = lax.scan(
-        store, start, None, length=steps, unroll=max(1, min(steps, UNROLL))
+        store, start, step_indices(context, steps), steps, unroll=max(1, min(steps, UNROLL))
     )
     return (adapted, values), (carries, context, settings)
 
@@ -86,19 +94,22 @@ def _backward(objective, optimizer, steps, stored, cotangents):
     begin = (cotangents[0], no_state, *no_change)
 
     def step_back(after, step):
-        (params, opt_state), value_bar = step
+        (params, opt_state), value_bar, index = step
         params_bar, state_bar, eta_bar, settings_bar = after
         state, rebuild_state = split_floating(opt_state)
 
+        def context_of(eta):
+            return context_at(rebuild_context(eta), index)
+
         def value_and_gradient(params, eta):
             return jax.value_and_grad(
-                lambda params, eta: objective(params, rebuild_context(eta)), argnums=(0, 1)
+                lambda params, eta: objective(params, context_of(eta)), argnums=(0, 1)
             )(params, eta)
 
         def apply_update(value, grad, params, state, eta, settings):
             carry = (params, rebuild_state(state))
             params, opt_state = update(
-                objective, optimizer, value, grad, carry, rebuild_context(eta), settings
+                objective, optimizer, value, grad, carry, context_of(eta), settings
             )
             return params, split_floating(opt_state)[0]
 
@@ -125,7 +136,7 @@ def _backward(objective, optimizer, steps, stored, cotangents):
     (params_bar, _, eta_bar, settings_bar), _ = lax.scan(
         step_back,
         begin,
-        (carries, cotangents[1]),
+        (carries, cotangents[1], step_indices(context, steps)),
         length=steps,
         reverse=True,
         unroll=max(1, min(steps, UNROLL)),

@@ -1,0 +1,202 @@
+"""Rows that count: what weights mean, and how tasks of different sizes become arrays."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from inspect import signature
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from maml_jax.errors import ShapeError
+from maml_jax.meta.types import Batch, LossFn, Params, Scalar, Task
+
+
+def weighted_mean(values: Float[Array, "n ..."], weight: Float[Array, " n"] | None) -> Scalar:
+    r"""Return the mean over rows, $\sum_i w_i v_i / \sum_i w_i$, and over what each row holds.
+
+    Args:
+        values: of each row, `[n, ...]`.
+        weight: of each row, `[n]`; values at weight 0 are not looked at. None: all count alike.
+
+    Returns:
+        The mean, `[]`; 0 where no row counts.
+    """
+    if weight is None:
+        return jnp.mean(values)
+    rows = jnp.mean(values.reshape(len(values), -1), axis=1)
+    weight = weight.astype(rows.dtype)
+    total = jnp.sum(weight)
+    mean = jnp.sum(jnp.where(weight > 0, weight * rows, 0)) / jnp.where(total > 0, total, 1)
+    return mean.astype(rows.dtype)
+
+
+def fill_absent(batch: Batch) -> Batch:
+    """Put the first row that counts in the place of those that do not; they may hold anything.
+
+    A function that is finite on rows that count is then finite, derivatives included, on all.
+    """
+    if batch.weight is None or not len(batch.y):
+        return batch
+    counts = batch.weight > 0
+    first, some = jnp.argmax(counts), jnp.any(counts)
+
+    def fill(leaf: Array) -> Array:
+        row = jnp.where(some, leaf[first], jnp.zeros_like(leaf[0]))
+        return jnp.where(counts.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, row)
+
+    weight = jnp.where(counts, batch.weight, 0)
+    return Batch(fill(batch.x), fill(batch.y), weight)
+
+
+def never_empty(batch: Batch) -> Batch:
+    """Return a batch without rows as one of a single row that does not count."""
+    if len(batch.y):
+        return batch
+    x, y = (jnp.zeros((1, *leaf.shape[1:]), leaf.dtype) for leaf in batch[:2])
+    return Batch(x, y, jnp.zeros(1))
+
+
+def weights_of(batch: Batch) -> Float[Array, " n"]:
+    """Return the weight of each row, `[n]`."""
+    return jnp.ones(len(batch.y)) if batch.weight is None else batch.weight
+
+
+def count_rows(batch: Batch) -> Scalar | int:
+    """Return how many rows there are, those with weights counted by them."""
+    return len(batch.y) if batch.weight is None else jnp.sum(jnp.maximum(batch.weight, 0))
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches in one; with weights if one of them has weights."""
+    if all(batch.weight is None for batch in batches):
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *batches)
+    weighted = [batch._replace(weight=weights_of(batch)) for batch in batches]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *weighted)
+
+
+def batch_loss(
+    loss: LossFn,
+    predict: Callable[[Params, Any], Any],
+    adapted: Params,
+    batch: Batch,
+    key: Key[Array, ""] | None = None,
+) -> Scalar:
+    """Return the loss of what is predicted of a batch; 0 of no rows.
+
+    Args:
+        loss: compares outputs with targets. Where rows have weights and it takes none, it is
+            computed row by row.
+        predict: `(adapted, x [n, *features]) -> y_hat`.
+        adapted: parameters.
+        batch: the rows, with weights or without.
+        key: handed to a loss that takes one.
+    """
+    x, y, weight = fill_absent(never_empty(batch))
+    y_hat = predict(adapted, x)
+    more = {"key": key} if key is not None and takes(loss, "key") else {}
+    if weight is None:
+        return loss(y_hat, y, **more)
+    if takes(loss, "weight"):
+        return loss(y_hat, y, **more, weight=weight)
+
+    def of_row(y_hat, y):
+        return loss(jax.tree.map(lambda leaf: leaf[None], y_hat), y[None], **more)
+
+    return weighted_mean(jax.vmap(of_row)(y_hat, y), weight)
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Say whether a function has a parameter of this name."""
+    return name in _parameters(function)
+
+
+@lru_cache(maxsize=256)
+def _parameters(function: Callable) -> frozenset[str]:
+    try:
+        return frozenset(signature(function).parameters)
+    except (TypeError, ValueError):  # some functions in C have none
+        return frozenset()
+
+
+def stack_tasks(tasks: Sequence[Task]) -> Task:
+    """Stack tasks whose sets differ in their numbers of rows into one meta-batch.
+
+    Shorter sets are filled up with rows of weight 0, which every learner treats as absent, so that
+    one compiled program serves tasks of all sizes. Done on the host, with NumPy.
+
+    Args:
+        tasks: one or more; each array without a task axis. A weight that only some of them have
+            is 1 for the others.
+
+    Returns:
+        A task whose arrays have a leading task axis. Its sets have weights unless all tasks have
+        equally many rows and none has weights.
+
+    Raises:
+        ShapeError: if there is no task, shapes other than the numbers of rows differ, or only some
+            tasks have a key.
+        TypeError: if something is no `Task`.
+
+    >>> import numpy as np
+    >>> from maml_jax import Batch, Task, stack_tasks
+    >>> def rows(n):
+    ...     return Batch(np.ones((n, 3)), np.ones((n, 1)))
+    >>> tasks = stack_tasks([Task(rows(2), rows(5)), Task(rows(4), rows(5))])
+    >>> tasks.support.x.shape, tasks.support.weight.tolist(), tasks.query.weight is None
+    ((2, 4, 3), [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]], True)
+    """
+    tasks = list(tasks)
+    if not tasks:
+        raise ShapeError("there is no task to stack")
+    for number, task in enumerate(tasks):
+        if not isinstance(task, Task):
+            raise TypeError(f"item {number} of the tasks is no Task, but {type(task).__name__}")
+    weight = None
+    if any(task.weight is not None for task in tasks):
+        weight = np.asarray([1.0 if task.weight is None else task.weight for task in tasks])
+        weight = weight.astype(np.float32)
+    keys = [task.key for task in tasks if task.key is not None]
+    if len(keys) not in (0, len(tasks)):
+        raise ShapeError(f"{len(keys)} of {len(tasks)} tasks have a key: give all of them one")
+    return Task(
+        _stack_batches([task.support for task in tasks], "support"),
+        _stack_batches([task.query for task in tasks], "query"),
+        weight,
+        jnp.stack(keys) if keys else None,
+    )
+
+
+def _stack_batches(batches: list[Batch], name: str) -> Batch:
+    parts = []
+    for part in ("x", "y"):
+        arrays = [np.asarray(getattr(batch, part)) for batch in batches]
+        shapes = {(array.shape[1:], array.dtype) for array in arrays}
+        if len(shapes) > 1:
+            each = ", ".join(f"{shape} {dtype}" for shape, dtype in sorted(shapes, key=str))
+            raise ShapeError(
+                f"{name}.{part} of the tasks differ in more than their number of rows: rows of "
+                f"shape {each}"
+            )
+        parts.append(arrays)
+    counts = [len(y) for y in parts[1]]
+    for number, (x, count) in enumerate(zip(parts[0], counts, strict=True)):
+        if len(x) != count:
+            raise ShapeError(f"{name} of task {number}: {len(x)} rows of x and {count} of y")
+    x, y = ([_pad(array, max(counts)) for array in arrays] for arrays in parts)
+    if len({*counts}) == 1 and all(batch.weight is None for batch in batches):
+        return Batch(np.stack(x), np.stack(y))
+    weights = [
+        np.ones(count, np.float32) if batch.weight is None else np.asarray(batch.weight)
+        for batch, count in zip(batches, counts, strict=True)
+    ]
+    return Batch(
+        np.stack(x), np.stack(y), np.stack([_pad(weight, max(counts)) for weight in weights])
+    )
+
+
+def _pad(array: np.ndarray, rows: int) -> np.ndarray:
+    missing = rows - len(array)
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
