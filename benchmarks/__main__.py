@@ -28,7 +28,10 @@ BENCHMARKS = {
     "bars": "Bars: fetching, storing, reading, checking",
 }
 WITH_PEERS = ("meta_step", "rolling_backtest", "simulate")
-SEPARATE = {"rolling_backtest_large": "Five million windows (`rolling_backtest --large`)"}
+SEPARATE = {
+    "rolling_backtest_large": "Five million windows (`rolling_backtest --large`)",
+    "whole_runs": "Whole runs (`scaling --runs`)",
+}
 PAGE = Path(__file__).parent / "RESULTS.md"
 
 
@@ -79,6 +82,7 @@ def section(name: str, record: dict[str, Any]) -> list[str]:
         "meta_step": _meta_step,
         "rolling_backtest": _rolling,
         "limit": _limit,
+        "whole_runs": _whole_runs,
     }.get(name, _generic)
     lines += write(record)
     if (harness.RESULTS / f"{name}.png").exists():
@@ -130,6 +134,13 @@ def _limit(record: dict[str, Any]) -> list[str]:
             ),
         ]
     return lines
+
+
+def _whole_runs(record: dict[str, Any]) -> list[str]:
+    lines = []
+    for rows in record["series"].values():
+        lines += [*harness.markdown([_flat(row) for row in rows]), ""]
+    return lines[:-1]
 
 
 def _generic(record: dict[str, Any]) -> list[str]:

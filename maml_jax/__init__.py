@@ -75,7 +75,9 @@ _HOMES = {
         "meta_step",
         "mixed_mode",
         "predict_tasks",
+        "stack_tasks",
         "training",
+        "weights_of",
     ),
 }
 """Where each public name is defined."""

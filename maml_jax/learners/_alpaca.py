@@ -1,6 +1,5 @@
 """A Bayesian linear head on meta-learned features: mean and standard deviation in closed form."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -8,7 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._checks import require_model, require_plain_params
+from maml_jax.learners._checks import (
+    log_tenth,
+    require_model,
+    require_plain_params,
+    require_positive,
+)
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
@@ -92,11 +96,9 @@ def alpaca(
         Harrison, Sharma, Pavone (2018), Meta-Learning Priors for Efficient Online Bayesian
         Regression, arXiv:1807.08912, section 3.
     """
-    if targets < 1 or not (noise > 0 and prior_precision > 0):
-        raise ValueError(
-            "alpaca needs at least 1 target and positive noise and prior precision, got "
-            f"{targets}, {noise} and {prior_precision}"
-        )
+    if targets < 1:
+        raise ValueError(f"alpaca needs at least 1 target, got {targets}")
+    require_positive(noise=noise, prior_precision=prior_precision)
 
     require_model(features)
 
@@ -106,8 +108,8 @@ def alpaca(
         return AlpacaParams(
             theta,
             jnp.zeros((width, targets)),
-            0.5 * math.log(prior_precision) * jnp.eye(width),
-            jnp.full(targets, math.log(noise) / 10, jnp.float32),
+            0.5 * jnp.log(jnp.asarray(prior_precision, jnp.float32)) * jnp.eye(width),
+            jnp.full(targets, log_tenth(noise)),
         )
 
     def prior(params: AlpacaParams) -> Posterior:

@@ -1,15 +1,15 @@
 """Bayesian MAML: particles that are adapted together stand for what a task's parameters may be."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError
-from maml_jax.learners._checks import require_mode, require_optimizer
+from maml_jax.learners._checks import log_tenth, require_mode, require_optimizer, require_positive
 from maml_jax.learners._descent import (
     INNER_STEPS,
     Parts,
@@ -135,14 +135,10 @@ def bayesian_maml(
         optimizer = LearnedOptimizer(inner_optimizer.init, optimizer)
 
     def init(key, x, /) -> BayesianParams:
-        starts = stack(
-            [network.init(own, x) for own in jax.random.split(key, particles)]
-        )
+        starts = stack([network.init(own, x) for own in jax.random.split(key, particles)])
         first = jax.tree.map(lambda leaf: leaf[0], starts)
         outputs = jax.eval_shape(output, first, x)
-        return BayesianParams(
-            starts, jnp.full(outputs.shape[1:], math.log(noise) / 10, jnp.float32)
-        )
+        return BayesianParams(starts, jnp.full(outputs.shape[1:], log_tenth(noise)))
 
     def output(theta: Params, x, key=None) -> Array:
         if key is None or network.predict_with_key is None:
@@ -200,6 +196,7 @@ def bayesian_maml(
         inner_steps=inner_steps,
         gradient=gradient,
         loss=loss,
+        max_inner_norm=None,  # the deviation does not adapt
     )
 
 
@@ -209,8 +206,8 @@ def at_least_some(rows: Scalar | int) -> Scalar | int:
 
 
 def _require_sizes(particles: int, noise: float, precision: float) -> None:
-    if particles < 1 or not noise > 0 or precision < 0:
-        raise ValueError(
-            "bayesian_maml needs at least 1 particle, a positive noise and a prior precision that "
-            f"is not negative, got {particles}, {noise} and {precision}"
-        )
+    if particles < 1:
+        raise ValueError(f"bayesian_maml needs at least 1 particle, got {particles}")
+    require_positive(noise=noise)
+    if not isinstance(precision, jax.core.Tracer) and precision < 0:
+        raise ValueError(f"prior_precision must not be negative, got {precision}")

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
+import jax
+import jax.core
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError, ShapeError
 from maml_jax.meta.gradients import GradientMode
@@ -93,6 +97,22 @@ def require_derivative_of_start(gradient: GradientMode, remedy: str) -> None:
         )
 
 
+def require_positive(**numbers: Any) -> None:
+    """Refuse numbers that are not positive; traced ones are taken as they are.
+
+    Raises:
+        ValueError: naming the number.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, jax.core.Tracer) and not number > 0:
+            raise ValueError(f"{name} must be positive, got {number}")
+
+
+def log_tenth(number: Any) -> Float[Array, ""]:
+    """Return a tenth of the logarithm of a number, traced or not, in single precision."""
+    return jnp.log(jnp.asarray(number, jnp.float32)) / 10
+
+
 def require_steps(steps: int) -> None:
     """Refuse a negative number of inner steps.
 
@@ -148,6 +168,7 @@ def require_plain_params(params: Params) -> Params:
     averages (`batch_stats`) would be taken for parameters and changed by gradient descent.
 
     Raises:
+        GradientError: naming a parameter that is no floating number.
         ShapeError: naming the other collections.
     """
     if isinstance(params, Mapping) and "params" in params and len(params) > 1:
@@ -156,4 +177,11 @@ def require_plain_params(params: Params) -> Params:
             f"the module holds collections beside its parameters: {others}; an (init, apply) pair "
             "cannot carry them. Use layers without running state, such as LayerNorm"
         )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise GradientError(
+                f"parameter {name} is {jnp.result_type(leaf)}, which has no derivative, and every "
+                "parameter of a network is learned: leave it out of what init returns"
+            )
     return params

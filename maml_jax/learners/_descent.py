@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from maml_jax.learners._checks import (
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.inner_loop import Keyed, descend
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.optimizers import bounded
 from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import (
     AdaptationInfo,
@@ -77,7 +78,6 @@ class Parts(NamedTuple):
 
 def whole_network(model: ModelLike) -> Parts:
     """Let all parameters of a network adapt."""
-
     require_model(model)
 
     def init(key, x, /):
@@ -104,6 +104,7 @@ def by_descent(
     inner_steps: int = INNER_STEPS,
     gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
+    max_inner_norm: float | Literal["loss"] | None = "loss",
 ) -> MetaLearner:
     r"""Make a learner that adapts by gradient descent and learns by differentiating through it.
 
@@ -118,6 +119,8 @@ def by_descent(
         inner_steps: steps of adaptation, unless `adapt` is given another number.
         gradient: how to differentiate through adaptation.
         loss: compares outputs with targets, on support and query alike.
+        max_inner_norm: bound on the norm of the gradients that adapt; "loss": what the loss asks
+            for (`gaussian_nll` does); None: no bound.
 
     Returns:
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
@@ -135,6 +138,7 @@ def by_descent(
     require_mode(gradient)
     require_optimizer(inner_optimizer)
     require_loss(loss)
+    inner_optimizer = bound_inner_norm(inner_optimizer, loss, max_inner_norm)
     learned = inner_optimizer if isinstance(inner_optimizer, LearnedOptimizer) else None
     _require_dependence(gradient, parts, learned)
     transform = transform_of(inner_optimizer)
@@ -189,6 +193,15 @@ def by_descent(
         return loss_of(adapted, task.query, predicting), AdaptationInfo(before, after)
 
     return MetaLearner(init, adapt, parts.predict, meta_loss)
+
+
+def bound_inner_norm(
+    optimizer: InnerOptimizer, loss: LossFn, max_norm: float | Literal["loss"] | None = "loss"
+) -> InnerOptimizer:
+    """Bound the gradients that an inner optimizer sees, where the loss or a number asks for it."""
+    if max_norm == "loss":
+        max_norm = getattr(loss, "max_inner_norm", None)
+    return optimizer if max_norm is None else bounded(optimizer, max_norm)
 
 
 def keep_unless_rows(support: Batch, moved: Params, start: Params) -> Params:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from maml_jax.errors import ShapeError
+from maml_jax.learners._checks import require_positive
 from maml_jax.meta.rows import fill_absent, never_empty, weighted_mean
 from maml_jax.meta.types import Batch, MetaLearner, Params, Task
 
@@ -37,8 +38,7 @@ def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaL
         ShapeError: from `predict`, if the classifier has other than three classes.
         ValueError: if the threshold is not positive.
     """
-    if not threshold > 0:
-        raise ValueError(f"the threshold must be positive, got {threshold}")
+    require_positive(threshold=threshold)
 
     def classify(batch: Batch, support: Batch) -> Batch:
         _, returns, weight = fill_absent(never_empty(support))

@@ -152,9 +152,7 @@ def double_adapt(
     def join(moved: Params, adapters: tuple[FeatureAdapter, LabelAdapter]) -> DoublyAdapted:
         return DoublyAdapted(moved, *adapters)
 
-    def loss_of_adapted_rows(
-        moved: Params, adapters: tuple, support: Batch, key=None
-    ) -> Scalar:
+    def loss_of_adapted_rows(moved: Params, adapters: tuple, support: Batch, key=None) -> Scalar:
         adapted, rows = join(moved, adapters), fill_absent(support)
         targets = adapt_labels(adapted.labels, rows.x, rows.y, temperature)
         keys = (None, None) if key is None else jax.random.split(key)

@@ -1,6 +1,5 @@
 """An ensemble: the same learner from several starts, whose disagreement measures uncertainty."""
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
+from maml_jax.learners._checks import log_tenth, require_positive
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
@@ -49,7 +49,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
 
     Returns:
         A `MetaLearner` that predicts a `Prediction`; its meta-parameters and adapted parameters are
-        `EnsembleParams`, its `info` the members' mean (its loss is their sum). It has an `update` where `learner` has one,
+        `EnsembleParams`, its `info` the members' mean. It has an `update` where `learner` has one,
         and takes as many steps as `learner` does.
 
     Raises:
@@ -69,14 +69,13 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
     >>> learner.predict(adapted, x).std.shape
     (10, 1)
     """
-    if members < 1 or not noise > 0:
-        raise ValueError(
-            f"an ensemble needs at least 1 member and a positive noise, got {members} and {noise}"
-        )
+    if members < 1:
+        raise ValueError(f"an ensemble needs at least 1 member, got {members}")
+    require_positive(noise=noise)
 
     def init(key, x, /) -> EnsembleParams:
         each = [learner.init(own, x) for own in jax.random.split(key, members)]
-        return EnsembleParams(stack(each), jnp.asarray(math.log(noise) / 10, jnp.float32))
+        return EnsembleParams(stack(each), log_tenth(noise))
 
     # Compiled by itself, so that a loop over assets reuses the compiled program.
     @partial(jax.jit, static_argnames="steps")

@@ -54,7 +54,6 @@ def by_closed_form(
         A `MetaLearner` whose `info` is an `AdaptationInfo` (before: of the prior). Its `adapt`
         refuses a number of steps.
     """
-
     require_loss(loss)
 
     # Compiled by itself, so that a loop over assets reuses the compiled program.

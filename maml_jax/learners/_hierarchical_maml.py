@@ -18,6 +18,7 @@ from maml_jax.learners._checks import (
 )
 from maml_jax.learners._descent import (
     INNER_STEPS,
+    bound_inner_norm,
     keep_unless_rows,
     loss_with_key,
     transform_of,
@@ -126,7 +127,7 @@ def hierarchical_maml(
     require_derivative_of_start(gradient, "Use gradient=exact()")
     network = whole_network(model)
     is_learned = [isinstance(level.inner_optimizer, LearnedOptimizer) for level in plan]
-    transforms = [transform_of(level.inner_optimizer) for level in plan]
+    transforms = [transform_of(bound_inner_norm(level.inner_optimizer, loss)) for level in plan]
 
     def objective(theta: Params, context: Any) -> Scalar:
         batch, key = context if isinstance(context, Keyed) else (context, None)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from maml_jax.learners._checks import require_mode, require_positive
 from maml_jax.learners._descent import by_descent, whole_network
 from maml_jax.meta.gradients import GradientMode, implicit
 from maml_jax.meta.losses import mean_squared_error
@@ -26,8 +27,8 @@ def imaml(
     proximal: float = PROXIMAL,
     inner_optimizer: InnerOptimizer = optax.sgd(0.01),
     inner_steps: int = 10,
-    iterations: int = 5,
-    damping: float = 0.0,
+    iterations: int | None = None,
+    damping: float | None = None,
     gradient: GradientMode | None = None,
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
@@ -45,44 +46,58 @@ def imaml(
             noise of a support set is what it prevents.
         inner_optimizer: should be stable for curvatures of up to that of the loss plus `proximal`.
         inner_steps: steps of adaptation; enough to come close to the minimum.
-        iterations: conjugate gradient iterations.
+        iterations: conjugate gradient iterations; default 5.
         damping: $\delta$ of the authors' published code, which divides the Hessian by
             $\lambda + \delta$ instead: steadier where it has negative curvature, and no longer the
-            gradient. 0: the paper's formula.
-        gradient: default `implicit` with these numbers; `exact()` is the derivative of the path.
+            gradient. 0, the default: the paper's formula.
+        gradient: default `implicit` with these numbers, which are its own where another `implicit`
+            is given; `exact()` is the derivative of the path.
         loss: compares outputs with targets.
 
     Returns:
         A `MetaLearner` whose `info` is an `AdaptationInfo`.
 
     Raises:
-        ValueError: if `proximal` is not positive, or `damping` is negative.
+        ValueError: if `proximal` is not positive, or `damping` is negative; if `iterations` or
+            `damping` are given beside a gradient mode.
 
     Reference:
         Rajeswaran, Finn, Kakade, Levine (2019), Meta-Learning with Implicit Gradients,
         arXiv:1909.04630, equations 3 and 6, algorithm 2.
     """
-    if not proximal > 0 or damping < 0:
-        raise ValueError(
-            f"proximal must be positive and damping not negative, got {proximal} and {damping}"
+    require_positive(proximal=proximal)
+    if gradient is None:
+        gradient = implicit(
+            iterations=5 if iterations is None else iterations,
+            damping=0.0 if damping is None else damping,
         )
+    elif not (iterations is None and damping is None):
+        raise ValueError(
+            "iterations and damping are those of implicit(): give them to the mode, as in "
+            "gradient=implicit(iterations=5, damping=1.0), or leave the mode out"
+        )
+    require_mode(gradient)
     network = whole_network(model)
 
-    def penalty(phi: Params, theta: Params) -> Scalar:
+    def penalty(phi: Params, fixed: tuple[Params, Scalar]) -> Scalar:
+        theta, strength = fixed
         apart = jax.tree.map(jnp.subtract, phi, theta)
-        return 0.5 * proximal * optax.tree.norm(apart, squared=True)
+        distance = optax.tree.norm(apart, squared=True)
+        return 0.5 * strength.astype(distance.dtype) * distance
 
     # The solver sees the Hessian of loss and penalty together, H + lambda I. Damped by delta its
     # solution is 1 / (lambda + delta) of what I + H / (lambda + delta) gives, times lambda.
-    default = implicit(
-        iterations=iterations, damping=damping, scale=(proximal + damping) / proximal
-    )
+    if not gradient.differentiates_start and gradient.damping:
+        gradient = gradient.with_scale((proximal + gradient.damping) / proximal)
     return by_descent(
         network._replace(
-            split=lambda theta: (theta, theta), join=lambda phi, theta: phi, penalty=penalty
+            # Beside the start, not enclosed, so that it may be a traced number.
+            split=lambda theta: (theta, (theta, jnp.asarray(proximal, float))),
+            join=lambda phi, fixed: phi,
+            penalty=penalty,
         ),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,
-        gradient=default if gradient is None else gradient,
+        gradient=gradient,
         loss=loss,
     )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from maml_jax.learners._checks import require_learned
 from maml_jax.learners._descent import (
     INNER_STEPS,
+    bound_inner_norm,
     by_descent,
     keep_unless_rows,
     loss_with_key,
@@ -85,6 +86,7 @@ def maml_plus_plus(
             f"{multi_step_until} and {second_order_from}"
         )
     require_learned("maml_plus_plus", inner_optimizer)
+    inner_optimizer = bound_inner_norm(inner_optimizer, loss)
     network = whole_network(model)
     learner = by_descent(
         network,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_model, require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params, require_positive
 from maml_jax.learners._heads import at_least_single, by_closed_form
 from maml_jax.meta.losses import cross_entropy, mean_squared_error, one_hot
 from maml_jax.meta.rows import weights_of
@@ -86,8 +86,7 @@ def matching_networks(
     """
     if classes is not None and classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {classes}")
-    if not temperature > 0:
-        raise ValueError(f"the temperature must be positive, got {temperature}")
+    require_positive(temperature=temperature)
     compare = loss or (mean_squared_error if classes is None else cross_entropy)
 
     require_model(embedding)

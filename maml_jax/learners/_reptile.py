@@ -12,6 +12,7 @@ from jaxtyping import Array
 from maml_jax.learners._checks import require_fixed, require_loss, require_steps
 from maml_jax.learners._descent import (
     INNER_STEPS,
+    bound_inner_norm,
     compare_on_support,
     keep_unless_rows,
     loss_with_key,
@@ -78,8 +79,8 @@ def reptile(
             f"inner_steps must not be negative and batch_size at least 1, got {inner_steps} and "
             f"{batch_size}"
         )
-    optimizer = require_fixed("reptile", inner_optimizer)
     require_loss(loss)
+    optimizer = bound_inner_norm(require_fixed("reptile", inner_optimizer), loss)
     network = whole_network(model)
 
     def objective(params: Params, context):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_model, require_plain_params
+from maml_jax.learners._checks import require_model, require_plain_params, require_positive
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import mean_squared_error
@@ -66,8 +66,7 @@ def ridge(
         Bertinetto, Henriques, Torr, Vedaldi (2019), Meta-learning with differentiable closed-form
         solvers, arXiv:1805.08136, equations 2 to 4.
     """
-    if not penalty > 0:
-        raise ValueError(f"the penalty must be positive, got {penalty}")
+    require_positive(penalty=penalty)
 
     require_model(features)
 

@@ -234,10 +234,16 @@ def _window_rows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
 def _walk_rows(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
     """Return where predictions are due, `[ask, 2]`, and the rows adapted on, `[ask, row, 2]`."""
     found = find_test_supports(prepared)
-    due = np.argwhere(found.due)
+    # Of sets that lack all rows of a part there is nothing to compare.
+    whole = found.due if found.counts is None else found.due & (found.counts > 0).all(axis=-1)
+    due = np.argwhere(whole)
     due = due[np.unique(np.linspace(0, len(due) - 1, _TASKS, dtype=int))] if len(due) else due
     stops = found.stops[due[:, 0], due[:, 1]]
-    places = [stops[:, part, None] + np.arange(-size, 0) for part, size in enumerate(found.sizes)]
+    sizes = found.layout.sizes
+    places = [stops[:, part, None] + np.arange(-size, 0) for part, size in enumerate(sizes)]
+    if found.counts is not None:  # the oldest row stands for those that are not there
+        oldest = stops - found.counts[due[:, 0], due[:, 1]]
+        places = [np.maximum(rows, oldest[:, part, None]) for part, rows in enumerate(places)]
     return due, _locate(found.rows, found.entries[np.concatenate(places, axis=1)])
 
 

@@ -5,6 +5,7 @@ from maml_jax.meta.gradients import GradientMode, exact, first_order, implicit, 
 from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
 from maml_jax.meta.optimizers import conditioned_rates, curvature, learned_rates, per_step
+from maml_jax.meta.rows import stack_tasks, weights_of
 from maml_jax.meta.training import (
     MetaInfo,
     MetaState,
@@ -63,5 +64,7 @@ __all__ = [
     "mixed_mode",
     "per_step",
     "predict_tasks",
+    "stack_tasks",
     "training",
+    "weights_of",
 ]

@@ -1,6 +1,6 @@
 """Rows that count: what weights mean, and how tasks of different sizes become arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from inspect import signature
 from typing import Any
@@ -121,7 +121,7 @@ def _parameters(function: Callable) -> frozenset[str]:
         return frozenset()
 
 
-def stack_tasks(tasks: Sequence[Task]) -> Task:
+def stack_tasks(tasks: Iterable[Any]) -> Task:
     """Stack tasks whose sets differ in their numbers of rows into one meta-batch.
 
     Shorter sets are filled up with rows of weight 0, which every learner treats as absent, so that

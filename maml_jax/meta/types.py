@@ -15,6 +15,8 @@ Info: TypeAlias = Any
 
 Scalar: TypeAlias = Float[Array, ""]
 
+_MISSING = object()
+
 
 class Batch(NamedTuple):
     """One set of examples.
@@ -121,9 +123,7 @@ class ApplyFn(Protocol):
 class RandomApplyFn(Protocol):
     """The `apply_with_key` of a network in which something is random in training."""
 
-    def __call__(
-        self, params: Params, x: Float[Array, "..."], key: Key[Array, ""], /
-    ) -> Any:
+    def __call__(self, params: Params, x: Float[Array, "..."], key: Key[Array, ""], /) -> Any:
         """Compute outputs with what is random drawn by a key.
 
         Args:
@@ -206,7 +206,12 @@ class SettingsFn(Protocol):
         ...
 
 
-class LearnedOptimizer(NamedTuple):
+class _LearnedOptimizer(NamedTuple):
+    init: SettingsFn
+    transform: optax.GradientTransformationExtraArgs
+
+
+class LearnedOptimizer(_LearnedOptimizer):
     """An inner optimizer whose settings are meta-parameters.
 
     Attributes:
@@ -215,8 +220,18 @@ class LearnedOptimizer(NamedTuple):
             others before or behind it see `maml_jax.meta.optimizers.chain`.
     """
 
-    init: SettingsFn
-    transform: optax.GradientTransformationExtraArgs
+    __slots__ = ()
+
+    def __new__(cls, init: SettingsFn, transform: optax.GradientTransformationExtraArgs):
+        def init_settings(key, params=_MISSING, /):
+            if params is _MISSING:  # optax calls init(params)
+                raise TypeError(
+                    "the settings of a learned optimizer are meta-parameters, which optax.chain "
+                    "cannot hold: write maml_jax.meta.optimizers.chain(...) instead"
+                )
+            return init(key, params)
+
+        return super().__new__(cls, init_settings, transform)
 
 
 InnerOptimizer: TypeAlias = optax.GradientTransformation | LearnedOptimizer
@@ -242,7 +257,12 @@ class AdaptFn(Protocol):
             support: the labelled rows of the task, x `[n, *features]`, y `[n, *targets]`. From no
                 rows, or none of a weight above 0, adapting leads back to where it began.
             steps: how many adaptation steps to take instead of the learner's own number, >= 0;
-XX `predict` needs, the same structure for every task.
+                static under `jit`. Learners that take no steps refuse any.
+            key: decides what is random in adapting, another draw in each step; None: nothing is. It
+                is given only where a task has one, so that a learner of one's own may lack it.
+
+        Returns:
+            Whatever `predict` needs, the same structure for every task.
 
         Raises:
             ValueError: if `steps` is negative, or given to a learner that takes none.

@@ -5,9 +5,10 @@ chunk that stays in the cache is faster than the whole meta-batch at once; every
 the memory.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import jax
@@ -103,12 +104,27 @@ def plan_tasks(
     return _plan(make, static, structure, shapes, tuple(options.items()), surroundings)
 
 
-@lru_cache(maxsize=64)
+_PLANS: OrderedDict[tuple, Plan] = OrderedDict()
+_PLANS_KEPT = 64
+_plans_lock = Lock()
+
+
 def _plan(make, static, structure, shapes, options, surroundings) -> Plan:
-    del surroundings  # a plan is good only where it was made
+    """Return the plan that was made before, or make one; a plan is good only where it was made."""
+    key = (make, static, structure, shapes, options, surroundings)
+    with _plans_lock:
+        if key in _PLANS:
+            _PLANS.move_to_end(key)
+            return _PLANS[key]
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     tasks, shared = jax.tree.unflatten(structure, leaves)
-    return _plan_once(make(*static), tasks, shared, **dict(options))
+    plan = _plan_once(make(*static), tasks, shared, **dict(options))
+    if not plan.encloses_tracers:  # of a transformation around: good for this once
+        with _plans_lock:
+            _PLANS[key] = plan
+            while len(_PLANS) > _PLANS_KEPT:
+                _PLANS.popitem(last=False)
+    return plan
 
 
 def _plan_once(function, tasks, shared, **options) -> Plan:
@@ -161,8 +177,7 @@ def map_tasks(
         plan = _plan_once(function, tasks, shared, chunk=chunk, devices=devices)
         return _map_tasks(plan, tasks, shared, count)
     plan = plan_tasks(_itself, (function,), tasks, *shared, chunk=chunk, devices=devices)
-    if plan.encloses_tracers:  # of a transformation around: good for this once
-        _plan.cache_clear()
+    if plan.encloses_tracers:
         return _map_tasks(plan, tasks, shared, count)
     return _map_tasks_compiled(plan, *put_on_mesh(plan.schedule.mesh, tasks, shared, count))
 

@@ -73,10 +73,25 @@ def _on_one_device(leaf: Any) -> Any:
         return leaf
     if len(leaf.sharding.device_set) == 1 or not leaf.is_fully_addressable:
         return leaf
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return jax.device_put(leaf, device)
+    # In the memory of the host already; made anew it may later lie anywhere.
     if _is_key(leaf):
         data = _on_one_device(jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.asarray(leaf))
+
+
+def _with_automatic_axes(leaf: Any) -> Any:
+    where = getattr(leaf, "sharding", None)
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(where, NamedSharding):
+        return leaf
+    if all(kind == AxisType.Auto for kind in where.mesh.axis_types):
+        return leaf
+    names = where.mesh.axis_names
+    mesh = Mesh(where.mesh.devices, names, axis_types=(AxisType.Auto,) * len(names))
+    return jax.device_put(leaf, NamedSharding(mesh, where.spec))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -84,7 +99,13 @@ def _is_key(leaf: Any) -> bool:
 
 
 def move_committed(mesh: AnyMesh, tasks: Any) -> Any:
-    """Move tasks that were put on a device outside of the mesh, where they could not be used."""
+    """Move tasks that were put on a device outside of the mesh, where they could not be used.
+
+    Tasks on a mesh of explicit axes stay there, without its types: here it is planned how they are
+    worked on.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        tasks = jax.tree.map(_with_automatic_axes, tasks)
     if not isinstance(mesh, Mesh):
         return tasks
     devices = set(mesh.devices.flat)

@@ -71,7 +71,8 @@ def choose_schedule(
         fewest: chunks to make at least, where part of them may turn out to be empty.
 
     Raises:
-        ValueError: if `chunk` or `devices` is less than 1, or there are fewer devices.
+        ValueError: if `chunk` or `devices` is less than 1, there are fewer devices, or a mesh that
+            is set has another number of them.
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"a chunk needs at least 1 task, got {chunk}")
@@ -92,7 +93,14 @@ def _choose_mesh(flops: int, repeats: int, count: int, devices: int | None) -> A
     ambient = jax.sharding.get_abstract_mesh()
     if not ambient.empty:
         automatic = all(kind == AxisType.Auto for kind in ambient.axis_types)
-        return ambient if automatic and ambient.size > 1 and devices != 1 else None
+        spread = ambient.size if automatic else 1
+        if devices not in (None, 1, spread):
+            raise ValueError(
+                f"devices={devices}: inside of the mesh that is set, tasks can be spread over "
+                f"{spread} device(s); leave devices out, or leave the mesh"
+                + ("" if automatic else ", whose axes are explicit: make it with axis_types=Auto")
+            )
+        return ambient if spread > 1 and devices != 1 else None
     present = jax.devices()
     if jax.process_count() > 1:
         return mesh_of(present)  # every process takes part in every program

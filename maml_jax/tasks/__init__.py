@@ -12,11 +12,12 @@ from maml_jax.tasks.families import (
     strategy_family,
 )
 from maml_jax.tasks.panel import Panel, make_panel
-from maml_jax.tasks.pools import SupportRows, support_parts
+from maml_jax.tasks.pools import Layout, SupportRows, support_parts
 from maml_jax.tasks.rows import labelled_rows
 from maml_jax.tasks.sampler import MarketSampler, market_sampler
 
 __all__ = [
+    "Layout",
     "MarketSampler",
     "Panel",
     "SupportRows",

@@ -1,10 +1,11 @@
 """Pools: labelled rows in the orders in which support sets are taken from them."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import LabelledRows
@@ -23,11 +24,61 @@ class SupportRows(NamedTuple):
             of the cross-section, then the others of the asset itself.
         classes: number of the class of each asset of the panel, `[asset]`; a cross-section is of
             one class. None: all assets are of one.
+        fewest: rows with which a support set is used although it is not whole; those that it lacks
+            have weight 0. None: only whole ones are used.
+        forget: weight of a row in units of that of the next newer one, in (0, 1]; below 1 older
+            rows count less.
     """
 
     count: int
     origin: Origin = "asset"
     classes: Int[np.ndarray, " asset"] | None = None
+    fewest: int | None = None
+    forget: float = 1.0
+
+    def layout(self) -> "Layout":
+        """Return how support sets are laid out.
+
+        Raises:
+            ValueError: if `fewest` or `forget` are out of bounds.
+        """
+        if self.fewest is not None and not 0 <= self.fewest <= self.count:
+            raise ValueError(
+                f"support sets of {self.count} rows are used from 0 to {self.count} rows on, not "
+                f"from {self.fewest}"
+            )
+        if not 0 < self.forget <= 1:
+            raise ValueError(f"forget must be above 0 and at most 1, got {self.forget}")
+        return Layout(part_sizes(self), self.fewest is not None, self.forget)
+
+
+class Layout(NamedTuple):
+    """How the rows of a support set follow one another, and what they weigh.
+
+    Attributes:
+        sizes: rows of each part, coarse to fine; within a part the newest is last.
+        ragged: whether parts may lack rows, the oldest ones.
+        forget: weight of a row in units of that of the next newer one.
+    """
+
+    sizes: tuple[int, ...]
+    ragged: bool = False
+    forget: float = 1.0
+
+    def weights(self, counts: Any) -> Float[Array, " row"] | None:
+        """Return the weight of each row; None where all count alike.
+
+        Args:
+            counts: how many rows each part has, `[part]`; looked at where they may lack some.
+        """
+        if not self.ragged and self.forget == 1:
+            return None
+        parts = []
+        for part, size in enumerate(self.sizes):
+            age = jnp.arange(size - 1, -1, -1)
+            weight = jnp.float32(self.forget) ** age
+            parts.append(jnp.where(age < counts[part], weight, 0) if self.ragged else weight)
+        return jnp.concatenate(parts)
 
 
 class Part(NamedTuple):
@@ -121,6 +172,13 @@ def make_pool(
     return Pool(order, asset[order], time[order], label_end[order], source[order], bars)
 
 
+def part_sizes(support: SupportRows) -> tuple[int, ...]:
+    """Return how many rows each part of a support set has."""
+    if support.origin == "mixed":
+        return support.count // 2, support.count - support.count // 2
+    return (support.count,)
+
+
 def support_parts(
     panel: Panel,
     support: int | SupportRows,
@@ -137,7 +195,7 @@ def support_parts(
         ValueError: if the origin is unknown, or the rows are fewer than it needs.
     """
     support = support if isinstance(support, SupportRows) else SupportRows(support)
-    rows, origin, classes = support
+    rows, origin = support.count, support.origin
     if origin not in get_args(Origin):
         raise ValueError(f"the origin of support rows is one of {get_args(Origin)}, not {origin!r}")
     least = 2 if origin == "mixed" else 1
@@ -153,9 +211,6 @@ def support_parts(
         return Part(sources, rows)
 
     own = np.arange(assets)
-    one_class = np.zeros(assets, int) if classes is None else classes
-    if origin == "asset":
-        return (part(own, rows),)
-    if origin == "cross_section":
-        return (part(one_class, rows),)
-    return part(one_class, rows // 2), part(own, rows - rows // 2)
+    one_class = np.zeros(assets, int) if support.classes is None else support.classes
+    numbers = {"asset": (own,), "cross_section": (one_class,), "mixed": (one_class, own)}[origin]
+    return tuple(map(part, numbers, part_sizes(support)))

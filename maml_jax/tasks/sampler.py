@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from maml_jax.meta.types import Batch, Task
 from maml_jax.tasks.families import Windows
 from maml_jax.tasks.panel import Panel
+from maml_jax.tasks.pools import SupportRows
 from maml_jax.tasks.rows import RowTable, bars_back, pad, row_table
 
 
@@ -30,6 +31,9 @@ class MarketSampler(NamedTuple):
         slots: 0 .. tasks of a meta-batch - 1.
         back: from a row to the bars of its sequence, `1 - length .. 0`; None for single rows.
         upto: sum of the groups' weights up to each one, `[group]`; None: all are as likely.
+        fewest: rows that a support set has at least, `[]`: how many of its last part each task
+            keeps, the newest ones, is drawn; None: all.
+        forget: weight of a support row in units of that of the next newer one; None: all alike.
     """
 
     table: RowTable
@@ -42,13 +46,33 @@ class MarketSampler(NamedTuple):
     slots: Int[Array, " task"]
     back: Int[Array, " bar"] | None = None
     upto: Float[Array, " group"] | None = None
+    fewest: Int[Array, ""] | None = None
+    forget: Float[Array, ""] | None = None
 
     def __call__(self, key: Key[Array, ""]) -> Task:
         """Draw a meta-batch: x `[task, row, feature]`, y `[task, row, 1]`.
 
         Windows of rows that read sequences give x `[task, row, bar, feature]`.
         """
-        return jax.vmap(self.task)(self.draw(key))
+        tasks = jax.vmap(self.task)(self.draw(key))
+        weight = self.weights(jax.random.fold_in(key, 1))
+        return tasks._replace(support=tasks.support._replace(weight=weight))
+
+    def weights(self, key: Key[Array, ""]) -> Float[Array, "task support"] | None:
+        """Draw how many rows each support set has, and weigh them; None where all count alike."""
+        if self.fewest is None and self.forget is None:
+            return None
+        shape = self.slots.shape
+        ages = [jnp.arange(len(part) - 1, -1, -1) for part in self.support]
+        age = jnp.broadcast_to(jnp.concatenate(ages), (*shape, sum(map(len, ages))))
+        weight = jnp.ones(age.shape) if self.forget is None else self.forget**age
+        if self.fewest is None:
+            return weight
+        own, others = len(ages[-1]), age.shape[1] - len(ages[-1])
+        least = jnp.maximum(self.fewest - others, 0)
+        count = jax.random.randint(key, (*shape, 1), least, own + 1)
+        last = jnp.arange(age.shape[1]) >= others
+        return jnp.where(last & (age >= count), 0, weight)
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, " task"]:
         """Draw windows: a group, each as likely or as weights say, then a window in it."""
@@ -80,14 +104,28 @@ def draw_in_proportion(
     return jnp.searchsorted(upto, point, side="right").clip(0, len(upto) - 1)
 
 
-def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> MarketSampler:
+def market_sampler(
+    panel: Panel,
+    windows: Windows,
+    *,
+    meta_batch: int,
+    fewest: int | None = None,
+    forget: float = 1.0,
+) -> MarketSampler:
     """Make a sampler of meta-batches.
 
     Args:
         panel: where rows are gathered from.
         windows: the table to draw from, of any family.
         meta_batch: tasks per meta-step.
+        fewest: as of `SupportRows`: tasks have so many support rows at least, drawn evenly, so that
+            adapting is learned on fewer rows too. None: all have all.
+        forget: as of `SupportRows`.
+
+    Raises:
+        ValueError: if a number is out of bounds.
     """
+    SupportRows(sum(windows.sizes), fewest=fewest, forget=forget).layout()
     if meta_batch < 1:
         raise ValueError(f"a meta-batch needs at least 1 task, got {meta_batch}")
     order = np.argsort(windows.group, kind="stable")
@@ -112,4 +150,6 @@ def market_sampler(panel: Panel, windows: Windows, *, meta_batch: int) -> Market
         jnp.arange(meta_batch),
         bars_back(windows.rows.length),
         upto,
+        None if fewest is None else jnp.asarray(fewest, jnp.int32),
+        None if forget == 1 else jnp.asarray(forget, jnp.float32),
     )

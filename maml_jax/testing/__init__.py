@@ -35,7 +35,8 @@ def check_learner(
     It conforms to the protocols, computes the same under `jit` and `vmap`, compiles once, reports
     true losses in `info`, adapts, refuses impossible steps, learns all of its meta-parameters by
     the derivative of its loss (against finite differences in double precision), keeps dtypes, is
-    reproducible, takes in rows one by one if it has an `update`, and takes sequence models.
+    reproducible, takes in rows one by one if it has an `update`, passes over rows of weight 0, and
+    takes sequence models.
 
     Args:
         make: makes the learner of a network, best with `STEPS` inner steps.

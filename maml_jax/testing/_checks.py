@@ -8,9 +8,9 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from maml_jax.meta import AdaptationInfo, MetaLearner, Prediction
+from maml_jax.meta import AdaptationInfo, Batch, MetaLearner, Prediction, Task, stack_tasks
 from maml_jax.meta.types import AdaptFn, InitFn, MetaLossFn, PredictFn, UpdateFn
-from maml_jax.testing._examples import cast, in_sequences, sequence_models
+from maml_jax.testing._examples import cast, in_sequences, sequence_models, spoil
 from maml_jax.testing._subject import Subject, value_and_grad
 
 STEPS = 2
@@ -171,6 +171,23 @@ def check_update_equals_adapting(subject: Subject) -> None:
     assert_close(adapted, subject.adapt())
 
 
+def check_absent_rows_are_not_there(subject: Subject) -> None:
+    """Ragged tasks in one batch are each by itself, whatever stands in rows of weight 0.
+
+    A key changes nothing where nothing is random.
+    """
+    support, query = subject.task.support, subject.task.query
+    short = Task(_first(support, len(support.y) - 2), _first(query, len(query.y) - 1))
+    tasks = stack_tasks([short, subject.task])
+    keys = jax.random.split(jax.random.key(0), 2)
+    tasks = Task(spoil(tasks.support), spoil(tasks.query), None, keys)
+    evaluate = jax.vmap(value_and_grad(subject.learner, subject.traits.step), (None, 0))
+    together = jax.jit(evaluate)(subject.params, tasks)
+    for index, alone in enumerate((short, subject.task)):
+        one = jax.tree.map(lambda leaf, i=index: leaf[i], together)
+        assert_close(one, subject.value_and_grad(subject.params, alone))
+
+
 def check_takes_sequences(subject: Subject, kinds: tuple[str, ...] | None = None) -> None:
     """The learner takes sequence models; shapes alone are computed."""
     task = in_sequences(subject.task)
@@ -197,6 +214,10 @@ def check_compiled_equals_eager(subject: Subject) -> None:
     assert_close(subject.evaluated[0], eager)
 
 
+def _first(rows: Batch, count: int) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[:count], rows)
+
+
 CHECKS = (
     check_conforms_to_the_protocols,
     check_vmap_equals_loop,
@@ -211,6 +232,7 @@ CHECKS = (
     check_dtypes_are_kept,
     check_is_reproducible,
     check_update_equals_adapting,
+    check_absent_rows_are_not_there,
 )
 
 

@@ -17,6 +17,7 @@ from maml_jax.meta import (
     meta_init,
     meta_step,
 )
+from maml_jax.meta.rows import concatenate
 from maml_jax.testing._examples import cast, class_task, number_task, tuple_model
 
 
@@ -91,7 +92,7 @@ class Subject:
             self.state = state._replace(step=jnp.asarray(traits.step, jnp.int32))
         self.many = cast(many, jnp.float64)
         self.task = self.many[0]
-        self.all_rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *self.task)
+        self.all_rows = concatenate((self.task.support, self.task.query))
         self.params = cast(self.state.params, jnp.float64)
         self.value_and_grad = jax.jit(value_and_grad(self.learner, traits.step))
 

@@ -71,7 +71,7 @@ def after_every_step(subject):
 
 def after_adapting_labels(subject):
     """That of the query rows, and what it costs to change the targets of the support rows."""
-    x, y = subject.task.support
+    x, y, _ = subject.task.support
     moved = adapt_labels(subject.params.labels, x, y, TEMPERATURE) - y
     return query_loss_after_adapting(subject) + PENALTY * jnp.mean(moved**2)
 
@@ -88,7 +88,7 @@ def by_classes(classifier):
 
 
 def by_members(subject, adapted, rows):
-    """The loss of an ensemble is the mean of its members'."""
+    """What an ensemble reports is the mean of its members' losses; its loss is their sum."""
     member = some_maml(subject.model)
     each = jax.vmap(lambda own: member.predict(own, rows.x))(adapted.members)
     return jnp.mean(jnp.square(each - rows.y))
@@ -155,7 +155,7 @@ LEARNERS = {
     "imaml": (lambda model: imaml(model, inner_steps=STEPS), {"is_gradient": False}),
     "meta_curvature": (lambda model: meta_curvature(model, inner_steps=STEPS), {}),
     "hierarchical_maml": (
-        lambda model: hierarchical_maml(model, levels=LEVELS, rows=(4, 2)),
+        lambda model: hierarchical_maml(model, levels=LEVELS, rows=(3, 3)),
         {},
     ),
     "alfa": (lambda model: alfa(model, inner_steps=STEPS), {"no_gradient": is_hidden}),
@@ -175,7 +175,12 @@ LEARNERS = {
     # The noise is learned by a term worth zero.
     "ensemble": (
         lambda model: ensemble(some_maml(model), 2),
-        {"predicts": Prediction, "judge": by_members, "is_gradient": False},
+        {
+            "predicts": Prediction,
+            "judge": by_members,
+            "expected": lambda subject: 2 * query_loss_after_adapting(subject),
+            "is_gradient": False,
+        },
     ),
     "prototypical_networks": (prototypes, CLASSES | {"no_gradient": last_bias}),
     "matching_networks": (matching, CLASSES),

@@ -162,7 +162,7 @@ def reptile_task(seed):
 
 def trained(theta, task, batch_size):
     """Five steps of descent on the support rows followed by the query rows, in turn."""
-    x, y = (np.concatenate(pair) for pair in zip(*task, strict=True))
+    x, y = (np.concatenate(pair) for pair in zip(task.support[:2], task.query[:2], strict=True))
     for step in range(5):
         rows = [(step * batch_size + i) % len(y) for i in range(batch_size)]
         theta = theta - 0.05 * 2 * x[rows].T @ (x[rows] @ theta - y[rows]) / batch_size

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.meta.linalg import eigh
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.rows import fill_absent, weights_of
 from maml_jax.meta.types import Batch, MetaLearner, Prediction, Task
 
 PENALTIES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0)
@@ -92,16 +93,19 @@ def ridge_regression() -> MetaLearner:
         )
 
     def update(adapted: Sums, batch: Batch, /) -> Sums:
+        batch = fill_absent(batch)
         x, y = _last_bar(batch.x), batch.y
         if y.size != len(x):
             raise ShapeError(f"ridge regression predicts 1 target per row, got targets {y.shape}")
         y = y.reshape(len(x)).astype(jnp.float32)
-        new = Sums(jnp.float32(len(x)), x.sum(0), y.sum(), x.T @ x, x.T @ y, y @ y)
+        w = weights_of(batch).astype(jnp.float32)
+        wx = w[:, None] * x
+        new = Sums(w.sum(), wx.sum(0), w @ y, wx.T @ x, wx.T @ y, w @ (y * y))
         return jax.tree.map(jnp.add, adapted, new)
 
     @partial(jax.jit, static_argnames="steps")
-    def adapt(meta_params: Sums, support: Batch, steps: int | None = None) -> Sums:
-        del steps
+    def adapt(meta_params: Sums, support: Batch, steps: int | None = None, key=None) -> Sums:
+        del steps, key
         return update(meta_params, support)
 
     def predict(adapted: Sums, x, /) -> Prediction:
@@ -114,7 +118,8 @@ def ridge_regression() -> MetaLearner:
     def meta_loss(meta_params: Sums, task: Task, step):
         del step
         adapted = update(meta_params, task.support)
-        return mean_squared_error(predict(adapted, task.query.x).mean, task.query.y), ()
+        mean = predict(adapted, task.query.x).mean
+        return mean_squared_error(mean, task.query.y, task.query.weight), ()
 
     return MetaLearner(init, adapt, predict, meta_loss, update)
 

@@ -131,14 +131,17 @@ def walk_online(
     _require_possible(supports, training)
     windows, updates = training.windows, training.updates
     begins = np.arange(supports.first, max(supports.stop, supports.first + 1), updates.every)
-    sampler = market_sampler(panel, windows, meta_batch=updates.meta_batch)
+    layout, fewest = supports.layout, supports.fewest
+    sampler = market_sampler(
+        panel, windows, meta_batch=updates.meta_batch, fewest=fewest, forget=layout.forget
+    )
     blocks = _blocks(sampler, windows, supports, begins, updates)
     tables = sampler, supports.table(panel)
     tasks = jax.eval_shape(sampler, key)
     options: Any = {"chunk": chunk, "devices": devices}
     learning = plan_meta_step(learner, state, tasks, repeats=len(begins) * updates.steps, **options)
     predicting = plan_tasks(
-        *(prediction_at, (learner, supports.sizes, steps, supports.rows.length)),
+        *(prediction_at, (learner, supports.layout, steps, supports.rows.length)),
         *(blocks.requests[0], state.params, tables[1]),
         **options,
     )
@@ -216,7 +219,7 @@ def _blocks(
     weight = np.zeros((len(begins), room), np.float32)
     weight[:, : len(group_keys)] = _weights(windows, stop > start)
     block, slot = assign_blocks(supports, begins)
-    rows = np.concatenate([supports.query[..., None], supports.stops], axis=-1)[supports.due]
+    rows = supports.requests()
     count = np.bincount(block, minlength=len(begins)).astype(np.int32)
     most = len(pad(np.zeros(max(1, count.max()))))
     requests = np.zeros((len(begins), most, rows.shape[1]))

@@ -14,7 +14,8 @@ from maml_jax.meta.types import Batch, MetaLearner, Params
 from maml_jax.parallel.map import map_tasks, plan_tasks
 from maml_jax.parallel.placement import put_on_mesh, to_numpy
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.rows import bars_back
+from maml_jax.tasks.pools import Layout
+from maml_jax.tasks.rows import bars_back, pad
 
 _FEWEST_CHUNKS = 32
 """The list of predictions is padded; chunks are made small enough to skip the padding."""
@@ -59,9 +60,9 @@ def walk_forward(
         return walk_growing(
             learner, params, panel, supports, steps=steps, chunk=chunk, devices=devices
         )
-    requests, table = supports.requests(), supports.table(panel)
+    requests, table = pad(supports.requests()), supports.table(panel)
     plan = plan_tasks(
-        *(prediction_at, (learner, supports.sizes, steps, supports.rows.length)),
+        *(prediction_at, (learner, supports.layout, steps, supports.rows.length)),
         *(requests, params, table),
         chunk=chunk,
         devices=devices,
@@ -73,15 +74,17 @@ def walk_forward(
 
 
 def prediction_at(
-    learner: MetaLearner, sizes: tuple[int, ...], steps: int | None, length: int | None = None
+    learner: MetaLearner, layout: Layout, steps: int | None, length: int | None = None
 ) -> Callable:
     """Make the function of one request, the meta-parameters and the table: adapt, then predict."""
-    parts, back = [jnp.arange(-rows, 0) for rows in sizes], bars_back(length)
+    parts, back = [jnp.arange(-rows, 0) for rows in layout.sizes], bars_back(length)
 
     def predict(request, params, table):
-        rows = [late + part for late, part in zip(request[1:], parts, strict=True)]
+        stops, counts = jnp.split(request[1:], [len(parts)])
+        rows = [late + part for late, part in zip(stops, parts, strict=True)]
         support = table.entries[rows[0] if len(rows) == 1 else jnp.concatenate(rows)]
-        batch = Batch(table.inputs(support, back), table.targets[support][:, None])
+        weight = layout.weights(counts)
+        batch = Batch(table.inputs(support, back), table.targets[support][:, None], weight)
         adapted = learner.adapt(params, batch, steps=steps)
         return learner.predict(adapted, table.inputs(request[:1], back))
 

@@ -8,13 +8,12 @@ from jaxtyping import Bool, Int
 
 from maml_jax.tasks.families import asset_numbers
 from maml_jax.tasks.panel import Panel
-from maml_jax.tasks.pools import SupportRows, make_pool, support_parts
+from maml_jax.tasks.pools import Layout, SupportRows, make_pool, support_parts
 from maml_jax.tasks.rows import (
     LabelledRows,
     RowTable,
     labelled_rows,
     number_valid_rows,
-    pad,
     readable_rows,
     row_table,
 )
@@ -30,28 +29,37 @@ class Supports(NamedTuple):
         due: where to predict, `[asset, time]`.
         query: index of the row to predict in a `RowTable`, `[asset, time]`.
         stops: index past the last support row of each part in `entries`, `[asset, time, part]`.
-        sizes: rows of each part of a support set.
+        layout: how many rows each part of a support set has, and what they weigh.
         entries: numbers of labelled rows, as `row_table` takes them, `[entry]`.
         rows: the labelled rows of the panel.
         first: index of the first bar that may be predicted.
         stop: index past the last one.
         growing: whether all complete rows of the asset are adapted on, not the last ones alone.
+        counts: how many rows each part has, `[asset, time, part]`, where it may lack some.
+        fewest: rows that a support set has at least, where it may lack some.
     """
 
     due: Bool[np.ndarray, "asset time"]
     query: Int[np.ndarray, "asset time"]
     stops: Int[np.ndarray, "asset time part"]
-    sizes: tuple[int, ...]
+    layout: Layout
     entries: Int[np.ndarray, " entry"]
     rows: LabelledRows
     first: int
     stop: int
     growing: bool = False
+    counts: Int[np.ndarray, "asset time part"] | None = None
+    fewest: int | None = None
 
     def requests(self) -> Int[np.ndarray, "request index"]:
-        """List the predictions: the row to predict, the first rows too late to adapt on."""
-        found = np.concatenate([self.query[self.due][:, None], self.stops[self.due]], axis=1)
-        return pad(found.astype(np.int32))
+        """List the predictions: the row to predict, the first rows too late to adapt on.
+
+        Where parts may lack rows, how many they have stands behind.
+        """
+        found = [self.query[..., None], self.stops]
+        if self.counts is not None:
+            found.append(self.counts)
+        return np.concatenate([each[self.due] for each in found], axis=1).astype(np.int32)
 
     def table(self, panel: Panel) -> RowTable:
         """Lay out the panel as predictions count its rows.
@@ -101,6 +109,9 @@ def find_supports(
     force at t, so that adaptation changes at once when the label does. Where there are not yet
     enough of them, or no label is in force, it is made of the last rows whatever their labels.
 
+    Where `support.fewest` says with how few rows a set is used, predictions begin there: with 0, at
+    the first row of features. Rows that are not there yet have weight 0.
+
     With `growing` the support set is all rows of the asset that are complete by then, since the
     panel begins; predictions begin where there are `support` of them.
 
@@ -133,31 +144,39 @@ def find_supports(
     due[asset_numbers(panel, assets), first:stop] = True
     due &= readable
     times = np.broadcast_to(np.arange(readable.shape[1]), readable.shape)
-    stops, entries, sizes, offset = [], [], [], 0
+    layout = support.layout()
+    stops, counts, entries, offset = [], [], [], 0
     plain = support_parts(panel, support)
     labelled = plain if labels is None else support_parts(panel, support, labels)
     for preferred, otherwise in zip(labelled, plain, strict=True):
-        found = np.full(readable.shape, -1)
+        found, count = np.full(readable.shape, -1), np.zeros(readable.shape, int)
         for part in (preferred,) if preferred is otherwise else (preferred, otherwise):
             pool = make_pool(rows, part.sources)
             complete = pool.complete(part.sources, times)
-            enough = (part.sources >= 0) & (complete - pool.begin(part.sources) >= part.rows)
-            found = np.where((found < 0) & enough, complete + offset, found)
+            available = np.minimum(complete - pool.begin(part.sources), part.rows)
+            needed = 0 if layout.ragged and part is otherwise else part.rows
+            taken = (found < 0) & (part.sources >= 0) & (available >= needed)
+            found = np.where(taken, complete + offset, found)
+            count = np.where(taken, available, count)
             entries.append(pool.row)
             offset += len(pool.row)
         stops.append(found)
-        sizes.append(preferred.rows)
+        counts.append(count)
         due &= found >= 0
+    if support.fewest is not None:
+        due &= np.sum(counts, axis=0) >= support.fewest
     return Supports(
         due=due,
         query=number_valid_rows(panel),
         stops=np.stack(stops, axis=-1),
-        sizes=tuple(sizes),
+        layout=layout,
         entries=np.concatenate(entries),
         rows=rows,
         first=first,
         stop=stop,
         growing=growing,
+        counts=np.stack(counts, axis=-1) if layout.ragged else None,
+        fewest=support.fewest,
     )
 
 
@@ -177,5 +196,5 @@ def _require_possible(
             f"the panel has {len(panel.assets)} assets, and classes are given for "
             f"{len(support.classes)}"
         )
-    if growing and (support.origin != "asset" or labels is not None):
-        raise ValueError("growing windows take in an asset's own rows, all of them")
+    if growing and (support.origin != "asset" or labels is not None or support.forget < 1):
+        raise ValueError("growing windows take in an asset's own rows, all of them alike")

@@ -24,6 +24,7 @@ from maml_jax.experiment.config.fields import (
     NotNegative,
     Positive,
     Section,
+    Share,
     Switch,
     Whole,
 )
@@ -176,6 +177,11 @@ class TaskConfig(Section, frozen=True):
     is predicted is what the rule pays from here. Several families with weights, as in
     {asset = 2, regime = 1}, are drawn in proportion."""
     support: Count = 20
+    min_support: Whole | None = None
+    """Fewest rows of a support set: assets are predicted from so many complete rows on, and
+    meta-training draws sets of so many to `support` rows. Default: only whole sets are used."""
+    forget: Share = 1.0
+    """Weight of a support row in units of that of the next newer one; 0.98 halves it in 34 rows."""
     query: Count = 10
     embargo: Whole = 0
     """Rows left out between support and query beyond the label delay."""
@@ -210,6 +216,10 @@ class TaskConfig(Section, frozen=True):
             raise ValueError("family must name at least one family")
         if self.support_from == "mixed" and self.support < 2:
             raise ValueError("a mixed support set needs at least 2 rows")
+        if self.min_support is not None and self.min_support > self.support:
+            raise ValueError(
+                f"min_support ({self.min_support}) must not exceed support ({self.support})"
+            )
         return self
 
     def families(self) -> dict[str, float]:
@@ -291,6 +301,11 @@ class Config(Section, frozen=True):
             raise ValueError(
                 'backtest.window: growing windows take in all rows of one asset; use "rolling" '
                 "with task.support_from or regimes"
+            )
+        if self.backtest.window == "growing" and self.task.forget < 1:
+            raise ValueError(
+                'backtest.window: growing windows take in all rows alike; use "rolling" with '
+                "task.forget"
             )
         if self.backtest.window == "growing" and self.online.variants:
             raise ValueError(

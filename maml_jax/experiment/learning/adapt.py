@@ -33,6 +33,7 @@ from maml_jax.listing import quote_names
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
 from maml_jax.parallel.placement import everywhere
+from maml_jax.tasks import Layout
 
 _FORMAT = 1
 _ABOUT, _SUPPORT, _PARAMS = "adapted.json", "support.parquet", "adapted"
@@ -196,7 +197,7 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
             f"{rows.asset}: adapting needs at least {rows.before.bars + delay + 1} bars "
             f"({rows.before.terms} + label delay {delay} + 1), and there are {rows.bars}"
         )
-    batch = batch_of(rows, labelled)
+    batch = batch_of(rows, labelled, config.task.forget)
     if steps is None and METHODS[checkpoint.method].takes_steps:
         steps = config.backtest.inner_steps
     learner = make_learner(config, checkpoint.method)
@@ -204,10 +205,11 @@ def adapt(checkpoint: Checkpoint, bars: Bars, *, steps: int | None = None) -> Ad
     return Adapted(checkpoint, rows.asset, params, rows.table.iloc[labelled])
 
 
-def batch_of(rows: "Rows", places: np.ndarray) -> Batch:
-    """Return some rows as a support set."""
+def batch_of(rows: "Rows", places: np.ndarray, forget: float) -> Batch:
+    """Return some rows as a support set, older ones with less weight where `forget` is below 1."""
     y = rows.table[["target"]].to_numpy()[places]
-    return Batch(jnp.asarray(rows.inputs[places], jnp.float32), jnp.asarray(y, jnp.float32))
+    weight = Layout((len(places),), forget=forget).weights(())
+    return Batch(jnp.asarray(rows.inputs[places], jnp.float32), jnp.asarray(y, jnp.float32), weight)
 
 
 def predict_rows(learner: MetaLearner, params: Params, inputs: np.ndarray) -> Any:

@@ -26,7 +26,7 @@ from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.meta import Batch, MetaLearner, Prediction, Task
 from maml_jax.meta.types import Params
-from maml_jax.tasks import market_sampler
+from maml_jax.tasks import Layout, market_sampler
 
 TASKS = 512
 """The most tasks that errors are means of, spread evenly over those of the test span."""
@@ -69,6 +69,10 @@ def adaptation_errors(prepared: Prepared, trained: Mapping[str, Params]) -> Step
     chosen = np.unique(np.linspace(0, len(windows.asset) - 1, TASKS).astype(int))
     sampler = market_sampler(prepared.panel, windows, meta_batch=1)
     tasks = jax.jit(jax.vmap(sampler.task))(jnp.asarray(chosen))
+    weight = Layout(windows.sizes, forget=prepared.config.task.forget).weights(())
+    if weight is not None:
+        weight = jnp.broadcast_to(weight, (len(chosen), len(weight)))
+        tasks = tasks._replace(support=tasks.support._replace(weight=weight))
     errors = {}
     for method in takes:
         counts = _counts(prepared, method)
@@ -166,7 +170,8 @@ def adaptation_table(
     if steps is not None and steps < 0:
         raise ConfigError(f"--steps: must not be negative, got {steps}")
     support, query = _split(checkpoint, rows)
-    batch, asked = batch_of(rows, support), rows.inputs[query]
+    batch = batch_of(rows, support, config.task.forget)
+    asked = rows.inputs[query]
     restore = checkpoint.scaler.restore_target
     truth = np.asarray(restore(rows.table["target"].to_numpy()[query]), float)
 

@@ -67,7 +67,8 @@ def find_test_supports(prepared: Prepared, *, growing: bool | None = None) -> Su
         "length": config.model.length,
     }
     if config.backtest.window == "growing" if growing is None else growing:
-        return find_supports(prepared.panel, config.task.support, growing=True, **span)
+        support = SupportRows(config.task.support, fewest=config.task.min_support)
+        return find_supports(prepared.panel, support, growing=True, **span)
     labels = prepared.panel.regimes if config.adapts_within_regimes() else None
     return find_supports(prepared.panel, _support_rows(prepared), labels=labels, **span)
 
@@ -86,7 +87,9 @@ def classes(prepared: Prepared) -> Int[np.ndarray, " asset"] | None:
 
 def _support_rows(prepared: Prepared) -> SupportRows:
     task = prepared.config.task
-    return SupportRows(task.support, task.support_from, classes(prepared))
+    return SupportRows(
+        *(task.support, task.support_from, classes(prepared), task.min_support, task.forget)
+    )
 
 
 def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, **span) -> Windows:

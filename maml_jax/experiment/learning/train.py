@@ -94,7 +94,13 @@ def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
     config, settings = prepared.config, prepared.config.training
     learner = make_learner(config, method)
     windows = training_windows(prepared)
-    sampler = market_sampler(prepared.panel, windows, meta_batch=settings.meta_batch)
+    sampler = market_sampler(
+        prepared.panel,
+        windows,
+        meta_batch=settings.meta_batch,
+        fewest=config.task.min_support,
+        forget=config.task.forget,
+    )
     optimizer = outer_optimizer(settings)
     key = jax.random.key(config.seed)
     calls = training(

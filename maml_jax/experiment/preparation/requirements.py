@@ -88,7 +88,10 @@ def train_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp)
 def test_needs(config: Config, features: Sequence[Feature], last: pd.Timestamp) -> Needs:
     """Return what one prediction needs up to the end of the test span."""
     (support, _), delay = own_rows(config), target_of(config).label_delay
-    before = before_first_row(config, features)
+    before, fewest = before_first_row(config, features), config.task.min_support
+    support = support if fewest is None else min(support, fewest)
+    if not support:
+        return Needs(TESTING, before.bars + 1, f"up to {last}", f"{before.terms} + a row")
     terms = f"{before.terms} + support {support} + label delay {delay}"
     return Needs(TESTING, before.bars + support + delay, f"up to {last}", terms)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
 
 from maml_jax.meta.gradients._floating import cotangent_like, split_floating
@@ -16,7 +17,11 @@ from maml_jax.meta.types import Params
 
 
 def implicit(
-    *, iterations: int = 10, tolerance: float = 1e-6, damping: float = 0.0, scale: float = 1.0
+    *,
+    iterations: int = 10,
+    tolerance: float = 1e-6,
+    damping: float = 0.0,
+    scale: float | None = None,
 ) -> GradientMode:
     r"""Differentiate the minimum that the inner loop approaches, not the path to it.
 
@@ -34,7 +39,7 @@ def implicit(
         iterations: conjugate gradient iterations at most.
         tolerance: of the residual, relative to the query gradient, at which they end.
         damping: added to the Hessian's diagonal.
-        scale: multiplies the derivative.
+        scale: multiplies the derivative; default 1, or what a learner chooses (`imaml`).
 
     Returns:
         A gradient mode. It has no forward-mode derivative, and the objectives before each step that
@@ -59,9 +64,13 @@ class _Implicit(NamedTuple):
     iterations: int
     tolerance: float
     damping: float
-    scale: float
+    scale: float | None
 
     differentiates_start = False
+
+    def with_scale(self, scale: Any) -> "_Implicit":
+        """Return the mode with a scale, unless it has one."""
+        return self if self.scale is not None else self._replace(scale=scale)
 
     def __call__(
         self, objective, optimizer, params, context, steps, settings=None, /
@@ -95,15 +104,19 @@ def _backward(solver, objective, optimizer, steps, stored, cotangents):
     def gradient(params, eta):
         return jax.grad(lambda p, e: objective(p, rebuild_context(e)), argnums=(0, 1))(params, eta)
 
-    def hessian_product(direction):
-        product = jax.jvp(lambda p: gradient(p, eta)[0], (adapted,), (direction,))[1]
-        return jax.tree.map(lambda h, d: h + solver.damping * d, product, direction)
+    # One vector instead of a tree: the solver compares structures, which some transformations of
+    # flax's layers change on the way.
+    right, unravel = ravel_pytree(cotangents[0])
 
-    solution, _ = cg(
-        hessian_product, cotangents[0], tol=solver.tolerance, maxiter=solver.iterations
-    )
-    mixed = jax.jvp(lambda p: gradient(p, eta)[1], (adapted,), (solution,))[1]
-    eta_bar = jax.tree.map(lambda leaf: -solver.scale * leaf, mixed)
+    def hessian_product(flat):
+        direction = unravel(flat)
+        product = jax.jvp(lambda p: gradient(p, eta)[0], (adapted,), (direction,))[1]
+        return ravel_pytree(product)[0] + solver.damping * flat
+
+    solution, _ = cg(hessian_product, right, tol=solver.tolerance, maxiter=solver.iterations)
+    mixed = jax.jvp(lambda p: gradient(p, eta)[1], (adapted,), (unravel(solution),))[1]
+    scale = 1.0 if solver.scale is None else solver.scale
+    eta_bar = jax.tree.map(lambda leaf: -scale * leaf, mixed)
     nothing = jax.tree.map(jnp.zeros_like, (adapted, settings))
     return nothing[0], cotangent_like(context, eta_bar), nothing[1]
 
