@@ -24,9 +24,8 @@ def check_conforms_to_the_protocols(subject: Subject) -> None:
     """A learner is a `MetaLearner` of functions."""
     learner = subject.learner
     assert isinstance(learner, MetaLearner), f"a MetaLearner, not {type(learner)}"
-    for name, protocol in zip(
-        learner._fields, (InitFn, AdaptFn, PredictFn, MetaLossFn, UpdateFn), strict=True
-    ):
+    functions = (InitFn, AdaptFn, PredictFn, MetaLossFn, UpdateFn)
+    for name, protocol in zip(learner._fields, functions, strict=False):
         value = getattr(learner, name)
         optional = name == "update" and value is None
         assert optional or isinstance(value, protocol), f"{name} is no {protocol.__name__}"

@@ -138,11 +138,14 @@ def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
         learner = hierarchical_maml(NETWORK, levels=SGD, rows=counts)
         close(learner.adapt(theta, whole), expected)
         close(learner.adapt(theta, supports), expected)
-    short = jax.tree.map(lambda leaf: leaf[:10], whole)  # three rows of the second level, no third
+    learner = hierarchical_maml(NETWORK, levels=SGD, rows=ROWS)
+    with pytest.raises(ShapeError, match="10 rows leave the last of 3 levels without any"):
+        learner.adapt(theta, jax.tree.map(lambda leaf: leaf[:10], whole))
+    # Three rows of the second level, none of the third: the others do not count.
+    short = whole._replace(weight=jnp.where(jnp.arange(len(whole.y)) < 10, 1.0, 0.0))
     parts = (supports[0], jax.tree.map(lambda leaf: leaf[:3], supports[1]))
     close(
-        hierarchical_maml(NETWORK, levels=SGD, rows=ROWS).adapt(theta, short),
-        hierarchical_maml(NETWORK, levels=SGD[:2]).adapt(theta, parts),
+        learner.adapt(theta, short), hierarchical_maml(NETWORK, levels=SGD[:2]).adapt(theta, parts)
     )
 
 

@@ -55,7 +55,7 @@ def test_implicit_gradients_of_learned_rates():
 
 def test_what_makes_a_gradient_mode_is_no_mode():
     require_mode(exact())
-    with pytest.raises(TypeError, match=r"write exact\(\).*got <function exact"):
+    with pytest.raises(TypeError, match=r"write exact\(\).*got function <function exact"):
         require_mode(exact)
 
 
