@@ -209,7 +209,9 @@ def rescale_targets(learner: MetaLearner, unit: float) -> MetaLearner:
         return Prediction(*(unit * each for each in learner.predict(adapted, x)))
 
     def loss(meta_params, task: Task, step):
-        return learner.loss(meta_params, task._replace(support=scaled(task.support), query=scaled(task.query)), step)
+        return learner.loss(
+            meta_params, task._replace(support=scaled(task.support), query=scaled(task.query)), step
+        )
 
     return MetaLearner(learner.init, adapt, predict, loss)
 

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import (
     log_tenth,
-    require_model,
     require_plain_params,
     require_positive,
 )
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
+from maml_jax.meta.networks import require_model
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction
 
 

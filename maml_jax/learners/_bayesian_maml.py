@@ -14,12 +14,14 @@ from maml_jax.learners._descent import (
     INNER_STEPS,
     Parts,
     by_descent,
+    predict_drawing,
     transform_of,
     whole_network,
 )
 from maml_jax.learners._ensemble import mix, stack
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import gaussian_nll
+from maml_jax.meta.networks import require_different_starts
 from maml_jax.meta.optimizers import SteinSettings, stein
 from maml_jax.meta.rows import batch_loss, count_rows, fill_absent
 from maml_jax.meta.types import (
@@ -122,12 +124,7 @@ def bayesian_maml(
     (10, 1)
     """
     _require_sizes(particles, noise, prior_precision)
-    require_mode(gradient)
-    if not gradient.differentiates_start:
-        raise GradientError(
-            "particles that repel one another descend no common objective, of whose minimum "
-            "implicit() is the derivative: use exact(), mixed_mode() or first_order()"
-        )
+    _require_path(gradient)
     require_optimizer(inner_optimizer)
     network = whole_network(model)
     optimizer: InnerOptimizer = stein(transform_of(inner_optimizer))
@@ -135,16 +132,13 @@ def bayesian_maml(
         optimizer = LearnedOptimizer(inner_optimizer.init, optimizer)
 
     def init(key, x, /) -> BayesianParams:
-        starts = stack([network.init(own, x) for own in jax.random.split(key, particles)])
-        first = jax.tree.map(lambda leaf: leaf[0], starts)
-        outputs = jax.eval_shape(output, first, x)
-        return BayesianParams(starts, jnp.full(outputs.shape[1:], log_tenth(noise)))
+        starts = [network.init(own, x) for own in jax.random.split(key, particles)]
+        require_different_starts(starts, "bayesian_maml")
+        outputs = jax.eval_shape(output, starts[0], x)
+        return BayesianParams(stack(starts), jnp.full(outputs.shape[1:], log_tenth(noise)))
 
     def output(theta: Params, x, key=None) -> Array:
-        if key is None or network.predict_with_key is None:
-            y_hat = network.predict(theta, x)
-        else:
-            y_hat = network.predict_with_key(theta, x, key)
+        y_hat = predict_drawing(network, theta, x, key)
         if isinstance(y_hat, Prediction):
             raise TypeError(
                 "bayesian_maml learns the noise itself and needs a network that predicts numbers; "
@@ -154,9 +148,8 @@ def bayesian_maml(
 
     def outputs_and_noise(params: BayesianParams, x, key=None) -> tuple[Array, Array]:
         keys = None if key is None else jax.random.split(key, particles)
-        outputs = jax.vmap(output, (0, None, None if keys is None else 0))(
-            params.particles, x, keys
-        )
+        axes = (0, None, None if keys is None else 0)
+        outputs = jax.vmap(output, axes)(params.particles, x, keys)
         return outputs, jnp.exp(10 * params.tenth_log_noise).astype(outputs.dtype)
 
     def predict(params: BayesianParams, x, key=None) -> Prediction:
@@ -203,6 +196,15 @@ def bayesian_maml(
 def at_least_some(rows: Scalar | int) -> Scalar | int:
     """Return a number of rows to divide by; 1 where there are none."""
     return rows if isinstance(rows, int) else jnp.where(rows > 0, rows, 1)
+
+
+def _require_path(gradient: GradientMode) -> None:
+    require_mode(gradient)
+    if not gradient.differentiates_start:
+        raise GradientError(
+            "particles that repel one another descend no common objective, of whose minimum "
+            "implicit() is the derivative: use exact(), mixed_mode() or first_order()"
+        )
 
 
 def _require_sizes(particles: int, noise: float, precision: float) -> None:

@@ -15,26 +15,6 @@ from maml_jax.meta.gradients import GradientMode
 from maml_jax.meta.types import InnerOptimizer, LearnedOptimizer, Params
 
 
-def require_model(model: Any) -> None:
-    """Refuse what has no `init` and `apply`.
-
-    Raises:
-        TypeError: saying what to write.
-    """
-    if any(kind.__module__.startswith("flax.nnx") for kind in type(model).__mro__):
-        raise TypeError(
-            f"{type(model).__name__} is a flax.nnx module: write from_nnx(lambda rngs: "
-            f"{type(model).__name__}(..., rngs=rngs)), a pair of pure functions"
-        )
-    if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
-        raise TypeError(
-            f"a network is a pair of functions: a Model(init, apply), or a flax.linen module; got "
-            f"{_describe(model)}" + (", write Model(*pair)" if isinstance(model, tuple) else "")
-        )
-    if isinstance(model, type):
-        raise TypeError(f"{model.__name__} is a class, not a network: write {model.__name__}(...)")
-
-
 def require_optimizer(optimizer: Any) -> None:
     """Refuse what is no inner optimizer.
 
@@ -175,7 +155,8 @@ def require_plain_params(params: Params) -> Params:
         others = sorted(set(params) - {"params"})
         raise ShapeError(
             f"the module holds collections beside its parameters: {others}; an (init, apply) pair "
-            "cannot carry them. Use layers without running state, such as LayerNorm"
+            "cannot carry them. Use layers without running state, such as LayerNorm, or those of "
+            'the batch itself: from_linen(module, mutable=("batch_stats",))'
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):

@@ -14,7 +14,6 @@ from maml_jax.learners._checks import (
     require_derivative_of_start,
     require_loss,
     require_mode,
-    require_model,
     require_optimizer,
     require_plain_params,
     require_steps,
@@ -22,6 +21,7 @@ from maml_jax.learners._checks import (
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.inner_loop import Keyed, descend
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.networks import require_model
 from maml_jax.meta.optimizers import bounded
 from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import (
@@ -88,13 +88,8 @@ def whole_network(model: ModelLike) -> Parts:
         lambda theta: (theta, ()),
         lambda theta, _: theta,
         model.apply,
-        predict_with_key=with_key(model),
+        predict_with_key=getattr(model, "apply_with_key", None),
     )
-
-
-def with_key(model: ModelLike) -> Callable[[Params, Any, Any], Any] | None:
-    """Return a network's `apply_with_key`, if it has one."""
-    return getattr(model, "apply_with_key", None)
 
 
 def by_descent(
@@ -163,7 +158,7 @@ def by_descent(
         if parts.task_settings is not None:
             settings = parts.task_settings(theta, support, settings)
         start, fixed = parts.split(theta)
-        context = (support, fixed) if key is None else Keyed((support, fixed), key)
+        context = with_key((support, fixed), key)
         moved, values = how(objective, transform, start, context, steps, settings)
         return parts.join(keep_unless_rows(support, moved, start), fixed), values
 
@@ -182,7 +177,7 @@ def by_descent(
 
     def meta_loss(meta_params: Params, task: Task, step):
         del step
-        adapting, predicting = (None, None) if task.key is None else jax.random.split(task.key)
+        adapting, predicting = split_key(task.key)
         adapted, values = take_steps(gradient, meta_params, task.support, inner_steps, adapting)
         after = loss_of(adapted, task.support)
         if parts.objective is None and task.key is None:
@@ -196,12 +191,11 @@ def by_descent(
 
 
 def bound_inner_norm(
-    optimizer: InnerOptimizer, loss: LossFn, max_norm: float | Literal["loss"] | None = "loss"
-) -> InnerOptimizer:
+    optimizer: Any, loss: LossFn, max_norm: float | Literal["loss"] | None = "loss"
+) -> Any:
     """Bound the gradients that an inner optimizer sees, where the loss or a number asks for it."""
-    if max_norm == "loss":
-        max_norm = getattr(loss, "max_inner_norm", None)
-    return optimizer if max_norm is None else bounded(optimizer, max_norm)
+    bound: Any = getattr(loss, "max_inner_norm", None) if max_norm == "loss" else max_norm
+    return optimizer if bound is None else bounded(optimizer, bound)
 
 
 def keep_unless_rows(support: Batch, moved: Params, start: Params) -> Params:
@@ -223,10 +217,37 @@ def loss_with_key(
         batch: the rows.
         key: None: nothing is random.
     """
+    drawing, comparing = split_key(key)
+    return batch_loss(
+        loss, lambda own, x: predict_drawing(parts, own, x, drawing), adapted, batch, comparing
+    )
+
+
+def predict_drawing(parts: Parts, adapted: Params, x: Any, key: Key[Array, ""] | None) -> Any:
+    """Predict as in training: with what is random drawn by a key, if there is one."""
     if key is None or parts.predict_with_key is None:
-        return batch_loss(loss, parts.predict, adapted, batch, key)
-    draw, keys = parts.predict_with_key, jax.random.split(key)
-    return batch_loss(loss, lambda own, x: draw(own, x, keys[0]), adapted, batch, keys[1])
+        return parts.predict(adapted, x)
+    return parts.predict_with_key(adapted, x, key)
+
+
+def objective_of(loss: LossFn, parts: Parts) -> Callable[[Params, Any], Scalar]:
+    """Return the loss of a batch, or of a `Keyed` one, as `descend` takes it."""
+
+    def objective(params: Params, context: Any) -> Scalar:
+        batch, key = context if isinstance(context, Keyed) else (context, None)
+        return loss_with_key(loss, parts, params, batch, key)
+
+    return objective
+
+
+def with_key(context: Any, key: Key[Array, ""] | None) -> Any:
+    """Return a context as it is, or with a key, if there is one."""
+    return context if key is None else Keyed(context, key)
+
+
+def split_key(key: Key[Array, ""] | None, count: int = 2) -> Any:
+    """Return so many keys, or so many times None."""
+    return (None,) * count if key is None else jax.random.split(key, count)
 
 
 def transform_of(optimizer: InnerOptimizer) -> optax.GradientTransformation:

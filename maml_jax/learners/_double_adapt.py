@@ -9,7 +9,14 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
-from maml_jax.learners._descent import INNER_STEPS, Parts, by_descent, whole_network
+from maml_jax.learners._descent import (
+    INNER_STEPS,
+    Parts,
+    by_descent,
+    predict_drawing,
+    split_key,
+    whole_network,
+)
 from maml_jax.meta.gradients import GradientMode, exact
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.rows import batch_loss, fill_absent, never_empty, weighted_mean
@@ -142,9 +149,7 @@ def double_adapt(
 
     def output(adapted: DoublyAdapted, x: Array, key=None) -> Any:
         x = adapt_features(adapted.features, x, temperature)
-        if key is None or network.predict_with_key is None:
-            return network.predict(adapted.model, x)
-        return network.predict_with_key(adapted.model, x, key)
+        return predict_drawing(network, adapted.model, x, key)
 
     def predict(adapted: DoublyAdapted, x: Float[Array, "n *features"], key=None, /) -> Any:
         return restore_labels(adapted.labels, x, output(adapted, x, key), temperature)
@@ -155,10 +160,9 @@ def double_adapt(
     def loss_of_adapted_rows(moved: Params, adapters: tuple, support: Batch, key=None) -> Scalar:
         adapted, rows = join(moved, adapters), fill_absent(support)
         targets = adapt_labels(adapted.labels, rows.x, rows.y, temperature)
-        keys = (None, None) if key is None else jax.random.split(key)
-        return batch_loss(
-            loss, lambda own, x: output(own, x, keys[0]), adapted, rows._replace(y=targets), keys[1]
-        )
+        drawing, comparing = split_key(key)
+        rows = rows._replace(y=targets)
+        return batch_loss(loss, lambda own, x: output(own, x, drawing), adapted, rows, comparing)
 
     learner = by_descent(
         Parts(

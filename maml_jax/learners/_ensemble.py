@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import log_tenth, require_positive
 from maml_jax.meta.losses import gaussian_nll
+from maml_jax.meta.networks import require_different_starts
 from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
 
@@ -75,6 +76,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> M
 
     def init(key, x, /) -> EnsembleParams:
         each = [learner.init(own, x) for own in jax.random.split(key, members)]
+        require_different_starts(each, "ensemble")
         return EnsembleParams(stack(each), log_tenth(noise))
 
     # Compiled by itself, so that a loop over assets reuses the compiled program.

@@ -20,12 +20,14 @@ from maml_jax.learners._descent import (
     INNER_STEPS,
     bound_inner_norm,
     keep_unless_rows,
-    loss_with_key,
+    objective_of,
+    split_key,
     transform_of,
     whole_network,
+    with_key,
 )
 from maml_jax.meta.gradients import GradientMode, exact
-from maml_jax.meta.inner_loop import Keyed, descend
+from maml_jax.meta.inner_loop import descend
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers import learned_rates
 from maml_jax.meta.rows import concatenate
@@ -39,7 +41,6 @@ from maml_jax.meta.types import (
     MetaParams,
     ModelLike,
     Params,
-    Scalar,
     Task,
 )
 
@@ -121,17 +122,12 @@ def hierarchical_maml(
     if rows is not None:
         _require_rows(rows, len(plan))
     require_loss(loss)
-    for level in plan:
-        require_optimizer(level.inner_optimizer)
     require_mode(gradient)
     require_derivative_of_start(gradient, "Use gradient=exact()")
     network = whole_network(model)
+    objective = objective_of(loss, network)
     is_learned = [isinstance(level.inner_optimizer, LearnedOptimizer) for level in plan]
     transforms = [transform_of(bound_inner_norm(level.inner_optimizer, loss)) for level in plan]
-
-    def objective(theta: Params, context: Any) -> Scalar:
-        batch, key = context if isinstance(context, Keyed) else (context, None)
-        return loss_with_key(loss, network, theta, batch, key)
 
     def init(key, x, /) -> Params:
         start = network.init(key, x)
@@ -153,11 +149,12 @@ def hierarchical_maml(
     ) -> Params:
         """Adapt level after level; `how` is `descend` or a gradient mode."""
         theta, settings = meta_params if any(is_learned) else (meta_params, (None,) * len(plan))
+        keys = split_key(key, len(plan))
         for index, support in enumerate(supports):
             count = plan[index].inner_steps if steps is None else steps
             if count and len(support.y):
                 own = settings[index] if is_learned[index] else None
-                here = support if key is None else Keyed(support, jax.random.fold_in(key, index))
+                here = with_key(support, keys[index])
                 moved, _ = how(objective, transforms[index], theta, here, count, own)
                 theta = keep_unless_rows(support, moved, theta)
         return theta
@@ -179,14 +176,13 @@ def hierarchical_maml(
     def meta_loss(meta_params: Params, task: Task, step):
         del step
         supports = split(task.support)
-        adapting, predicting = (None, None) if task.key is None else jax.random.split(task.key)
+        adapting, predicting = split_key(task.key)
         levels = rows_to_adapt_on(supports)
         adapted = descend_levels(gradient, meta_params, levels, None, adapting)
         start = meta_params.start if any(is_learned) else meta_params
         rows = concatenate(supports)
         info = AdaptationInfo(objective(start, rows), objective(adapted, rows))
-        query = task.query if predicting is None else Keyed(task.query, predicting)
-        return objective(adapted, query), info
+        return objective(adapted, with_key(task.query, predicting)), info
 
     return MetaLearner(init, adapt, model.apply, meta_loss)
 
@@ -195,6 +191,8 @@ def _plan(levels: int | Sequence[Level]) -> tuple[Level, ...]:
     plan = (Level(),) * levels if isinstance(levels, int) else tuple(levels)
     if not plan:
         raise ValueError(f"a hierarchy needs at least 1 level, got levels={levels!r}")
+    for level in plan:
+        require_optimizer(level.inner_optimizer)
     if any(level.inner_steps < 0 for level in plan):
         raise ValueError(
             "the inner_steps of a level must not be negative, got "
@@ -251,9 +249,7 @@ def _split(
     )
 
 
-def _split_weighted(
-    support: Batch, weight: Array, rows: Sequence[int] | Sequence[float]
-) -> tuple[Batch, ...]:
+def _split_weighted(support: Batch, weight: Array, rows: Any) -> tuple[Batch, ...]:
     """Return all rows for each level, with the weights of those that are not its own at 0.
 
     Rows that do not count are not counted either, so that levels have the rows that they would have

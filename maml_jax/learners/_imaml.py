@@ -1,5 +1,7 @@
 """iMAML: adapt close to a minimum, differentiate the minimum instead of the path."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -66,8 +68,9 @@ def imaml(
         arXiv:1909.04630, equations 3 and 6, algorithm 2.
     """
     require_positive(proximal=proximal)
+    mode: Any = gradient
     if gradient is None:
-        gradient = implicit(
+        mode = implicit(
             iterations=5 if iterations is None else iterations,
             damping=0.0 if damping is None else damping,
         )
@@ -76,7 +79,7 @@ def imaml(
             "iterations and damping are those of implicit(): give them to the mode, as in "
             "gradient=implicit(iterations=5, damping=1.0), or leave the mode out"
         )
-    require_mode(gradient)
+    require_mode(mode)
     network = whole_network(model)
 
     def penalty(phi: Params, fixed: tuple[Params, Scalar]) -> Scalar:
@@ -87,8 +90,8 @@ def imaml(
 
     # The solver sees the Hessian of loss and penalty together, H + lambda I. Damped by delta its
     # solution is 1 / (lambda + delta) of what I + H / (lambda + delta) gives, times lambda.
-    if not gradient.differentiates_start and gradient.damping:
-        gradient = gradient.with_scale((proximal + gradient.damping) / proximal)
+    if not mode.differentiates_start and mode.damping:
+        mode = mode.with_scale((proximal + mode.damping) / proximal)
     return by_descent(
         network._replace(
             # Beside the start, not enclosed, so that it may be a traced number.
@@ -98,6 +101,6 @@ def imaml(
         ),
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,
-        gradient=gradient,
+        gradient=mode,
         loss=loss,
     )

@@ -1,7 +1,5 @@
 """MAML++: what steadies the training of MAML."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -13,11 +11,13 @@ from maml_jax.learners._descent import (
     bound_inner_norm,
     by_descent,
     keep_unless_rows,
-    loss_with_key,
+    objective_of,
+    split_key,
     whole_network,
+    with_key,
 )
 from maml_jax.meta.gradients import GradientMode, exact, first_order
-from maml_jax.meta.inner_loop import UNROLL, Keyed
+from maml_jax.meta.inner_loop import UNROLL
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.optimizers import learned_rates, per_step
 from maml_jax.meta.rows import never_empty
@@ -28,7 +28,6 @@ from maml_jax.meta.types import (
     MetaLearner,
     MetaParams,
     ModelLike,
-    Params,
     Task,
 )
 
@@ -88,6 +87,7 @@ def maml_plus_plus(
     require_learned("maml_plus_plus", inner_optimizer)
     inner_optimizer = bound_inner_norm(inner_optimizer, loss)
     network = whole_network(model)
+    objective = objective_of(loss, network)
     learner = by_descent(
         network,
         inner_optimizer=per_step(inner_optimizer, inner_steps),
@@ -96,22 +96,17 @@ def maml_plus_plus(
         loss=loss,
     )
 
-    def objective(params: Params, context: Any):
-        batch, key = context if isinstance(context, Keyed) else (context, None)
-        return loss_with_key(loss, network, params, batch, key)
-
     def losses(mode: GradientMode, meta_params: MetaParams, task: Task):
         """Return the query loss after each step, and the support loss before and at last."""
         support = never_empty(task.support)
 
         def step(theta, each):
             settings, key = each
-            adapting, predicting = (None, None) if key is None else jax.random.split(key)
-            context = support if key is None else Keyed(support, adapting)
+            adapting, predicting = split_key(key)
+            context = with_key(support, adapting)
             moved, before = mode(objective, inner_optimizer.transform, theta, context, 1, settings)
             moved = keep_unless_rows(support, moved, theta)
-            query = task.query if key is None else Keyed(task.query, predicting)
-            return moved, (objective(moved, query), before[0])
+            return moved, (objective(moved, with_key(task.query, predicting)), before[0])
 
         keys = None if task.key is None else jax.random.split(task.key, inner_steps)
         theta, (query, before) = lax.scan(

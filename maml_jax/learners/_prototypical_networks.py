@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_model, require_plain_params
+from maml_jax.learners._checks import require_plain_params
 from maml_jax.learners._heads import at_least_single, by_closed_form
 from maml_jax.meta.losses import cross_entropy, one_hot
+from maml_jax.meta.networks import require_model
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 

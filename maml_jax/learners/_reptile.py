@@ -15,10 +15,11 @@ from maml_jax.learners._descent import (
     bound_inner_norm,
     compare_on_support,
     keep_unless_rows,
-    loss_with_key,
+    objective_of,
     whole_network,
+    with_key,
 )
-from maml_jax.meta.inner_loop import UNROLL, Keyed, inner_step
+from maml_jax.meta.inner_loop import UNROLL, inner_step
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.rows import concatenate
 from maml_jax.meta.types import (
@@ -82,10 +83,7 @@ def reptile(
     require_loss(loss)
     optimizer = bound_inner_norm(require_fixed("reptile", inner_optimizer), loss)
     network = whole_network(model)
-
-    def objective(params: Params, context):
-        batch, key = context if isinstance(context, Keyed) else (context, None)
-        return loss_with_key(loss, network, params, batch, key)
+    objective = objective_of(loss, network)
 
     def train(params: Params, rows: Batch, steps: int, key=None) -> Params:
         require_steps(steps)
@@ -94,8 +92,7 @@ def reptile(
         take = minibatches(rows, batch_size)
 
         def step(carry, index):
-            context = take(index) if key is None else Keyed(take(index), key)
-            return inner_step(objective, optimizer, context)(carry, index)
+            return inner_step(objective, optimizer, with_key(take(index), key))(carry, index)
 
         start = (params, optimizer.init(params))
         (reached, _), _ = lax.scan(

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from maml_jax.learners._checks import require_model, require_plain_params, require_positive
+from maml_jax.learners._checks import require_plain_params, require_positive
 from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import mean_squared_error
+from maml_jax.meta.networks import require_model
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
 
 

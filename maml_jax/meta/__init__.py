@@ -1,9 +1,10 @@
 """The mechanism, on any pytree of arrays; it knows nothing of markets, pandas or files."""
 
-from maml_jax.meta.evaluation import evaluate, predict_tasks
+from maml_jax.meta.evaluation import Scores, evaluate, predict_tasks
 from maml_jax.meta.gradients import GradientMode, exact, first_order, implicit, mixed_mode
 from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
+from maml_jax.meta.metrics import accuracy, crps, nll, r_squared
 from maml_jax.meta.optimizers import conditioned_rates, curvature, learned_rates, per_step
 from maml_jax.meta.rows import stack_tasks, weights_of
 from maml_jax.meta.training import (
@@ -44,9 +45,12 @@ __all__ = [
     "ModelLike",
     "Objective",
     "Prediction",
+    "Scores",
     "Task",
     "TrainingProgress",
+    "accuracy",
     "conditioned_rates",
+    "crps",
     "cross_entropy",
     "curvature",
     "descend",
@@ -62,8 +66,10 @@ __all__ = [
     "meta_init",
     "meta_step",
     "mixed_mode",
+    "nll",
     "per_step",
     "predict_tasks",
+    "r_squared",
     "stack_tasks",
     "training",
     "weights_of",

@@ -96,11 +96,11 @@ def batch_loss(
     """
     x, y, weight = fill_absent(never_empty(batch))
     y_hat = predict(adapted, x)
-    more = {"key": key} if key is not None and takes(loss, "key") else {}
+    more: dict[str, Any] = {"key": key} if key is not None and takes(loss, "key") else {}
     if weight is None:
         return loss(y_hat, y, **more)
     if takes(loss, "weight"):
-        return loss(y_hat, y, **more, weight=weight)
+        return loss(y_hat, y, **more, **{"weight": weight})
 
     def of_row(y_hat, y):
         return loss(jax.tree.map(lambda leaf: leaf[None], y_hat), y[None], **more)
@@ -154,7 +154,7 @@ def stack_tasks(tasks: Iterable[Any]) -> Task:
     for number, task in enumerate(tasks):
         if not isinstance(task, Task):
             raise TypeError(f"item {number} of the tasks is no Task, but {type(task).__name__}")
-    weight = None
+    weight: Any = None
     if any(task.weight is not None for task in tasks):
         weight = np.asarray([1.0 if task.weight is None else task.weight for task in tasks])
         weight = weight.astype(np.float32)
@@ -170,7 +170,7 @@ def stack_tasks(tasks: Iterable[Any]) -> Task:
 
 
 def _stack_batches(batches: list[Batch], name: str) -> Batch:
-    parts = []
+    parts: list[Any] = []
     for part in ("x", "y"):
         arrays = [np.asarray(getattr(batch, part)) for batch in batches]
         shapes = {(array.shape[1:], array.dtype) for array in arrays}
@@ -186,17 +186,18 @@ def _stack_batches(batches: list[Batch], name: str) -> Batch:
         if len(x) != count:
             raise ShapeError(f"{name} of task {number}: {len(x)} rows of x and {count} of y")
     x, y = ([_pad(array, max(counts)) for array in arrays] for arrays in parts)
+    stack: Any = np.stack
     if len({*counts}) == 1 and all(batch.weight is None for batch in batches):
-        return Batch(np.stack(x), np.stack(y))
+        return Batch(stack(x), stack(y))
     weights = [
         np.ones(count, np.float32) if batch.weight is None else np.asarray(batch.weight)
         for batch, count in zip(batches, counts, strict=True)
     ]
     return Batch(
-        np.stack(x), np.stack(y), np.stack([_pad(weight, max(counts)) for weight in weights])
+        stack(x), stack(y), stack([_pad(weight, max(counts)) for weight in weights])
     )
 
 
-def _pad(array: np.ndarray, rows: int) -> np.ndarray:
+def _pad(array: Any, rows: int) -> Any:
     missing = rows - len(array)
     return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])

@@ -1,5 +1,6 @@
 """Lets a network predict a mean and a standard deviation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from maml_jax.errors import ShapeError
 from maml_jax.meta.types import Model, ModelLike, Prediction
+from maml_jax.models._apply import change_apply
 
 
 def gaussian(model: ModelLike, *, smallest_std: float = 1e-3) -> Model:
@@ -22,7 +24,8 @@ def gaussian(model: ModelLike, *, smallest_std: float = 1e-3) -> Model:
             is met exactly.
 
     Returns:
-        A `Model` whose `apply` returns a `Prediction` of mean and std, both `[n, k]`.
+        A `Model` whose `apply` returns a `Prediction` of mean and std, both `[n, k]`, and whose
+        `apply_with_key` too, where `model` has one.
 
     Raises:
         ShapeError: from `apply`, if the number of outputs is odd.
@@ -42,15 +45,17 @@ def gaussian(model: ModelLike, *, smallest_std: float = 1e-3) -> Model:
     if smallest_std <= 0:
         raise ValueError(f"smallest_std must be positive, got {smallest_std}")
 
-    # `Any`: a Prediction is two arrays, where most models return one.
-    def apply(params, x, /) -> Any:
-        outputs = model.apply(params, x)
-        if outputs.shape[-1] % 2:
-            raise ShapeError(
-                f"a mean and a deviation each need an output, and the model has "
-                f"{outputs.shape[-1]}; give its last layer an even width"
-            )
-        mean, raw = jnp.split(outputs, 2, axis=-1)
-        return Prediction(mean, jax.nn.softplus(raw) + smallest_std)
+    def change(apply: Callable[..., Any]) -> Callable[..., Prediction]:
+        return lambda params, x, *key: _predict(apply(params, x, *key), smallest_std)
 
-    return Model(model.init, apply)
+    return change_apply(model, change)
+
+
+def _predict(outputs: jax.Array, smallest_std: float) -> Prediction:
+    if outputs.shape[-1] % 2:
+        raise ShapeError(
+            f"a mean and a deviation each need an output, and the model has "
+            f"{outputs.shape[-1]}; give its last layer an even width"
+        )
+    mean, raw = jnp.split(outputs, 2, axis=-1)
+    return Prediction(mean, jax.nn.softplus(raw) + smallest_std)

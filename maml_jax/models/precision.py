@@ -1,11 +1,13 @@
 """In which number format a network computes; parameters and losses stay as they are."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from maml_jax.meta.types import Model, ModelLike
+from maml_jax.models._apply import change_apply
 
 Precision: TypeAlias = Literal["float32", "tensorfloat32", "bfloat16"]
 
@@ -30,15 +32,18 @@ def in_precision(model: ModelLike, precision: Precision) -> Model:
     if precision not in ("float32", "tensorfloat32", "bfloat16"):
         raise ValueError(f"no precision {precision!r}: float32, tensorfloat32 or bfloat16")
 
-    def apply_exactly(params, x, /):
-        with jax.default_matmul_precision(precision):
-            return model.apply(params, x)
+    def change(apply: Callable[..., Any]) -> Callable[..., Any]:
+        def apply_exactly(params, x, *key):
+            with jax.default_matmul_precision(precision):
+                return apply(params, x, *key)
 
-    def apply_in_half(params, x, /):
-        y_hat = model.apply(*jax.tree.map(_halve, (params, x)))
-        return jax.tree.map(_widen, y_hat)
+        def apply_in_half(params, x, *key):
+            y_hat = apply(*jax.tree.map(_halve, (params, x)), *key)
+            return jax.tree.map(_widen, y_hat)
 
-    return Model(model.init, apply_in_half if precision == "bfloat16" else apply_exactly)
+        return apply_in_half if precision == "bfloat16" else apply_exactly
+
+    return change_apply(model, change)
 
 
 def _widen(leaf):

@@ -1,6 +1,7 @@
 """What models that read several bars have in common."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from flax import nnx
 
 from maml_jax.errors import ShapeError
 from maml_jax.meta.types import Model
+from maml_jax.models._apply import change_apply
 from maml_jax.models.adapters import from_nnx_shaped
 
 
@@ -54,10 +56,10 @@ def sequence_model(make: Callable[[nnx.Rngs, int], Reader]) -> Model:
     def init(key, x, /):
         return model.init(key, _sequences(x))
 
-    def apply(params, x, /):
-        return model.apply(params, _sequences(x))
+    def change(apply: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda params, x, *key: apply(params, _sequences(x), *key)
 
-    return Model(init, apply)
+    return change_apply(model, change)._replace(init=init)
 
 
 def _sequences(x):

@@ -89,8 +89,8 @@ def _with_automatic_axes(leaf: Any) -> Any:
         return leaf
     if all(kind == AxisType.Auto for kind in where.mesh.axis_types):
         return leaf
-    names = where.mesh.axis_names
-    mesh = Mesh(where.mesh.devices, names, axis_types=(AxisType.Auto,) * len(names))
+    names, devices = where.mesh.axis_names, np.asarray(where.mesh.devices)
+    mesh = Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
     return jax.device_put(leaf, NamedSharding(mesh, where.spec))
 
 

@@ -63,21 +63,23 @@ def class_task(seed: int) -> Task:
 def in_sequences(task: Task) -> Task:
     """Return rows as they are, at the end of three bars that grow to them."""
     growth = jnp.array([0.2, 0.5, 1.0], task.support.x.dtype)[:, None]
-    return Task(*(Batch(rows.x[:, None] * growth, rows.y) for rows in (task.support, task.query)))
+    support, query = (rows._replace(x=rows.x[:, None] * growth) for rows in task[:2])
+    return Task(support, query)
 
 
 def spoil(rows: Batch) -> Batch:
     """Put NaN into the rows of weight 0, where it can stand."""
-    if rows.weight is None:
+    weight = rows.weight
+    if weight is None:
         return rows
 
     def fill(leaf):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        absent = (rows.weight == 0).reshape(*rows.weight.shape, *(1,) * (leaf.ndim - 2))
+        absent = (weight == 0).reshape(*weight.shape, *(1,) * (leaf.ndim - 2))
         return jnp.where(absent, jnp.nan, leaf)
 
-    return Batch(fill(rows.x), fill(rows.y), rows.weight)
+    return Batch(fill(rows.x), fill(rows.y), weight)
 
 
 def cast(tree: Any, dtype: Any) -> Any:

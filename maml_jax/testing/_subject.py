@@ -101,7 +101,7 @@ class Subject:
         """`((loss, info), grad)` of the task."""
         return self.value_and_grad(self.params, self.task)
 
-    def adapt(self, rows: Batch | None = None, params: Any = None, **steps: int) -> Any:
+    def adapt(self, rows: Batch | None = None, params: Any = None, **steps: Any) -> Any:
         """Adapt to rows, by default the support set of the task."""
         params = self.params if params is None else params
         return self.learner.adapt(params, self.task.support if rows is None else rows, **steps)

@@ -132,7 +132,7 @@ def by_level(hierarchy: Hierarchy, support: Batch) -> tuple[Batch, ...]:
     """Split support rows, `[row, ...]` or `[task, row, ...]`, into those of each level."""
     axis = support.x.ndim - 2
     cuts = list(accumulate(hierarchy.rows))[:-1]
-    pieces = zip(*(jnp.split(leaf, cuts, axis=axis) for leaf in support), strict=True)
+    pieces = zip(*(jnp.split(leaf, cuts, axis=axis) for leaf in support[:2]), strict=True)
     return tuple(Batch(*piece) for piece in pieces)
 
 

@@ -107,7 +107,8 @@ def sinusoid_grid_sampler(
         support = jax.vmap(lambda key: jax.random.permutation(key, grid))(order_keys)
         shape = (meta_batch, query, 1)
         queries = jax.random.uniform(x_key, shape, minval=-REACH, maxval=REACH)
-        return Task(*(Batch(x, a * jnp.sin(x + p)) for x in (support, queries)))
+        support, query_rows = (Batch(x, a * jnp.sin(x + p)) for x in (support, queries))
+        return Task(support, query_rows)
 
     return sample
 

@@ -107,7 +107,9 @@ def test_a_row_of_weight_two_is_there_twice(name):
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name != "prototypes"])
-@pytest.mark.parametrize("support", [rows(0), rows(3)._replace(weight=jnp.zeros(3))], ids=["0", "w"])
+@pytest.mark.parametrize(
+    "support", [rows(0), rows(3)._replace(weight=jnp.zeros(3))], ids=["0", "w"]
+)
 def test_from_no_rows_adapting_leads_back_to_where_it_began(name, support):
     learner, x = LEARNERS[name], rows(4).x
     params = learner.init(jax.random.key(0), x)

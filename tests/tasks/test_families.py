@@ -105,7 +105,7 @@ def test_walk_forward_adapts_on_what_a_slow_loop_finds(panel, labels, origin, la
             assert supports.due[asset, time] == due
             if not due:
                 continue
-            stops = zip(supports.stops[asset, time], supports.sizes, strict=True)
+            stops = zip(supports.stops[asset, time], supports.layout.sizes, strict=True)
             numbers = np.concatenate([supports.entries[s - n : s] for s, n in stops])
             assets, times, ends = rows_of(supports, numbers)
             assert list(zip(assets, times, strict=True)) == expected

@@ -28,7 +28,10 @@ def phi_by_hand(x):
 
 
 def all_rows(task):
-    return (np.concatenate(pair, axis=-2, dtype=float) for pair in zip(task.support[:2], task.query[:2], strict=True))
+    return (
+        np.concatenate(pair, axis=-2, dtype=float)
+        for pair in zip(task.support[:2], task.query[:2], strict=True)
+    )
 
 
 # (row, row): the variance of the effects that they share. Rows 0 and 1, 2 and 3, 4 and 5 are of

@@ -20,7 +20,10 @@ def test_every_task_is_one_sinusoid_within_the_bounds(turn):
     tasks = sample(jax.random.key(0))
     assert tasks.support.x.shape == (200, 7, 1)
     assert tasks.query.y.shape == (200, 9, 1)
-    x, y = (np.concatenate(pair, axis=1, dtype=float) for pair in zip(tasks.support[:2], tasks.query[:2], strict=True))
+    x, y = (
+        np.concatenate(pair, axis=1, dtype=float)
+        for pair in zip(tasks.support[:2], tasks.query[:2], strict=True)
+    )
     assert np.abs(x).max() <= 5
     assert np.abs(x).max() > 4.9
     a, p = np.array([fitted(*each) for each in zip(x, y, strict=True)]).T
@@ -38,7 +41,10 @@ def test_the_grid_is_seen_whole_in_an_order_of_each_tasks_own():
     )
     assert (x[0] != x[1]).any()
     for task in range(4):
-        both = [jnp.concatenate([s[task], q[task]]) for s, q in zip(tasks.support[:2], tasks.query[:2], strict=True)]
+        both = [
+            jnp.concatenate([s[task], q[task]])
+            for s, q in zip(tasks.support[:2], tasks.query[:2], strict=True)
+        ]
         fitted(*(np.asarray(each, float) for each in both))
 
 

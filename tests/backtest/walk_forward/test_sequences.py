@@ -13,7 +13,7 @@ from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.models import gru
 from maml_jax.parallel.map import plan_tasks
-from maml_jax.tasks import labelled_rows, make_panel
+from maml_jax.tasks import Layout, labelled_rows, make_panel
 from maml_jax.tasks.rows import row_table
 
 FEATURES = list(technical_features(window=5, fast=3, slow=5).values())
@@ -79,7 +79,7 @@ def test_no_array_of_all_sequences_is_ever_made(learner, params, panel):
     length, windows, chunk = 32, 4096, 4
     table = row_table(panel, labelled_rows(panel))
     asks, count = jnp.zeros((windows, 2), jnp.int32), jnp.asarray(windows, jnp.int32)
-    static = (learner, (WINDOW,), None, length)
+    static = (learner, Layout((WINDOW,)), None, length)
     plan = plan_tasks(prediction_at, static, asks, params, table, chunk=chunk, devices=1)
     compiled = _predict_all.lower(plan, params, table, asks, count).compile()
     of_all = windows * WINDOW * length * len(FEATURES) * 4
