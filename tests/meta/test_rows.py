@@ -47,7 +47,9 @@ COUNTS = [2, 0, 1, 3, 0, 1]
 
 
 @pytest.mark.parametrize(
-    "loss", [mean_squared_error, huber(0.5), gaussian_nll, cross_entropy, "own"], ids=str
+    "loss",
+    [mean_squared_error, huber(0.5), gaussian_nll, cross_entropy, "own"],
+    ids=["squares", "huber", "likelihood", "classes", "own"],
 )
 def test_a_loss_weighted_is_that_of_rows_as_often_as_they_count(loss):
     rng = np.random.default_rng(1)

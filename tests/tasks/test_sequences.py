@@ -58,7 +58,7 @@ def test_sequences_are_those_of_a_slow_loop():
         asset = windows.asset[window]
         task = sampler.task(jnp.asarray(window))
         sets = (windows.support_rows(window), windows.query_rows(window))
-        for batch, numbers in zip(task, sets, strict=True):
+        for batch, numbers in zip(task[:2], sets, strict=True):
             times = rows.time[asset, numbers - rows.first[asset]]
             expected = [naive_sequence(panel, asset, time, LENGTH) for time in times]
             np.testing.assert_array_equal(batch.x, expected)

@@ -78,7 +78,8 @@ def test_students_noise_has_heavy_tails():
 def test_coefficients_drift_as_they_are_told():
     """E[f_s f_t | x] = phi(x_s) . phi(x_t) rho^|s - t|, a regression through the origin."""
     _, truth = known_answer_tasks(World(0.1, drift=0.8), jax.random.key(3), tasks=20_000, support=8)
-    x, f = (np.concatenate(pair, axis=1, dtype=float) for pair in zip(*truth, strict=True))
+    pairs = zip(truth.support[:2], truth.query[:2], strict=True)
+    x, f = (np.concatenate(pair, axis=1, dtype=float) for pair in pairs)
     phi, f = phi_by_hand(x), f[..., 0]
 
     def memory(s, t):
