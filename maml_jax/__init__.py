@@ -50,6 +50,8 @@ _HOMES = {
     "maml_jax.meta": (
         "AdaptationInfo",
         "Batch",
+        "Best",
+        "CSVLogger",
         "LearnedOptimizer",
         "MetaInfo",
         "MetaLearner",
@@ -58,6 +60,7 @@ _HOMES = {
         "Model",
         "Prediction",
         "Task",
+        "TensorBoardLogger",
         "TrainingProgress",
         "conditioned_rates",
         "cross_entropy",
@@ -75,6 +78,8 @@ _HOMES = {
         "meta_step",
         "mixed_mode",
         "predict_tasks",
+        "progress_record",
+        "stack_tasks",
         "training",
     ),
 }

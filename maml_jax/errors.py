@@ -55,7 +55,8 @@ class TrainingError(MamlJaxError, ArithmeticError):
     Attributes:
         step: the meta-step.
         tasks: indices in its meta-batch of the tasks whose loss is not finite.
-        state: of meta-training before that step, to save or to continue from.
+        state: the parameters and the optimizer's state before that step, to save or to continue
+            from; its `step` is past it, so that other tasks are drawn.
         history: of the steps before it.
     """
 

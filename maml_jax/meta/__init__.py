@@ -4,16 +4,12 @@ from maml_jax.meta.evaluation import evaluate, predict_tasks
 from maml_jax.meta.gradients import GradientMode, exact, first_order, implicit, mixed_mode
 from maml_jax.meta.inner_loop import Objective, descend
 from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
+from maml_jax.meta.logs import CSVLogger, TensorBoardLogger, progress_record
 from maml_jax.meta.optimizers import conditioned_rates, curvature, learned_rates, per_step
-from maml_jax.meta.training import (
-    MetaInfo,
-    MetaState,
-    TrainingProgress,
-    fit,
-    meta_init,
-    meta_step,
-    training,
-)
+from maml_jax.meta.rows import stack_tasks
+from maml_jax.meta.scan import fit
+from maml_jax.meta.steps import MetaInfo, MetaState, meta_init, meta_step
+from maml_jax.meta.training import Best, TrainingProgress, training
 from maml_jax.meta.types import (
     AdaptationInfo,
     Batch,
@@ -31,6 +27,8 @@ from maml_jax.meta.types import (
 __all__ = [
     "AdaptationInfo",
     "Batch",
+    "Best",
+    "CSVLogger",
     "GradientMode",
     "InnerOptimizer",
     "LearnedOptimizer",
@@ -44,6 +42,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "Task",
+    "TensorBoardLogger",
     "TrainingProgress",
     "conditioned_rates",
     "cross_entropy",
@@ -63,5 +62,7 @@ __all__ = [
     "mixed_mode",
     "per_step",
     "predict_tasks",
+    "progress_record",
+    "stack_tasks",
     "training",
 ]

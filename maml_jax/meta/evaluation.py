@@ -1,15 +1,20 @@
 """Evaluation: adapt to many tasks, predict their query sets, and score the predictions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
+from maml_jax.errors import ShapeError
+from maml_jax.meta.rows import batch_loss, fill_absent, takes
 from maml_jax.meta.types import MetaLearner, Params, Task
 from maml_jax.parallel.map import map_tasks
+from maml_jax.parallel.placement import to_numpy
 
 Steps: TypeAlias = int | None
 """Adaptation steps; None for as many as the learner was made with."""
@@ -20,7 +25,8 @@ class MetricFn(Protocol):
     """Scores the predictions of one task, or returns whatever else is wanted of them.
 
     `y_hat` is what the learner predicts of the query set, `[n, *targets]` or a `Prediction`; `y`
-    are its targets. Returns a number, or any pytree of arrays.
+    are its targets. Returns a number, or any pytree of arrays. Where rows have weights, one that
+    has a parameter `weight` receives them, `[n]`.
     """
 
     def __call__(self, y_hat: Any, y: Float[Array, "n *targets"], /) -> Any: ...
@@ -94,6 +100,81 @@ def predict_tasks(
     return evaluate(learner, params, tasks, {"y_hat": _keep}, **options)["y_hat"]
 
 
+def validate_params(
+    learner: MetaLearner,
+    params: Params,
+    tasks: Task,
+    metrics: Mapping[str, MetricFn],
+    step: Int[Array, ""] | int = 0,
+    **options: Any,
+) -> dict[str, float]:
+    """Return the mean loss and the mean of each metric over tasks.
+
+    Args:
+        learner: the algorithm.
+        params: its meta-parameters.
+        tasks: every array has a leading task axis. Those with weights are weighted; of weight 0
+            they count for nothing.
+        metrics: by name; each returns a number. Where rows have weights, a metric without a
+            parameter `weight` must be a mean over rows.
+        step: number of the meta-step, handed to the learner's loss.
+        **options: `chunk` and `devices`, as for `map_tasks`.
+
+    Returns:
+        `"loss"`, which is the learner's own, and what `metrics` names.
+
+    Raises:
+        ShapeError: if a metric does not return a number.
+    """
+    score = _validator(learner, tuple(metrics.items()))
+    scores = to_numpy(map_tasks(score, tasks, params, jnp.asarray(step), **options))
+    weight = np.ones(len(scores["loss"])) if tasks.weight is None else to_numpy(tasks.weight)
+    counts = weight > 0
+    total = weight[counts].sum(dtype=float)
+    return {
+        name: float(np.sum(weight[counts] * values[counts].astype(float)) / total)
+        if total
+        else math.nan
+        for name, values in scores.items()
+    }
+
+
+@lru_cache(maxsize=64)
+def _validator(learner: MetaLearner, metrics: tuple[tuple[str, MetricFn], ...]) -> Callable:
+    def validate(task: Task, params: Params, step) -> dict[str, Any]:
+        loss, _ = learner.loss(params, task, step)
+        return {"loss": loss} | score_query(learner, metrics, task, params)
+
+    return validate
+
+
+def score_query(
+    learner: MetaLearner, metrics: tuple[tuple[str, MetricFn], ...], task: Task, params: Params
+) -> dict[str, Float[Array, ""]]:
+    """Adapt to the support set of one task and score the predictions of its query set.
+
+    Raises:
+        ShapeError: if a metric does not return a number.
+    """
+    if not metrics:
+        return {}
+    adapted = learner.adapt(params, task.support, **_key_of(task))
+    scores = {}
+    for name, metric in metrics:
+        score = batch_loss(metric, learner.predict, adapted, task.query)
+        if jnp.shape(score) != ():
+            raise ShapeError(
+                f"metric {name!r} must return one number, got {jax.tree.map(jnp.shape, score)}"
+            )
+        scores[name] = jnp.asarray(score, jnp.promote_types(jnp.result_type(score), jnp.float32))
+    return scores
+
+
+def _key_of(task: Task) -> dict[str, Any]:
+    """Return the argument `key` of `adapt`, where a task has one."""
+    return {} if task.key is None else {"key": task.key}
+
+
 def _keep(y_hat: Any, y: Array) -> Any:
     del y
     return y_hat
@@ -105,9 +186,15 @@ def _scorer(learner: MetaLearner, metrics: tuple, steps: Steps | tuple[Steps, ..
 
     def score_after(count: Steps, task: Task, params: Params) -> dict[str, Any]:
         # Learners that take no steps refuse the argument, and an own learner may not have it.
-        adapted = learner.adapt(params, task.support, **({} if count is None else {"steps": count}))
-        y_hat = learner.predict(adapted, task.query.x)
-        return {name: metric(y_hat, task.query.y) for name, metric in metrics}
+        more = _key_of(task) | ({} if count is None else {"steps": count})
+        adapted = learner.adapt(params, task.support, **more)
+        query = fill_absent(task.query)
+        y_hat = learner.predict(adapted, query.x)
+        scores = {}
+        for name, metric in metrics:
+            weighted = query.weight is not None and takes(metric, "weight")
+            scores[name] = metric(y_hat, query.y, **({"weight": query.weight} if weighted else {}))
+        return scores
 
     def score(task: Task, params: Params) -> dict[str, Any]:
         if not isinstance(steps, tuple):
