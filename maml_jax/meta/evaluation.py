@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -159,15 +159,22 @@ def score_query(
     if not metrics:
         return {}
     adapted = learner.adapt(params, task.support, **_key_of(task))
-    scores = {}
-    for name, metric in metrics:
-        score = batch_loss(metric, learner.predict, adapted, task.query)
-        if jnp.shape(score) != ():
-            raise ShapeError(
-                f"metric {name!r} must return one number, got {jax.tree.map(jnp.shape, score)}"
-            )
-        scores[name] = jnp.asarray(score, jnp.promote_types(jnp.result_type(score), jnp.float32))
-    return scores
+    return {
+        name: batch_loss(_returning_number(name, metric), learner.predict, adapted, task.query)
+        for name, metric in metrics
+    }
+
+
+def _returning_number(name: str, metric: MetricFn) -> MetricFn:
+    @wraps(metric)
+    def checked(*arguments, **more):
+        score = metric(*arguments, **more)
+        shapes = jax.tree.map(jnp.shape, score)
+        if shapes != ():
+            raise ShapeError(f"metric {name!r} must return one number, got shape {shapes}")
+        return jnp.asarray(score, jnp.promote_types(jnp.result_type(score), jnp.float32))
+
+    return checked
 
 
 def _key_of(task: Task) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class HostTasks:
         except StopIteration:
             raise ValueError("the iterator of tasks gives none") from None
         self._first = self._check(0, first)
+        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._first))
+        self._longest = max(1, STACK_BYTES // max(each, 1))
         self._queue: Queue[Any] = Queue(AHEAD)
         self._stopped = Event()
         self._thread: Thread | None = None
@@ -54,13 +56,12 @@ class HostTasks:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._first)
 
     def sizes(self, steps: int) -> list[int]:
-        """Split meta-steps into stacks of a bounded size."""
-        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._first))
-        return split_steps(steps, max(1, STACK_BYTES // max(each, 1)))
+        """Split the meta-steps of a call into stacks of a bounded size."""
+        return split_steps(steps, self._longest)
 
-    def start(self, sizes: Sequence[int], skip: int = 0) -> None:
-        """Begin to fetch stacks of these sizes, in a thread, after passing over meta-batches."""
-        arguments = (list(sizes), skip)
+    def start(self, calls: Sequence[int], skip: int = 0) -> None:
+        """Begin to fetch the stacks of calls in a thread, after passing over meta-batches."""
+        arguments = (calls, skip)
         self._thread = Thread(target=self._fetch, args=arguments, name="tasks", daemon=True)
         self._thread.start()
 
@@ -86,13 +87,13 @@ class HostTasks:
         if self._thread is not None:
             self._thread.join(timeout=10 * _PAUSE)
 
-    def _fetch(self, sizes: list[int], skip: int) -> None:
+    def _fetch(self, calls: Sequence[int], skip: int) -> None:
         try:
             batches = self._batches()
             for _ in range(skip):
                 if self._stopped.is_set() or next(batches, None) is None:
                     break
-            for size in sizes:
+            for size in (size for steps in calls for size in self.sizes(steps)):
                 stack = self._stack(batches, size)
                 if not self._put(stack) or stack[1] < size:
                     return

@@ -112,7 +112,7 @@ class _Host(Source):
 
     def start(self, calls: list[int], used: int) -> None:
         self._taken, self._wanted = used, used + sum(calls)
-        self._tasks.start([size for steps in calls for size in self._tasks.sizes(steps)], used)
+        self._tasks.start(calls, used)
 
     def take(self, steps: int, state: MetaState) -> tuple[MetaState, MetaInfo]:
         if self._ended:

@@ -188,7 +188,7 @@ def plan_meta_step(
     state: MetaState,
     tasks: Any,
     *,
-    on_bad: OnBad = "raise",
+    on_bad: str = "raise",
     metrics: Mapping[str, MetricFn] | None = None,
     **options: Any,
 ) -> StepPlan:

@@ -196,7 +196,10 @@ def _job(learner, optimizer, key, options: TrainingOptions) -> _Job:
 def _train(job: _Job, tasks, count, state, validate, patience) -> Iterator[TrainingProgress]:
     how = job.how | {"metrics": {} if validate is not None else job.metrics}
     with closing(open_source(job.learner, job.optimizer, tasks, job.key, how)) as source:
+        fresh = state is None
         state = begin(job.learner, job.optimizer, job.key, source.shapes, state)
+        if fresh and job.donate:  # it may hold arrays of the optimizer's own
+            state = _copy(state)
         measure = _validation(job, validate)
         first, calls = int(state.step), split_steps(*count)
         best, waited = None, 0

@@ -9,7 +9,7 @@ from helpers import sinusoid_sampler
 
 from maml_jax import Batch, MetaLearner, Task, fit, maml, meta_init, meta_step
 from maml_jax.meta.scan import step_key, tasks_of_step
-from maml_jax.meta.steps import meta_gradient
+from maml_jax.meta.steps import meta_gradient, plan_meta_step
 from maml_jax.models import mlp
 
 KEY = jax.random.key(0)
@@ -114,7 +114,7 @@ def test_a_task_of_a_bad_gradient_alone_is_skipped():
 
 def test_what_to_do_about_bad_tasks_is_said_in_one_of_two_words():
     with pytest.raises(ValueError, match="on_bad must be 'raise' or 'skip'"):
-        take(TASKS, on_bad="ignore")
+        plan_meta_step(LEARNER, STATE, TASKS, on_bad="ignore")
 
 
 def test_parts_of_a_gradient_are_clipped_by_their_own_norms():

@@ -9,7 +9,8 @@ from helpers import one_task, sinusoid_sampler
 
 from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step, training
 from maml_jax.errors import ShapeError
-from maml_jax.meta.task_checks import require_tasks, sampled_shapes
+from maml_jax.meta.scan import as_pytree
+from maml_jax.meta.task_checks import require_state, require_tasks, sampled_shapes
 from maml_jax.models import gru, mlp
 
 KEY = jax.random.key(0)
@@ -47,15 +48,20 @@ def test_tasks_of_one_row_and_of_scalars_are_taken():
     require_tasks(task((5,), (5,)), SCALARS)
 
 
+def pick(tasks):
+    return jax.tree.map(lambda leaf: leaf[0], tasks)
+
+
 def test_fit_refuses_a_sampler_of_one_task():
     with pytest.raises(ShapeError, match="task axis"):
-        fit(LEARNER, OPTIMIZER, lambda key: one_task(), KEY, steps=1)
+        fit(LEARNER, OPTIMIZER, lambda key: pick(sinusoid_sampler(2)(key)), KEY, steps=1)
 
 
 def test_a_list_of_tasks_is_told_of_stack_tasks():
-    state = meta_init(LEARNER, OPTIMIZER, KEY, jnp.zeros((1, 1)))
     with pytest.raises(ShapeError, match=r"list of 2 tasks.*stack_tasks"):
-        meta_step(LEARNER, OPTIMIZER, state, [one_task(0), one_task(1)])
+        require_tasks([one_task(0), one_task(1)], LEARNER)
+    with pytest.raises(TypeError, match="a meta-batch is a Task"):
+        require_tasks(TASKS.support, LEARNER)
 
 
 def test_weights_of_rows_need_a_task_axis_too():
@@ -88,7 +94,7 @@ def test_samplers_that_use_their_key_are_taken():
         return TASKS._replace(support=jax.jit(sinusoid_sampler(4))(key).support)
 
     for sampler in (half, jax.jit(half), jax.tree_util.Partial(lambda own, key: own, TASKS)):
-        assert sampled_shapes(jax.tree_util.Partial(sampler), KEY).query.x.shape == (4, 10, 1)
+        assert sampled_shapes(as_pytree(sampler), KEY).query.x.shape == (4, 10, 1)
 
 
 def test_the_state_of_another_learner_is_refused():
@@ -110,4 +116,4 @@ def test_the_state_of_another_optimizer_is_refused():
     with pytest.raises(ShapeError, match=r"another optimizer: state.opt_state"):
         meta_step(LEARNER, OPTIMIZER, state, TASKS)
     with pytest.raises(TypeError, match="a state is a MetaState"):
-        meta_step(LEARNER, OPTIMIZER, state.params, TASKS)
+        require_state(LEARNER, OPTIMIZER, state.params, require_tasks(TASKS, LEARNER))
