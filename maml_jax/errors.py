@@ -45,6 +45,10 @@ class ShapeError(MamlJaxError, ValueError):
     """Arrays whose shapes do not fit together."""
 
 
+class TaskError(MamlJaxError, ValueError):
+    """A sampler or an iterator of tasks that cannot be trained on as it is."""
+
+
 class GradientError(MamlJaxError, ValueError):
     """A derivative that does not exist, or that a gradient mode cannot compute."""
 

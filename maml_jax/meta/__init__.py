@@ -3,8 +3,8 @@
 from maml_jax.meta.evaluation import evaluate, predict_tasks
 from maml_jax.meta.gradients import GradientMode, exact, first_order, implicit, mixed_mode
 from maml_jax.meta.inner_loop import Objective, descend
-from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
 from maml_jax.meta.logs import CSVLogger, TensorBoardLogger, progress_record
+from maml_jax.meta.losses import cross_entropy, gaussian_nll, huber, mean_squared_error
 from maml_jax.meta.optimizers import conditioned_rates, curvature, learned_rates, per_step
 from maml_jax.meta.rows import stack_tasks
 from maml_jax.meta.scan import fit

@@ -88,19 +88,19 @@ class Checkpoints:
         Raises:
             RunError: if it cannot be written.
         """
-        state, history = ([_to_host(leaf) for leaf in jax.tree.leaves(t)] for t in (state, history))
+        arrays, more = ([_to_host(leaf) for leaf in jax.tree.leaves(t)] for t in (state, history))
         if jax.process_index() != 0:
             return
         about = {
             "format": _FORMAT,
             "key": self._key,
-            "state": [[list(leaf.shape), str(leaf.dtype)] for leaf in state],
-            "history": [[list(leaf.shape), str(leaf.dtype)] for leaf in history],
+            "state": [[list(leaf.shape), str(leaf.dtype)] for leaf in arrays],
+            "history": [[list(leaf.shape), str(leaf.dtype)] for leaf in more],
             **record._asdict(),
         }
         try:
             with self._appearing(record.step) as partial:
-                _write(partial / _ARRAYS, [*state, *history])
+                _write(partial / _ARRAYS, [*arrays, *more])
                 with (partial / _ABOUT).open("w", encoding="utf-8") as file:
                     json.dump(about, file, indent=2)
                     file.flush()
@@ -154,7 +154,7 @@ class Checkpoints:
                 )
             shapes = [*about["state"], *about["history"]]
             best = None if about["best"] is None else tuple(about["best"])
-            record = Record(**{name: about[name] for name in Record._fields} | {"best": best})
+            record = Record._make(about[name] for name in Record._fields)._replace(best=best)
             self._require_same(path, about, like, structure)
             arrays = _read_arrays(path / _ARRAYS, shapes)
         except RunError:

@@ -193,7 +193,7 @@ def _scorer(learner: MetaLearner, metrics: tuple, steps: Steps | tuple[Steps, ..
 
     def score_after(count: Steps, task: Task, params: Params) -> dict[str, Any]:
         # Learners that take no steps refuse the argument, and an own learner may not have it.
-        more = _key_of(task) | ({} if count is None else {"steps": count})
+        more: dict[str, Any] = _key_of(task) | ({} if count is None else {"steps": count})
         adapted = learner.adapt(params, task.support, **more)
         query = fill_absent(task.query)
         y_hat = learner.predict(adapted, query.x)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maml_jax.errors import ShapeError
+from maml_jax.errors import ShapeError, TaskError
 from maml_jax.meta.scan import split_steps
 from maml_jax.meta.task_checks import first_difference, require_tasks
 from maml_jax.meta.types import MetaLearner, Task
@@ -36,13 +36,13 @@ class HostTasks:
 
         Raises:
             ShapeError: if it is no meta-batch.
-            ValueError: if there is none.
+            TaskError: if there is none.
         """
         self._rest, self._learner = iter(tasks), learner
         try:
             first = next(self._rest)
         except StopIteration:
-            raise ValueError("the iterator of tasks gives none") from None
+            raise TaskError("the iterator of tasks gives none") from None
         self._first = self._check(0, first)
         each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._first))
         self._longest = max(1, STACK_BYTES // max(each, 1))

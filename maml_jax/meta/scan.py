@@ -112,9 +112,10 @@ def fit(
 
     Raises:
         ShapeError: if the task axis is missing, or the state is not of this learner and optimizer.
+        TaskError: if the sampler ignores its key.
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
             nothing can be raised); the message names the step and the tasks.
-        ValueError: if `steps` is negative, or the sampler ignores its key.
+        ValueError: if `steps` is negative.
     """
     if steps < 0:
         raise ValueError(f"the number of meta-steps must not be negative, got {steps}")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maml_jax.errors import TrainingError
+from maml_jax.errors import TaskError, TrainingError
 from maml_jax.meta.host_tasks import HostTasks
 from maml_jax.meta.scan import Drawn, Given, Sampler, as_pytree, take_steps
 from maml_jax.meta.steps import MetaInfo, MetaState, plan_meta_step
@@ -44,7 +44,7 @@ class Source:
 
         Raises:
             TrainingError: as `fit`.
-            ValueError: if there are no more tasks.
+            TaskError: if there are no more tasks.
         """
         raise NotImplementedError
 
@@ -52,7 +52,7 @@ class Source:
         """Refuse to have ended before all steps were taken.
 
         Raises:
-            ValueError: saying how many were.
+            TaskError: saying how many were.
         """
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ def open_source(
 
     Raises:
         TypeError: if it is neither.
-        ShapeError, ValueError: as `sampled_shapes` and `HostTasks`.
+        ShapeError, TaskError: as `sampled_shapes` and `HostTasks`.
     """
     if callable(tasks):
         return _Sampled(learner, optimizer, how, cast("Sampler", tasks), key)
@@ -138,7 +138,7 @@ class _Host(Source):
 
     def require_all(self) -> None:
         if self._taken < self._wanted:
-            raise ValueError(
+            raise TaskError(
                 f"the iterator of tasks ended after {self._taken} of {self._wanted} meta-batches: "
                 "take fewer steps, or let it begin again, as itertools.cycle does"
             )

@@ -10,7 +10,7 @@ import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Key
 
-from maml_jax.errors import ShapeError
+from maml_jax.errors import ShapeError, TaskError
 from maml_jax.meta.types import Batch, MetaLearner, Task
 
 _AXIS = (
@@ -34,18 +34,18 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
         ShapeError: if tasks are a list, or the task axis is missing, or sets do not fit together.
         TypeError: if it is nothing of the kind.
     """
-    each = tasks if isinstance(tasks, list | tuple) else ()
+    each: Any = tasks if isinstance(tasks, list | tuple) else ()
     if any(isinstance(task, Task) for task in each):
         raise ShapeError(
             f"this is a {type(tasks).__name__} of {len(each)} tasks, and a meta-batch is one Task "
             "of stacked arrays: write stack_tasks(tasks), which also pads sets of different sizes"
         )
-    if not all(isinstance(getattr(tasks, name, None), Batch) for name in ("support", "query")):
+    batches = {name: getattr(tasks, name, None) for name in ("support", "query")}
+    if not all(isinstance(batch, Batch) for batch in batches.values()):
         raise TypeError(
             "a meta-batch is a Task(support, query) of two Batch(x, y), or what a sampler returns; "
             f"got {type(tasks).__name__}"
         )
-    batches = {"support": tasks.support, "query": tasks.query}
     leaves = jax.tree_util.tree_leaves_with_path(tasks)
     shapes = {jax.tree_util.keystr(path).lstrip("."): np.shape(leaf) for path, leaf in leaves}
     said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
@@ -54,6 +54,7 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"{_AXIS}; here its length differs: {said}. Give one task an axis of length 1 with "
             "jax.tree.map(lambda a: a[None], task)"
         )
+    batch: Any
     for name, batch in batches.items():
         x, y = np.shape(batch.x), np.shape(batch.y)
         if min(len(x), len(y)) < 2 or x[1] != y[1]:
@@ -64,8 +65,7 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             )
         if batch.weight is not None and np.shape(batch.weight) != y[:2]:
             raise ShapeError(f"{name}.weight must be [task, n], one number a row: {said}")
-    x = batches["query"].x
-    x = jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x))
+    x = jax.ShapeDtypeStruct(np.shape(batch.x)[1:], jnp.result_type(batch.x))
     if _depends_on_rows(learner, x.shape, x.dtype):
         raise ShapeError(
             f"{_AXIS}; here it is missing: the rows of one task would become tasks of their own: "
@@ -160,14 +160,14 @@ def sampled_shapes(sampler: Any, key: Key[Array, ""]) -> Any:
     """Trace a sampler and return the shapes of its tasks.
 
     Raises:
-        ValueError: if what it returns does not depend on its key: it is traced once, and would
+        TaskError: if what it returns does not depend on its key: it is traced once, and would
             return the same tasks for ever. One that holds arrays of its own, such as a
             `jax.tree_util.Partial` of a meta-batch, may do so.
     """
     traced, shapes = jax.make_jaxpr(lambda own, key: own(key), return_shape=True)(sampler, key)
     own = len(jax.tree.leaves(sampler))
     if not own and not any(_depending(traced.jaxpr, [True] * len(traced.jaxpr.invars))):
-        raise ValueError(
+        raise TaskError(
             "the sampler ignores its key: it is called once, while it is traced, and every "
             "meta-step would meet the tasks of that call. Draw them with jax.random from the key, "
             "or give training(...) an iterator of tasks, which is asked for each meta-step"

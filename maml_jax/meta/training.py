@@ -68,7 +68,7 @@ class TrainingOptions(StepOptions, total=False):
     Attributes:
         donate: let each state take the memory of the one before (or of the copy that was made to
             spread it over devices), the first `state` included; a state must then not be used once
-            the loop goes on. `progress.best` stays good.
+            the loop goes on. `progress.best` stays good. Numbers may change by rounding.
         checkpoints: a folder that a checkpoint is written to before each progress.
         resume: go on from the latest checkpoint, if there is one.
         keep: how many of the latest checkpoints are kept, 3 by default, beside the best one.
@@ -125,12 +125,13 @@ def training(
         An iterator over the progress after each call.
 
     Raises:
-        ValueError: if `steps` is negative or `every` is less than 1, there is nothing to be patient
-            about, or, while iterating, the iterator of tasks ends before its time.
+        ValueError: if `steps` is negative or `every` is less than 1, or there is nothing to be
+            patient about.
         RunError: if the folder holds checkpoints and `resume` is not set, or those of another
             training.
         ShapeError, TypeError: while iterating, as `fit`; and if an iterator gives what is no
             meta-batch.
+        TaskError: while iterating, if a sampler ignores its key, or an iterator ends early.
         TrainingError: while iterating, if a loss or a gradient is not finite and nothing is
             skipped. It holds the last good state, whose step is past the bad one: going on from it
             meets other tasks. It also holds what the steps since the last progress measured. A

@@ -11,7 +11,7 @@ import pytest
 from helpers import one_task, sinusoid_sampler
 
 from maml_jax import maml, stack_tasks, training
-from maml_jax.errors import ShapeError, TrainingError
+from maml_jax.errors import ShapeError, TaskError, TrainingError
 from maml_jax.meta import host_tasks
 from maml_jax.meta.scan import tasks_of_step
 from maml_jax.meta.sources import open_source
@@ -93,11 +93,11 @@ def test_an_error_of_the_iterator_is_raised_where_it_arose():
 
 def test_an_iterator_that_ends_early_is_told():
     seen = []
-    with pytest.raises(ValueError, match="ended after 4 of 6 meta-batches"):
+    with pytest.raises(TaskError, match="ended after 4 of 6 meta-batches"):
         for progress in training(LEARNER, OPTIMIZER, BATCHES[:4], KEY, steps=6, every=3):
             seen.append(progress.step)
     assert seen == [3, 4]
-    with pytest.raises(ValueError, match="gives none"):
+    with pytest.raises(TaskError, match="gives none"):
         run([])
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import one_task, sinusoid_sampler
 
 from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step, training
-from maml_jax.errors import ShapeError
+from maml_jax.errors import ShapeError, TaskError
 from maml_jax.meta.scan import as_pytree
 from maml_jax.meta.task_checks import require_state, require_tasks, sampled_shapes
 from maml_jax.models import gru, mlp
@@ -83,9 +83,9 @@ def worked_on(key):
 
 @pytest.mark.parametrize("sampler", [unused, worked_on, jax.jit(unused), jax.jit(worked_on)])
 def test_a_sampler_that_ignores_its_key_is_refused(sampler):
-    with pytest.raises(ValueError, match="ignores its key"):
+    with pytest.raises(TaskError, match="ignores its key"):
         fit(LEARNER, OPTIMIZER, sampler, KEY, steps=1)
-    with pytest.raises(ValueError, match="ignores its key"):
+    with pytest.raises(TaskError, match="ignores its key"):
         next(iter(training(LEARNER, OPTIMIZER, sampler, KEY, steps=1)))
 
 
