@@ -157,7 +157,7 @@ def job(second_order: bool) -> dict[str, Any]:
     tasks = Task(Batch(*arrays[:2]), Batch(*arrays[2:]))
     params = learner.init(rng[0], tasks.support.x[0])
     step = jnp.zeros((), jnp.int32)
-    plan = plan_tasks(meta_gradient, (learner,), tasks, params, step)
+    plan = plan_tasks(meta_gradient, (learner.loss,), tasks, params, step)
     where = plan.schedule
     chunk = jax.tree.map(lambda leaf: leaf[: where.chunk], tasks)
     traced = jax.make_jaxpr(
@@ -211,7 +211,7 @@ def profile(learner: Any, tasks: Any) -> dict[str, float]:
 
     tasks = jax.tree.map(lambda leaf: leaf[:PROFILED_TASKS], tasks)
     params = learner.init(jax.random.key(0), tasks.support.x[0])
-    function = meta_gradient(learner)
+    function = meta_gradient(learner.loss)
     compiled = (
         jax.jit(lambda tasks, params: average_tasks(function, tasks, params, 0, devices=1))
         .lower(tasks, params)

@@ -1,7 +1,6 @@
 """Many meta-steps as one compiled scan."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
@@ -14,6 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from maml_jax.errors import TrainingError
 from maml_jax.meta.evaluation import MetricFn
+from maml_jax.meta.programs import Programs
 from maml_jax.meta.steps import (
     MAX_GRAD_NORM,
     MetaInfo,
@@ -27,6 +27,8 @@ from maml_jax.meta.steps import (
 from maml_jax.meta.task_checks import require_state, require_tasks, sampled_shapes
 from maml_jax.meta.types import MetaLearner, Task
 from maml_jax.parallel.placement import bring_back, put_on_mesh, to_numpy
+
+_PROGRAMS = Programs()
 
 Sampler = Callable[[Key[Array, ""]], Task]
 """A pure function of a key; every array of the task that it returns has a leading task axis."""
@@ -90,8 +92,8 @@ def fit(
     a function of `key`: `jax.vmap(lambda key: fit(..., key, steps=n))(keys)` trains several seeds.
 
     Compiled programs belong to the learner, the optimizer, the sampler and the metrics: another
-    object of equal settings is compiled again. Make each once, outside of loops. The last programs
-    are kept, older ones released.
+    object of equal settings is compiled again. Make each once, outside of loops. Programs are
+    released with their learner.
 
     Args:
         learner: the algorithm.
@@ -177,8 +179,9 @@ def take_steps(
     plan = plan_meta_step(learner, state, shapes, repeats=steps, **how)
     mesh = plan.schedule.mesh
     # A sampler's own function is a part of the structure, and so has a program of its own.
-    structure = jax.tree.structure(source)
-    train = scan_program(plan, optimizer, max_grad_norm, steps, structure, donate)
+    settings = plan, optimizer, max_grad_norm, steps, donate
+    key = settings, jax.tree.structure(source)
+    train = _PROGRAMS.get(learner, key, lambda: scan_program(*settings))
     result, history = bring_back(mesh, train(*put_on_mesh(mesh, source, state)))
     if not plan.skip and not isinstance(history.loss, jax.core.Tracer):
         if not np.isfinite(to_numpy((history.loss, history.grad_norm))).all():
@@ -186,28 +189,24 @@ def take_steps(
     return result, history
 
 
-@lru_cache(maxsize=32)
 def scan_program(
     plan: StepPlan,
     optimizer: optax.GradientTransformation,
     max_grad_norm: float | None,
     steps: int,
-    structure: Any = None,
     donate: bool = False,
 ) -> Callable[[Drawn | Given, MetaState], tuple[MetaState, MetaInfo]]:
     """Compile the scan over meta-steps.
 
-    The program is released with its place here; with static arguments, `jax.jit` keeps thousands.
+    Each is a function of its own: of one with static arguments, `jax.jit` keeps thousands.
 
     Args:
         plan: of one step.
         optimizer: the outer optimizer.
         max_grad_norm: as for `fit`.
         steps: how many to take.
-        structure: the tree structure of the source of tasks, of which a sampler is a part.
         donate: whether the result takes the memory of the state.
     """
-    del structure
 
     def train(source: Drawn | Given, state: MetaState) -> tuple[MetaState, MetaInfo]:
         def take(state, tasks):

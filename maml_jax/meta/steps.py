@@ -1,7 +1,7 @@
 """One meta-step: the mean gradient of a meta-batch, clipped, given to the outer optimizer."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -10,14 +10,17 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.meta.evaluation import MetricFn, score_query
+from maml_jax.meta.programs import Programs
 from maml_jax.meta.task_checks import require_state, require_tasks
-from maml_jax.meta.types import Info, MetaLearner, Params, Task
+from maml_jax.meta.types import Info, MetaLearner, MetaLossFn, Params, Task
 from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
 from maml_jax.parallel.placement import move_committed, put_on_mesh
 from maml_jax.parallel.schedule import Schedule
 
 MAX_GRAD_NORM = 1.0
 """Default bound on the norm of the meta-gradient; it keeps second-order MAML alive on noise."""
+
+_PROGRAMS = Programs()
 
 OnBad: TypeAlias = Literal["raise", "skip"]
 """What is done about tasks whose loss or gradient is not finite."""
@@ -165,16 +168,12 @@ def meta_step(
     plan = plan_meta_step(learner, state, tasks, on_bad=on_bad, chunk=chunk, devices=devices)
     mesh = plan.schedule.mesh
     (state,) = put_on_mesh(mesh, state)
-    take = _compiled_step(plan, optimizer, max_grad_norm)
+    key = plan, optimizer, max_grad_norm
+    take = _PROGRAMS.get(learner, key, lambda: _compile_step(*key))
     return take(state, move_committed(mesh, tasks))
 
 
-@lru_cache(maxsize=64)
-def _compiled_step(plan: StepPlan, optimizer, max_grad_norm) -> Callable:
-    """Compile a step.
-
-    The program is released with its place here; with static arguments, `jax.jit` keeps thousands.
-    """
+def _compile_step(plan: StepPlan, optimizer, max_grad_norm) -> Callable:
     step = guarded_meta_step if plan.skip else planned_meta_step
 
     def take(state: MetaState, tasks: Task) -> tuple[MetaState, MetaInfo]:
@@ -205,22 +204,33 @@ def plan_meta_step(
     if on_bad not in ("raise", "skip"):
         raise ValueError(f"on_bad must be 'raise' or 'skip', got {on_bad!r}")
     skip = on_bad == "skip"
-    static = (learner, skip, tuple((metrics or {}).items()))
+    static = (learner.loss, skip)  # and not the whole learner, which a plan would keep
+    if metrics:
+        static = (*static, tuple(metrics.items()), learner)
     plan = plan_tasks(meta_gradient, static, tasks, state.params, state.step, **options)
     return StepPlan(plan, learner.grad_norms, skip)
 
 
 def meta_gradient(
-    learner: MetaLearner, skip: bool = False, metrics: tuple[tuple[str, MetricFn], ...] = ()
+    loss_of: MetaLossFn,
+    skip: bool = False,
+    metrics: tuple[tuple[str, MetricFn], ...] = (),
+    learner: MetaLearner | None = None,
 ) -> Callable[[Task, Params, Any], tuple[_Summed, _Each]]:
     """Make the function of one task whose results are averaged, and kept, in a meta-step.
 
     Without weights, skipping and metrics it is the loss and its gradient, and nothing else.
+
+    Args:
+        loss_of: the loss of the learner.
+        skip: whether tasks that are not finite count for nothing.
+        metrics: by name.
+        learner: predicts what they score.
     """
 
     def of_task(task: Task, params: Params, step):
-        (loss, info), grad = jax.value_and_grad(learner.loss, has_aux=True)(params, task, step)
-        scores = score_query(learner, metrics, task, params) if metrics else {}
+        (loss, info), grad = jax.value_and_grad(loss_of, has_aux=True)(params, task, step)
+        scores = {} if learner is None else score_query(learner, metrics, task, params)
         weight = getattr(task, "weight", None)
         if weight is None and not skip:
             return _Summed(loss, grad, scores, None), _Each(loss, info, None)

@@ -1,7 +1,8 @@
 """Refusals of meta-batches, samplers and states that would train something else than meant."""
 
-from functools import lru_cache
+from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,16 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Key
 
 from maml_jax.errors import ShapeError, TaskError
-from maml_jax.meta.types import Batch, MetaLearner, Task
+from maml_jax.meta.types import Batch, InitFn, MetaLearner, Task
 
 _AXIS = (
     "every array of a meta-batch has a leading task axis: x [task, n, *features], "
     "y [task, n, *targets]"
 )
+
+
+_KNOWN: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
+_MOST_KNOWN = 64
 
 
 def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
@@ -66,7 +71,8 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
         if batch.weight is not None and np.shape(batch.weight) != y[:2]:
             raise ShapeError(f"{name}.weight must be [task, n], one number a row: {said}")
     x = jax.ShapeDtypeStruct(np.shape(batch.x)[1:], jnp.result_type(batch.x))
-    if _depends_on_rows(learner, x.shape, x.dtype):
+    asked = "rows", x.shape, x.dtype
+    if _remember(learner.init, asked, lambda: _depends_on_rows(learner.init, x.shape, x.dtype)):
         raise ShapeError(
             f"{_AXIS}; here it is missing: the rows of one task would become tasks of their own: "
             f"{said}. Add it with jax.tree.map(lambda a: a[None], task)"
@@ -74,13 +80,25 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
     return x
 
 
-@lru_cache(maxsize=64)
-def _depends_on_rows(learner: MetaLearner, shape: tuple[int, ...], dtype: Any) -> bool:
+def _remember(init: InitFn, asked: Hashable, answer: Callable[[], Any]) -> Any:
+    """Return an answer about a learner, found once while that is in use."""
+    try:
+        known = _KNOWN.setdefault(init, {})
+    except TypeError:  # not every callable can be referred to weakly
+        return answer()
+    if asked not in known:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[asked] = answer()
+    return known[asked]
+
+
+def _depends_on_rows(init: InitFn, shape: tuple[int, ...], dtype: Any) -> bool:
     """Say whether fresh parameters depend on the first axis of `x`, which then holds no rows."""
 
     def shapes(rows):
         x = jax.ShapeDtypeStruct((rows, *shape[1:]), dtype)
-        return jax.tree.map(jnp.shape, jax.eval_shape(learner.init, jax.random.key(0), x))
+        return jax.tree.map(jnp.shape, jax.eval_shape(init, jax.random.key(0), x))
 
     try:
         usual = shapes(shape[0])
@@ -116,15 +134,15 @@ def require_state(
         )
     leaves, structure = jax.tree.flatten((state.params, state.opt_state))
     shapes = tuple(np.shape(leaf) for leaf in leaves)
-    _require_state(learner, optimizer, structure, shapes, (x.shape, x.dtype))
+    asked = optimizer, structure, shapes, (x.shape, x.dtype)
+    _remember(learner.init, asked, lambda: _require_state(learner.init, *asked))
 
 
-@lru_cache(maxsize=64)
-def _require_state(learner, optimizer, structure, shapes, x) -> None:
+def _require_state(init, optimizer, structure, shapes, x) -> None:
     leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     params, opt_state = jax.tree.unflatten(structure, leaves)
     try:
-        fresh = jax.eval_shape(learner.init, jax.random.key(0), jax.ShapeDtypeStruct(*x))
+        fresh = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(*x))
         fresh_opt_state = jax.eval_shape(optimizer.init, fresh)
     except Exception:  # a network that cannot be made for such inputs is refused where it is used
         return

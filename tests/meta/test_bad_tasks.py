@@ -52,9 +52,9 @@ def test_without_weights_nothing_is_computed_but_the_gradient():
     plain = jax.make_jaxpr(
         lambda *arguments: jax.value_and_grad(LEARNER.loss, has_aux=True)(*arguments)
     )(STATE.params, task, STATE.step)
-    found = jax.make_jaxpr(meta_gradient(LEARNER))(task, STATE.params, STATE.step)
+    found = jax.make_jaxpr(meta_gradient(LEARNER.loss))(task, STATE.params, STATE.step)
     assert len(found.eqns) == len(plain.eqns)
-    more = jax.make_jaxpr(meta_gradient(LEARNER, True))(task, STATE.params, STATE.step)
+    more = jax.make_jaxpr(meta_gradient(LEARNER.loss, True))(task, STATE.params, STATE.step)
     assert len(more.eqns) > len(plain.eqns)
 
 
