@@ -144,7 +144,7 @@ def job(second_order: bool) -> dict[str, Any]:
     import optax
 
     from maml_jax import Batch, Task, exact, first_order, fit, maml
-    from maml_jax.meta.training import _meta_gradient
+    from maml_jax.meta.steps import meta_gradient
     from maml_jax.models import mlp
     from maml_jax.parallel.map import plan_tasks
 
@@ -157,7 +157,7 @@ def job(second_order: bool) -> dict[str, Any]:
     tasks = Task(Batch(*arrays[:2]), Batch(*arrays[2:]))
     params = learner.init(rng[0], tasks.support.x[0])
     step = jnp.zeros((), jnp.int32)
-    plan = plan_tasks(_meta_gradient, (learner,), tasks, params, step)
+    plan = plan_tasks(meta_gradient, (learner.loss,), tasks, params, step)
     where = plan.schedule
     chunk = jax.tree.map(lambda leaf: leaf[: where.chunk], tasks)
     traced = jax.make_jaxpr(
@@ -206,12 +206,12 @@ def profile(learner: Any, tasks: Any) -> dict[str, float]:
     """Tell which share of the time of the meta-gradient, on one device, each kind of work takes."""
     import jax
 
-    from maml_jax.meta.training import _meta_gradient
+    from maml_jax.meta.steps import meta_gradient
     from maml_jax.parallel.map import average_tasks
 
     tasks = jax.tree.map(lambda leaf: leaf[:PROFILED_TASKS], tasks)
     params = learner.init(jax.random.key(0), tasks.support.x[0])
-    function = _meta_gradient(learner)
+    function = meta_gradient(learner.loss)
     compiled = (
         jax.jit(lambda tasks, params: average_tasks(function, tasks, params, 0, devices=1))
         .lower(tasks, params)

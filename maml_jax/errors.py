@@ -45,6 +45,10 @@ class ShapeError(MamlJaxError, ValueError):
     """Arrays whose shapes do not fit together."""
 
 
+class TaskError(MamlJaxError, ValueError):
+    """A sampler or an iterator of tasks that cannot be trained on as it is."""
+
+
 class GradientError(MamlJaxError, ValueError):
     """A derivative that does not exist, or that a gradient mode cannot compute."""
 
@@ -55,7 +59,8 @@ class TrainingError(MamlJaxError, ArithmeticError):
     Attributes:
         step: the meta-step.
         tasks: indices in its meta-batch of the tasks whose loss is not finite.
-        state: of meta-training before that step, to save or to continue from.
+        state: the parameters and the optimizer's state before that step, to save or to continue
+            from; its `step` is past it, so that other tasks are drawn.
         history: of the steps before it.
     """
 

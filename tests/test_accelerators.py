@@ -9,7 +9,8 @@ from helpers import sinusoid_sampler
 
 from maml_jax import exact, first_order, maml, meta_init
 from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
-from maml_jax.meta.training import _train, plan_meta_step
+from maml_jax.meta.scan import Drawn, scan_program
+from maml_jax.meta.steps import plan_meta_step
 from maml_jax.models import in_precision, mlp
 from maml_jax.parallel import schedule as schedule_module
 from maml_jax.parallel.map import plan_tasks
@@ -37,9 +38,8 @@ def test_training_is_lowered_for_accelerators(platform, gradient, devices):
     state = meta_init(learner, optimizer, KEY, jnp.zeros((10, 1)))
     plan = plan_meta_step(learner, state, tasks, devices=devices)
     assert plan.schedule.chunk == 1000 // devices  # memory holds them all
-    exported = jax.export.export(_train, platforms=[platform])(
-        plan, optimizer, 3, 1.0, sampler, KEY, state
-    )
+    program = scan_program(plan, optimizer, 1.0, 3)
+    exported = jax.export.export(program, platforms=[platform])(Drawn(sampler, KEY), state)
     assert exported.platforms == (platform,)
     assert exported.nr_devices == devices
 

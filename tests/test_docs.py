@@ -75,3 +75,14 @@ def test_tasks_in_code():
     names = {}
     exec(compile(text, str(TASKS), "exec"), names)
     assert names["frozen"].mean.shape == (4, 400)
+
+
+def test_training_in_code(monkeypatch, tmp_path):
+    page = PAGE.with_name("training.md")
+    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    text = text.replace("steps=1000, every=100", "steps=2, every=1")
+    exec(compile(text, str(page), "exec"), names)
+    assert names["progress"].step == 2
+    assert len((tmp_path / "runs/x/log.csv").read_text().splitlines()) == 3

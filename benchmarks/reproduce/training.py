@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Key
 
 from benchmarks.reproduce.progress import Advance
 from maml_jax.meta import MetaLearner, MetaState, Prediction, Task, evaluate, training
-from maml_jax.meta.training import MAX_GRAD_NORM, Sampler
+from maml_jax.meta.scan import Sampler
+from maml_jax.meta.steps import MAX_GRAD_NORM
 from maml_jax.meta.types import Params
 from maml_jax.worlds.known_answer import information_coefficient
 

@@ -139,7 +139,7 @@ def evaluate(
     """
     require_tasks(tasks)
     if tasks.query.weight is not None:
-        _require_weights(metrics)
+        require_weights(metrics)
     steps = tuple(steps) if isinstance(steps, Sequence) else steps
     score = _scorer(learner, tuple(metrics.items()), steps)
     found = map_tasks(score, tasks, params, chunk=chunk, devices=devices)
@@ -193,7 +193,12 @@ def require_tasks(tasks: Any) -> None:
     raise TypeError(f"tasks are one Task, whose arrays have a leading task axis; got {found}")
 
 
-def _require_weights(metrics: Mapping[str, Callable]) -> None:
+def require_weights(metrics: Mapping[str, Callable]) -> None:
+    """Refuse metrics that would look at rows of weight 0.
+
+    Raises:
+        TypeError: naming the metric.
+    """
     for name, metric in metrics.items():
         if not takes(metric, "weight"):
             raise TypeError(

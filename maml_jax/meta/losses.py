@@ -97,7 +97,7 @@ def gaussian_nll(y_hat: Any, y: Float[Array, "n *targets"], weight: Weight = Non
 
 # Where a network chooses its deviation, the likelihood has no bound on its slope: a few rows met
 # almost exactly make the next step as large as they like.
-setattr(gaussian_nll, "max_inner_norm", 10.0)  # noqa: B010
+setattr(gaussian_nll, "max_inner_norm", 1.0)  # noqa: B010
 
 
 def cross_entropy(logits: Any, y: Any, weight: Weight = None) -> Scalar:

@@ -193,9 +193,7 @@ def _stack_batches(batches: list[Batch], name: str) -> Batch:
         np.ones(count, np.float32) if batch.weight is None else np.asarray(batch.weight)
         for batch, count in zip(batches, counts, strict=True)
     ]
-    return Batch(
-        stack(x), stack(y), stack([_pad(weight, max(counts)) for weight in weights])
-    )
+    return Batch(stack(x), stack(y), stack([_pad(weight, max(counts)) for weight in weights]))
 
 
 def _pad(array: Any, rows: int) -> Any:

@@ -1,57 +1,43 @@
-"""Meta-training: one meta-step, the compiled scan over many, and a loop over such scans."""
+"""Meta-training in calls: progress, validation, checkpoints, an early end."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import accumulate
+from typing import Any, NamedTuple, Unpack
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Key
 
-from maml_jax.errors import TrainingError
-from maml_jax.meta.types import Info, MetaLearner, Params, Task
-from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
-from maml_jax.parallel.placement import bring_back, move_committed, put_on_mesh, to_numpy
+from maml_jax.errors import RunError
+from maml_jax.meta.checkpoints import KEEP, Checkpoints, Record
+from maml_jax.meta.evaluation import MetricFn
+from maml_jax.meta.scan import Sampler, StepOptions, begin, split_steps
+from maml_jax.meta.sources import Source, open_source
+from maml_jax.meta.steps import MetaInfo, MetaState
+from maml_jax.meta.task_checks import require_tasks
+from maml_jax.meta.types import MetaLearner, Task
+from maml_jax.meta.validation import validate_params
 
-MAX_GRAD_NORM = 1.0
-"""Default bound on the norm of the meta-gradient; it keeps second-order MAML alive on noise."""
-
-Sampler = Callable[[Key[Array, ""]], Task]
-"""A pure function of a key; every array of the task that it returns has a leading task axis."""
-
-
-class MetaState(NamedTuple):
-    """What meta-training carries from step to step.
-
-    Attributes:
-        params: the meta-parameters.
-        opt_state: the outer optimizer's state.
-        step: how many meta-steps were taken.
-    """
-
-    params: Params
-    opt_state: optax.OptState
-    step: Int[Array, ""]
+_VALIDATION = 2**32 - 1
+"""Folded into the key of a training it gives that of its validation tasks: no step has it."""
 
 
-class MetaInfo(NamedTuple):
-    """What one meta-step measured; `fit` stacks these along a leading axis of steps.
+class Best(NamedTuple):
+    """The state of the lowest validation loss so far, the earliest of equals.
 
     Attributes:
-        loss: mean query loss over the meta-batch, before the update.
-        grad_norm: norm of the mean meta-gradient, before clipping.
-        task_loss: query loss of each task, `[tasks]`.
-        task_info: what the learner reports of each task, leading axis `[tasks]`.
+        step: meta-steps that it has taken.
+        loss: its validation loss.
+        state: the state.
     """
 
-    loss: Float[Array, "*steps"]
-    grad_norm: Float[Array, "*steps"]
-    task_loss: Float[Array, "*steps tasks"]
-    task_info: Info
+    step: int
+    loss: float
+    state: MetaState
 
 
 class TrainingProgress(NamedTuple):
@@ -61,235 +47,96 @@ class TrainingProgress(NamedTuple):
         step: meta-steps taken so far, those of the state that it started from included.
         state: the state after them.
         history: what the steps since the last progress measured, leading axis `[steps]`.
+        validation: means over the validation tasks: of the learner's `"loss"`, and of each metric
+            by name; empty without validation tasks.
+        best: the best state on validation; None without validation tasks.
+        waited: validations since the best one.
+        seconds: that the steps since the last progress took, their validation included.
     """
 
     step: int
     state: MetaState
     history: MetaInfo
+    validation: dict[str, float]
+    best: Best | None
+    waited: int
+    seconds: float
 
 
-def meta_init(
-    learner: MetaLearner,
-    optimizer: optax.GradientTransformation,
-    key: Key[Array, ""],
-    x: Float[Array, "..."],
-) -> MetaState:
-    """Make the state in which meta-training begins.
+class TrainingOptions(StepOptions, total=False):
+    """How `training` goes, beside what `StepOptions` says.
 
-    Args:
-        learner: the algorithm.
-        optimizer: the outer optimizer, any optax transformation.
-        key: decides the initial meta-parameters.
-        x: example inputs, `[n, *features]`; only shape and dtype count.
+    Attributes:
+        donate: let each state take the memory of the one before (or of the copy that was made to
+            spread it over devices), the first `state` included; a state must then not be used once
+            the loop goes on. `progress.best` stays good. Numbers may change by rounding.
+        checkpoints: a folder that a checkpoint is written to before each progress.
+        resume: go on from the latest checkpoint, if there is one.
+        keep: how many of the latest checkpoints are kept, 3 by default, beside the best one.
     """
-    params = learner.init(key, x)
-    return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
-
-def meta_step(
-    learner: MetaLearner,
-    optimizer: optax.GradientTransformation,
-    state: MetaState,
-    tasks: Task,
-    *,
-    max_grad_norm: float | None = MAX_GRAD_NORM,
-    chunk: int | None = None,
-    devices: int | None = None,
-) -> tuple[MetaState, MetaInfo]:
-    r"""Take one step of the outer optimizer on the mean loss of a meta-batch.
-
-    $$\theta \leftarrow \theta + u\Bigl(\nabla_\theta \frac{1}{T}\sum_{i=1}^{T} L_i(\theta)\Bigr)$$
-
-    (Finn et al., 2017, arXiv:1703.03400, algorithm 1), with the global norm of the
-    meta-gradient clipped.
-
-    Args:
-        learner: the algorithm.
-        optimizer: the outer optimizer, the one that `meta_init` was given.
-        state: where meta-training stands.
-        tasks: a meta-batch: every array has a leading task axis.
-        max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
-        chunk: how many tasks are vectorised together; by default as many as the cache (CPU) or the
-            memory holds. The result depends on neither chunk nor devices.
-        devices: over how many devices tasks are spread; by default the amount of work decides.
-
-    Returns:
-        The next state and what the step measured.
-    """
-    plan = plan_meta_step(learner, state, tasks, chunk=chunk, devices=devices)
-    mesh = plan.schedule.mesh
-    (state,) = put_on_mesh(mesh, state)
-    return planned_meta_step(plan, optimizer, max_grad_norm, state, move_committed(mesh, tasks))
-
-
-def plan_meta_step(learner: MetaLearner, state: MetaState, tasks: Any, **options) -> Plan:
-    """Plan meta-steps on tasks, or shapes, like these; options are those of `plan_tasks`."""
-    return plan_tasks(_meta_gradient, (learner,), tasks, state.params, state.step, **options)
-
-
-def _meta_gradient(learner):
-    def meta_gradient(task, params, step):
-        (loss, info), grad = jax.value_and_grad(learner.loss, has_aux=True)(params, task, step)
-        return (loss, grad), (loss, info)
-
-    return meta_gradient
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def planned_meta_step(
-    plan: Plan,
-    optimizer: optax.GradientTransformation,
-    max_grad_norm: float | None,
-    state: MetaState,
-    tasks: Task,
-) -> tuple[MetaState, MetaInfo]:
-    """Take a `meta_step` for which there is a plan, inside of a compiled program or by itself."""
-    (loss, grad), (task_loss, task_info) = average_tasks(plan, tasks, state.params, state.step)
-    grad_norm = optax.tree.norm(grad)
-    if max_grad_norm is not None:
-        scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(grad_norm, 1e-30))
-        grad = jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), grad)
-    optimizer = optax.with_extra_args_support(optimizer)
-    updates, opt_state = optimizer.update(grad, state.opt_state, state.params, value=loss)
-    params = optax.apply_updates(state.params, updates)
-    info = MetaInfo(loss, grad_norm, task_loss, task_info)
-    return MetaState(params, opt_state, state.step + 1), info
-
-
-def guarded_meta_step(
-    plan: Plan,
-    optimizer: optax.GradientTransformation,
-    max_grad_norm: float | None,
-    state: MetaState,
-    tasks: Task,
-) -> tuple[MetaState, MetaInfo, Bool[Array, ""]]:
-    """Take a planned meta-step, unless its loss or gradient is not finite: the state then stays.
-
-    Returns:
-        The state, what the step measured, and whether that was finite.
-    """
-    new, info = planned_meta_step(plan, optimizer, max_grad_norm, state, tasks)
-    good = jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
-    return jax.tree.map(partial(jnp.where, good), new, state), info, good
-
-
-def fit(
-    learner: MetaLearner,
-    optimizer: optax.GradientTransformation,
-    sampler: Sampler,
-    key: Key[Array, ""],
-    *,
-    steps: int,
-    state: MetaState | None = None,
-    max_grad_norm: float | None = MAX_GRAD_NORM,
-    chunk: int | None = None,
-    devices: int | None = None,
-) -> tuple[MetaState, MetaInfo]:
-    """Meta-train for many steps: one compiled scan that samples its tasks on the device.
-
-    The tasks of meta-step `s` depend on `key` and `s` alone, so training in several calls, each
-    going on from the last one's state with the same key, equals training in one. The whole of it is
-    a function of `key`: `jax.vmap(lambda key: fit(..., key, steps=n))(keys)` trains several seeds.
-
-    Args:
-        learner: the algorithm.
-        optimizer: the outer optimizer. A schedule or another clipping is part of it.
-        sampler: a pure function `(key) -> Task` whose arrays have a leading task axis. One that
-            holds large arrays is best a pytree that can be called, such as a
-            `jax.tree_util.Partial`, which keeps them out of the compiled program.
-        key: decides the initial meta-parameters and all tasks.
-        steps: how many meta-steps to take.
-        state: where to go on from; None begins afresh.
-        max_grad_norm: bound on the norm of the meta-gradient; None leaves it as it is.
-        chunk: as for `meta_step`.
-        devices: as for `meta_step`.
-
-    Returns:
-        The final state, and a `MetaInfo` whose arrays have a leading axis of steps. When a loss or
-        a gradient is not finite, no later step is taken: under `vmap` or `jit` the state stays as
-        it was before that step, and `history.loss` is NaN from there on.
-
-    Raises:
-        TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
-            nothing can be raised); the message names the step and the tasks.
-    """
-    options = {"max_grad_norm": max_grad_norm, "chunk": chunk, "devices": devices}
-    return _fit(learner, optimizer, sampler, key, steps, state, **options)
-
-
-def _fit(
-    learner,
-    optimizer,
-    sampler,
-    key,
-    steps,
-    state,
-    *,
-    max_grad_norm=MAX_GRAD_NORM,
-    donate=False,
-    **where,
-):
-    """Do what `fit` does; let the result take the memory of the state where it is donated."""
-    if steps < 0:
-        raise ValueError(f"the number of meta-steps must not be negative, got {steps}")
-    if jax.tree_util.all_leaves([sampler]):  # a plain function, to jit no argument by itself
-        sampler = jax.tree_util.Partial(sampler)
-    tasks = jax.eval_shape(sampler, key)
-    if state is None:
-        init_key, _ = jax.random.split(key)
-        x = jnp.zeros(tasks.query.x.shape[1:], tasks.query.x.dtype)
-        state = meta_init(learner, optimizer, init_key, x)
-    first_step = 0 if isinstance(state.step, jax.core.Tracer) else int(state.step)
-    plan = plan_meta_step(learner, state, tasks, repeats=steps, **where)
-    train = _train_donating if donate else _train
-    result, history = train(
-        plan, optimizer, steps, max_grad_norm, *put_on_mesh(plan.schedule.mesh, sampler, key, state)
-    )
-    result, history = bring_back(plan.schedule.mesh, (result, history))
-    if not isinstance(history.loss, jax.core.Tracer):
-        if not np.isfinite(to_numpy((history.loss, history.grad_norm))).all():
-            require_finite(to_numpy(history), result, first_step=first_step)
-    return result, history
+    donate: bool
+    checkpoints: str | os.PathLike
+    resume: bool
+    keep: int
 
 
 def training(
     learner: MetaLearner,
     optimizer: optax.GradientTransformation,
-    sampler: Sampler,
+    tasks: Sampler | Iterable[Task],
     key: Key[Array, ""],
     *,
     steps: int,
     every: int = 100,
     state: MetaState | None = None,
-    donate: bool = False,
-    **options: Any,
+    validate: Sampler | Task | None = None,
+    patience: int | None = None,
+    **options: Unpack[TrainingOptions],
 ) -> Iterator[TrainingProgress]:
     """Meta-train in several calls of `fit`, yielding after each, which equals one call.
 
-    The body of the loop is the callback: it shows progress, saves states, or ends the training by
-    leaving the loop.
+    The body of the loop is the callback: it shows or logs progress, and ends the training by
+    leaving the loop. The same key and settings give the same numbers, interrupted or not.
+
+    A training with `checkpoints` that was killed, at whatever moment, goes on with `resume=True`
+    as if it was not. Its first progress is that of the latest checkpoint once more, because the
+    body may not have seen it; those that follow are equal to those of an undisturbed training.
 
     Args:
         learner: the algorithm.
         optimizer: the outer optimizer.
-        sampler: as for `fit`.
+        tasks: a sampler, as for `fit`; or an iterator (anything that can be iterated over) of
+            meta-batches, one a step, of NumPy arrays or others. These are fetched ahead by a
+            thread. `key` then only decides the initial meta-parameters. On `resume` give it from
+            its beginning: what was used before is passed over.
         key: as for `fit`.
-        steps: how many meta-steps to take in total.
+        steps: how many meta-steps to take in total, from `state` on.
         every: the most meta-steps of one call. Calls are of one length, which needs one compiled
             program, where a divisor of `steps` allows it.
-        state: where to go on from; None begins afresh.
-        donate: let each state take the memory of the one before (or of the copy that was made to
-            spread it over devices), `state` included; a state must then not be used once the loop
-            goes on.
-        **options: `max_grad_norm`, `chunk` and `devices`, as for `fit`.
+        state: where to go on from; None begins afresh. A checkpoint that is further goes first.
+        validate: a sampler, which is called once with a key of its own, or tasks with a leading
+            axis: the same ones are validated on after each call.
+        patience: stop after so many validations in a row without a lower loss.
+        **options: `max_grad_norm`, `on_bad`, `chunk`, `devices`: see `StepOptions`; `metrics`, of
+            the validation tasks, or without these as for `fit`; `donate`, `checkpoints`, `resume`,
+            `keep`: see `TrainingOptions`.
 
     Returns:
         An iterator over the progress after each call.
 
     Raises:
-        ValueError: if `steps` is negative or `every` is less than 1.
-        TrainingError: while iterating, if a loss or a gradient is not finite. It holds the last
-            good state, and what the steps since the last progress measured.
+        ValueError: if `steps` is negative or `every` is less than 1, or there is nothing to be
+            patient about.
+        RunError: if the folder holds checkpoints and `resume` is not set, or those of another
+            training.
+        ShapeError, TypeError: while iterating, as `fit`; and if an iterator gives what is no
+            meta-batch.
+        TaskError: while iterating, if a sampler ignores its key, or an iterator ends early.
+        TrainingError: while iterating, if a loss or a gradient is not finite and nothing is
+            skipped. It holds the last good state, whose step is past the bad one: going on from it
+            meets other tasks. It also holds what the steps since the last progress measured. A
+            training that is resumed meets the same tasks again, unless `on_bad="skip"`.
 
     >>> import jax, optax
     >>> from maml_jax import maml
@@ -304,97 +151,154 @@ def training(
     """
     if steps < 0 or every < 1:
         raise ValueError(f"steps must be at least 0 and every at least 1, got {steps=}, {every=}")
-
-    calls = split_steps(steps, every)
-    return _train_in(calls, learner, optimizer, sampler, key, state, donate=donate, **options)
-
-
-def _train_in(calls, learner, optimizer, sampler, key, state, **options):
-    for count in calls:
-        state, history = _fit(learner, optimizer, sampler, key, count, state, **options)
-        yield TrainingProgress(int(state.step), state, history)
-
-
-def split_steps(steps: int, longest: int) -> list[int]:
-    """Split meta-steps into calls of one length where a divisor that is not too short allows it."""
-    if not steps:
-        return []
-    longest = min(steps, longest)
-    length = next(n for n in range(longest, 0, -1) if steps % n == 0)
-    if length * 4 < longest:
-        length = longest
-    rest = steps % length
-    return [length] * (steps // length) + ([rest] if rest else [])
-
-
-def tasks_of_step(sampler: Sampler, key: Key[Array, ""], step: int | Int[Array, ""]) -> Task:
-    """Return the meta-batch that `fit` draws at meta-step `step` under `key`."""
-    return sampler(step_key(key, step))
-
-
-def step_key(key: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
-    """Return the key that `fit` hands to the sampler at meta-step `step`."""
-    _, tasks_key = jax.random.split(key)
-    return jax.random.fold_in(tasks_key, step)
-
-
-def _scan(plan, optimizer, steps, max_grad_norm, sampler, key, state):
-    def take(state):
-        tasks = tasks_of_step(sampler, key, state.step)
-        return guarded_meta_step(plan, optimizer, max_grad_norm, state, tasks)
-
-    def skip(state):
-        _, info, _ = jax.eval_shape(take, state)
-        return state, jax.tree.map(_unknown, info), jnp.zeros((), bool)
-
-    def step(carry: tuple[MetaState, Bool[Array, ""]], _):
-        state, good = carry
-        state, info, good = lax.cond(good, take, skip, state)
-        return (state, good), info
-
-    (state, _), history = lax.scan(step, (state, jnp.ones((), bool)), None, length=steps)
-    return state, history
-
-
-_train = jax.jit(_scan, static_argnums=(0, 1, 2, 3))
-_train_donating = jax.jit(_scan, static_argnums=(0, 1, 2, 3), donate_argnames="state")
-
-
-def _unknown(shape: jax.ShapeDtypeStruct) -> Array:
-    fill = jnp.nan if jnp.issubdtype(shape.dtype, jnp.inexact) else 0
-    return jnp.full(shape.shape, fill, shape.dtype)
-
-
-def require_finite(history: MetaInfo, state: MetaState, *, first_step: int = 0) -> None:
-    """Refuse a history that holds a loss or a gradient that is not finite.
-
-    Args:
-        history: what `fit` returned, one run.
-        state: the state before the first bad step.
-        first_step: the number of the meta-step that the history begins with.
-
-    Raises:
-        TrainingError: naming the first bad step, and the tasks whose loss it was.
-    """
-    bad = ~(np.isfinite(history.loss) & np.isfinite(history.grad_norm))
-    if not bad.any():
-        return
-    index = int(bad.argmax())
-    task_loss = np.asarray(history.task_loss[index])
-    tasks = np.flatnonzero(~np.isfinite(task_loss)).tolist()
-    raise TrainingError(
-        f"meta-training stopped at step {first_step + index}: "
-        + (
-            f"the loss of task {', '.join(map(str, tasks[:5]))}"
-            f"{' and others' if len(tasks) > 5 else ''} of {len(task_loss)} is not finite"
-            if tasks
-            else f"the meta-gradient is not finite though every task's loss is "
-            f"(largest: {task_loss.max():.3g})"
+    if patience is not None and (validate is None or patience < 1):
+        raise ValueError(
+            f"patience counts validations without a lower loss: give validate=, and at least 1; "
+            f"got {patience}"
         )
-        + ". Try a smaller inner learning rate, fewer inner steps, a smaller outer learning rate or"
-        " a smaller max_grad_norm, and look for extreme values in that task's data",
-        step=first_step + index,
-        tasks=tasks,
-        state=state,
-        history=jax.tree.map(lambda leaf: leaf[:index], history),
+    job = _job(learner, optimizer, key, options)
+    if job.folder is not None and not job.resume and job.folder.steps():
+        raise RunError(
+            f"{job.folder.folder}: holds checkpoints: go on from them with resume=True, or give "
+            "another folder"
+        )
+    return _train(job, tasks, (steps, every), state, validate, patience)
+
+
+class _Job(NamedTuple):
+    """What stays the same during a training."""
+
+    learner: MetaLearner
+    optimizer: optax.GradientTransformation
+    key: Any
+    metrics: Mapping[str, MetricFn]
+    donate: bool
+    folder: Checkpoints | None
+    resume: bool
+    how: dict[str, Any]
+
+
+def _job(learner, optimizer, key, options: TrainingOptions) -> _Job:
+    how = dict(options)
+    metrics: Any = how.pop("metrics", None) or {}
+    donate, resume = bool(how.get("donate", False)), bool(how.pop("resume", False))
+    where, keep = how.pop("checkpoints", None), how.pop("keep", KEEP)
+    known = sorted(TrainingOptions.__annotations__)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(f"training has no option {unknown[0]!r}; it has {', '.join(known)}")
+    if resume and where is None:
+        raise ValueError("resume=True goes on from checkpoints: give checkpoints=, their folder")
+    if "loss" in metrics:
+        raise ValueError('"loss" is the learner\'s own: give this metric another name')
+    folder = None if where is None else Checkpoints(where, key, keep)  # pyright: ignore[reportArgumentType]
+    return _Job(learner, optimizer, key, metrics, donate, folder, resume, how)
+
+
+def _train(job: _Job, tasks, count, state, validate, patience) -> Iterator[TrainingProgress]:
+    how = job.how | {"metrics": {} if validate is not None else job.metrics}
+    with closing(open_source(job.learner, job.optimizer, tasks, job.key, how)) as source:
+        fresh = state is None
+        state = begin(job.learner, job.optimizer, job.key, source.shapes, state)
+        if fresh and job.donate:  # it may hold arrays of the optimizer's own
+            state = _copy(state)
+        measure = _validation(job, validate)
+        first, calls = int(state.step), split_steps(*count)
+        best, waited = None, 0
+        saved = _load(job, source, state, calls)
+        if saved is not None:
+            best, waited = saved.best, saved.waited
+            if saved.step > first:
+                state = saved.state
+                yield saved
+                if patience is not None and waited >= patience:
+                    return
+        step = int(state.step)
+        calls = _calls_after(step - first, calls, *count)
+        source.start(calls, step - first)
+        for length in calls:
+            began = time.perf_counter()
+            state, history = source.take(length, state)
+            validation = measure(state)
+            best, waited = _compare(best, waited, validation, state, job.donate)
+            seconds = time.perf_counter() - began
+            progress = TrainingProgress(
+                int(state.step), state, history, validation, best, waited, seconds
+            )
+            _save(job, progress)
+            yield progress
+            if patience is not None and waited >= patience:
+                return
+        source.require_all()
+
+
+def _validation(job: _Job, validate: Sampler | Task | None) -> Callable[[MetaState], dict]:
+    if validate is None:
+        return lambda state: {}
+    tasks = validate
+    if not isinstance(validate, Task):
+        if not callable(validate):
+            raise TypeError(
+                "validate must be a sampler, (key) -> Task, or one Task whose arrays have a leading"
+                f" task axis; got {type(validate).__name__}"
+            )
+        tasks = validate(jax.random.fold_in(job.key, _VALIDATION))
+    assert isinstance(tasks, Task)
+    require_tasks(tasks, job.learner)
+    where = {name: job.how[name] for name in ("chunk", "devices") if name in job.how}
+
+    def measure(state: MetaState) -> dict[str, float]:
+        step = state.step
+        return validate_params(job.learner, state.params, tasks, job.metrics, step, **where)
+
+    return measure
+
+
+def _compare(
+    best: Best | None, waited: int, validation: dict[str, float], state: MetaState, donate: bool
+) -> tuple[Best | None, int]:
+    """Return the best state and how many validations ago it was."""
+    if not validation:
+        return best, waited
+    loss = validation["loss"]
+    if loss < (float("inf") if best is None else best.loss):
+        return Best(int(state.step), loss, _copy(state) if donate else state), 0
+    return best, waited + 1
+
+
+def _copy(state: MetaState) -> MetaState:
+    return jax.tree.map(jnp.copy, state)
+
+
+def _calls_after(used: int, calls: list[int], steps: int, every: int) -> list[int]:
+    """Return the calls that are left after some meta-steps."""
+    bounds = [0, *accumulate(calls)]
+    if used in bounds:
+        return calls[bounds.index(used) :]
+    return split_steps(max(steps - used, 0), every)
+
+
+def _save(job: _Job, progress: TrainingProgress) -> None:
+    if job.folder is None:
+        return
+    best = None if progress.best is None else (progress.best.step, progress.best.loss)
+    more = progress.validation, best, progress.waited, progress.seconds
+    job.folder.save(Record(progress.step, *more), progress.state, progress.history)
+
+
+def _load(job: _Job, source: Source, state: MetaState, calls: list[int]) -> TrainingProgress | None:
+    """Read the progress of the latest checkpoint."""
+    if job.folder is None or not job.folder.steps():
+        return None
+    found = job.folder.load(state, source.history_structure(max([1, *calls[:1]]), state))
+    if found is None:
+        return None
+    record, saved, history = found
+    best = None
+    if record.best is not None:
+        step, loss = record.best
+        same = saved if step == record.step else job.folder.load_state(step, state)
+        best = Best(step, loss, _copy(same) if job.donate else same)
+    return TrainingProgress(
+        *(record.step, saved, history, record.validation, best, record.waited, record.seconds)
     )

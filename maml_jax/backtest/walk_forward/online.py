@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from maml_jax.backtest.walk_forward.rolling import prediction_at
 from maml_jax.backtest.walk_forward.supports import Supports
-from maml_jax.meta.training import (
+from maml_jax.meta.steps import (
     MAX_GRAD_NORM,
     MetaState,
     guarded_meta_step,

@@ -21,7 +21,7 @@ from maml_jax.experiment.learning.tasks import training_windows
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.listing import join_names
 from maml_jax.meta import Batch, MetaInfo, MetaLearner, Prediction, training
-from maml_jax.meta.training import step_key
+from maml_jax.meta.scan import step_key
 from maml_jax.meta.types import Params
 from maml_jax.parallel.placement import to_numpy
 from maml_jax.tasks import MarketSampler, Windows, market_sampler
