@@ -3,9 +3,12 @@
 Real bars lie beside the project on some machines.
 """
 
+import atexit
 import os
 from importlib.metadata import version
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests wait for the compiler, hardly ever for what it made; without emitters of their own, which
@@ -18,8 +21,14 @@ os.environ.setdefault(
     + " --xla_force_host_platform_device_count=8",
 )
 
-# What a test compiles stays in no cache of the user's.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# What one test compiles serves the others, and the processes that they start; it stays in no cache
+# of the user's.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = mkdtemp(prefix="maml-jax-tests-")
+    atexit.register(rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from jaxtyping import install_import_hook  # noqa: E402
 

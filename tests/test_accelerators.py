@@ -14,6 +14,7 @@ from maml_jax.meta.steps import plan_meta_step
 from maml_jax.models import in_precision, mlp
 from maml_jax.parallel import schedule as schedule_module
 from maml_jax.parallel.map import plan_tasks
+from maml_jax.tasks.pools import Layout
 from maml_jax.tasks.rows import RowTable
 
 KEY = jax.random.key(0)
@@ -49,7 +50,7 @@ def test_walk_forward_is_lowered_for_accelerators(platform):
     params = learner.init(KEY, jnp.zeros((1, 3)))
     table = RowTable(jnp.zeros((64, 3)), jnp.zeros(64), jnp.zeros(64, jnp.int32))
     asks, count = jnp.zeros((64, 2), jnp.int32), jnp.asarray(50, jnp.int32)
-    plan = plan_tasks(prediction_at, (learner, (5,), None), asks, params, table, devices=8)
+    plan = plan_tasks(prediction_at, (learner, Layout((5,)), None), asks, params, table, devices=8)
     exported = jax.export.export(_predict_all, platforms=[platform])(
         plan, params, table, asks, count
     )

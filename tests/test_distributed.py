@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(folder):
     codes, out, err = run_both(["run", "config.toml", "--out", "both"], folder)
     assert codes == [0, 0], err

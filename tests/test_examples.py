@@ -12,7 +12,7 @@ from maml_jax.experiment import load_config, run
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_multi_asset(capsys):
     table = runpy.run_path(str(EXAMPLES / "multi_asset.py"))["main"](steps=60)
     assert list(table.index) == [0, 1, 2, 3, 4, 5]
@@ -20,7 +20,7 @@ def test_multi_asset(capsys):
     assert "query error on WTI" in capsys.readouterr().out
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_trading_strategy(tmp_path, capsys):
     result = runpy.run_path(str(EXAMPLES / "trading_strategy.py"))["main"](
         steps=20, report=str(tmp_path / "report.html")

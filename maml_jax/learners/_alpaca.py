@@ -16,7 +16,7 @@ from maml_jax.learners._heads import by_closed_form, features_and_targets, featu
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_model
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Setting
 
 
 class AlpacaParams(NamedTuple):
@@ -58,8 +58,8 @@ def alpaca(
     features: ModelLike,
     *,
     targets: int = 1,
-    noise: float = 1.0,
-    prior_precision: float = 50.0,
+    noise: Setting = 1.0,
+    prior_precision: Setting = 50.0,
     loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian linear head on meta-learned features (ALPaCA).

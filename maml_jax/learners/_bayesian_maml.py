@@ -34,6 +34,7 @@ from maml_jax.meta.types import (
     Params,
     Prediction,
     Scalar,
+    Setting,
 )
 
 
@@ -57,8 +58,8 @@ def bayesian_maml(
     particles: int = 5,
     inner_optimizer: InnerOptimizer = optax.sgd(0.1),
     inner_steps: int = INNER_STEPS,
-    noise: float = 1.0,
-    prior_precision: float = 1.0,
+    noise: Setting = 1.0,
+    prior_precision: Setting = 1.0,
     gradient: GradientMode = exact(),
     loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
@@ -207,7 +208,7 @@ def _require_path(gradient: GradientMode) -> None:
         )
 
 
-def _require_sizes(particles: int, noise: float, precision: float) -> None:
+def _require_sizes(particles: int, noise: Setting, precision: Setting) -> None:
     if particles < 1:
         raise ValueError(f"bayesian_maml needs at least 1 particle, got {particles}")
     require_positive(noise=noise)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import require_positive
 from maml_jax.meta.rows import fill_absent, never_empty, weighted_mean
-from maml_jax.meta.types import Batch, MetaLearner, Params, Task
+from maml_jax.meta.types import Batch, MetaLearner, Params, Setting, Task
 
 THRESHOLD = 0.4
 """In root mean squares of a support set: about a third of normal returns lies within."""
@@ -17,7 +17,7 @@ THRESHOLD = 0.4
 CLASSES = ("down", "flat", "up")
 
 
-def direction(classifier: MetaLearner, *, threshold: float = THRESHOLD) -> MetaLearner:
+def direction(classifier: MetaLearner, *, threshold: Setting = THRESHOLD) -> MetaLearner:
     r"""Make a learner of returns of a classifier with the classes down, flat and up.
 
     $$\hat y(x) = p(\text{up} \mid x) - p(\text{down} \mid x)$$

@@ -12,7 +12,7 @@ from maml_jax.learners._checks import log_tenth, require_positive
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_different_starts
 from maml_jax.meta.rows import batch_loss
-from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Task
+from maml_jax.meta.types import Batch, MetaLearner, Params, Prediction, Setting, Task
 
 
 class EnsembleParams(NamedTuple):
@@ -29,7 +29,7 @@ class EnsembleParams(NamedTuple):
     tenth_log_noise: Float[Array, ""]
 
 
-def ensemble(learner: MetaLearner, members: int = 5, *, noise: float = 1.0) -> MetaLearner:
+def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) -> MetaLearner:
     r"""Make an ensemble of any learner of numbers: members differ in their random starts alone.
 
     $$\mu = \frac1M\sum_m \mu_m, \qquad

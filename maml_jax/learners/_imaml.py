@@ -17,6 +17,7 @@ from maml_jax.meta.types import (
     ModelLike,
     Params,
     Scalar,
+    Setting,
 )
 
 PROXIMAL = 40.0
@@ -26,7 +27,7 @@ PROXIMAL = 40.0
 def imaml(
     model: ModelLike,
     *,
-    proximal: float = PROXIMAL,
+    proximal: Setting = PROXIMAL,
     inner_optimizer: InnerOptimizer = optax.sgd(0.01),
     inner_steps: int = 10,
     iterations: int | None = None,

@@ -12,7 +12,7 @@ from maml_jax.learners._heads import at_least_single, by_closed_form
 from maml_jax.meta.losses import cross_entropy, mean_squared_error, one_hot
 from maml_jax.meta.networks import require_model
 from maml_jax.meta.rows import weights_of
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Setting
 
 _LEAST_PROBABILITY = 1e-4
 """Shared by all classes, so that a class without a support row is unlikely, not impossible."""
@@ -50,7 +50,7 @@ def matching_networks(
     embedding: ModelLike,
     *,
     classes: int | None = None,
-    temperature: float = 0.3,
+    temperature: Setting = 0.3,
     loss: LossFn | None = None,
 ) -> MetaLearner:
     r"""Make the Matching Networks learner, for classification or regression.

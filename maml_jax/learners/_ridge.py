@@ -10,7 +10,7 @@ from maml_jax.learners._heads import by_closed_form, features_and_targets, featu
 from maml_jax.meta.linalg import solve_spd
 from maml_jax.meta.losses import mean_squared_error
 from maml_jax.meta.networks import require_model
-from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params
+from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Setting
 
 
 class RidgeParams(NamedTuple):
@@ -39,7 +39,7 @@ class RidgeHead(NamedTuple):
 
 
 def ridge(
-    features: ModelLike, *, penalty: float = 50.0, loss: LossFn = mean_squared_error
+    features: ModelLike, *, penalty: Setting = 50.0, loss: LossFn = mean_squared_error
 ) -> MetaLearner:
     r"""Make the ridge head on meta-learned features (R2-D2).
 

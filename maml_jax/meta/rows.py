@@ -93,8 +93,21 @@ def batch_loss(
         adapted: parameters.
         batch: the rows, with weights or without.
         key: handed to a loss that takes one.
+
+    Raises:
+        ShapeError: if the loss is not one number.
     """
-    x, y, weight = fill_absent(never_empty(batch))
+    value = _loss_of_rows(loss, predict, adapted, fill_absent(never_empty(batch)), key)
+    if jnp.shape(value):
+        raise ShapeError(
+            f"a loss returns one number, the mean over rows, and this one returned shape "
+            f"{jnp.shape(value)}: end it in jnp.mean"
+        )
+    return value
+
+
+def _loss_of_rows(loss, predict, adapted, batch, key):
+    x, y, weight = batch
     y_hat = predict(adapted, x)
     more: dict[str, Any] = {"key": key} if key is not None and takes(loss, "key") else {}
     if weight is None:

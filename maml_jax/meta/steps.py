@@ -110,6 +110,8 @@ def meta_init(
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
     x: Float[Array, "..."],
+    *,
+    param_dtype: Any = None,
 ) -> MetaState:
     """Make the state in which meta-training begins.
 
@@ -118,8 +120,18 @@ def meta_init(
         optimizer: the outer optimizer, any optax transformation.
         key: decides the initial meta-parameters.
         x: example inputs, `[n, *features]`; only shape and dtype count.
+        param_dtype: precision of the meta-parameters; default: as the learner makes them (single),
+            or that of `x` if it is higher, so that double precision is double throughout.
     """
-    params = learner.init(key, x)
+
+    def cast(leaf):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            return leaf
+        rows = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else leaf.dtype
+        dtype = jnp.promote_types(leaf.dtype, rows) if param_dtype is None else param_dtype
+        return leaf.astype(jax.dtypes.canonicalize_dtype(dtype))
+
+    params = jax.tree.map(cast, learner.init(key, x))
     return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 

@@ -15,6 +15,9 @@ Info: TypeAlias = Any
 
 Scalar: TypeAlias = Float[Array, ""]
 
+Setting: TypeAlias = float | Float[Array, ""]
+"""A number, traced or not."""
+
 _MISSING = object()
 
 

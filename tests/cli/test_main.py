@@ -166,7 +166,7 @@ def test_bad_input_is_exit_code_2_and_one_line(folder, monkeypatch, capsys, faul
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
     settings = ["data.path=market.csv", "training.steps=2", "training.meta_batch=2"]
     arguments = [part for each in settings for part in ("--set", each)]
@@ -286,7 +286,7 @@ def call_with(folder, planted, *arguments):
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_deadlock_after_training_leaves_what_was_trained(folder):
     done = call_with(folder, LOCKS, "run", "config.toml", "--out", "runs/a")
     assert done.returncode == watchdog.EXIT_CODE == 4, done.stderr

@@ -183,7 +183,7 @@ def test_adapting_reads_bars_as_the_run_did():
     assert prediction.iloc[-1] == pytest.approx(own["prediction"][seen.index[-1]], abs=1e-5)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_diverged_adaptation_is_told_and_takes_no_position():
     result = run(
         SMALL,
@@ -210,7 +210,7 @@ def test_losing_everything_is_told_and_stays_lost():
         assert any(note.text.startswith(f"{name}: lost the whole capital") for note in result.notes)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_bars_per_year_of_interleaved_calendars():
     index = pd.bdate_range("2020-01-01", periods=186, tz="UTC") + pd.Timedelta(hours=5)
     stock = random_bars(seed=5, count=186).set_index(index.as_unit("us").rename("timestamp"))
@@ -219,7 +219,7 @@ def test_bars_per_year_of_interleaved_calendars():
     assert result.stats.loc["Bars per Year", "maml"] == pytest.approx(365 + 261, rel=0.02)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_without_a_config_bars_are_trained_on_by_default():
     result = run(bars=MARKET, training={"steps": 2, "meta_batch": 2}, learner={"methods": ["maml"]})
     assert result.config.data.train_assets == tuple(MARKET)

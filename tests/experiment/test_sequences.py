@@ -65,7 +65,7 @@ def test_adapting_predicts_what_the_walk_forward_predicted(saved):
         assert len(predicted) == len(seen) - 14 - (LENGTH - 1)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_bars_of_a_sequence_are_counted_among_those_needed(saved):
     few = random_bars(seed=9, count=40)
     adapted = saved[0].adapt(few.iloc[:24])

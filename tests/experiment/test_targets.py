@@ -96,7 +96,7 @@ def test_checkpoints_from_before_targets_were_scaled_load(trained):
     assert adapted.checkpoint.config.target.kind == "return"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_directions_run_with_regressors_and_classifiers():
     settings = settings_for(kind="direction", flat=0.2)
     settings["learner"] = {"methods": ["maml", "prototypical_networks"], "inner_steps": 1}

@@ -52,7 +52,7 @@ def close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [True, False])
 def test_it_begins_as_maml_with_rates_for_each_step(task, sizes):
     ours = alfa(

@@ -204,8 +204,20 @@ LEARNERS = {
     ),
 }
 
-HEAVY = ("alfa", "bayesian_maml", "double_adapt", "maml, adam", "maml_plus_plus, late")
-"""Half a minute each; what they add to the others is tested in files of their own."""
+HEAVY = (
+    "alfa",
+    "bayesian_maml",
+    "direction of matching_networks",
+    "double_adapt",
+    "joint_training, fine-tuned",
+    "maml, adam",
+    "maml, learned rates",
+    "maml, mixed mode",
+    "maml_plus_plus, early",
+    "maml_plus_plus, late",
+    "matching_networks, regression",
+)
+"""Up to half a minute each, or close to another; `make test-slow` tries them."""
 
 QUICK = ("maml", "fomaml", "reptile", "alpaca", "prototypical_networks")
 """Learners that are tried before each commit: each kind of meta-gradient and of adapting."""

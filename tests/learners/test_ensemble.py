@@ -9,6 +9,7 @@ from helpers import one_task
 
 from maml_jax import (
     Batch,
+    MetaState,
     Model,
     Prediction,
     Task,
@@ -18,6 +19,8 @@ from maml_jax import (
     maml,
     maml_plus_plus,
     matching_networks,
+    meta_init,
+    meta_step,
 )
 from maml_jax.errors import ShapeError
 from maml_jax.learners._ensemble import ensemble, mix
@@ -209,3 +212,18 @@ def test_what_makes_no_sense_is_refused():
     learner = ensemble(matching_networks(network(4), classes=3), 2)
     with pytest.raises(ShapeError, match="direction"):
         learner.loss(begun(learner), classes, 0)
+
+
+def test_each_member_learns_what_it_would_learn_alone():
+    """Under SGD and with the norm of its meta-gradient bounded, and whatever becomes of others."""
+    learner, tasks = points(), jax.tree.map(lambda leaf: leaf[None], TASK)
+    both, optimizer = ensemble(learner, 2), optax.sgd(1.0)
+    state = meta_init(both, optimizer, jax.random.key(0), TASK.support.x)
+    new, _ = meta_step(both, optimizer, state, tasks, max_grad_norm=0.1)
+    for index in range(2):
+        alone = jax.tree.map(lambda leaf, i=index: leaf[i], state.params.members)
+        begun = MetaState(alone, optimizer.init(alone), state.step)
+        expected, _ = meta_step(learner, optimizer, begun, tasks, max_grad_norm=0.1)
+        found = jax.tree.map(lambda leaf, i=index: leaf[i], new.params.members)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected.params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -79,7 +79,7 @@ def by_hand(theta, supports, levels):
     return theta, lambda batch: error(theta, batch)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [exact(), exact(remat=True), mixed_mode()], ids=str)
 def test_one_meta_gradient_goes_through_all_levels(gradient):
     supports, query = levelled(*ROWS), rows(1, 6)
@@ -217,7 +217,7 @@ def test_levels_have_rates_of_their_own_and_learn_them():
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_tuple_of_batches_is_trained_on_like_any_task():
     learner = hierarchical_maml(NETWORK, levels=2)
     with jax.enable_x64(False):

@@ -5,17 +5,22 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from flax import nnx
 from helpers import one_task
 
 from maml_jax import (
     Batch,
     LearnedOptimizer,
+    Model,
     Task,
     alpaca,
     anil,
     cavia,
+    cross_entropy,
     direction,
+    ensemble,
     exact,
+    fit,
     from_scratch,
     huber,
     imaml,
@@ -27,11 +32,18 @@ from maml_jax import (
     mixed_mode,
     prototypical_networks,
     reptile,
+    ridge,
 )
 from maml_jax.errors import ConfigError, GradientError, ShapeError
 from maml_jax.experiment import run
-from maml_jax.learners._checks import require_learned, require_mode
-from maml_jax.models import gaussian, mlp
+from maml_jax.learners._checks import (
+    require_learned,
+    require_loss,
+    require_mode,
+    require_optimizer,
+)
+from maml_jax.meta.networks import require_model
+from maml_jax.models import from_nnx, gaussian, mlp
 
 NETWORK = mlp((8, 1))
 
@@ -129,3 +141,95 @@ def test_settings_that_a_method_cannot_be_made_with():
         run(learner={"methods": ["maml_plus_plus"], "inner_steps": 0})
     with pytest.raises(ConfigError, match="method reptile: .*learned optimizer"):
         run(learner={"methods": ["reptile"], "inner_optimizer": "learned"})
+
+
+def rows_of_classes(y):
+    return Batch(jnp.ones((len(y), 2)), jnp.asarray(y))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: require_model(nnx.Linear(1, 1, rngs=nnx.Rngs(0))), TypeError, "flax.nnx module"),
+        (lambda: require_model(tuple(NETWORK[:2])), TypeError, r"write Model\(\*pair\)"),
+        (lambda: ridge(nn.Dense), TypeError, "Dense is a class, not a network"),
+        (lambda: require_optimizer(optax.sgd), TypeError, r"sgd\(0.01\)"),
+        (lambda: require_optimizer(0.01), TypeError, r"write optax.sgd\(0.01\)"),
+        (lambda: require_mode("exact"), TypeError, r"write exact\(\).*got str 'exact'"),
+        (lambda: require_loss("mse"), TypeError, "loss takes a function"),
+        (lambda: loss_of(maml(NETWORK, loss=lambda y_hat, y: y - y_hat), one_task()), ShapeError,
+         "a loss returns one number"),
+        (lambda: loss_of(maml(NETWORK, inner_optimizer=optax.chain(
+            optax.clip(1.0), learned_rates())), one_task()), TypeError,
+         "write maml_jax.meta.optimizers.chain"),
+        (lambda: imaml(NETWORK, gradient=implicit(), damping=1.0), ValueError, "give them to the"),
+        (lambda: cross_entropy(jnp.zeros((2, 3)), jnp.array([0, 3])), ShapeError,
+         "row 1 is of class 3, and 3 classes"),
+        (lambda: maml(WITH_COUNTER).init(jax.random.key(0), jnp.ones((5, 2))), GradientError,
+         "parameter count is int32"),
+        (lambda: ensemble(maml(from_nnx(nnx.Linear(1, 1, rngs=nnx.Rngs(0))))).init(
+            jax.random.key(0), jnp.ones((5, 1))), ShapeError, "begin differently"),
+    ],
+)  # fmt: skip
+def test_what_is_handed_over_by_mistake_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+WITH_COUNTER = Model(
+    lambda key, x: {"w": jnp.ones((x.shape[-1], 1)), "count": jnp.zeros((), jnp.int32)},
+    lambda params, x: x @ params["w"],
+)
+
+
+def test_a_class_that_there_is_not_trains_nothing():
+    """Where nothing can be raised, in compiled functions, the loss is NaN, which training names."""
+    learner = prototypical_networks(mlp((4, 2)), classes=2)
+    params = learner.init(jax.random.key(0), jnp.ones((4, 2)))
+    for support, query in (([0, 1, 2], [0, 1]), ([0, 1], [0, -1])):
+        task = Task(rows_of_classes(support), rows_of_classes(query))
+        assert jnp.isnan(jax.jit(learner.loss)(params, task, 0)[0])
+
+
+def test_settings_of_a_learner_may_be_traced():
+    """As where they are searched for under `vmap`."""
+    task = one_task()
+    makes = (
+        lambda setting: imaml(NETWORK, proximal=setting),
+        lambda setting: alpaca(NETWORK, noise=setting),
+        lambda setting: ensemble(maml(NETWORK), 2, noise=setting),
+        lambda setting: ridge(NETWORK, penalty=setting),
+    )
+    for make in makes:
+        losses = jax.jit(jax.vmap(lambda setting, make=make: loss_of(make(setting), task)))(
+            jnp.array([0.5, 40.0])
+        )
+        assert jnp.isfinite(losses).all()
+        assert jnp.allclose(losses[1], loss_of(make(40.0), task), rtol=1e-4)
+
+
+class Convolution(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3,))(x))
+        return nn.Dense(1)(x.reshape(len(x), -1))
+
+
+def test_imaml_solves_for_any_tree_of_parameters():
+    x = jax.random.normal(jax.random.key(0), (3, 6, 8, 2))
+    tasks = Task(Batch(x, x.mean((2, 3))[..., None]), Batch(x, x.mean((2, 3))[..., None]))
+    _, history = fit(
+        imaml(Convolution()), optax.adam(1e-3), jax.tree_util.Partial(lambda t, key: t, tasks),
+        jax.random.key(0), steps=2,
+    )  # fmt: skip
+    assert jnp.isfinite(history.loss).all()
+
+
+def test_the_damping_of_a_mode_is_scaled_as_that_of_imaml():
+    task = one_task()
+    by_mode = imaml(NETWORK, gradient=implicit(iterations=5, damping=10.0))
+    by_number = imaml(NETWORK, iterations=5, damping=10.0)
+    params = by_mode.init(jax.random.key(0), task.support.x)
+    grads = [jax.grad(lambda p, own=each: own.loss(p, task, 0)[0])(params)
+             for each in (by_mode, by_number)]  # fmt: skip
+    assert all(map(jnp.array_equal, *map(jax.tree.leaves, grads)))

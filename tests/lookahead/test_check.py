@@ -76,8 +76,8 @@ VARIANTS = {
 }
 
 
-QUICK = ("regimes of the market", "online")
-"""Variants that are tried before each commit: each kind of what may look ahead."""
+QUICK = ("online",)
+"""Variants that are tried with every change; the others by `make test-slow`."""
 
 
 @pytest.mark.long

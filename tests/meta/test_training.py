@@ -5,7 +5,18 @@ import optax
 import pytest
 from helpers import sinusoid_sampler
 
-from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step, training
+from maml_jax import (
+    Batch,
+    Model,
+    Task,
+    alpaca,
+    fit,
+    learned_rates,
+    maml,
+    meta_init,
+    meta_step,
+    training,
+)
 from maml_jax.errors import TrainingError
 from maml_jax.meta.scan import split_steps, step_key, tasks_of_step
 from maml_jax.models import mlp
@@ -231,3 +242,18 @@ def test_meta_training_makes_adaptation_better():
     loss_after, info = judge(after.params, fresh, 0)
     assert loss_after.mean() < 0.95 * loss_before.mean()
     assert (info.support_loss_after < info.support_loss_before).mean() > 0.9
+
+
+def test_double_precision_is_double_throughout():
+    with jax.enable_x64(True):
+        x = jnp.linspace(-1.0, 1.0, 24).reshape(2, 6, 2)
+        tasks = Task(Batch(x, x[..., :1]), Batch(x, x[..., :1]))
+        for learner in (maml(mlp((4, 1)), inner_optimizer=learned_rates()), alpaca(mlp((4, 3)))):
+            state = meta_init(learner, optax.adam(1e-3), jax.random.key(0), x[0])
+            state, info = meta_step(learner, optax.adam(1e-3), state, tasks)
+            assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float64")}
+            assert info.loss.dtype == jnp.float64
+            single = meta_init(
+                learner, optax.sgd(1.0), jax.random.key(0), x[0], param_dtype=jnp.float32
+            )
+            assert {leaf.dtype for leaf in jax.tree.leaves(single.params)} == {jnp.dtype("float32")}

@@ -9,6 +9,7 @@ from helpers import sinusoid_sampler
 
 from maml_jax import Batch, MetaLearner, Task, evaluate, maml, training
 from maml_jax.errors import ShapeError
+from maml_jax.meta.rows import weighted_mean
 from maml_jax.meta.validation import validate_params
 from maml_jax.models import mlp
 
@@ -18,8 +19,8 @@ LEARNER = maml(mlp((8, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)
 SAMPLER = sinusoid_sampler(4)
 
 
-def mean_error(y_hat, y):
-    return jnp.mean(jnp.abs(y_hat - y))
+def mean_error(y_hat, y, weight=None):
+    return weighted_mean(jnp.abs(y_hat - y), weight)
 
 
 METRICS = {"error": mean_error}

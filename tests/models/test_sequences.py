@@ -98,7 +98,7 @@ def test_every_parameter_and_every_bar_matters(model):
     assert (jnp.abs(to_bars).sum((0, 2)) > 0)[-8:].all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_finite_differences(model):
     with jax.enable_x64(True):
         x = jnp.asarray(np.asarray(X), jnp.float64)

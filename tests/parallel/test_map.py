@@ -229,3 +229,32 @@ def test_donated_states_are_given_up_and_others_are_not():
     (progress,) = training(LEARNER, OPTIMIZER, sampler, KEY, **options)
     assert_close(kept, progress.state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_devices_that_a_mesh_does_not_have_are_refused_within_it():
+    with jax.set_mesh(Mesh(np.array(jax.devices()[:4]), ("any",), axis_types=(AxisType.Auto,))):
+        map_tasks(lambda t: t + 1, jnp.arange(8.0), devices=4)
+        with pytest.raises(ValueError, match="devices=2: inside of the mesh that is set.*over 4"):
+            map_tasks(lambda t: t + 2, jnp.arange(8.0), devices=2)
+
+
+def test_tasks_on_a_mesh_of_explicit_axes_are_trained_on():
+    mesh = jax.make_mesh((2,), ("t",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    tasks = sinusoid_sampler()(KEY)
+    state = meta_init(LEARNER, OPTIMIZER, KEY, tasks.support.x[0])
+    there = jax.device_put(tasks, NamedSharding(mesh, P("t")))
+    _, found = meta_step(LEARNER, OPTIMIZER, state, there)
+    _, expected = meta_step(LEARNER, OPTIMIZER, state, tasks)
+    assert_close(found.task_loss, expected.task_loss)
+
+
+def test_a_function_that_encloses_traced_values_leaves_other_plans_alone():
+    def kept(task):
+        traces.append(1)
+        return task + 1
+
+    traces = []
+    map_tasks(kept, jnp.arange(3.0))
+    jax.vmap(lambda a: map_tasks(lambda t: t * a, jnp.arange(3.0)))(jnp.arange(2.0))
+    map_tasks(kept, jnp.arange(3.0))
+    assert len(traces) == 1

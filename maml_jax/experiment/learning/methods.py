@@ -63,8 +63,8 @@ _LEVEL_SPEED = 10.0
 
 _SMALLEST_STD = 0.05
 """In units of the scaled target. With a bound of 1 on the inner gradient it gave the least query
-loss among pairs of four deviations and three bounds with no loss above 100, on the training spans of
-us20 and of hourly coins and on simulated crashes, pegged prices and coarse ticks."""
+loss among pairs of four deviations and three bounds with no loss above 100, on the training spans
+of us20 and of hourly coins and on simulated crashes, pegged prices and coarse ticks."""
 
 LEVELS = (0.5, 0.25, 0.25)
 """Shares of a support set that the levels of `hierarchical_maml` adapt on, in its order. Of mixed

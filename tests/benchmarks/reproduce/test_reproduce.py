@@ -142,7 +142,7 @@ def test_a_wrong_option_is_refused(tmp_path, monkeypatch, capsys, fault):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_another_protocol_is_trained_again(tmp_path, trainings):
     options = {"study": ONE_LEVEL, "out": tmp_path}
     reproduce(**options)
@@ -174,7 +174,7 @@ def test_seeds_are_pooled_as_one_large_sample(tmp_path, monkeypatch):
     assert record["seed_means"] == pytest.approx([each.mean() for each in seen])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_training_that_diverges_is_a_result(tmp_path, trainings):
     row = KnownAnswerRow("bad", "Bad", lambda network: level(spoil=True), meta_batch=2)
     study = replace(KNOWN_ANSWER, rows=(row,))

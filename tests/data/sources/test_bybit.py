@@ -94,7 +94,7 @@ def test_a_server_that_sends_few_rows_leaves_no_hole(exchange, store):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("most", [1, 200, 500])
+@pytest.mark.parametrize("most", [pytest.param(1, marks=pytest.mark.slow), 200, 500])
 def test_few_rows_and_a_bar_that_there_is_not(exchange, store, most):
     exchange.rows_most = most
     exchange.absent = {int(t) for t in exchange.opens("60")[[13000, 13001, 13500]]}

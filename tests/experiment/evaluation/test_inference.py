@@ -20,7 +20,7 @@ def tried(folder):
     return [json.loads(line) for line in (folder / LEDGER).read_text().splitlines()]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_was_tried_before_on_the_same_bars_counts(tmp_path):
     first = run(SMALL, bars=MARKET, out=tmp_path / "first", **TWO)
     methods = list(first.checkpoints)

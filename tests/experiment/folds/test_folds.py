@@ -370,7 +370,7 @@ def test_baselines_of_combinatorial_folds_are_fitted_on_nothing_that_they_test()
         assert not np.allclose(mean.to_numpy(), blind[name].to_numpy(), equal_nan=True)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_groups_that_lie_within_the_warm_up_are_tested_without_predictions():
     """The first of four groups has 50 bars, and a prediction needs 14 + 40 + 4 before it."""
     config = config_of({**GROUPS, "test_groups": 1}, **{"task.support": 40, "task.query": 5})

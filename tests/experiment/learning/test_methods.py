@@ -83,7 +83,7 @@ def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):
     assert predicted["std"] == pytest.approx(last["std"], rel=1e-4)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_methods_without_steps_stand_beside_those_that_take_them():
     methods = ["ridge", "prototypical_networks", "anil"]
     result = run(

@@ -57,7 +57,7 @@ def test_series_follow_rules_and_learn_what_these_pay():
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_rule_is_followed_where_it_is_expected_to_pay_and_never_against(tmp_path, no_page):
     result = run(SMALL, bars=MARKET, out=tmp_path / "run", **RULED, **LEAN)
     assert list(result.stats)[-2:] == ["follow every rule", "buy and hold"]
@@ -266,7 +266,7 @@ def test_what_diverges_is_no_forecast():
     assert result.predictions["position"].between(0, 1).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_holding_assets_spends_the_whole_capital_beside_pairs():
     plain, ruled = (run(SMALL, bars=MARKET, **changes, **LEAN) for changes in ({}, RULED))
     pd.testing.assert_series_equal(
@@ -282,7 +282,7 @@ def test_holding_assets_spends_the_whole_capital_beside_pairs():
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_settings_are_resolved_and_told_by_name(tmp_path):
     result = run(SMALL, bars=MARKET, out=tmp_path / "run", **{"data.classes": {"A.0": "x"}}, **LEAN)
     again = load(tmp_path / "run").config

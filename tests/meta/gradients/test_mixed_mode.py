@@ -27,7 +27,7 @@ INNER = {
     ),
 }
 
-QUICK = ("adam", "rates")
+QUICK = ("rates",)
 
 
 def meta_grad(learner, params, task):
@@ -127,7 +127,7 @@ def test_large_support_sets_take_less_memory():
     assert sizes[mixed_mode()] < 0.2 * sizes[exact(remat=False)]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_it_trains_under_every_transformation():
     from helpers import sinusoid_sampler
 
