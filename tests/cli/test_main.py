@@ -177,13 +177,12 @@ def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
 TELLING = """
 import sys
 from maml_jax.cli.main import main
-from maml_jax.meta import training
-learn = sys.modules["maml_jax.meta.training"]  # the package's attribute is the function
-fit = learn._fit
+from maml_jax.meta import sources as learn
+fit = learn.take_steps
 def telling(*arguments, **options):
     print("training", flush=True)
     return fit(*arguments, **options)
-learn._fit = telling
+learn.take_steps = telling
 main()
 """
 
@@ -249,8 +248,7 @@ CALLBACK = """
 import threading
 import sys
 import jax, jax.numpy as jnp
-from maml_jax.meta import training
-learn = sys.modules["maml_jax.meta.training"]
+from maml_jax.meta import sources as learn
 
 def never_returns(x):
     lock = threading.Lock()
@@ -261,7 +259,7 @@ def fit(*_, **__):
     shape = jax.ShapeDtypeStruct((), jnp.float32)
     return jax.jit(lambda x: jax.pure_callback(never_returns, shape, x))(1.0).block_until_ready()
 
-learn._fit = fit
+learn.take_steps = fit
 """
 
 FETCH = """

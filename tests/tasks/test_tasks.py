@@ -7,7 +7,14 @@ from helpers import random_bars, random_market
 
 from maml_jax.errors import DataError
 from maml_jax.features import Target, compute_features, technical_features
-from maml_jax.tasks import asset_family, bars_needed, labelled_rows, make_panel, market_sampler
+from maml_jax.tasks import (
+    SupportRows,
+    asset_family,
+    bars_needed,
+    labelled_rows,
+    make_panel,
+    market_sampler,
+)
 
 FEATURES = [f for f in technical_features(window=5, fast=3, slow=5).values()]
 TARGET = Target(horizon=3, fill="next_close", volatility_window=5)
@@ -156,3 +163,15 @@ def test_the_timeline_is_the_union_of_all_bars():
     bars = ragged_market()
     expected = pd.DatetimeIndex(sorted(set().union(*(b.index for b in bars.values()))))
     assert panel_of(bars).timestamps.equals(expected)
+
+
+def test_tasks_have_few_rows_as_often_as_many_and_older_ones_weigh_less():
+    panel = panel_of(ragged_market())
+    windows = asset_family(panel, support=SupportRows(8, "mixed"), query=4)
+    sampler = market_sampler(panel, windows, meta_batch=500, fewest=5, forget=0.5)
+    weight = np.asarray(sampler(jax.random.key(0)).support.weight)
+    np.testing.assert_allclose(weight[:, :4], np.tile([0.125, 0.25, 0.5, 1.0], (500, 1)))
+    counts = (weight[:, 4:] > 0).sum(axis=1)
+    np.testing.assert_allclose(np.bincount(counts) / 500, [0, 0.25, 0.25, 0.25, 0.25], atol=0.06)
+    for own, count in zip(weight[:, 4:], counts, strict=True):
+        np.testing.assert_allclose(own, [0.125, 0.25, 0.5, 1.0] * (np.arange(4) >= 4 - count))

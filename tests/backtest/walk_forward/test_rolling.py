@@ -59,6 +59,28 @@ def test_equals_a_naive_loop_that_adapts_one_window_at_a_time(learner, params, f
     np.testing.assert_allclose(fast, slow, atol=1e-5)
 
 
+@pytest.mark.parametrize("fewest", [0, 5])
+def test_young_assets_adapt_on_what_there_is_and_old_rows_are_forgotten(learner, params, fewest):
+    """As a naive loop over rows without weights 0, each weighing less than the next newer one."""
+    panel = panel_of(ragged_market())
+    support = SupportRows(WINDOW, fewest=fewest, forget=0.9)
+    fast = walk_forward(learner, params, panel, find_supports(panel, support), chunk=7)
+    x, y = np.asarray(panel.features), np.asarray(panel.targets)
+    valid, end = np.asarray(panel.valid), np.asarray(panel.label_end)
+    sizes = set()
+    for a, t in np.ndindex(valid.shape):
+        rows = [s for s in range(t) if valid[a, s] and end[a, s] <= t][-WINDOW:]
+        due = valid[a, t] and len(rows) >= fewest
+        assert np.isfinite(fast[a, t]) == due
+        if due and (len(rows) < WINDOW or t % 10 == 0):
+            sizes.add(len(rows))
+            weight = jnp.asarray(0.9 ** np.arange(len(rows))[::-1], jnp.float32)
+            adapted = learner.adapt(params, Batch(x[a, rows], y[a, rows][:, None], weight))
+            expected = learner.predict(adapted, x[a, t][None])[0, 0]
+            np.testing.assert_allclose(fast[a, t], expected, atol=1e-5)
+    assert sizes == {*range(fewest, WINDOW + 1)}
+
+
 @pytest.mark.parametrize("chunk", [None, 1, 10_000])
 def test_the_chunk_does_not_change_the_result(learner, params, chunk):
     panel = panel_of(ragged_market())
@@ -117,6 +139,9 @@ def test_supports_of_another_panel_and_impossible_ones_are_refused(learner, para
         ({"support": WINDOW, "labels": np.zeros((1, 59), int)}, r"labels are \[asset, time\]"),
         ({"support": SupportRows(WINDOW, classes=np.zeros(2, int))}, "classes are given for 2"),
         ({"support": SupportRows(WINDOW, "mixed"), "growing": True}, "asset's own rows"),
+        ({"support": SupportRows(WINDOW, forget=0.9), "growing": True}, "all of them alike"),
+        ({"support": SupportRows(WINDOW, fewest=WINDOW + 1)}, "from 0 to 12 rows on, not"),
+        ({"support": SupportRows(WINDOW, forget=1.5)}, "forget must be above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             find_supports(panel, **options)

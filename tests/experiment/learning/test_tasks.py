@@ -98,7 +98,7 @@ def test_families_and_supports_are_one_line_of_the_settings(family, origin):
     assert windows.known.max() <= prepared.train_last
     assert online_windows(prepared).known.max() > prepared.train_last
     supports = find_test_supports(prepared)
-    assert supports.sizes == windows.sizes
+    assert supports.layout.sizes == windows.sizes
     tested = [asset in prepared.test_assets for asset in prepared.panel.assets]
     assert supports.due.any(axis=1).tolist() == tested
 
