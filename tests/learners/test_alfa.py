@@ -97,7 +97,7 @@ def test_one_update_is_what_the_formula_says(sizes):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("make", [maml, anil])
+@pytest.mark.parametrize("make", [pytest.param(maml, marks=pytest.mark.slow), anil])
 def test_it_goes_into_any_learner_by_descent_and_any_exact_mode(make, task):
     optimizer = conditioned_rates(RATE, steps=STEPS)
     learners = [

@@ -23,7 +23,7 @@ from maml_jax.experiment.preparation.prepare import prepare
 @pytest.mark.long
 @pytest.mark.parametrize(
     "fill",
-    ["close", *(pytest.param(f, marks=pytest.mark.long) for f in ("next_close", "next_open"))],
+    ["close", "next_open", pytest.param("next_close", marks=pytest.mark.slow)],
 )
 @settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
@@ -72,6 +72,7 @@ VARIANTS = {
         "backtest.sides": "market_neutral",
         "backtest.max_weight": 0.4,
     },
+    "young": {"task.min_support": 0, "task.forget": 0.9},
     "growing": {"backtest.window": "growing", "learner": {"methods": ["alpaca"], "features": 4}},
 }
 

@@ -140,7 +140,7 @@ def test_a_folder_is_needed_to_resume_from(tmp_path):
 
 @pytest.mark.parametrize(
     "kills",
-    [pytest.param(3, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.slow)],
+    [pytest.param(1, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.slow)],
 )
 def test_a_training_that_is_killed_goes_on_to_the_same_bytes(tmp_path, kills):
     script = Path(__file__).parent / "killed_training.py"

@@ -108,7 +108,9 @@ def test_a_row_of_weight_two_is_there_twice(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), y_hat, expected)
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "prototypes"])
+@pytest.mark.parametrize(
+    "name", ["maml", "maml, adam", "bayesian_maml", "ridge", "alpaca", "matching", "reptile"]
+)
 @pytest.mark.parametrize(
     "support", [rows(0), rows(3)._replace(weight=jnp.zeros(3))], ids=["0", "w"]
 )

@@ -113,7 +113,7 @@ def test_bars_that_cannot_be_split_are_refused():
         reproduce(EVIDENCE)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_is_kept_of_a_run_is_what_it_told():
     bars = random_market(count=150, assets=2)
     result = run(

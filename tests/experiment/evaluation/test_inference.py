@@ -45,6 +45,7 @@ def test_what_was_tried_before_on_the_same_bars_counts(tmp_path):
     assert len(tried(tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_is_told_of(tmp_path):
     (tmp_path / LEDGER).write_text("{half a li\n")
     result = run(SMALL, bars=MARKET, out=tmp_path / "run", **ONE)

@@ -324,3 +324,18 @@ def test_what_does_nothing_is_told():
         prepared_with(**RULED, **{"target.fill": "next_open"})
     with pytest.raises(ConfigError, match="^config: key 'backtest.positions': the Kelly rule"):
         load_config(SMALL, {"target.kind": "direction", "backtest.positions": "kelly"})
+
+
+def test_assets_are_predicted_from_the_fewest_rows_that_the_settings_name():
+    """With no rows from their first row of features, where whole sets begin 12 rows later."""
+    sizes = {"task.support": 12, "task.query": 2, "data.train_end": None}
+    whole, young = (
+        find_test_supports(prepared_with(**sizes, **more))
+        for more in ({}, {"task.min_support": 0, "task.forget": 0.9})
+    )
+    assert whole.counts is None and (whole.due <= young.due).all()
+    assert (young.counts[whole.due] == 12).all()
+    with pytest.raises(ConfigError, match=r"min_support \(13\) must not exceed support \(12\)"):
+        prepared_with(**sizes, **{"task.min_support": 13})
+    with pytest.raises(ConfigError, match="growing windows take in all rows alike"):
+        prepared_with(**{"task.forget": 0.9, "backtest.window": "growing"})
