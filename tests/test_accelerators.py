@@ -8,7 +8,7 @@ import pytest
 from helpers import sinusoid_sampler
 
 from maml_jax import exact, first_order, maml, meta_init
-from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
+from maml_jax.backtest.walk_forward.rolling import prediction_at
 from maml_jax.meta.scan import Drawn, scan_program
 from maml_jax.meta.steps import plan_meta_step
 from maml_jax.models import in_precision, mlp
@@ -51,7 +51,5 @@ def test_walk_forward_is_lowered_for_accelerators(platform):
     table = RowTable(jnp.zeros((64, 3)), jnp.zeros(64), jnp.zeros(64, jnp.int32))
     asks, count = jnp.zeros((64, 2), jnp.int32), jnp.asarray(50, jnp.int32)
     plan = plan_tasks(prediction_at, (learner, Layout((5,)), None), asks, params, table, devices=8)
-    exported = jax.export.export(_predict_all, platforms=[platform])(
-        plan, params, table, asks, count
-    )
+    exported = jax.export.export(plan.compiled, platforms=[platform])(asks, (params, table), count)
     assert exported.platforms == (platform,)

@@ -8,6 +8,7 @@ the memory.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -55,6 +56,19 @@ class Plan:
     results: Any
     encloses_tracers: bool
     may_wait: bool
+
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """`(tasks, shared, count) -> results`, a program that is released with the plan.
+
+        Of one function with static arguments `jax.jit` would keep thousands. Arguments lie where
+        `put_on_mesh` puts them.
+        """
+
+        def run(tasks, shared, count):
+            return _map_tasks(self, tasks, shared, count)
+
+        return jax.jit(run)
 
     def vectorize(self, shared: tuple) -> Callable[[Any], Any]:
         """Return the function that runs a chunk of tasks."""
@@ -179,7 +193,7 @@ def map_tasks(
     plan = plan_tasks(_itself, (function,), tasks, *shared, chunk=chunk, devices=devices)
     if plan.encloses_tracers:
         return _map_tasks(plan, tasks, shared, count)
-    return _map_tasks_compiled(plan, *put_on_mesh(plan.schedule.mesh, tasks, shared, count))
+    return plan.compiled(*put_on_mesh(plan.schedule.mesh, tasks, shared, count))
 
 
 def _map_tasks(plan, tasks, shared, count):
@@ -215,9 +229,6 @@ def _map_tasks(plan, tasks, shared, count):
     # Tasks were dealt out in turn, which no axis of the mesh describes once they are in order: the
     # compiler would choose a layout that some versions of JAX cannot name.
     return lax.with_sharding_constraint(together, NamedSharding(where.mesh, P()))
-
-
-_map_tasks_compiled = jax.jit(_map_tasks, static_argnums=0)
 
 
 def _itself(function):

@@ -1,6 +1,5 @@
 """Walk-forward over windows that only grow: each asset is walked through once, row by row."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from jaxtyping import Int
 
 from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.types import Batch, MetaLearner, Params
-from maml_jax.parallel.map import map_tasks, plan_tasks
+from maml_jax.parallel.map import plan_tasks
 from maml_jax.parallel.placement import put_on_mesh, to_numpy
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.rows import (
@@ -78,10 +77,8 @@ def walk_growing(
         devices=devices,
         fewest=_FEWEST_CHUNKS,
     )
-    result = _walk_all(
-        plan,
-        *put_on_mesh(plan.schedule.mesh, params, table, events, bounds, np.int32(len(assets))),
-    )
+    given = events, (params, table, bounds), np.int32(len(assets))
+    result = plan.compiled(*put_on_mesh(plan.schedule.mesh, *given))
 
     def lay_out(values):
         full = np.full(due.shape, np.nan, np.float32)
@@ -162,8 +159,3 @@ def _prior(learner, meta_params, batch):
     """Adapt to no row; without weak types, which a scan would not find again after an update."""
     prior = learner.adapt(meta_params, batch(jnp.zeros(0, jnp.int32)))
     return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, jnp.result_type(leaf)), prior)
-
-
-@partial(jax.jit, static_argnums=0)
-def _walk_all(plan, meta_params, table, events, bounds, count):
-    return map_tasks(plan, events, meta_params, table, bounds, count=count)

@@ -1,7 +1,6 @@
 """Walk-forward: at every bar, adapt on the latest complete labels, predict the next outcome."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 from maml_jax.backtest.walk_forward.growing import walk_growing
 from maml_jax.backtest.walk_forward.supports import Supports
 from maml_jax.meta.types import Batch, MetaLearner, Params
-from maml_jax.parallel.map import map_tasks, plan_tasks
+from maml_jax.parallel.map import plan_tasks
 from maml_jax.parallel.placement import put_on_mesh, to_numpy
 from maml_jax.tasks.panel import Panel
 from maml_jax.tasks.pools import Layout
@@ -69,7 +68,7 @@ def walk_forward(
         fewest=_FEWEST_CHUNKS,
     )
     count = np.int32(supports.due.sum())
-    result = _predict_all(plan, *put_on_mesh(plan.schedule.mesh, params, table, requests, count))
+    result = plan.compiled(*put_on_mesh(plan.schedule.mesh, requests, (params, table), count))
     return jax.tree.map(supports.lay_out, to_numpy(result))
 
 
@@ -89,8 +88,3 @@ def prediction_at(
         return learner.predict(adapted, table.inputs(request[:1], back))
 
     return predict
-
-
-@partial(jax.jit, static_argnums=0)
-def _predict_all(plan, params, table, requests, count):
-    return map_tasks(plan, requests, params, table, count=count)

@@ -9,7 +9,7 @@ from helpers import random_market
 
 from maml_jax import Batch, maml
 from maml_jax.backtest import find_supports, walk_forward
-from maml_jax.backtest.walk_forward.rolling import _predict_all, prediction_at
+from maml_jax.backtest.walk_forward.rolling import prediction_at
 from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.models import gru
 from maml_jax.parallel.map import plan_tasks
@@ -81,6 +81,6 @@ def test_no_array_of_all_sequences_is_ever_made(learner, params, panel):
     asks, count = jnp.zeros((windows, 2), jnp.int32), jnp.asarray(windows, jnp.int32)
     static = (learner, Layout((WINDOW,)), None, length)
     plan = plan_tasks(prediction_at, static, asks, params, table, chunk=chunk, devices=1)
-    compiled = _predict_all.lower(plan, params, table, asks, count).compile()
+    compiled = plan.compiled.lower(asks, (params, table), count).compile()
     of_all = windows * WINDOW * length * len(FEATURES) * 4
     assert compiled.memory_analysis().temp_size_in_bytes < of_all / 20
