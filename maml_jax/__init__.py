@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from maml_jax import experiment as experiment
     from maml_jax import learners as learners
     from maml_jax import models as models
+    from maml_jax.errors import GradientError as GradientError
     from maml_jax.errors import MamlJaxError as MamlJaxError
+    from maml_jax.errors import ShapeError as ShapeError
+    from maml_jax.errors import TaskError as TaskError
+    from maml_jax.errors import TrainingError as TrainingError
     from maml_jax.experiment import load as load
     from maml_jax.experiment import run as run
     from maml_jax.learners import *  # noqa: F403
@@ -18,7 +22,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "maml_jax": ("experiment", "learners", "models"),
-    "maml_jax.errors": ("MamlJaxError",),
+    "maml_jax.errors": (
+        "GradientError",
+        "MamlJaxError",
+        "ShapeError",
+        "TaskError",
+        "TrainingError",
+    ),
     "maml_jax.experiment": ("load", "run"),
     "maml_jax.learners": (
         "Level",

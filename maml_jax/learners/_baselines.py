@@ -49,7 +49,7 @@ def from_scratch(
         loss=loss,
     )
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         return learner.loss(jax.lax.stop_gradient(meta_params), task, step)
 
     return learner._replace(loss=meta_loss)
@@ -91,7 +91,7 @@ def joint_training(
         loss=loss,
     )
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         del step
         rows = concatenate((task.support, task.query))
         value = loss_with_key(loss, network, meta_params, rows, task.key)

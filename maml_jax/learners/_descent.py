@@ -175,7 +175,7 @@ def by_descent(
         count = inner_steps if steps is None else steps
         return take_steps(descend, meta_params, support, count, key)[0]
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         del step
         adapting, predicting = split_key(task.key)
         adapted, values = take_steps(gradient, meta_params, task.support, inner_steps, adapting)

@@ -60,7 +60,7 @@ def direction(classifier: MetaLearner, *, threshold: Setting = THRESHOLD) -> Met
         down, _, up = jnp.split(jax.nn.softmax(logits, axis=-1), len(CLASSES), axis=-1)
         return up - down
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         classes = task._replace(
             support=classify(task.support, task.support), query=classify(task.query, task.support)
         )

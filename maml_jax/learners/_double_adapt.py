@@ -179,7 +179,7 @@ def double_adapt(
         loss=loss,
     )
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         value, info = learner.loss(meta_params, task, step)
         start = meta_params if isinstance(meta_params, DoublyAdapted) else meta_params.start
         x, y, weight = fill_absent(never_empty(task.support))

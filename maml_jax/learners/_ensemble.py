@@ -101,7 +101,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
             return mix(each.mean, each.std)
         return mix(each, jnp.exp(10 * adapted.tenth_log_noise).astype(each.dtype))
 
-    def meta_loss(meta_params: EnsembleParams, task: Task, step):
+    def meta_loss(meta_params: EnsembleParams, task: Task, step=0):
         if not jnp.issubdtype(task.query.y.dtype, jnp.floating):
             raise ShapeError(
                 f"an ensemble predicts numbers, and targets are {task.query.y.dtype}: make a "

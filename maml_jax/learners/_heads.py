@@ -63,7 +63,7 @@ def by_closed_form(
         refuse_steps(name, steps)
         return fit(meta_params, fill_absent(support))
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         del step
         adapted = fit(meta_params, fill_absent(task.support))
         before = prior(meta_params, adapted)

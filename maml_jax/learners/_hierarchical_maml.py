@@ -66,6 +66,7 @@ def hierarchical_maml(
     levels: int | Sequence[Level] = 2,
     rows: Sequence[int] | Sequence[float] | None = None,
     nested: bool = False,
+    by_place: bool = False,
     gradient: GradientMode = exact(),
     loss: LossFn = mean_squared_error,
 ) -> MetaLearner:
@@ -91,6 +92,9 @@ def hierarchical_maml(
         nested: let each level adapt on the rows of all finer levels too, as an asset belongs to its
             class. The coarsest level then sees all rows, and where finer levels come to rest it is
             `maml` on them together.
+        by_place: let rows that do not count keep their place, as where each level's rows are filled
+            up by themselves. Otherwise they are passed over, as if they were not there. (A row of
+            weight 2 is one row of its level.)
         gradient: how to differentiate through all levels: any mode but `implicit`.
         loss: compares outputs with targets, on all levels and the query alike.
 
@@ -160,7 +164,7 @@ def hierarchical_maml(
         return theta
 
     def split(support: Any) -> tuple[Batch, ...]:
-        return _split(support, rows, len(plan))
+        return _split(support, rows, len(plan), by_place)
 
     def rows_to_adapt_on(supports: tuple[Batch, ...]) -> tuple[Batch, ...]:
         if not nested:
@@ -173,7 +177,7 @@ def hierarchical_maml(
         require_steps(0 if steps is None else steps)
         return descend_levels(descend, meta_params, rows_to_adapt_on(split(support)), steps, key)
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         del step
         supports = split(task.support)
         adapting, predicting = split_key(task.key)
@@ -217,7 +221,10 @@ def _bounds(rows: Sequence[int] | Sequence[float], count: int) -> list[int]:
 
 
 def _split(
-    support: Any, rows: Sequence[int] | Sequence[float] | None, levels: int
+    support: Any,
+    rows: Sequence[int] | Sequence[float] | None,
+    levels: int,
+    by_place: bool = False,
 ) -> tuple[Batch, ...]:
     """Return the support set of each level.
 
@@ -235,7 +242,7 @@ def _split(
             f"the support set of {levels} levels is a tuple of a Batch for each, coarse to fine; "
             "to take it as one Batch, say how many rows each level has, as in rows=(200, 20)"
         )
-    if support.weight is not None:
+    if support.weight is not None and not by_place:
         return _split_weighted(support, support.weight, rows)
     bounds = _bounds(rows, len(support.y))
     if bounds[-2] == bounds[-1] and bounds[-1]:
@@ -257,12 +264,7 @@ def _split_weighted(support: Batch, weight: Array, rows: Any) -> tuple[Batch, ..
     """
     counts = weight > 0
     rank, present = jnp.cumsum(counts) - 1, jnp.sum(counts)
-    if any(0 < part < 1 for part in rows):
-        rows = [jnp.floor(part * present).astype(jnp.int32) for part in rows]
-    first, levels = 0, []
-    for index, part in enumerate(rows):
-        last = present if index == len(rows) - 1 else jnp.minimum(first + part, present)
-        own = (rank >= first) & (rank < last)
-        levels.append(support._replace(weight=jnp.where(own, weight, 0)))
-        first = last
-    return tuple(levels)
+    # Where levels begin and end in a set of every possible size.
+    bounds = jnp.asarray([_bounds(rows, count) for count in range(len(weight) + 1)])[present]
+    own = [(rank >= first) & (rank < last) for first, last in zip(bounds, bounds[1:], strict=False)]
+    return tuple(support._replace(weight=jnp.where(mine, weight, 0)) for mine in own)

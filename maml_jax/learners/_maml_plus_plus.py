@@ -115,7 +115,7 @@ def maml_plus_plus(
         first = before[0] if keys is None else objective(meta_params.start, support)
         return query, first, objective(theta, support)
 
-    def meta_loss(meta_params: MetaParams, task: Task, step):
+    def meta_loss(meta_params: MetaParams, task: Task, step=0):
         # `step` is shared by all tasks, so that only one branch is computed under vmap too.
         query, before, after = lax.cond(
             jnp.asarray(step) < second_order_from,

@@ -60,8 +60,8 @@ def reptile(
         inner_optimizer: any optax transformation.
         inner_steps: steps on each task.
         batch_size: rows of a step: the first step takes the first ones, the next step the next
-            ones, and around again; draw tasks in random order where that should be random. None:
-            every step takes all rows.
+            ones, and around again; draw tasks in random order where that should be random. Rows of
+            weight 0 are passed over; one of weight 2 is one row. None: every step takes all rows.
         loss: compares outputs with targets.
 
     Returns:
@@ -104,7 +104,7 @@ def reptile(
     def adapt(meta_params: Params, support: Batch, steps: int | None = None, key=None) -> Params:
         return train(meta_params, support, inner_steps if steps is None else steps, key)
 
-    def meta_loss(meta_params: Params, task: Task, step):
+    def meta_loss(meta_params: Params, task: Task, step=0):
         del step
         start = lax.stop_gradient(meta_params)
         reached = train(start, concatenate((task.support, task.query)), inner_steps, task.key)

@@ -138,6 +138,7 @@ def evaluate(
     ((4, 3), (3,), (3,))
     """
     require_tasks(tasks)
+    require_metrics(metrics)
     if tasks.query.weight is not None:
         require_weights(metrics)
     steps = tuple(steps) if isinstance(steps, Sequence) else steps
@@ -191,6 +192,19 @@ def require_tasks(tasks: Any) -> None:
     if isinstance(tasks, list | tuple) and all(isinstance(task, Task) for task in tasks):
         found = f"{len(tasks)} of them: write stack_tasks(tasks)"
     raise TypeError(f"tasks are one Task, whose arrays have a leading task axis; got {found}")
+
+
+def require_metrics(metrics: Any) -> None:
+    """Refuse what are no named functions.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise TypeError(
+            'metrics are functions by name, such as {"accuracy": accuracy}; got '
+            f"{type(metrics).__name__}"
+        )
 
 
 def require_weights(metrics: Mapping[str, Callable]) -> None:

@@ -132,7 +132,7 @@ class HostTasks:
         if difference is not None:
             raise ShapeError(
                 f"meta-batch {number} of the iterator is not like the first: {difference}. All "
-                "need the same shapes: stack_tasks pads the sets of tasks"
+                "need the same shapes: give stack_tasks rows=(support, query), the same for all"
             )
         return tasks
 

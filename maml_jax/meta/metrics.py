@@ -71,7 +71,7 @@ def r_squared(y_hat: Any, y: Num[Array, "n *targets"], weight: Weight = None) ->
     """
     y_hat = y_hat.mean if isinstance(y_hat, Prediction) else y_hat
     y_hat, y = (
-        _where_counts(values, weight).reshape(len(values), -1)
+        _where_counts(values, weight).reshape(len(values), math.prod(values.shape[1:]))
         for values in (y_hat, _match(y, y_hat.shape))
     )
     w = jnp.ones(len(y)) if weight is None else jnp.maximum(weight, 0)

@@ -1,5 +1,6 @@
 """Rows that count: what weights mean, and how tasks of different sizes become arrays."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from inspect import signature
@@ -26,11 +27,27 @@ def weighted_mean(values: Float[Array, "n ..."], weight: Float[Array, " n"] | No
     """
     if weight is None:
         return jnp.mean(values)
-    rows = jnp.mean(values.reshape(len(values), -1), axis=1)
-    weight = weight.astype(rows.dtype)
+    rows = jnp.mean(values.reshape(len(values), math.prod(values.shape[1:])), axis=1)
+    wide = jnp.promote_types(rows.dtype, jnp.float32)  # weights overflow half precision
+    weight = require_weight(weight, len(values)).astype(wide)
     total = jnp.sum(weight)
-    mean = jnp.sum(jnp.where(weight > 0, weight * rows, 0)) / jnp.where(total > 0, total, 1)
-    return mean.astype(rows.dtype)
+    weighted = jnp.sum(jnp.where(weight > 0, weight * rows.astype(wide), 0))
+    return (weighted / jnp.where(total > 0, total, 1)).astype(rows.dtype)
+
+
+def require_weight(weight: Any, rows: int) -> Array:
+    """Return the weights of rows as an array; what is not positive is 0.
+
+    Raises:
+        ShapeError: if there is not one for each row.
+    """
+    found = jnp.asarray(weight)
+    if found.shape != (rows,):
+        raise ShapeError(
+            f"weights have shape {found.shape}, and {rows} rows need one each, [{rows}]"
+        )
+    found = found.astype(jnp.promote_types(found.dtype, jnp.float32))
+    return jnp.maximum(jnp.nan_to_num(found), 0)
 
 
 def fill_absent(batch: Batch) -> Batch:
@@ -40,14 +57,15 @@ def fill_absent(batch: Batch) -> Batch:
     """
     if batch.weight is None or not len(batch.y):
         return batch
-    counts = batch.weight > 0
+    weight = require_weight(batch.weight, len(batch.y))
+    counts = weight > 0
     first, some = jnp.argmax(counts), jnp.any(counts)
 
-    def fill(leaf: Array) -> Array:
-        row = jnp.where(some, leaf[first], jnp.zeros_like(leaf[0]))
+    def fill(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        row: Any = jnp.where(some, leaf[first], jnp.zeros_like(leaf[0]))
         return jnp.where(counts.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, row)
 
-    weight = jnp.where(counts, batch.weight, 0)
     return Batch(fill(batch.x), fill(batch.y), weight)
 
 
@@ -66,7 +84,9 @@ def weights_of(batch: Batch) -> Float[Array, " n"]:
 
 def count_rows(batch: Batch) -> Scalar | int:
     """Return how many rows there are, those with weights counted by them."""
-    return len(batch.y) if batch.weight is None else jnp.sum(jnp.maximum(batch.weight, 0))
+    if batch.weight is None:
+        return len(batch.y)
+    return jnp.sum(require_weight(batch.weight, len(batch.y)))
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
@@ -134,7 +154,7 @@ def _parameters(function: Callable) -> frozenset[str]:
         return frozenset()
 
 
-def stack_tasks(tasks: Iterable[Any]) -> Task:
+def stack_tasks(tasks: Iterable[Any], *, rows: tuple[int, int] | None = None) -> Task:
     """Stack tasks whose sets differ in their numbers of rows into one meta-batch.
 
     Shorter sets are filled up with rows of weight 0, which every learner treats as absent, so that
@@ -143,14 +163,17 @@ def stack_tasks(tasks: Iterable[Any]) -> Task:
     Args:
         tasks: one or more; each array without a task axis. A weight that only some of them have
             is 1 for the others.
+        rows: how many rows support and query are filled up to; default: as many as the largest
+            of these tasks has. Give it where meta-batches are made one after the other, which must
+            all have the same shapes.
 
     Returns:
-        A task whose arrays have a leading task axis. Its sets have weights unless all tasks have
-        equally many rows and none has weights.
+        A task whose arrays have a leading task axis. Its sets have weights; without `rows` only if
+        tasks differ in their numbers of rows, or one has weights.
 
     Raises:
-        ShapeError: if there is no task, shapes other than the numbers of rows differ, or only some
-            tasks have a key.
+        ShapeError: if there is no task, shapes other than the numbers of rows differ, a set has
+            more than `rows`, or only some tasks have a key.
         TypeError: if something is no `Task`.
 
     >>> import numpy as np
@@ -167,6 +190,8 @@ def stack_tasks(tasks: Iterable[Any]) -> Task:
     for number, task in enumerate(tasks):
         if not isinstance(task, Task):
             raise TypeError(f"item {number} of the tasks is no Task, but {type(task).__name__}")
+        if np.ndim(0 if task.weight is None else task.weight):
+            raise ShapeError(f"task {number}: its weight is one number, got {task.weight!r:.60}")
     weight: Any = None
     if any(task.weight is not None for task in tasks):
         weight = np.asarray([1.0 if task.weight is None else task.weight for task in tasks])
@@ -175,14 +200,14 @@ def stack_tasks(tasks: Iterable[Any]) -> Task:
     if len(keys) not in (0, len(tasks)):
         raise ShapeError(f"{len(keys)} of {len(tasks)} tasks have a key: give all of them one")
     return Task(
-        _stack_batches([task.support for task in tasks], "support"),
-        _stack_batches([task.query for task in tasks], "query"),
+        _stack_batches([task.support for task in tasks], "support", rows and rows[0]),
+        _stack_batches([task.query for task in tasks], "query", rows and rows[1]),
         weight,
         jnp.stack(keys) if keys else None,
     )
 
 
-def _stack_batches(batches: list[Batch], name: str) -> Batch:
+def _stack_batches(batches: list[Batch], name: str, rows: int | None) -> Batch:
     parts: list[Any] = []
     for part in ("x", "y"):
         arrays = [np.asarray(getattr(batch, part)) for batch in batches]
@@ -198,15 +223,24 @@ def _stack_batches(batches: list[Batch], name: str) -> Batch:
     for number, (x, count) in enumerate(zip(parts[0], counts, strict=True)):
         if len(x) != count:
             raise ShapeError(f"{name} of task {number}: {len(x)} rows of x and {count} of y")
-    x, y = ([_pad(array, max(counts)) for array in arrays] for arrays in parts)
+    most = max(counts) if rows is None else rows
+    if max(counts) > most:
+        number = counts.index(max(counts))
+        raise ShapeError(f"{name} of task {number}: {max(counts)} rows, more than rows={most}")
     stack: Any = np.stack
-    if len({*counts}) == 1 and all(batch.weight is None for batch in batches):
-        return Batch(stack(x), stack(y))
+    x, y = (stack([_pad(array, most) for array in arrays]) for arrays in parts)
+    if rows is None and len({*counts}) == 1 and all(batch.weight is None for batch in batches):
+        return Batch(x, y)
     weights = [
-        np.ones(count, np.float32) if batch.weight is None else np.asarray(batch.weight)
+        np.ones(count) if batch.weight is None else np.asarray(batch.weight)
         for batch, count in zip(batches, counts, strict=True)
     ]
-    return Batch(stack(x), stack(y), stack([_pad(weight, max(counts)) for weight in weights]))
+    for number, (weight, count) in enumerate(zip(weights, counts, strict=True)):
+        if weight.shape != (count,):
+            raise ShapeError(
+                f"{name} of task {number}: {count} rows and weights of shape {weight.shape}"
+            )
+    return Batch(x, y, stack([_pad(weight, most) for weight in weights]).astype(np.float32))
 
 
 def _pad(array: Any, rows: int) -> Any:

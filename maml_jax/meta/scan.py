@@ -292,8 +292,8 @@ def require_finite(history: MetaInfo, state: MetaState, *, first_step: int = 0) 
             f"(largest: {task_loss.max():.3g})"
         )
         + ". Try a smaller inner learning rate, fewer inner steps, a smaller outer learning rate or"
-        " a smaller max_grad_norm, and look for extreme values in that task's data; or leave such"
-        " tasks out with on_bad='skip'",
+        " a smaller max_grad_norm, and look for extreme values, or classes that do not exist, in"
+        " that task's data; or leave such tasks out with on_bad='skip'",
         step=first_step + index,
         tasks=tasks,
         state=state,

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from maml_jax.meta.evaluation import MetricFn
+from maml_jax.meta.evaluation import MetricFn, require_metrics
 from maml_jax.meta.programs import Programs
 from maml_jax.meta.task_checks import require_state, require_tasks
 from maml_jax.meta.types import Info, MetaLearner, MetaLossFn, Params, Task
-from maml_jax.meta.validation import score_query
+from maml_jax.meta.validation import OnBad, score_query
 from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
 from maml_jax.parallel.placement import move_committed, put_on_mesh
 from maml_jax.parallel.schedule import Schedule
@@ -22,9 +22,6 @@ MAX_GRAD_NORM = 1.0
 """Default bound on the norm of the meta-gradient; it keeps second-order MAML alive on noise."""
 
 _PROGRAMS = Programs()
-
-OnBad: TypeAlias = Literal["raise", "skip"]
-"""What is done about tasks whose loss or gradient is not finite."""
 
 
 class MetaState(NamedTuple):
@@ -217,6 +214,8 @@ def plan_meta_step(
     if on_bad not in ("raise", "skip"):
         raise ValueError(f"on_bad must be 'raise' or 'skip', got {on_bad!r}")
     skip = on_bad == "skip"
+    if metrics is not None:
+        require_metrics(metrics)
     static = (learner.loss, skip)  # and not the whole learner, which a plan would keep
     if metrics:
         static = (*static, tuple(metrics.items()), learner)
@@ -247,14 +246,15 @@ def meta_gradient(
         weight = getattr(task, "weight", None)
         if weight is None and not skip:
             return _Summed(loss, grad, scores, None), _Each(loss, info, None)
-        weight = jnp.ones((), jnp.float32) if weight is None else weight
+        weight = jnp.asarray(1.0 if weight is None else weight, jnp.float32)
         counts, task_loss, skipped = weight > 0, jnp.where(weight > 0, loss, 0), None
         if skip:
             good = jnp.isfinite(loss) & _all_finite(grad)
             counts, skipped = counts & good, counts & ~good
 
         def weigh(leaf):
-            return jnp.where(counts, weight.astype(leaf.dtype) * leaf, 0)
+            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # of half precision too
+            return jnp.where(counts, weight.astype(wide) * leaf.astype(wide), 0)
 
         loss, grad, scores = jax.tree.map(weigh, (loss, grad, scores))
         summed = _Summed(loss, grad, scores, jnp.where(counts, weight, 0))
@@ -283,11 +283,11 @@ def planned_meta_step(
             skipped = jnp.sum(each.skipped, dtype=jnp.int32)
         some, total = weight > 0, jnp.where(weight > 0, weight, 1)
 
-        def divide(leaf):
-            return (leaf / total).astype(leaf.dtype)
+        def divide(leaf, like=None):
+            return (leaf / total).astype(leaf.dtype if like is None else like.dtype)
 
         nothing = jnp.where(skipped > 0, jnp.nan, 0)
-        grad = jax.tree.map(divide, grad)
+        grad = jax.tree.map(divide, grad, state.params)
         loss, metrics = jax.tree.map(
             lambda leaf: jnp.where(some, divide(leaf), nothing.astype(leaf.dtype)), (loss, metrics)
         )

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
-from maml_jax.errors import RunError
+from maml_jax.errors import RunError, TrainingError
 from maml_jax.meta.checkpoints import KEEP, Checkpoints, Record
-from maml_jax.meta.evaluation import MetricFn
+from maml_jax.meta.evaluation import MetricFn, require_metrics
 from maml_jax.meta.scan import Sampler, StepOptions, begin, split_steps
 from maml_jax.meta.sources import Source, open_source
 from maml_jax.meta.steps import MetaInfo, MetaState
@@ -181,6 +181,7 @@ class _Job(NamedTuple):
 def _job(learner, optimizer, key, options: TrainingOptions) -> _Job:
     how = dict(options)
     metrics: Any = how.pop("metrics", None) or {}
+    require_metrics(metrics)
     donate, resume = bool(how.get("donate", False)), bool(how.pop("resume", False))
     where, keep = how.pop("checkpoints", None), how.pop("keep", KEEP)
     known = sorted(TrainingOptions.__annotations__)
@@ -245,11 +246,15 @@ def _validation(job: _Job, validate: Sampler | Task | None) -> Callable[[MetaSta
         tasks = validate(jax.random.fold_in(job.key, _VALIDATION))
     assert isinstance(tasks, Task)
     require_tasks(tasks, job.learner)
-    where = {name: job.how[name] for name in ("chunk", "devices") if name in job.how}
+    how = {name: job.how[name] for name in ("chunk", "devices", "on_bad") if name in job.how}
 
     def measure(state: MetaState) -> dict[str, float]:
-        step = state.step
-        return validate_params(job.learner, state.params, tasks, job.metrics, step, **where)
+        try:
+            step = state.step
+            return validate_params(job.learner, state.params, tasks, job.metrics, step, **how)
+        except TrainingError as error:
+            error.state = state
+            raise
 
     return measure
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import jax
 import optax
 from jaxtyping import Array, Float, Key, Num
 
@@ -294,9 +293,7 @@ class PredictFn(Protocol):
 class MetaLossFn(Protocol):
     """The `loss` of a learner."""
 
-    def __call__(
-        self, meta_params: Params, task: Task, step: jax.Array | int, /
-    ) -> tuple[Scalar, Info]:
+    def __call__(self, meta_params: Params, task: Task, step: Any, /) -> tuple[Scalar, Info]:
         """Return the loss of one task; its gradient in `meta_params` IS the meta-gradient.
 
         Args:

@@ -1,21 +1,27 @@
 """Validation while a learner is trained: its loss, and metrics, on tasks set apart."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from maml_jax.errors import ShapeError
-from maml_jax.meta.evaluation import MetricFn, require_weights
+from maml_jax.errors import ShapeError, TrainingError
+from maml_jax.meta.evaluation import MetricFn, require_metrics, require_weights
 from maml_jax.meta.rows import batch_loss
 from maml_jax.meta.types import MetaLearner, Params, Task
 from maml_jax.parallel.map import map_tasks
 from maml_jax.parallel.placement import to_numpy
+
+OnBad: TypeAlias = Literal["raise", "skip"]
+"""What is done about tasks whose loss or gradient is not finite."""
+
+_log = logging.getLogger("maml_jax")
 
 
 def validate_params(
@@ -24,6 +30,8 @@ def validate_params(
     tasks: Task,
     metrics: Mapping[str, MetricFn],
     step: Int[Array, ""] | int = 0,
+    *,
+    on_bad: OnBad = "raise",
     **options: Any,
 ) -> dict[str, float]:
     """Return the mean loss and the mean of each metric over tasks.
@@ -35,6 +43,7 @@ def validate_params(
             they count for nothing.
         metrics: by name; each returns a number.
         step: number of the meta-step, handed to the learner's loss.
+        on_bad: "skip" leaves tasks whose loss is not finite out of the means, and logs which.
         **options: `chunk` and `devices`, as for `map_tasks`.
 
     Returns:
@@ -42,12 +51,29 @@ def validate_params(
 
     Raises:
         ShapeError: if a metric does not return a number.
-        TypeError: if rows have weights that a metric does not take.
+        TrainingError: if the loss of a task is not finite and none is skipped, naming the tasks.
+        TypeError: if rows have weights that a metric does not take, or metrics are no dict.
     """
+    require_metrics(metrics)
     score = _validator(learner, tuple(metrics.items()))
     scores = to_numpy(map_tasks(score, tasks, params, jnp.asarray(step), **options))
     weight = np.ones(len(scores["loss"])) if tasks.weight is None else to_numpy(tasks.weight)
     counts = weight > 0
+    bad = np.flatnonzero(counts & ~np.isfinite(scores["loss"])).tolist()
+    if bad:
+        text = (
+            f"after step {int(step)}, validation: the loss of task {', '.join(map(str, bad[:5]))}"
+        )
+        text += f"{' and others' if len(bad) > 5 else ''} of {len(counts)} is not finite"
+        if on_bad != "skip":
+            raise TrainingError(
+                f"{text}. Look for extreme values, or classes that do not exist, in that task's "
+                "data; or leave such tasks out with on_bad='skip'",
+                step=int(step),
+                tasks=bad,
+            )
+        _log.warning("%s: left out", text)
+        counts = counts & np.isfinite(scores["loss"])
     total = weight[counts].sum(dtype=float)
     return {
         name: float(np.sum(weight[counts] * values[counts].astype(float)) / total)

@@ -16,8 +16,8 @@ def stochastic(model: ModelLike | InitFn, apply: Callable[..., Any] | None = Non
     """Make a network in which something is random in training: dropout, noise, augmentation.
 
     Where a task has a key (`Task.key`), learners apply the network with one made of it, another in
-    each inner step, on the support and on the query set. Without a key, and in `predict`, nothing
-    is random.
+    each inner step, on the support and on the query set. Without a key, in `predict`, and in
+    learners in closed form, which take no steps, nothing is random.
 
     Args:
         model: any `(init, apply)` pair whose `apply` takes a key, or an `init` alone.
@@ -43,6 +43,11 @@ def stochastic(model: ModelLike | InitFn, apply: Callable[..., Any] | None = Non
     (5, 1)
     """
     network: Any = model
+    if any(kind.__module__.startswith("flax.linen") for kind in type(model).__mro__):
+        raise TypeError(
+            f"{type(model).__name__} is a flax.linen module, whose random streams have names: "
+            'write from_linen(module, rngs=("dropout",))'
+        )
     if apply is None:
         require_model(network)
     draw: Callable[..., Any] = network.apply if apply is None else apply

@@ -55,7 +55,7 @@ class MarketSampler(NamedTuple):
         Windows of rows that read sequences give x `[task, row, bar, feature]`.
         """
         tasks = jax.vmap(self.task)(self.draw(key))
-        weight = self.weights(jax.random.fold_in(key, 1))
+        weight = self.weights(jax.random.fold_in(key, 2))  # 0 and 1 are what `split` makes of it
         return tasks._replace(support=tasks.support._replace(weight=weight))
 
     def weights(self, key: Key[Array, ""]) -> Float[Array, "task support"] | None:

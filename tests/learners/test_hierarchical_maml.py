@@ -24,6 +24,7 @@ from maml_jax import (
     mixed_mode,
 )
 from maml_jax.errors import GradientError, ShapeError
+from maml_jax.learners._hierarchical_maml import _split
 from maml_jax.models import mlp
 
 NETWORK = mlp((4, 1))
@@ -259,3 +260,15 @@ def test_shares_of_a_support_set_are_rows_of_it():
         shares.adapt(theta, together(supports)),
         hierarchical_maml(NETWORK, levels=SGD).adapt(theta, supports),
     )
+
+
+def test_rows_that_do_not_count_are_passed_over_or_keep_their_place():
+    x = jnp.ones((100, 1))
+    for share in (0.29, 0.5, 0.53, 0.7):
+        plain = _split(Batch(x, x), (share, 1 - share), 2)
+        weighted = _split(Batch(x, x, jnp.ones(100)), (share, 1 - share), 2)
+        assert [len(own.y) for own in plain] == [int(own.weight.sum()) for own in weighted]
+    # Four rows of all assets, and four of the asset itself, which has one as yet.
+    mixed = Batch(x[:8], x[:8], jnp.array([1.0, 1, 1, 1, 0, 0, 0, 1]))
+    cut = _split(mixed, (0.5, 0.5), 2, by_place=True)
+    assert [own.weight.tolist() for own in cut] == [[1, 1, 1, 1], [0, 0, 0, 1]]

@@ -154,3 +154,16 @@ def test_metrics_of_steps_are_means_over_their_tasks():
         history.metrics["error"][1], mean_error(y_hat, tasks.query.y), rtol=1e-4
     )
     assert fit(LEARNER, OPTIMIZER, SAMPLER, KEY, steps=1)[1].metrics == {}
+
+
+@pytest.mark.parametrize("weight", [[1, 2, 2], [0, 1, 0], [True, True, False]], ids=str)
+def test_weights_of_any_type_mean_the_same(weight):
+    tasks = jax.tree.map(lambda leaf: leaf[:3], SAMPLER(KEY))
+    state = meta_init(LEARNER, OPTIMIZER, KEY, tasks.support.x[0])
+    losses = [
+        meta_step(LEARNER, OPTIMIZER, state, tasks._replace(weight=np.asarray(weight, kind)))[
+            1
+        ].loss
+        for kind in (None, float)
+    ]
+    assert losses[0] == losses[1] > 0

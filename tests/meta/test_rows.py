@@ -29,7 +29,7 @@ from maml_jax import (
     stack_tasks,
 )
 from maml_jax.errors import ShapeError
-from maml_jax.meta.rows import batch_loss, weighted_mean
+from maml_jax.meta.rows import batch_loss, require_weight, weighted_mean
 from maml_jax.models import gaussian, mlp
 
 
@@ -131,12 +131,21 @@ def test_ragged_tasks_are_stacked_with_weights():
     tasks = stack_tasks([Task(rows(2), rows(3)), Task(rows(0), rows(3), weight=2.0)])
     assert tasks.support.weight.tolist() == [[1, 1], [0, 0]]
     assert tasks.query.weight is None and tasks.weight.tolist() == [1, 2]
+    fixed = stack_tasks([Task(rows(2), rows(3))], rows=(4, 3))
+    assert fixed.support.weight.tolist() == [[1, 1, 0, 0]]
+    assert fixed.query.weight.tolist() == [[1, 1, 1]]
+    with pytest.raises(ShapeError, match="query of task 0: 3 rows, more than rows=2"):
+        stack_tasks([Task(rows(2), rows(3))], rows=(4, 2))
     with pytest.raises(ShapeError, match="query.x of the tasks differ"):
         stack_tasks([Task(rows(2), rows(3)), Task(rows(2), rows(3, features=3))])
     with pytest.raises(ShapeError, match="support of task 0: 2 rows of x and 1 of y"):
         stack_tasks([Task(Batch(rows(2).x, rows(1).y), rows(3))])
     with pytest.raises(TypeError, match="item 1 of the tasks is no Task, but Batch"):
         stack_tasks([Task(rows(2), rows(3)), rows(2)])
+    with pytest.raises(ShapeError, match=r"support of task 0: 2 rows and weights of shape \(3,\)"):
+        stack_tasks([Task(rows(2)._replace(weight=jnp.ones(3)), rows(3))])
+    with pytest.raises(ShapeError, match="task 0: its weight is one number"):
+        stack_tasks([Task(rows(2), rows(3), jnp.ones(2))])
     with pytest.raises(ShapeError, match="no task to stack"):
         stack_tasks([])
 
@@ -147,3 +156,23 @@ def test_a_likelihood_of_weighted_rows_trains():
     params = learner.init(jax.random.key(0), support.x)
     grad = jax.grad(lambda params: learner.loss(params, Task(support, support), 0)[0])(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad))
+
+
+def test_weights_have_one_shape_and_any_type():
+    value = weighted_mean(jnp.array([100.0, 100.0], jnp.float16), jnp.array([1e3, 1e3]))
+    assert value == 100 and value.dtype == jnp.float16
+    errors = jnp.array([1.0, 2.0, 3.0])
+    assert weighted_mean(errors, jnp.array([-1.0, 1, 1])) == 2.5  # as if it was absent
+    assert weighted_mean(jnp.zeros((0, 1)), jnp.zeros(0)) == 0
+    for weight in ((3, 1), (1,), ()):
+        with pytest.raises(ShapeError, match="3 rows need one each"):
+            require_weight(jnp.ones(weight), 3)
+
+
+def test_rows_of_numpy_may_have_weights():
+    learner = maml(mlp((4, 1)))
+    one = jax.tree.map(lambda leaf: leaf[0], stack_tasks([Task(rows(2), rows(3))], rows=(4, 3)))
+    params = learner.init(jax.random.key(0), jnp.asarray(one.support.x))
+    found, _ = learner.loss(params, one)
+    expected, _ = learner.loss(params, Task(rows(2), rows(3)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from helpers import sinusoid_sampler
 
 from maml_jax import Batch, MetaLearner, Task, evaluate, maml, training
-from maml_jax.errors import ShapeError
+from maml_jax.errors import ShapeError, TrainingError
 from maml_jax.meta.rows import weighted_mean
 from maml_jax.meta.validation import validate_params
 from maml_jax.models import mlp
@@ -108,3 +108,22 @@ def test_settings_that_cannot_be_met_are_refused():
         run(metrics={"error": lambda y_hat, y: y_hat})
     with pytest.raises(ShapeError, match="task axis"):
         run(validate=jax.tree.map(lambda leaf: leaf[0], SAMPLER(KEY)))
+
+
+def test_a_validation_task_that_is_not_finite_is_named_or_left_out(caplog):
+    tasks = SAMPLER(jax.random.key(3))
+    params = LEARNER.init(KEY, tasks.query.x[0])
+    spoilt = tasks._replace(query=tasks.query._replace(y=tasks.query.y.at[1].set(jnp.nan)))
+    with pytest.raises(TrainingError, match="after step 0, validation: the loss of task 1 of 4"):
+        validate_params(LEARNER, params, spoilt, METRICS)
+    with pytest.raises(TrainingError) as caught:
+        run(validate=spoilt)
+    assert caught.value.tasks == [1] and caught.value.state.step == 2
+    found = validate_params(LEARNER, params, spoilt, METRICS, on_bad="skip")
+    rest = jax.tree.map(lambda leaf: jnp.delete(leaf, 1, axis=0), tasks)
+    for name, value in validate_params(LEARNER, params, rest, METRICS).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    assert "task 1 of 4 is not finite: left out" in caplog.text
+    assert run(validate=spoilt, on_bad="skip")[-1].best is not None
+    with pytest.raises(TypeError, match="metrics are functions by name"):
+        run(metrics=[mean_error])

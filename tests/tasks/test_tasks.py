@@ -175,3 +175,17 @@ def test_tasks_have_few_rows_as_often_as_many_and_older_ones_weigh_less():
     np.testing.assert_allclose(np.bincount(counts) / 500, [0, 0.25, 0.25, 0.25, 0.25], atol=0.06)
     for own, count in zip(weight[:, 4:], counts, strict=True):
         np.testing.assert_allclose(own, [0.125, 0.25, 0.5, 1.0] * (np.arange(4) >= 4 - count))
+
+
+def test_how_many_rows_a_task_has_does_not_depend_on_its_window():
+    panel = panel_of(ragged_market())
+    windows = asset_family(panel, support=7, query=4)
+    sampler = market_sampler(panel, windows, meta_batch=512, fewest=3)
+    counts = {}
+    for seed in range(20):
+        key = jax.random.key(seed)
+        drawn = np.asarray(sampler.draw(key))
+        rows = np.asarray((sampler(key).support.weight > 0).sum(axis=1))
+        for window, count in zip(drawn, rows, strict=True):
+            counts.setdefault(window, set()).add(int(count))
+    assert all(found == {3, 4, 5, 6, 7} for found in counts.values())

@@ -186,6 +186,7 @@ def _levels(network: Network, settings: LearnerConfig) -> MetaLearner:
         levels=[Level(**inner)] * len(LEVELS),
         rows=LEVELS,
         nested=True,
+        by_place=True,
         gradient=_exact(settings),
     )
 

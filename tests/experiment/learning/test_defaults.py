@@ -1,5 +1,6 @@
 """With their defaults all methods train on any bars: real ones, and rare ones."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,13 @@ FILES = [
     "stocks/us19_adjclose_daily_1990_2022_ragged.csv.gz",
     "stocks/us20_adjclose_daily_1990_2022.csv.gz",
 ]
+
+
+@pytest.fixture(autouse=True)
+def drop_compiled_programs():
+    """Each test compiles dozens of learners, whose programs would fill the process."""
+    yield
+    jax.clear_caches()
 
 
 def crashes(rng, count):
