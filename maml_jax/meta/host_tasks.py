@@ -1,7 +1,9 @@
 """Tasks from an iterator on the host, fetched by a thread while the device works."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from queue import Empty, Full, Queue
+from contextlib import suppress
+from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any
 
@@ -20,8 +22,11 @@ STACK_BYTES = 64 * 2**20
 AHEAD = 2
 """Stacks that wait for the device at most."""
 
-_PAUSE = 0.1
-"""Seconds after which a thread that waits looks whether it is still wanted."""
+_PAUSE = 0.02
+"""Seconds between two looks at whether the thread has ended, once its loop is left."""
+
+_PATIENCE = 1.0
+"""Seconds that it is given."""
 
 
 class HostTasks:
@@ -79,13 +84,10 @@ class HostTasks:
     def close(self) -> None:
         """End the thread, unless the iterator keeps it waiting."""
         self._stopped.set()
-        while True:
-            try:
-                self._queue.get_nowait()
-            except Empty:
-                break
-        if self._thread is not None:
-            self._thread.join(timeout=10 * _PAUSE)
+        end = time.monotonic() + _PATIENCE
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < end:
+            with suppress(Empty):  # room for what it may be waiting to put
+                self._queue.get(timeout=_PAUSE)
 
     def _fetch(self, calls: Sequence[int], skip: int) -> None:
         try:
@@ -115,13 +117,10 @@ class HostTasks:
         return (jax.tree.map(_stack_leaves, *found) if found else None), len(found)
 
     def _put(self, what: Any) -> bool:
-        while not self._stopped.is_set():
-            try:
-                self._queue.put(what, timeout=_PAUSE)
-                return True
-            except Full:
-                pass
-        return False
+        """Wait for room, without asking again and again: waiting is no progress."""
+        if not self._stopped.is_set():
+            self._queue.put(what)
+        return not self._stopped.is_set()
 
     def _check(self, number: int, tasks: Any) -> Task:
         """Return a meta-batch as arrays of the types that JAX computes in."""

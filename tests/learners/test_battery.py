@@ -206,9 +206,13 @@ LEARNERS = {
 
 HEAVY = (
     "alfa",
+    "anil",
     "bayesian_maml",
     "direction of matching_networks",
+    "direction of prototypical_networks",
     "double_adapt",
+    "from_scratch",
+    "joint_training",
     "joint_training, fine-tuned",
     "maml, adam",
     "maml, learned rates",
@@ -216,6 +220,8 @@ HEAVY = (
     "maml_plus_plus, early",
     "maml_plus_plus, late",
     "matching_networks, regression",
+    "meta_curvature",
+    "meta_sgd",
 )
 """Up to half a minute each, or close to another; `make test-slow` tries them."""
 
