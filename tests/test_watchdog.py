@@ -7,18 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from maml_jax import _guard, watchdog
 from maml_jax.data.sources.http import Client, RateLimit, Retries
 from maml_jax.errors import SourceError
 from maml_jax.experiment.timing import stage
-from maml_jax.terminal import ProgressBars
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the guard reads /proc")
 SECOND = 1 / 60
@@ -40,11 +36,26 @@ def compute(seconds):
         time.sleep(0.005)
 
 
+WAIT = """
+import threading
+from contextlib import nullcontext
+from io import StringIO
+from rich.console import Console
+from maml_jax import watchdog
+from maml_jax.terminal import ProgressBars
+
+ended = threading.Event()
+watchdog._Watcher._end = lambda *_: ended.set()
+console = Console(file=StringIO(), force_terminal=True)
+with watchdog.watch(0.5 / 60), ProgressBars(console=console) if {bars} else nullcontext():
+    assert ended.wait(60)
+"""
+"""In a process of its own, where no thread of another test is at work."""
+
+
 @pytest.mark.parametrize("bars", [False, True], ids=["", "while a bar is drawn"])
-def test_waiting_is_noticed(ended, bars):
-    console = Console(file=StringIO(), force_terminal=True)
-    with watchdog.watch(0.5 * SECOND), ProgressBars(console=console) if bars else nullcontext():
-        assert ended.wait(60)
+def test_waiting_is_noticed(bars):
+    subprocess.run([sys.executable, "-c", WAIT.format(bars=bars)], check=True, timeout=120)
 
 
 def test_computing_is_left_alone(ended):
