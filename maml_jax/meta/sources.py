@@ -46,7 +46,7 @@ class Source:
             TrainingError: as `fit`.
             TaskError: if there are no more tasks.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # of samplers and of iterators, below
 
     def require_all(self) -> None:
         """Refuse to have ended before all steps were taken.

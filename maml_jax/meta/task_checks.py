@@ -106,7 +106,7 @@ def _depends_on_rows(init: InitFn, shape: tuple[int, ...], dtype: Any) -> bool:
         return False
     try:
         return usual != shapes(shape[0] + 1)
-    except Exception:
+    except Exception:  # one row more is more than it can take: its parameters are of so many rows
         return True
 
 

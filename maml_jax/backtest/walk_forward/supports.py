@@ -197,4 +197,4 @@ def _require_possible(
             f"{len(support.classes)}"
         )
     if growing and (support.origin != "asset" or labels is not None or support.forget < 1):
-        raise ValueError("growing windows take in an asset's own rows, all of them alike")
+        raise ValueError("growing windows use all rows of one asset, with equal weights")

@@ -304,7 +304,7 @@ class Config(Section, frozen=True):
             )
         if self.backtest.window == "growing" and self.task.forget < 1:
             raise ValueError(
-                'backtest.window: growing windows take in all rows alike; use "rolling" with '
+                'backtest.window: growing windows weigh all rows equally; use "rolling" with '
                 "task.forget"
             )
         if self.backtest.window == "growing" and self.online.variants:

@@ -289,15 +289,15 @@ def _note_ended(market: Market) -> tuple[Note, ...]:
         names = join_names((f"{asset} (last bar {last[asset]})" for asset in gone), kind="assets")
         text = (
             f"{len(gone):,} assets ended within the test span: {names}; what was held of each is "
-            "closed at its last price, which may not have been to be had. In trades.parquet such "
-            'trades have the reason "end".'
+            "closed at its last price, at which it may not have been possible to trade. In "
+            'trades.parquet such trades have the reason "end".'
         )
         return (Note("ended", text),)
     return tuple(
         Note(
             "ended",
             f"{asset}: no bar after {last[asset]}; what was held of it is closed at its last price "
-            f"on {first[asset]}, which may not have been to be had.",
+            f"on {first[asset]}, at which it may not have been possible to trade.",
         )
         for asset in gone
     )

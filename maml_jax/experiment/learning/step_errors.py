@@ -130,7 +130,7 @@ class AdaptationTable(NamedTuple):
             `before` (the prior; NaN where there is none that predicts) and `after`. Columns: the
             mean squared error of the query rows in units of the target, and the correlation of
             prediction and target, of the meta-learned start (`error`, `correlation`) and of the
-            untrained network of the same seed, adapted alike (`scratch_error`,
+            untrained network of the same seed, adapted in the same way (`scratch_error`,
             `scratch_correlation`).
         asset: its name.
         method: what was adapted.

@@ -138,8 +138,8 @@ def test_supports_of_another_panel_and_impossible_ones_are_refused(learner, para
         ({"support": WINDOW, "first": -1}, "must not be negative"),
         ({"support": WINDOW, "labels": np.zeros((1, 59), int)}, r"labels are \[asset, time\]"),
         ({"support": SupportRows(WINDOW, classes=np.zeros(2, int))}, "classes are given for 2"),
-        ({"support": SupportRows(WINDOW, "mixed"), "growing": True}, "asset's own rows"),
-        ({"support": SupportRows(WINDOW, forget=0.9), "growing": True}, "all of them alike"),
+        ({"support": SupportRows(WINDOW, "mixed"), "growing": True}, "all rows of one asset"),
+        ({"support": SupportRows(WINDOW, forget=0.9), "growing": True}, "with equal weights"),
         ({"support": SupportRows(WINDOW, fewest=WINDOW + 1)}, "from 0 to 12 rows on, not"),
         ({"support": SupportRows(WINDOW, forget=1.5)}, "forget must be above 0"),
     ):

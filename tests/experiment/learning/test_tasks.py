@@ -337,5 +337,5 @@ def test_assets_are_predicted_from_the_fewest_rows_that_the_settings_name():
     assert (young.counts[whole.due] == 12).all()
     with pytest.raises(ConfigError, match=r"min_support \(13\) must not exceed support \(12\)"):
         prepared_with(**sizes, **{"task.min_support": 13})
-    with pytest.raises(ConfigError, match="growing windows take in all rows alike"):
+    with pytest.raises(ConfigError, match="growing windows weigh all rows equally"):
         prepared_with(**{"task.forget": 0.9, "backtest.window": "growing"})
