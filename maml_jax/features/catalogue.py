@@ -13,6 +13,11 @@ from maml_jax.features.volatility import (
     own_volatility_features,
 )
 from maml_jax.features.volume import volume_features
+from maml_jax.features.young import (
+    young_features,
+    young_market_features,
+    young_range_features,
+)
 
 DEFAULT_GROUP = "technical"
 """The default features."""
@@ -42,7 +47,7 @@ def feature_groups(
     >>> counts = {group: len(features) for group, features in feature_groups().items()}
     >>> counts  # doctest: +NORMALIZE_WHITESPACE
     {'technical': 11, 'ohlc': 7, 'volume': 2, 'calendar': 6, 'cross_section': 3, 'har': 5,
-     'market_volatility': 2, 'har_hourly': 3}
+     'market_volatility': 2, 'har_hourly': 3, 'young': 9, 'young_range': 2, 'young_market': 3}
     """
     return {
         DEFAULT_GROUP: technical_features(window=window, returns=returns, fast=fast, slow=slow),
@@ -53,6 +58,9 @@ def feature_groups(
         "har": own_volatility_features(),
         "market_volatility": market_volatility_features(),
         "har_hourly": hourly_volatility_features(),
+        "young": young_features(),
+        "young_range": young_range_features(),
+        "young_market": young_market_features(),
     }
 
 

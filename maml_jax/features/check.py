@@ -16,8 +16,8 @@ def check_feature(
     """Refuse a feature that breaks its promises on the bars of an asset.
 
     The bars are cut, and altered, at several places: up to there, no value may change. They start
-    at several places: from the declared warm-up on, no value may differ. Each value after the
-    warm-up must be finite.
+    at several places: from the declared warm-up on, no value may differ, unless the feature says
+    that it depends on the start. Each value after the warm-up must be finite.
 
     Args:
         feature: built in, or registered by the user.
@@ -39,6 +39,8 @@ def check_feature(
             f"{place}, after its warm-up of {warm_up} bars"
         )
     refuse_look_ahead(feature, bars, asset=asset, tolerance=tolerance)
+    if not feature.start_invariant:
+        return
     count = len(bars)
     for start in np.unique(np.linspace(1, count - warm_up - 1, _PLACES, dtype=int)):
         late = feature_values(bars.iloc[start:], feature, asset=asset)[warm_up:]

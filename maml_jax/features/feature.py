@@ -23,15 +23,18 @@ class Feature(NamedTuple):
         name: the column's name.
         compute: `bars -> Series` on the index of `bars`, or an array `[bar]`. The value at bar t
             must depend on bars up to and including t only, and from bar `warm_up` on (counting from
-            0) must be finite and must not depend on where the series begins.
+            0) must be finite and, unless it says otherwise, not depend on where the series begins.
         warm_up: how many bars at the start of a series have no value.
         columns: the columns of the bars that it reads.
+        start_invariant: whether values after the warm-up are the same wherever the series begins.
+            Those of a young asset, which are told its age, are not.
     """
 
     name: str
     compute: Callable[[pd.DataFrame], pd.Series | np.ndarray]
     warm_up: int
     columns: tuple[str, ...] = ("close",)
+    start_invariant: bool = True
 
 
 def compute_features(
@@ -113,7 +116,9 @@ def lag_feature(feature: Feature, lag: int) -> Feature:
             values = pd.Series(np.atleast_1d(np.asarray(values, float)), index=bars.index)
         return values.shift(lag)
 
-    return Feature(f"{feature.name}_lag_{lag}", compute, feature.warm_up + lag, feature.columns)
+    return feature._replace(
+        name=f"{feature.name}_lag_{lag}", compute=compute, warm_up=feature.warm_up + lag
+    )
 
 
 def longest_warm_up(features: Sequence[Feature]) -> int:

@@ -18,6 +18,9 @@ from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_model
 from maml_jax.meta.types import Batch, LossFn, MetaLearner, ModelLike, Params, Prediction, Setting
 
+_MOST_LOG_RATIO = 3.0
+"""Bound on the logarithm of a row's noise, in units of the common one: no row counts for all."""
+
 
 class AlpacaParams(NamedTuple):
     """Meta-parameters: features, and the prior of the head on them.
@@ -30,12 +33,15 @@ class AlpacaParams(NamedTuple):
         tenth_log_noise: a tenth of the logarithm of the noise's standard deviation, `[targets]`.
             The steps of an outer optimizer such as Adam are of one size for all parameters; so
             they find the scale of the targets in hundreds of meta-steps instead of thousands.
+        noise_slope: of the logarithm of the noise on the features, `[features + 1]`; None where the
+            noise is the same in every row.
     """
 
     features: Params
     mean: Float[Array, "feature target"]
     factor: Float[Array, "feature feature"]
     tenth_log_noise: Float[Array, " target"]
+    noise_slope: Float[Array, " feature"] | None = None
 
 
 class Posterior(NamedTuple):
@@ -46,12 +52,14 @@ class Posterior(NamedTuple):
         precision: of the weights, in units of the noise, `[features + 1, features + 1]`.
         information: precision times mean, `[features + 1, targets]`.
         log_noise: logarithm of the noise's standard deviation, `[targets]`.
+        noise_slope: as in `AlpacaParams`.
     """
 
     features: Params
     precision: Float[Array, "feature feature"]
     information: Float[Array, "feature target"]
     log_noise: Float[Array, " target"]
+    noise_slope: Float[Array, " feature"] | None = None
 
 
 def alpaca(
@@ -60,6 +68,7 @@ def alpaca(
     targets: int = 1,
     noise: Setting = 1.0,
     prior_precision: Setting = 50.0,
+    heteroscedastic: bool = False,
     loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian linear head on meta-learned features (ALPaCA).
@@ -76,11 +85,20 @@ def alpaca(
     posterior as that of all rows at once, at a cost that does not depend on how many came before.
     Adapting to no rows gives the prior.
 
+    With `heteroscedastic` the noise depends on the input,
+
+    $$\sigma(x) = \sigma\, e^{g(x)}, \qquad g(x) = 3 \tanh\bigl(w^\top \phi(x) / 3\bigr)$$
+
+    with w meta-learned from 0 on: support rows count by $e^{-2 g(x)}$, as in weighted least
+    squares, and the variance of a prediction is $(e^{2 g(x_*)} + \phi_*^\top\Lambda^{-1}\phi_*)
+    \,\sigma^2$.
+
     Args:
         features: `(init, apply)` of the feature network, `[n, *input] -> [n, features]`.
         targets: how many numbers are predicted.
         noise: standard deviation that the noise begins with, in units of the target.
         prior_precision: what the prior precision begins with, times the identity.
+        heteroscedastic: whether the noise depends on the input.
         loss: compares a `Prediction` with targets, on the query.
 
     Returns:
@@ -110,6 +128,7 @@ def alpaca(
             jnp.zeros((width, targets)),
             0.5 * jnp.log(jnp.asarray(prior_precision, jnp.float32)) * jnp.eye(width),
             jnp.full(targets, log_tenth(noise)),
+            jnp.zeros(width) if heteroscedastic else None,
         )
 
     def prior(params: AlpacaParams) -> Posterior:
@@ -117,7 +136,11 @@ def alpaca(
         factor = jnp.tril(params.factor, -1) + diagonal
         precision = factor @ factor.T
         return Posterior(
-            params.features, precision, precision @ params.mean, 10 * params.tenth_log_noise
+            params.features,
+            precision,
+            precision @ params.mean,
+            10 * params.tenth_log_noise,
+            params.noise_slope,
         )
 
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
@@ -127,9 +150,14 @@ def alpaca(
                 f"targets have {y.shape[1]} columns, and the head was made for {targets}: "
                 f"alpaca(..., targets={y.shape[1]})"
             )
+        by_noise = phi
+        if adapted.noise_slope is not None:
+            # Rows are scaled by the roots of their weights, and the noise is that of the row itself.
+            rows = features_of(features, adapted.features, batch.x)
+            by_noise = phi * jnp.exp(-2 * _log_ratio(rows, adapted.noise_slope))[:, None]
         return adapted._replace(
-            precision=adapted.precision + phi.T @ phi,
-            information=adapted.information + phi.T @ y,
+            precision=adapted.precision + by_noise.T @ phi,
+            information=adapted.information + by_noise.T @ y,
         )
 
     def predict(adapted: Posterior, x, /) -> Prediction:
@@ -137,7 +165,10 @@ def alpaca(
         covariance = inverse_spd(adapted.precision)
         mean = phi @ (covariance @ adapted.information)
         variance = jnp.sum((phi @ covariance) * phi, axis=1)
-        std = jnp.sqrt(1 + variance)[:, None] * jnp.exp(adapted.log_noise)
+        own = 1.0
+        if adapted.noise_slope is not None:
+            own = jnp.exp(2 * _log_ratio(phi, adapted.noise_slope))
+        std = jnp.sqrt(own + variance)[:, None] * jnp.exp(adapted.log_noise)
         return Prediction(mean, std.astype(mean.dtype))
 
     return by_closed_form(
@@ -149,3 +180,8 @@ def alpaca(
         loss=loss,
         update=update,
     )
+
+
+def _log_ratio(phi: Array, slope: Array) -> Array:
+    """Logarithm of each row's noise in units of the common one, `[n]`, bounded."""
+    return _MOST_LOG_RATIO * jnp.tanh(phi @ slope / _MOST_LOG_RATIO)

@@ -23,7 +23,8 @@ def check_beginnings(study: Study) -> tuple[list[Finding], pd.DataFrame]:
     """Begin the bars later: from the warm-up on, no value may be another.
 
     Columns that all assets make together are those of all bars: an asset that begins has one return
-    less, which is not a fault of a feature.
+    less, which is not a fault of a feature. Of features that say that they depend on the start the
+    effect is shown, and is no finding.
 
     Args:
         study: the quantities.
@@ -70,6 +71,8 @@ def _begin_later(study: Study, number: int, name: str) -> tuple[list[Finding], d
                 at = slice((times - 1) * max(1, warm_up), (times - 1) * max(1, warm_up) + 5)
                 effect = 100 * largest_difference(late[at], expected[at], unit)
                 sizes[times] = max(sizes[times], effect)
+            if not quantity.feature.start_invariant:
+                continue
             wrong = find_differences(late, expected, absolute=_ROUNDING * usual, relative=_ROUNDING)
             if not wrong.any():
                 continue

@@ -1,0 +1,210 @@
+r"""What is known of young assets at each bar: columns of a model's input, and what came after.
+
+A row belongs to an asset, to a bar at which it is read and to a bar at which the asset was listed,
+or is imagined to have been. n, the age, counts the returns between them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, WINDOWS, Running, log_root, own_columns
+from maml_jax.features.volatility import FLOOR, MONTH, log_return
+
+INPUTS = (
+    *OWN_NAMES,
+    *(f"market_volatility_{k}" for k in MARKET_WINDOWS),
+    "log_age",
+    "inverse_age",
+    "alone",
+    "log_horizon",
+)
+"""Columns of a model's input."""
+
+_OWN_OF_MARKET = (1, 2, 3)
+"""The own columns that stand for the market's, by window, where an asset is alone."""
+
+_MARKET_OF_OWN = (0, 0, 1, 2, 2, 1, 2)
+"""The market's columns that stand for the own ones, where there is no return yet."""
+
+_SEASONED = 5
+"""Returns from which on an asset counts as one of the others."""
+
+_KEPT = 5
+"""Bars for which what others did last is kept, where they have none of their own."""
+
+_LEAST_AHEAD = 0.1
+"""The least outcome, as a share of the volatility of the last 60 returns."""
+
+
+class Histories(NamedTuple):
+    """The returns of several assets, and the volatility of each among the others.
+
+    Attributes:
+        assets: names.
+        times: of the bars of each asset.
+        returns: logarithmic, of each asset, `[bar]`; NaN at the first.
+        timeline: all times.
+        levels: log volatility of each asset over `MARKET_WINDOWS`, `[time, asset, window]`; NaN
+            where it has none.
+    """
+
+    assets: tuple[str, ...]
+    times: tuple[pd.DatetimeIndex, ...]
+    returns: tuple[Float[np.ndarray, " bar"], ...]
+    timeline: pd.DatetimeIndex
+    levels: Float[np.ndarray, "time asset window"]
+
+
+def make_histories(bars: Mapping[str, pd.DataFrame]) -> Histories:
+    """Lay out the returns of several assets.
+
+    Args:
+        bars: in normal form, by asset; rows without a close are left out.
+    """
+    closes = {name: frame[["close"]].dropna() for name, frame in bars.items()}
+    times = tuple(pd.DatetimeIndex(frame.index) for frame in closes.values())
+    returns = tuple(log_return(frame).to_numpy(float) for frame in closes.values())
+    timeline = times[0]
+    for each in times[1:]:
+        timeline = timeline.union(each)
+    levels = np.full((len(timeline), len(times), len(MARKET_WINDOWS)), np.nan)
+    for number, (own, r) in enumerate(zip(times, returns, strict=True)):
+        known = pd.DataFrame(_levels(r), own)
+        levels[:, number] = known.reindex(timeline, method="ffill", limit=_KEPT).to_numpy()
+    return Histories(tuple(closes), times, returns, timeline, levels)
+
+
+def _levels(returns: Float[np.ndarray, " bar"]) -> Float[np.ndarray, "bar window"]:
+    """Log volatilities of an asset as one of the others; NaN where it is new, or did not move."""
+    squares, last = Running(returns**2), np.arange(len(returns))
+    first = np.zeros_like(last)
+    found = np.stack([squares.mean(first, last, k) for k in MARKET_WINDOWS], axis=-1)
+    month = squares.mean(first, last, MONTH)
+    seasoned = (last >= _SEASONED) & (np.sqrt(month, where=month > 0, out=0 * month) > FLOOR)
+    return np.where(seasoned[:, None], log_root(found, month[:, None]), np.nan)
+
+
+def others_volatility(
+    histories: Histories,
+    asset: int,
+    others: Sequence[int] | None = None,
+    *,
+    bars: Int[np.ndarray, "*n"] | None = None,
+) -> tuple[Float[np.ndarray, "*n window"], Int[np.ndarray, "*n"]]:
+    """Return the mean log volatility of the others at bars of an asset, and their number.
+
+    Args:
+        histories: of all.
+        asset: its number.
+        others: numbers of those that count; default all but itself.
+        bars: index of each bar; default all.
+
+    Returns:
+        NaN where there are none.
+    """
+    pool = range(len(histories.assets)) if others is None else others
+    chosen = [number for number in pool if number != asset]
+    at = histories.timeline.get_indexer(histories.times[asset])
+    wanted = at if bars is None else at[bars]
+    times, places = np.unique(wanted, return_inverse=True)
+    levels = histories.levels[times][:, chosen]
+    known = np.isfinite(levels)
+    count = known.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, levels, 0.0).sum(axis=1) / count
+    places = places.reshape(wanted.shape)
+    return mean[places], count.max(axis=-1)[places]
+
+
+def input_columns(
+    own: Float[np.ndarray, "*n column"],
+    market: Float[np.ndarray, "*n window"],
+    age: Int[np.ndarray, "*n"],
+    others: Int[np.ndarray, "*n"],
+    horizon: int,
+) -> Float[np.ndarray, "*n input"]:
+    """Put the columns of a model's input together.
+
+    Where an asset is alone its own volatility stands for the market's, and before its first return
+    the market's for its own; the age and the number of others say so.
+
+    Args:
+        own: as `own_columns` gives them; NaN at age 0.
+        market: as `others_volatility` gives it; NaN where there are no others.
+        age: returns since the listing.
+        others: how many assets the market is.
+        horizon: bars ahead.
+
+    Returns:
+        In the order of `INPUTS`; NaN at age 0 of an asset that is alone.
+    """
+    market = np.where(np.isfinite(market), market, own[..., _OWN_OF_MARKET])
+    own = np.where(np.isfinite(own), own, market[..., _MARKET_OF_OWN])
+    rest = (np.log1p(age), 1 / (1.0 + age), 1 / (1.0 + others), np.full(age.shape, np.log(horizon)))
+    return np.concatenate([own, market, np.stack(rest, axis=-1)], axis=-1)
+
+
+def outcome(
+    returns: Float[np.ndarray, " bar"], horizon: int
+) -> tuple[Float[np.ndarray, " bar"], Float[np.ndarray, " bar"]]:
+    r"""Return what came after each bar: the log of realised volatility per bar, and the return.
+
+    $$y_t = \ln \sqrt{\tfrac1h \textstyle\sum_{i=1}^h r_{t+i}^2}, \qquad
+      R_t = \textstyle\sum_{i=1}^h r_{t+i}$$
+
+    y is never below a tenth of the volatility of the last 60 returns: one return of nearly nothing
+    is no measure of it.
+
+    Args:
+        returns: logarithmic, `[bar]`.
+        horizon: $h$.
+
+    Returns:
+        NaN where fewer than h bars came.
+    """
+    bars = len(returns)
+    ahead = np.full(bars, np.nan)
+    total = np.full(bars, np.nan)
+    if bars > horizon:
+        last = np.arange(bars - horizon)
+        squares = Running(returns**2)
+        mean = squares.mean(last, last + horizon, horizon)
+        month = squares.mean(np.zeros_like(last), last, max(WINDOWS[:-1]))
+        least = np.where(np.isfinite(month), _LEAST_AHEAD * np.sqrt(np.nan_to_num(month)), 0.0)
+        ahead[: bars - horizon] = np.log(np.maximum(np.sqrt(mean), np.maximum(least, FLOOR)))
+        sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(returns))])
+        total[: bars - horizon] = sums[last + horizon + 1] - sums[last + 1]
+    return ahead, total
+
+
+def young_rows(
+    histories: Histories,
+    asset: int,
+    starts: Int[np.ndarray, " n"],
+    ages: Int[np.ndarray, " m"],
+    others: Sequence[int] | None = None,
+) -> tuple[Float[np.ndarray, "n m column"], Float[np.ndarray, "n m window"], Int[np.ndarray, "n m"]]:
+    """Compute the columns of an asset at several ages, for several bars of listing.
+
+    Args:
+        histories: of all.
+        asset: its number.
+        starts: index of each bar at which it is imagined to be listed.
+        ages: returns since then.
+        others: as for `others_volatility`.
+
+    Returns:
+        Own columns, the market's, and the number of others; of bars after the last, those of the
+        last.
+    """
+    count = len(histories.returns[asset])
+    bars = np.minimum(starts[:, None] + ages, count - 1)
+    flat = own_columns(
+        histories.returns[asset], np.broadcast_to(starts[:, None], bars.shape).ravel(), bars.ravel()
+    )
+    market, number = others_volatility(histories, asset, others, bars=bars)
+    return flat.reshape(*bars.shape, -1), market, number

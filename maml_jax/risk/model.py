@@ -1,0 +1,195 @@
+"""A trained model of risk: a Bayesian head on meta-learned features, and what its forecasts left
+over on the assets that it was trained on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import ConfigError, RunError
+from maml_jax.learners import alpaca
+from maml_jax.meta import MetaLearner
+from maml_jax.meta.types import Params
+from maml_jax.models import mlp
+from maml_jax.risk.histories import INPUTS
+from maml_jax.risk.listings import Scaling
+from maml_jax.risk.residuals import AGES, Residuals, table_levels
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+"""Weights that ship."""
+
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+_SEPARATOR = "/"
+
+
+class RiskModel(NamedTuple):
+    """What a forecast of risk needs.
+
+    Attributes:
+        name: of the weights.
+        interval: length of the bars that it knows.
+        network: widths of the feature network.
+        heteroscedastic: whether the noise depends on the input.
+        members: meta-parameters of each member of an ensemble.
+        scaling: of inputs and target.
+        residuals: by horizon in bars.
+        rate: of the conformal correction, as a share of the level.
+        card: what it was trained on and what was measured.
+    """
+
+    name: str
+    interval: pd.Timedelta
+    network: tuple[int, ...]
+    heteroscedastic: bool
+    members: tuple[Params, ...]
+    scaling: Scaling
+    residuals: Mapping[int, Residuals]
+    rate: float
+    card: Mapping[str, Any]
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """The horizons of which residuals are known, in bars."""
+        return tuple(sorted(self.residuals))
+
+
+_learners: dict[tuple[tuple[int, ...], bool], MetaLearner] = {}
+
+
+def risk_learner(network: tuple[int, ...], heteroscedastic: bool) -> MetaLearner:
+    """Make the learner of a model; the same one each time, because programs belong to it."""
+    key = (tuple(network), heteroscedastic)
+    if key not in _learners:
+        _learners[key] = alpaca(mlp(network), heteroscedastic=heteroscedastic, noise=0.5)
+    return _learners[key]
+
+
+def save_model(model: RiskModel, folder: Path) -> None:
+    """Write weights and card; the same model gives the same bytes.
+
+    Args:
+        model: to write.
+        folder: is made where it is not there.
+    """
+    from safetensors.numpy import save
+
+    arrays = {}
+    for number, member in enumerate(model.members):
+        arrays |= _flat(f"member{number}", member)
+    for horizon, residuals in model.residuals.items():
+        arrays |= {
+            f"residuals{horizon}{_SEPARATOR}{name}": np.asarray(value, np.float32)
+            for name, value in residuals._asdict().items()
+        }
+    arrays |= {
+        f"scaling{_SEPARATOR}{name}": np.asarray(value, np.float32)
+        for name, value in model.scaling._asdict().items()
+    }
+    content = save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    card = {
+        "name": model.name,
+        "interval_minutes": model.interval / pd.Timedelta(minutes=1),
+        "network": list(model.network),
+        "heteroscedastic": model.heteroscedastic,
+        "members": len(model.members),
+        "inputs": list(INPUTS),
+        "ages": list(AGES),
+        "levels": table_levels().tolist(),
+        "horizons": list(model.horizons),
+        "rate": model.rate,
+        **model.card,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(content)
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(name: str | Path) -> RiskModel:
+    """Read weights that ship, by name, or from a folder that `save_model` wrote.
+
+    Raises:
+        ConfigError: if there is no such model.
+        RunError: if its files are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = PRETRAINED / name if isinstance(name, str) else name
+    if not (folder / CARD).is_file() and Path(name).is_dir():
+        folder = Path(name)
+    if not (folder / CARD).is_file():
+        raise ConfigError(
+            f"model {str(name)!r}: no such weights; there are {', '.join(pretrained_names())}, "
+            f"or name a folder that holds {CARD} and {WEIGHTS}"
+        )
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        content = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != card["sha256"]:
+            raise RunError(f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged")
+        arrays = load(content)
+        return _from_arrays(card, arrays)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(f"{folder}: no model of risk can be read from it: {error}") from error
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the weights that ship."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CARD}"))
+
+
+def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskModel:
+    if card["inputs"] != list(INPUTS) or card["ages"] != list(AGES):
+        raise ValueError("its inputs or ages are those of another version")
+    network = tuple(int(width) for width in card["network"])
+    learner = risk_learner(network, bool(card["heteroscedastic"]))
+    like = jax.eval_shape(
+        learner.init, jax.random.key(0), jax.ShapeDtypeStruct((1, len(INPUTS)), np.float32)
+    )
+    members = tuple(_tree(f"member{number}", like, arrays) for number in range(card["members"]))
+    residuals = {
+        int(horizon): Residuals(
+            *(arrays[f"residuals{horizon}{_SEPARATOR}{name}"] for name in Residuals._fields)
+        )
+        for horizon in card["horizons"]
+    }
+    scaling = Scaling(*(arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields))
+    scaling = scaling._replace(y_mean=float(scaling.y_mean), y_std=float(scaling.y_std))
+    return RiskModel(
+        card["name"],
+        pd.Timedelta(minutes=card["interval_minutes"]),
+        network,
+        bool(card["heteroscedastic"]),
+        members,
+        scaling,
+        residuals,
+        float(card["rate"]),
+        card,
+    )
+
+
+def _flat(prefix: str, tree: Params) -> dict[str, np.ndarray]:
+    return {
+        _path(prefix, path): np.asarray(leaf, np.float32)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _tree(prefix: str, like: Params, arrays: Mapping[str, np.ndarray]) -> Params:
+    def take(path, leaf):
+        found = arrays[_path(prefix, path)]
+        if found.shape != leaf.shape or not np.isfinite(found).all():
+            raise ValueError(f"{_path(prefix, path)} is no array of numbers of shape {leaf.shape}")
+        return found
+
+    return jax.tree_util.tree_map_with_path(take, like)
+
+
+def _path(prefix: str, path: tuple) -> str:
+    return prefix + _SEPARATOR + jax.tree_util.keystr(path, simple=True, separator=_SEPARATOR)
