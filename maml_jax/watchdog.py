@@ -77,6 +77,7 @@ def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
     """
     global _current, _outcome
     _outcome = None
+    _waiting_until[0] = 0.0  # what was awaited before has nothing to do with this block
     minutes = PATIENCE if patience is None else patience
     if not 0 < minutes < _FOR_EVER:
         yield

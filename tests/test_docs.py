@@ -70,6 +70,7 @@ def test_settings_of_tasks_are_read():
     assert any(config.online.variants for config in read)
 
 
+@pytest.mark.slow
 def test_tasks_in_code():
     (text,) = re.findall(r"```python\n(.*?)```", TASKS.read_text(encoding="utf-8"), re.S)
     names = {}

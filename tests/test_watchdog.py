@@ -74,6 +74,12 @@ def test_a_child_that_computes_is_left_alone(ended):
     assert not ended.is_set()
 
 
+def test_what_was_awaited_before_does_not_count(ended):
+    watchdog.progress(wait=60)
+    with watchdog.watch(0.7 * SECOND):
+        assert ended.wait(60)
+
+
 @pytest.mark.long
 def test_a_limit_of_requests_may_be_awaited(ended):
     limit = RateLimit(per_second=0.6)

@@ -110,7 +110,7 @@ def test_what_is_not_there_is_named(store):
         typed("fetch", "bybit", "BTCUSDT", "--category", "options", *SPAN)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_takes_bars_from_the_store(store):
     frame = random_bars(count=260)
     frame.iloc[100, 3] *= 2

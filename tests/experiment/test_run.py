@@ -119,7 +119,7 @@ def test_training_then_backtesting_is_running(saved, tmp_path, no_page):
         backtest(path, bars=MARKET)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_backtest_may_change_costs_and_span_but_not_what_was_trained(saved, tmp_path, no_page):
     _, path = saved
     cheap = backtest(path, bars=MARKET, out=tmp_path / "cheap", backtest={"fee": 0, "slippage": 0})
@@ -288,7 +288,7 @@ def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
         run(settings, bars=bars)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_figures_and_report_are_made_on_request(saved, tmp_path):
     result, _ = saved
     assert result.plot().axes[0].get_title(loc="left") == "Equity"

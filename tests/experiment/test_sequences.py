@@ -49,7 +49,7 @@ def test_a_run_with_a_sequence_model_is_saved_loaded_and_walked_forward_again(
     pd.testing.assert_frame_equal(again.predictions, result.predictions)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_adapting_predicts_what_the_walk_forward_predicted(saved):
     result, path = saved
     for when in ("2020-07-01", "2020-08-20"):

@@ -58,7 +58,7 @@ def test_bars_after_the_span_change_nothing_that_is_trained_on():
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_loaded_learner_predicts_log_volatilities(trained):
     result, path = trained
     seen = MARKET["A3"].loc[:"2020-08-20"]

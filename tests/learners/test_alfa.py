@@ -96,8 +96,8 @@ def test_one_update_is_what_the_formula_says(sizes):
             np.testing.assert_allclose(update[name], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("make", [pytest.param(maml, marks=pytest.mark.slow), anil])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [maml, anil])
 def test_it_goes_into_any_learner_by_descent_and_any_exact_mode(make, task):
     optimizer = conditioned_rates(RATE, steps=STEPS)
     learners = [

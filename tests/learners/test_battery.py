@@ -211,7 +211,10 @@ HEAVY = (
     "direction of matching_networks",
     "direction of prototypical_networks",
     "double_adapt",
+    "ensemble",
     "from_scratch",
+    "hierarchical_maml",
+    "imaml",
     "joint_training",
     "joint_training, fine-tuned",
     "maml, adam",
@@ -253,11 +256,12 @@ def test_compiled_is_eager_and_every_sequence_model_fits(name):
         check_takes_sequences(subject)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("maml", "gru"),
-        *(pytest.param("anil", kind, marks=pytest.mark.slow) for kind in sequence_models(1)),
+        *(("anil", kind) for kind in sequence_models(1)),
         ("ridge", "gru"),
     ],
 )

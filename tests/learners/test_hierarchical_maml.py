@@ -107,7 +107,7 @@ def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     close(grad, jax.grad(lambda p: jnp.mean((NETWORK.apply(p, query.x) - query.y) ** 2))(adapted))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "gradient"),
     [

@@ -131,7 +131,7 @@ def plus_plus(**phases):
     return maml_plus_plus(NETWORK, inner_optimizer=learned_rates(RATE), inner_steps=STEPS, **phases)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "step", "options"),
     [

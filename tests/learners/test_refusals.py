@@ -191,6 +191,7 @@ def test_a_class_that_there_is_not_trains_nothing():
         assert jnp.isnan(jax.jit(learner.loss)(params, task, 0)[0])
 
 
+@pytest.mark.slow
 def test_settings_of_a_learner_may_be_traced():
     """As where they are searched for under `vmap`."""
     task = one_task()

@@ -77,19 +77,9 @@ VARIANTS = {
 }
 
 
-QUICK = ("online",)
-"""Variants that are tried with every change; the others by `make test-slow`."""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param(changes, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name, changes in VARIANTS.items()
-    ],
-)
-@pytest.mark.parametrize("t", [pytest.param(113, marks=pytest.mark.slow), 137])
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("t", [113, 137])
 def test_every_variant_knows_nothing_of_what_comes(changes, t):
     if "trees" in changes.get("backtest.baselines", ()):
         pytest.importorskip("sklearn")

@@ -247,7 +247,7 @@ def register(monkeypatch, compute, warm_up=1):
     register_feature("mine", compute, warm_up=warm_up)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_feature_that_looks_ahead_after_its_trial_is_named(monkeypatch):
     """What is refused at once is tried on the first 300 bars alone."""
 

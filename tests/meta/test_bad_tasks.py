@@ -142,6 +142,7 @@ def mean_error(y_hat, y):
     return jnp.mean(jnp.abs(y_hat - y))
 
 
+@pytest.mark.slow
 def test_metrics_of_steps_are_means_over_their_tasks():
     sampler = poisoned({1: [0]})
     options = {"steps": 2, "on_bad": "skip", "metrics": {"error": mean_error}}

@@ -37,6 +37,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_a_sampler_of_the_same_tasks(monkeypatch):
     expected = run(SAMPLER)
     found = run(iter(BATCHES))

@@ -81,9 +81,8 @@ def test_what_is_shared_need_not_be_repeated():
     np.testing.assert_allclose(shared[1], np.linalg.solve(a, b[:1]), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "order", [pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [2, 3])
 def test_derivatives_are_those_of_finite_differences(order):
     with jax.enable_x64(True):
         a, b = matrices(4, "float64", shape=(2,)), right(4, "float64", shape=(2,))

@@ -40,6 +40,7 @@ def test_the_oldest_programs_are_released_first():
         programs.get(learner, "b", lambda: 1 / 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: ensemble(one, 2)])
 @pytest.mark.parametrize("kind", [maml, reptile])
 def test_fit_releases_its_programs(kind, wrap):

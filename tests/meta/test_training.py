@@ -244,6 +244,7 @@ def test_meta_training_makes_adaptation_better():
     assert (info.support_loss_after < info.support_loss_before).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_double_precision_is_double_throughout():
     with jax.enable_x64(True):
         x = jnp.linspace(-1.0, 1.0, 24).reshape(2, 6, 2)

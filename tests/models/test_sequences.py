@@ -202,7 +202,7 @@ def test_attention_tells_bars_apart_by_age():
     assert not np.allclose(model.apply(params, turned), model.apply(params, X), atol=1e-3)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_learners_adapt_with_them(model):
     y = jnp.stack([X[:, 0, 0], X.mean((1, 2))], axis=1)
     learner = maml(model, inner_steps=20)

@@ -127,6 +127,7 @@ def test_training_comes_to_an_end_whatever_the_model_solves(name, devices):
     finish(OWN + FIT.replace("LEARNER", name), devices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", some_of([2, 8], [2]))
 def test_walking_forward_comes_to_an_end(devices):
     finish(WALK, devices)

@@ -88,7 +88,7 @@ OF_ROWS = ("assets", "spread", "pairs", "predictions", "calibration")
 WORLDS = ("one bar", "nothing known", "constant", "ruined", "gaps", "extreme")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_figure_stands_every_world(world):
     tables = _world(world)

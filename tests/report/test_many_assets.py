@@ -75,7 +75,7 @@ class _Texts(HTMLParser):
                 self.tables[-1].append(data)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_page_of_a_thousand_assets_is_small_and_lists_few_of_them(tables):
     names = tuple(f"A{number}" for number in range(MANY))
     ended = (Note("ended", f"{name}: no bar after 2020-01-{1 + len(name)}.") for name in names)

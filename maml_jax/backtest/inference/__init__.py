@@ -16,6 +16,20 @@ from maml_jax.backtest.inference.calibration import (
     measure_calibration,
     negative_log_likelihood,
 )
+from maml_jax.backtest.inference.exceedance_counts import (
+    TrafficLight,
+    coverage_table,
+    exceedances,
+    thin,
+    traffic_light,
+)
+from maml_jax.backtest.inference.expected_shortfall import (
+    AcerbiSzekely,
+    ShortfallTest,
+    acerbi_szekely,
+    fz0_loss,
+    pinball_loss,
+)
 from maml_jax.backtest.inference.forecast_tests import (
     DieboldMariano,
     Difference,
@@ -34,28 +48,48 @@ from maml_jax.backtest.inference.significance import (
     probabilistic_sharpe,
     superior_ability,
 )
+from maml_jax.backtest.inference.tail_risk import (
+    CoverageTest,
+    christoffersen_independence,
+    conditional_coverage,
+    dynamic_quantile,
+    kupiec,
+)
 
 __all__ = [
+    "AcerbiSzekely",
     "Alpha",
+    "CoverageTest",
     "DieboldMariano",
     "Difference",
     "Overfitting",
     "Resampled",
     "Roles",
+    "ShortfallTest",
+    "TrafficLight",
+    "acerbi_szekely",
     "alpha_tests",
     "assess_significance",
     "bootstrap_differences",
     "bootstrap_intervals",
     "calibration_error",
+    "christoffersen_independence",
     "compute_differences",
     "compute_intervals",
+    "conditional_coverage",
     "coverage",
+    "coverage_table",
     "crps",
     "deflated_sharpe",
     "diebold_mariano",
+    "dynamic_quantile",
+    "exceedances",
+    "fz0_loss",
+    "kupiec",
     "measure_calibration",
     "negative_log_likelihood",
     "overfitting_probability",
+    "pinball_loss",
     "probabilistic_sharpe",
     "qlike",
     "qlike_loss",
@@ -64,4 +98,6 @@ __all__ = [
     "resample",
     "shift_to_mean_variance",
     "superior_ability",
+    "thin",
+    "traffic_light",
 ]

@@ -168,7 +168,7 @@ def test_steps_that_are_not_finite_are_not_taken_and_counted(learner, optimizer,
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(online.state.params))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_learners_with_a_deviation_and_mixed_supports(optimizer, panel):
     learner = alpaca(mlp((8, 4)))
     state = meta_init(learner, optimizer, jax.random.key(0), jnp.zeros((1, len(FEATURES))))

@@ -127,8 +127,8 @@ def test_the_command_calls_it(record, trainings, monkeypatch, capsys):
     assert ROWS[2].name in shown
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("own_rows", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("own_rows", [False, True])
 def test_a_training_is_judged_by_the_oracle_of_its_world(own_rows):
     """Ridge regression on the true directions is that oracle, if it sees all rows."""
     seen = set()

@@ -77,7 +77,7 @@ def call(monkeypatch, capsys, *arguments):
     return end.value.code or 0, captured.out, captured.err
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_sinusoids_are_trained_once_and_written(tmp_path, monkeypatch, capsys, trainings):
     asked = [
         "sinusoid",

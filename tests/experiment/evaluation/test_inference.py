@@ -60,6 +60,7 @@ def test_nothing_is_recorded_of_what_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_headline_is_ranked_among_its_positions_at_other_times():
     result = run(SMALL, bars=MARKET, **ONE)
     shares = result.evaluation.significance["random_share"]

@@ -78,7 +78,7 @@ def assert_trains(methods, steps, **bars):
     assert np.isfinite(result.history[["loss", "grad_norm"]].to_numpy()).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [crashes, pegged])
 def test_likelihoods_survive_what_markets_do_once_in_a_while(make):
     """Their inner steps are the steepest: networks choose their own deviation."""

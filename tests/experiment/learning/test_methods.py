@@ -22,6 +22,7 @@ def test_settings_know_the_methods_that_there_are():
     assert list(get_args(MethodName)) == list(METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kind", ["mlp", pytest.param("gru", marks=pytest.mark.long)])
 def test_every_method_makes_a_learner_of_returns(name, kind):
@@ -62,7 +63,7 @@ def test_settings_of_the_inner_loop_reach_it():
     assert adam != sgd
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("window", ["rolling", "growing"])
 def test_a_bayesian_head_from_settings_to_adapted_predictions(window, tmp_path):

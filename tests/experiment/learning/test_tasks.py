@@ -195,15 +195,10 @@ SPANS_ASSETS = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [
-        pytest.param(
-            each, id=name, marks=[] if name in ("market", "online") else [pytest.mark.slow]
-        )
-        for name, each in SPANS_ASSETS.items()
-    ],
+    [pytest.param(each, id=name) for name, each in SPANS_ASSETS.items()],
 )
 def test_a_run_is_training_and_then_a_backtest(changes):
     """What is adapted on beside the tested assets is there again, and nothing is fitted anew."""

@@ -91,7 +91,7 @@ def test_linear_regression_has_a_closed_form(steps, gradient):
         )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [True, "nested"])
 def test_remat_gives_the_same_numbers_in_float32(kind):
     task = one_task()
