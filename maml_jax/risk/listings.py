@@ -161,13 +161,19 @@ def listing_sampler(tables: Listings, *, meta_batch: int, support: int = SUPPORT
     return jax.tree_util.Partial(draw, tables)
 
 
-def _draw_task(tables: Listings, support: int, key) -> Task:
-    which, place, kind, low, high = jax.random.split(key, 5)
-    listing = jax.random.randint(which, (), 0, tables.x.shape[0])
-    horizon = jax.random.randint(place, (), 0, tables.bars.shape[0])
+def draw_age(key) -> Array:
+    """Draw an age: in half of the cases evenly from 0 to `OLDEST`, else evenly in its logarithm."""
+    kind, low, high = jax.random.split(key, 3)
     even = jax.random.randint(low, (), 0, OLDEST + 1)
     skewed = jnp.exp(jax.random.uniform(high) * jnp.log(OLDEST + 1.0)).astype(even.dtype) - 1
-    age = jnp.where(jax.random.bernoulli(kind), even, skewed)
+    return jnp.where(jax.random.bernoulli(kind), even, skewed)
+
+
+def _draw_task(tables: Listings, support: int, key) -> Task:
+    which, place, ages = jax.random.split(key, 3)
+    listing = jax.random.randint(which, (), 0, tables.x.shape[0])
+    horizon = jax.random.randint(place, (), 0, tables.bars.shape[0])
+    age = draw_age(ages)
     x, y, known = tables.x[listing], tables.y[listing, :, horizon], tables.known[listing, :, horizon]
 
     def rows(at, there) -> Batch:

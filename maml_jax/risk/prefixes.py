@@ -1,0 +1,102 @@
+r"""Training of a Bayesian head on whole histories: each row is forecast from those before it.
+
+What a row adds to a posterior does not depend on the others, so that one pass over a history gives
+the posterior at every age, and each costs a sum and a solution. The loss is the mean over ages of
+what `alpaca` would lose with the support set of that age:
+
+$$-\sum_j \ln p\bigl(y_j \mid x_j,\ \{(x_i, y_i)\}_{c_j - S < i \le c_j}\bigr)$$
+
+with $c_j$ the last row whose outcome is complete at row j, and S the most rows of a support set.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from maml_jax.meta import Batch, MetaLearner, Task, gaussian_nll
+from maml_jax.meta.types import AdaptationInfo, LossFn
+from maml_jax.risk.listings import Listings, draw_age
+
+
+def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nll) -> MetaLearner:
+    """Make a learner whose meta-training forecasts many rows of a history from their pasts.
+
+    Args:
+        learner: `alpaca`.
+        window: most rows of a support set.
+        loss: compares a `Prediction` with targets.
+
+    Returns:
+        The same learner, but for its `loss`: the support set of a task is a history, in the order
+        of time; in its query set `y[:, 0]` is the target and `y[:, 1]` how many rows of the history
+        are known.
+    """
+
+    def meta_loss(meta_params, task: Task, step=0):
+        del step
+        support, query = task.support, task.query
+        assert learner.update is not None and support.weight is not None
+        prior = learner.adapt(
+            meta_params, Batch(support.x[:1], support.y[:1], jnp.zeros_like(support.weight[:1]))
+        )
+        zero = prior._replace(
+            precision=jnp.zeros_like(prior.precision), information=jnp.zeros_like(prior.information)
+        )
+
+        def add(row: Batch) -> tuple[Array, Array]:
+            found = learner.update(zero, Batch(*(leaf[None] for leaf in row)))  # type: ignore[misc]
+            return found.precision, found.information
+
+        count = query.y[:, 1].astype(jnp.int32)
+        row = jnp.arange(len(support.x))
+        seen = (row < count[:, None]) & (row >= count[:, None] - window)
+        sums = [jnp.tensordot(seen.astype(each.dtype), each, 1) for each in jax.vmap(add)(support)]
+
+        def predict(precision: Array, information: Array, x: Array):
+            adapted = prior._replace(
+                precision=prior.precision + precision, information=prior.information + information
+            )
+            return jax.tree.map(lambda leaf: leaf[0], learner.predict(adapted, x[None]))
+
+        predicted = jax.vmap(predict)(*sums, query.x)
+        value = loss(predicted, query.y[:, :1], query.weight)
+        return value, AdaptationInfo(value, value)
+
+    return learner._replace(loss=meta_loss)
+
+
+def history_sampler(tables: Listings, *, meta_batch: int, queries: int):
+    """Make the sampler of whole histories for `by_prefixes`.
+
+    Args:
+        tables: the listings.
+        meta_batch: histories in each meta-step.
+        queries: rows of each that are forecast; their ages are drawn as in `listing_sampler`.
+
+    Returns:
+        `(key) -> Task`, every array with a leading task axis.
+    """
+
+    def draw(tables: Listings, key) -> Task:
+        keys = jax.random.split(key, meta_batch)
+        return jax.vmap(partial(_draw_history, tables, queries))(keys)
+
+    return jax.tree_util.Partial(draw, tables)
+
+
+def _draw_history(tables: Listings, queries: int, key) -> Task:
+    which, place, ages = jax.random.split(key, 3)
+    listing = jax.random.randint(which, (), 0, tables.x.shape[0])
+    horizon = jax.random.randint(place, (), 0, tables.bars.shape[0])
+    y, known = tables.y[listing, :, horizon], tables.known[listing, :, horizon]
+    last = jnp.full((len(y), 1), tables.horizon[horizon])
+    x = jnp.concatenate([tables.x[listing], last], axis=1)
+    weight = known.astype(jnp.float32).at[0].set(0.0)  # a row of age 0 is before the first return
+    age = jax.vmap(draw_age)(jax.random.split(ages, queries))
+    count = jnp.maximum(age - tables.bars[horizon] + 1, 0)
+    target = jnp.stack([y[age], count.astype(y.dtype)], axis=1)
+    query = Batch(x[age], target, known[age].astype(jnp.float32))
+    there = (query.weight.sum() > 0).astype(jnp.float32)
+    return Task(Batch(x, y[:, None], weight), query, there)
