@@ -16,6 +16,7 @@ from maml_jax.backtest.inference.calibration import (
     measure_calibration,
     negative_log_likelihood,
 )
+from maml_jax.backtest.inference.confidence_set import model_confidence_set
 from maml_jax.backtest.inference.forecast_tests import (
     DieboldMariano,
     Difference,
@@ -34,6 +35,7 @@ from maml_jax.backtest.inference.significance import (
     probabilistic_sharpe,
     superior_ability,
 )
+from maml_jax.backtest.inference.utility import realised_utility
 
 __all__ = [
     "Alpha",
@@ -54,6 +56,7 @@ __all__ = [
     "deflated_sharpe",
     "diebold_mariano",
     "measure_calibration",
+    "model_confidence_set",
     "negative_log_likelihood",
     "overfitting_probability",
     "probabilistic_sharpe",
@@ -61,6 +64,7 @@ __all__ = [
     "qlike_loss",
     "r_squared",
     "r_squared_difference",
+    "realised_utility",
     "resample",
     "shift_to_mean_variance",
     "superior_ability",
