@@ -14,6 +14,7 @@ from maml_jax.backtest.baselines.young.least_squares import (
 )
 from maml_jax.backtest.baselines.young.random_intercept import add_intercept
 from maml_jax.backtest.baselines.young.rows import (
+    AGE_FEATURES,
     History,
     check_ages,
     check_assets,
@@ -30,6 +31,9 @@ class Refit(NamedTuple):
         every: bars from one fit to the next.
         window: bars whose rows are fitted on, those whose labels are known last; None for all.
         quadratic: squares and products of features are columns too.
+        pool_ages: fit one regression on the rows of all ages, with the age as a feature, rather
+            than one for each age. It needs `quadratic`: what a return is worth depends on how many
+            there are.
         own: weight of the asset's own rows since its listing; 0 leaves them out, and the many rows
             of donors have weight 1 each.
         intercept: how many of its own last rows the asset's mean error is measured on, which is
@@ -41,13 +45,14 @@ class Refit(NamedTuple):
     every: int = 21
     window: int | None = None
     quadratic: bool = False
+    pool_ages: bool = False
     own: float = 0.0
     intercept: int = 0
     clip: float | None = 4.0
 
 
 MONTHLY = Refit()
-"""All donors' rows, refitted every 21 bars."""
+"""All donors' rows at each age, refitted every 21 bars."""
 
 
 def refitted_har(
@@ -60,16 +65,16 @@ def refitted_har(
     targets: Sequence[int] | None = None,
     setting: Refit = MONTHLY,
 ) -> Float[np.ndarray, "age asset time"]:
-    r"""Forecast by one regression on donors' rows of all ages, refitted every `setting.every` bars.
+    r"""Forecast by a regression on donors' rows at each age, refitted every `setting.every` bars.
 
     $$\hat y_t = x_t^\top \hat\beta + \kappa\, \bar e_t, \qquad
       \hat\beta = \Bigl(\sum_{d \ne a} \sum_s x_{d,s} x_{d,s}^\top\Bigr)^{-1}
       \sum_{d \ne a} \sum_s x_{d,s}\, y_{d,s}$$
 
-    over the rows s whose labels are known at the fit, with the features of `find_features` at each
-    of the ages: log volatilities over 1, 5, 22, 60 and 250 bars or all that are known, those of the
-    market over 5, 22 and 60, $\ln (1 + n)$ and $1 / (1 + n)$. With one age alone the last two are
-    constant and drop out. $\bar e$ and $\kappa$ are described at `add_intercept`.
+    over the rows s whose labels are known at the fit, with the features of `find_features`: log
+    volatilities over 1, 5, 22, 60 and 250 bars or all that are known, those of the market over 5,
+    22 and 60, and where ages are pooled $\ln (1 + n)$ and $1 / (1 + n)$. $\bar e$ and $\kappa$
+    are described at `add_intercept`.
 
     An asset's own rows and errors are those since its listing. A row of it is taken at the greatest
     of `ages` that it has reached, so that ages close to each other use more of it. Where the asset
@@ -106,69 +111,82 @@ def refitted_har(
     result = np.full((len(numbers), assets, times), np.nan)
     if not len(fits):
         return result
-    features = features_by_age(history, numbers)
     stops = np.maximum(fits - horizon + 1, 0)
-    starts = np.zeros_like(stops)
-    if setting.window is not None:
-        starts = np.maximum(stops - setting.window, 0)
-    seen = features[:, history.donors, starts[0] : stops[0]].reshape(-1, features.shape[-1])
-    design = make_design(seen, clip=setting.clip, quadratic=setting.quadratic)
+    window = times if setting.window is None else setting.window
+    spans = np.stack([fits, np.maximum(stops - window, 0), stops], axis=1)
+    features = features_by_age(history, numbers)
+    groups = [[*range(len(numbers))]]
+    if not setting.pool_ages:
+        features, groups = features[..., :-AGE_FEATURES], [[place] for place in groups[0]]
     forecast_for = np.union1d(chosen, history.donors) if setting.intercept else chosen
-    pooled = _pool(history, features, design, starts, stops)
-    for place, fit in enumerate(fits):
-        upto = slice(fit, min(fit + setting.every, times))
-        products = pooled.without(place, forecast_for)[None]
-        if setting.own:
-            rows, last = slice(starts[place], stops[place]), (fit, setting.every)
-            own = _own_rows(history, features, design, numbers, rows, last, forecast_for)
-            products = products + setting.own * own
-        beta = solve(products)[:, :, :, None]
-        result[:, forecast_for, upto] = (design(features[:, forecast_for, upto]) @ beta)[..., 0]
+    rows = _Rows(history, features, numbers, spans, setting)
+    for group in groups:
+        result[group] = _forecast(rows, group, forecast_for)
     if setting.intercept:
-        spans = np.stack([fits, starts, stops], axis=1)
         result = add_intercept(result, history, numbers, setting.intercept, spans)
     outside = np.setdiff1d(np.arange(assets), chosen)
     result[:, outside] = np.nan
     return result
 
 
-class _Pooled(NamedTuple):
-    """Sums of products of the rows of every fit.
+class _Rows(NamedTuple):
+    """What regressions are fitted on.
 
     Attributes:
-        total: of all donors.
-        each: of each donor.
-        donors: their indices.
+        history: the labels, and the donors.
+        features: of every bar at every age.
+        ages: increasing.
+        spans: bar of each fit, and the first and one beyond the last bar whose rows it sees.
+        setting: how it is fitted.
     """
 
-    total: Float[np.ndarray, "fit product product"]
-    each: Float[np.ndarray, "donor fit product product"]
-    donors: Int[np.ndarray, " donor"]
+    history: History
+    features: Float[np.ndarray, "age asset time feature"]
+    ages: Int[np.ndarray, " age"]
+    spans: Int[np.ndarray, "fit 3"]
+    setting: Refit
 
-    def without(
-        self, fit: int, assets: Int[np.ndarray, " asset"]
-    ) -> Float[np.ndarray, "asset product product"]:
-        """Sum over the donors, for each asset without itself."""
-        products = np.repeat(self.total[fit][None], len(assets), axis=0)
-        for place, asset in enumerate(assets):
-            for donor in np.flatnonzero(self.donors == asset):
-                products[place] -= self.each[donor, fit]
-        return products
+
+def _forecast(
+    rows: _Rows, group: list[int], assets: Int[np.ndarray, " asset"]
+) -> Float[np.ndarray, "age asset time"]:
+    """Forecast some assets at the ages of a group by one regression on the rows of all of them."""
+    setting, features = rows.setting, rows.features[group]
+    times = features.shape[2]
+    _, start, stop = rows.spans[0]
+    seen = features[:, rows.history.donors, start:stop].reshape(-1, features.shape[-1])
+    design = make_design(seen, clip=setting.clip, quadratic=setting.quadratic)
+    total, each = _pool(rows, features, design)
+    result = np.full(features.shape[:3], np.nan)
+    for place, fit in enumerate(rows.spans[:, 0]):
+        products = np.repeat(total[place][None], len(assets), axis=0)
+        for donor, own in zip(rows.history.donors, each, strict=True):
+            products[assets == donor] -= own[place]
+        products = products[None]
+        if setting.own:
+            own = [_own_rows(rows, design, rows.ages[age], place, assets) for age in group]
+            products = products + setting.own * np.stack(own)
+        beta = solve(products)[..., None]
+        upto = slice(fit, min(fit + setting.every, times))
+        result[:, assets, upto] = (design(features[:, assets, upto]) @ beta)[..., 0]
+    return result
 
 
 def _pool(
-    history: History,
-    features: Float[np.ndarray, "age asset time feature"],
-    design: Design,
-    starts: Int[np.ndarray, " fit"],
-    stops: Int[np.ndarray, " fit"],
-) -> _Pooled:
-    """Sum products between the edges of all fits once, and add up what lies within each fit."""
+    rows: _Rows, features: Float[np.ndarray, "age asset time feature"], design: Design
+) -> tuple[
+    Float[np.ndarray, "fit product product"], Float[np.ndarray, "donor fit product product"]
+]:
+    """Sums of products of all donors' rows and of each one's, for every fit.
+
+    They are summed once between the edges of all fits, and what lies within a fit is added up.
+    """
+    starts, stops = rows.spans[:, 1], rows.spans[:, 2]
     edges = np.unique(np.concatenate([[0], starts, stops]))
-    labels = known_labels(history)
-    each = []
+    labels = known_labels(rows.history)
     size = design(features[0, 0, :1]).shape[-1] + 1
-    for donor in history.donors:
+    each = []
+    for donor in rows.history.donors:
         pieces = [np.zeros((size, size))]
         for begin, end in zip(edges[:-1], edges[1:], strict=True):
             columns = design(features[:, donor, begin:end])
@@ -178,35 +196,27 @@ def _pool(
         sums = np.cumsum(pieces, axis=0)
         each.append(sums[np.searchsorted(edges, stops)] - sums[np.searchsorted(edges, starts)])
     together = np.stack(each)
-    return _Pooled(together.sum(axis=0), together, history.donors)
+    return together.sum(axis=0), together
 
 
 def _own_rows(
-    history: History,
-    features: Float[np.ndarray, "age asset time feature"],
-    design: Design,
-    ages: Int[np.ndarray, " age"],
-    rows: slice,
-    last: tuple[int, int],
-    assets: Int[np.ndarray, " asset"],
-) -> Float[np.ndarray, "age asset product product"]:
-    """Sum the products of an asset's own rows since its listing, for each age.
+    rows: _Rows, design: Design, age: int, place: int, assets: Int[np.ndarray, " asset"]
+) -> Float[np.ndarray, "asset product product"]:
+    """Sum the products of each asset's own rows since its listing at one fit.
 
-    A fit (`last`: its bar, and the bars that it serves) knows the rows that an asset of that age
-    at the last bar served has seen.
+    A fit serves until the next one: it knows the rows that an asset of that age has seen at the
+    last bar it serves.
     """
+    history, (fit, start, stop) = rows.history, rows.spans[place]
     labels = known_labels(history)
-    fit, served = last
     result = []
-    for age in ages:
-        for_age = []
-        for asset in assets:
-            back = history.count[asset, fit] - history.count[asset, rows]
-            slot = np.searchsorted(ages, age - (served - 1) - back, side="right") - 1
-            time = rows.start + np.flatnonzero(slot >= 0)
-            columns = design(features[slot[slot >= 0], asset, time])
-            for_age.append(sum_products(columns, labels[asset, time], np.ones(len(time), bool)))
-        result.append(np.stack(for_age))
+    for asset in assets:
+        back = history.count[asset, fit] - history.count[asset, start:stop]
+        then = age - (rows.setting.every - 1) - back
+        slot = np.searchsorted(rows.ages, then, side="right") - 1
+        time = start + np.flatnonzero(slot >= 0)
+        columns = design(rows.features[slot[slot >= 0], asset, time])
+        result.append(sum_products(columns, labels[asset, time], np.ones(len(time), bool)))
     return np.stack(result)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from maml_jax.features.volatility import FLOOR, LEAST_SHARE
+from maml_jax.features.volatility import FLOOR, LEAST_SHARE, MONTH
 
 LENGTHS = (1, 5, 22, 60, 250)
 """Bars over which an asset's own volatility is measured, or all that are known."""
@@ -20,10 +20,12 @@ LENGTHS = (1, 5, 22, 60, 250)
 MARKET_LENGTHS = (5, 22, 60)
 """Bars over which the volatility of the other assets is measured."""
 
+AGE_FEATURES = 2
+"""How many of the features, the last of them, are of the age alone."""
+
 _MARKET_AT_LISTING = (0, 0, 1, 2, 2)
 """Which of the market's lengths stands in for an asset's own before its first return."""
 
-_MONTH = LENGTHS.index(22)
 _USUAL = float(np.log(0.01))
 
 
@@ -166,7 +168,7 @@ def own_volatility(
         NaN where the age is 0 or the asset has fewer returns.
     """
     asset, count, age = (each[..., None] for each in np.broadcast_arrays(asset, count, age))
-    used = np.minimum(age, np.asarray((*lengths, 22)))
+    used = np.minimum(age, np.asarray((*lengths, MONTH)))
     begin = history.squares[asset, np.maximum(count - used, 0)]
     total = np.maximum(history.squares[asset, count] - begin, 0.0)
     volatility = np.sqrt(total / np.maximum(used, 1))

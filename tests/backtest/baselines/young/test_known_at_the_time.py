@@ -23,6 +23,7 @@ AGES = [0, 5, 21, 60]
 FIRST, AGE = 270, 60
 REGRESSION = {"horizon": HORIZON, "ages": AGES, "first": FIRST, "donors": range(4)}
 EVERYTHING = Refit(every=10, window=150, quadratic=True, own=3.0, intercept=20)
+POOLED = EVERYTHING._replace(pool_ages=True)
 
 
 def stack(tail):
@@ -31,7 +32,7 @@ def stack(tail):
 
 FORECASTS = {
     "har": lambda r: refitted_har(r, **REGRESSION, setting=EVERYTHING),
-    "har of one age": lambda r: refitted_har(r, **{**REGRESSION, "ages": [AGE]}),
+    "har, ages pooled": lambda r: refitted_har(r, **REGRESSION, setting=POOLED),
     "each age": lambda r: age_regression(r, **REGRESSION, setting=Cuts(count=300, every=15)),
     "nearest": lambda r: nearest_donors(
         r, **REGRESSION, targets=[2, 4], setting=Nearest(count=40, every=5, stride=7)

@@ -20,21 +20,24 @@ def naive_har(asset, t, age, setting):
     for s in range(stop - setting.window, stop):
         for donor in DONORS:
             if donor != asset:
-                rows += [(donor, s, each, 1.0) for each in AGES]
+                rows += [(donor, s, each, 1.0) for each in (AGES if setting.pool_ages else [age])]
         back = np.isfinite(RETURNS[asset, s + 1 : fit + 1]).sum()
         reached = [each for each in AGES if each <= age - (setting.every - 1) - back]
         if setting.own and reached:
             rows.append((asset, s, reached[-1], setting.own))
-    x = [naive_row(RETURNS, DONORS, a, s, each) for a, s, each, _ in rows]
+    used = 10 if setting.pool_ages else 8
+    every = [naive_row(RETURNS, DONORS, a, s, each) for a, s, each, _ in rows]
+    x = [row if row is None else row[:used] for row in every]
     y = [naive_label(RETURNS, a, s) for a, s, _, _ in rows]
     kept = [i for i in range(len(rows)) if x[i] is not None and np.isfinite(y[i])]
     beta = weighted_fit([x[i] for i in kept], [y[i] for i in kept], [rows[i][3] for i in kept])
-    return beta[0] + naive_row(RETURNS, DONORS, asset, t, age) @ beta[1:]
+    return beta[0] + naive_row(RETURNS, DONORS, asset, t, age)[:used] @ beta[1:]
 
 
+@pytest.mark.parametrize("pool_ages", [False, True])
 @pytest.mark.parametrize("own", [0.0, 5.0])
-def test_forecasts_are_those_of_a_loop_over_rows(own):
-    setting = Refit(every=10, window=45, own=own, clip=None)
+def test_forecasts_are_those_of_a_loop_over_rows(own, pool_ages):
+    setting = Refit(every=10, window=45, own=own, clip=None, pool_ages=pool_ages)
     found = refitted_har(
         RETURNS, horizon=HORIZON, ages=AGES, first=FIRST, donors=DONORS, setting=setting
     )
