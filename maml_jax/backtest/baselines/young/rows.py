@@ -67,11 +67,14 @@ def make_history(
         donors: indices of the assets to learn from, which are the market too; default all.
 
     Raises:
-        ValueError: if the returns are no table, the horizon is below 1, or an asset is unknown.
+        ValueError: if the returns are no table, the horizon is below 1, there is no donor, or
+            an asset is unknown.
     """
     r = check_returns(returns, horizon)
     assets, times = r.shape
     chosen = check_assets(donors, assets)
+    if not len(chosen):
+        raise ValueError("there is no donor to learn from")
     known = np.isfinite(r)
     count = known.cumsum(axis=1)
     bar = np.full(r.shape, -1)

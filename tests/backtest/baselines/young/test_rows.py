@@ -44,6 +44,7 @@ def test_a_price_that_rests_has_the_floor_and_no_label():
         (np.zeros((2, 3)), {"horizon": 0}, "at least 1 bar"),
         (np.zeros((2, 3)), {"horizon": 1, "donors": [0, 2]}, "from 0 to 1"),
         (np.zeros((2, 3)), {"horizon": 1, "donors": [0, 0]}, "distinct"),
+        (np.zeros((2, 3)), {"horizon": 1, "donors": []}, "no donor"),
     ],
 )
 def test_impossible_returns_are_refused(returns, settings, message):
