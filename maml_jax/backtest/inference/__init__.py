@@ -16,6 +16,7 @@ from maml_jax.backtest.inference.calibration import (
     measure_calibration,
     negative_log_likelihood,
 )
+from maml_jax.backtest.inference.confidence_set import model_confidence_set
 from maml_jax.backtest.inference.exceedance_counts import (
     TrafficLight,
     coverage_table,
@@ -55,6 +56,7 @@ from maml_jax.backtest.inference.tail_risk import (
     dynamic_quantile,
     kupiec,
 )
+from maml_jax.backtest.inference.utility import realised_utility
 
 __all__ = [
     "AcerbiSzekely",
@@ -87,6 +89,7 @@ __all__ = [
     "fz0_loss",
     "kupiec",
     "measure_calibration",
+    "model_confidence_set",
     "negative_log_likelihood",
     "overfitting_probability",
     "pinball_loss",
@@ -95,6 +98,7 @@ __all__ = [
     "qlike_loss",
     "r_squared",
     "r_squared_difference",
+    "realised_utility",
     "resample",
     "shift_to_mean_variance",
     "superior_ability",
