@@ -7,10 +7,10 @@ them reads the age beside them.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 
 from maml_jax.features.feature import MARKET_MOVE, Feature
 from maml_jax.features.volatility import FLOOR, LEAST_SHARE, MONTH, log_return
@@ -25,57 +25,37 @@ MARKET_WINDOWS = (5, 22, 60)
 PREFIX = "young_"
 
 
-class Running:
-    """Means over the last returns of a series that is cut at its beginning, at any bar.
-
-    Sums are kept from the first bar on, so that each mean costs one subtraction.
+def trailing_mean(values: Any, window: int, xp: Any = np) -> Any:
+    r"""Mean of the last $k \wedge n$ values at each age n.
 
     Args:
-        values: of each bar, `[bar]`; NaN counts as 0.
+        values: since the listing, `[*lead, age]`; that of age 0 is not known and does not count;
+            NaN counts as 0.
+        window: $k$.
+        xp: `numpy`, or `jax.numpy` for arrays of a device.
+
+    Returns:
+        `[*lead, age]`; 0 at age 0.
     """
-
-    def __init__(self, values: Float[np.ndarray, " bar"]):
-        self._sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values, nan=0.0))])
-
-    def mean(
-        self, starts: Int[np.ndarray, " n"], bars: Int[np.ndarray, " n"], window: int
-    ) -> Float[np.ndarray, " n"]:
-        """Return the means over the last `window` returns up to a bar, of those since a start.
-
-        Args:
-            starts: index of the first bar of the cut series; its own return is not known to it.
-            bars: index of the bar at which the mean is taken.
-            window: $k$.
-
-        Returns:
-            NaN where there is no return yet.
-        """
-        first = np.maximum(starts + 1, bars + 1 - window)
-        count = bars + 1 - first
-        total = np.maximum(self._sums[bars + 1] - self._sums[np.minimum(first, bars + 1)], 0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    age = xp.arange(values.shape[-1])
+    sums = xp.cumsum(xp.where(age > 0, xp.nan_to_num(values), 0.0), -1)
+    before = xp.where(age >= window, xp.take(sums, xp.maximum(age - window, 0), -1), 0.0)
+    return xp.maximum(sums - before, 0.0) / xp.clip(age, 1, window)
 
 
-def log_root(
-    mean: Float[np.ndarray, "..."], month: Float[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
-    r"""Return $\ln \max(\sqrt{m},\ \tfrac1{10} \sqrt{m_{22}},\ 10^{-6})$, NaN where unknown.
+def log_root(mean: Any, month: Any, xp: Any = np) -> Any:
+    r"""Return $\ln \max(\sqrt{m},\ \tfrac1{10} \sqrt{m_{22}},\ 10^{-6})$.
 
     Args:
         mean: $m$, a mean of squares.
         month: $m_{22}$, the mean of squared returns over up to 22 bars.
+        xp: as for `trailing_mean`.
     """
-    least = np.maximum(LEAST_SHARE * np.sqrt(month), FLOOR)
-    return np.log(np.maximum(np.sqrt(mean), least))
+    return xp.log(xp.maximum(xp.sqrt(mean), xp.maximum(LEAST_SHARE * xp.sqrt(month), FLOOR)))
 
 
-def own_columns(
-    returns: Float[np.ndarray, " bar"],
-    starts: Int[np.ndarray, " n"],
-    bars: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, "n column"]:
-    r"""Compute log volatilities of an asset at bars, as if it had been listed at others.
+def own_columns(returns: Any, xp: Any = np) -> Any:
+    r"""Compute log volatilities of an asset at each age.
 
     $$\ln \sqrt{\tfrac1{k \wedge n} \textstyle\sum_{i < k \wedge n} r_{t-i}^2}$$
 
@@ -83,18 +63,17 @@ def own_columns(
     never below a tenth of the volatility over up to 22 returns, nor below $10^{-6}$.
 
     Args:
-        returns: logarithmic, `[bar]`; NaN where there is none.
-        starts: index of the bar at which it was listed, for each row.
-        bars: index of the bar at which the row is read; not before its start.
+        returns: logarithmic, since the listing, `[*lead, age]`; that of age 0 is not looked at.
+        xp: as for `trailing_mean`.
 
     Returns:
-        NaN in rows of age 0.
+        `[*lead, age, column]`; those of age 0 mean nothing.
     """
-    squares, falls = Running(returns**2), Running(np.minimum(returns, 0.0) ** 2)
-    month = squares.mean(starts, bars, MONTH)
-    own = [log_root(squares.mean(starts, bars, k), month) for k in WINDOWS]
-    down = [log_root(falls.mean(starts, bars, k), month) for k in DOWNSIDE_WINDOWS]
-    return np.stack([*own, *down], axis=-1)
+    squares, falls = returns**2, xp.minimum(returns, 0.0) ** 2
+    month = trailing_mean(squares, MONTH, xp)
+    own = [log_root(trailing_mean(squares, k, xp), month, xp) for k in WINDOWS]
+    down = [log_root(trailing_mean(falls, k, xp), month, xp) for k in DOWNSIDE_WINDOWS]
+    return xp.stack([*own, *down], -1)
 
 
 OWN_NAMES = (
@@ -109,8 +88,7 @@ def young_market(bars: pd.DataFrame, window: int) -> pd.Series:
 
     As `market_volatility`, from the asset's first return on.
     """
-    last = np.arange(len(bars))
-    moves = Running(bars[MARKET_MOVE].to_numpy(float)).mean(0 * last, last, window)
+    moves = trailing_mean(bars[MARKET_MOVE].to_numpy(float), window)
     return pd.Series(np.log(np.maximum(moves, FLOOR)), bars.index)
 
 
@@ -170,16 +148,14 @@ def young_range(bars: pd.DataFrame, window: int) -> pd.Series:
         Parkinson (1980), The Extreme Value Method for Estimating the Variance of the Rate of Return.
     """
     squares = np.log(bars["high"] / bars["low"]).to_numpy(float) ** 2 / (4 * np.log(2))
-    last = np.arange(len(bars))
-    first = np.zeros(len(bars), int)
-    month = Running(log_return(bars).to_numpy(float) ** 2).mean(first, last, MONTH)
-    return pd.Series(log_root(Running(squares).mean(first, last, window), month), bars.index)
+    month = trailing_mean(log_return(bars).to_numpy(float) ** 2, MONTH)
+    return pd.Series(log_root(trailing_mean(squares, window), month), bars.index)
 
 
 def _own(name: str, column: int) -> Feature:
     def compute(bars: pd.DataFrame) -> np.ndarray:
-        last = np.arange(len(bars))
-        returns = log_return(bars).to_numpy(float)
-        return own_columns(returns, np.zeros(len(bars), int), last)[:, column]
+        values = own_columns(log_return(bars).to_numpy(float))[:, column]
+        values[0] = np.nan
+        return values
 
     return Feature(name, compute, 1, start_invariant=False)

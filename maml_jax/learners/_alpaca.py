@@ -12,7 +12,12 @@ from maml_jax.learners._checks import (
     require_plain_params,
     require_positive,
 )
-from maml_jax.learners._heads import by_closed_form, features_and_targets, features_of
+from maml_jax.learners._heads import (
+    by_closed_form,
+    features_and_targets,
+    features_of,
+    weighted_rows,
+)
 from maml_jax.meta.linalg import inverse_spd
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_model
@@ -35,6 +40,7 @@ class AlpacaParams(NamedTuple):
             they find the scale of the targets in hundreds of meta-steps instead of thousands.
         noise_slope: of the logarithm of the noise on the features, `[features + 1]`; None where the
             noise is the same in every row.
+        mean_function: of the network whose outputs the head corrects; None where there is none.
     """
 
     features: Params
@@ -42,6 +48,7 @@ class AlpacaParams(NamedTuple):
     factor: Float[Array, "feature feature"]
     tenth_log_noise: Float[Array, " target"]
     noise_slope: Float[Array, " feature"] | None = None
+    mean_function: Params = None
 
 
 class Posterior(NamedTuple):
@@ -53,6 +60,7 @@ class Posterior(NamedTuple):
         information: precision times mean, `[features + 1, targets]`.
         log_noise: logarithm of the noise's standard deviation, `[targets]`.
         noise_slope: as in `AlpacaParams`.
+        mean_function: likewise.
     """
 
     features: Params
@@ -60,6 +68,7 @@ class Posterior(NamedTuple):
     information: Float[Array, "feature target"]
     log_noise: Float[Array, " target"]
     noise_slope: Float[Array, " feature"] | None = None
+    mean_function: Params = None
 
 
 def alpaca(
@@ -69,6 +78,7 @@ def alpaca(
     noise: Setting = 1.0,
     prior_precision: Setting = 50.0,
     heteroscedastic: bool = False,
+    mean_function: ModelLike | None = None,
     loss: LossFn = gaussian_nll,
 ) -> MetaLearner:
     r"""Make the Bayesian linear head on meta-learned features (ALPaCA).
@@ -93,12 +103,16 @@ def alpaca(
     squares, and the variance of a prediction is $(e^{2 g(x_*)} + \phi_*^\top\Lambda^{-1}\phi_*)
     \,\sigma^2$.
 
+    With a `mean_function` m the head is fitted to $y - m(x)$ and predicts what is to be added to it:
+    a prior mean of its own, which features that are good to adapt need not be good for.
+
     Args:
         features: `(init, apply)` of the feature network, `[n, *input] -> [n, features]`.
         targets: how many numbers are predicted.
         noise: standard deviation that the noise begins with, in units of the target.
         prior_precision: what the prior precision begins with, times the identity.
         heteroscedastic: whether the noise depends on the input.
+        mean_function: a network, `[n, *input] -> [n, targets]`; None: 0.
         loss: compares a `Prediction` with targets, on the query.
 
     Returns:
@@ -112,16 +126,22 @@ def alpaca(
 
     Reference:
         Harrison, Sharma, Pavone (2018), Meta-Learning Priors for Efficient Online Bayesian
-        Regression, arXiv:1807.08912, section 3.
+        Regression, arXiv:1807.08912, section 3. Mean functions: Fortuin, Strathmann, Rätsch (2019),
+        Meta-Learning Mean Functions for Gaussian Processes, arXiv:1901.08098.
     """
     if targets < 1:
         raise ValueError(f"alpaca needs at least 1 target, got {targets}")
     require_positive(noise=noise, prior_precision=prior_precision)
 
     require_model(features)
+    if mean_function is not None:
+        require_model(mean_function)
 
     def init(key, x, /) -> AlpacaParams:
         theta = require_plain_params(features.init(key, x))
+        offset = None
+        if mean_function is not None:
+            offset = require_plain_params(mean_function.init(jax.random.fold_in(key, 1), x))
         width = jax.eval_shape(features.apply, theta, x).shape[-1] + 1  # and the constant
         return AlpacaParams(
             theta,
@@ -129,6 +149,7 @@ def alpaca(
             0.5 * jnp.log(jnp.asarray(prior_precision, jnp.float32)) * jnp.eye(width),
             jnp.full(targets, log_tenth(noise)),
             jnp.zeros(width) if heteroscedastic else None,
+            offset,
         )
 
     def prior(params: AlpacaParams) -> Posterior:
@@ -141,6 +162,7 @@ def alpaca(
             precision @ params.mean,
             10 * params.tenth_log_noise,
             params.noise_slope,
+            params.mean_function,
         )
 
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
@@ -150,6 +172,9 @@ def alpaca(
                 f"targets have {y.shape[1]} columns, and the head was made for {targets}: "
                 f"alpaca(..., targets={y.shape[1]})"
             )
+        if mean_function is not None:
+            offset = mean_function.apply(adapted.mean_function, batch.x).astype(y.dtype)
+            y = y - weighted_rows(offset, batch.weight)
         by_noise = phi
         if adapted.noise_slope is not None:
             # Rows are scaled by the roots of their weights, and the noise is that of the row itself.
@@ -164,6 +189,8 @@ def alpaca(
         phi = features_of(features, adapted.features, x)
         covariance = inverse_spd(adapted.precision)
         mean = phi @ (covariance @ adapted.information)
+        if mean_function is not None:
+            mean = mean + mean_function.apply(adapted.mean_function, x).astype(mean.dtype)
         variance = jnp.sum((phi @ covariance) * phi, axis=1)
         own = 1.0
         if adapted.noise_slope is not None:

@@ -106,12 +106,16 @@ def features_and_targets(model: ModelLike, theta: Params, rows: Batch) -> tuple[
     phi = features_of(model, theta, rows.x)
     targets = math.prod(rows.y.shape[1:])  # -1 would not do for an empty support set
     y = rows.y.reshape(phi.shape[0], targets).astype(phi.dtype)
-    if rows.weight is None:
-        return phi, y
-    counts = rows.weight > 0
-    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, rows.weight, 1)), 0)  # finite slopes
-    root = root.astype(phi.dtype)[:, None]
-    return root * phi, root * y
+    return weighted_rows(phi, rows.weight), weighted_rows(y, rows.weight)
+
+
+def weighted_rows(values: Array, weight: Array | None) -> Array:
+    """Scale rows by the roots of their weights, `[n, ...]`; None: all count alike."""
+    if weight is None:
+        return values
+    counts = weight > 0
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, weight, 1)), 0)  # finite slopes
+    return root.astype(values.dtype)[:, None] * values
 
 
 def at_least_single(points: Array) -> Array:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from maml_jax.meta import Batch, MetaLearner, Task, predict_tasks
 from maml_jax.meta.types import Params
-from maml_jax.risk.histories import Histories, input_columns, outcome, young_rows
+from maml_jax.risk.histories import Histories, outcome, young_inputs
 from maml_jax.risk.listings import SUPPORT, Scaling
 
 _CHUNK = 1000
@@ -43,9 +43,8 @@ def young_tasks(
     ages = np.unique(np.clip(age - horizon - np.arange(SUPPORT), 0, None))
     ages = np.append(ages[ages >= 1], age)
     starts = bars - age
-    own, market, count = young_rows(histories, asset, starts, ages, others)
-    columns = input_columns(own, market, np.broadcast_to(ages, count.shape), count, horizon)
-    x = scaling.x(columns)
+    inputs = young_inputs(histories, asset, starts, ages, horizon=horizon, others=others)
+    x = scaling.x(inputs)
     ahead, _ = outcome(histories.returns[asset], horizon)
     y = scaling.y(ahead[starts[:, None] + ages])[..., None]
     y = np.nan_to_num(y).astype(np.float32)

@@ -5,13 +5,13 @@ or is imagined to have been. n, the age, counts the returns between them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, WINDOWS, Running, log_root, own_columns
+from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 from maml_jax.features.volatility import FLOOR, MONTH, log_return
 
 INPUTS = (
@@ -36,8 +36,8 @@ _SEASONED = 5
 _KEPT = 5
 """Bars for which what others did last is kept, where they have none of their own."""
 
-_LEAST_AHEAD = 0.1
-"""The least outcome, as a share of the volatility of the last 60 returns."""
+_LEAST_AHEAD, _USUAL = 0.1, 60
+"""The least outcome, as a share of the volatility of so many last returns."""
 
 
 class Histories(NamedTuple):
@@ -80,11 +80,10 @@ def make_histories(bars: Mapping[str, pd.DataFrame]) -> Histories:
 
 def _levels(returns: Float[np.ndarray, " bar"]) -> Float[np.ndarray, "bar window"]:
     """Log volatilities of an asset as one of the others; NaN where it is new, or did not move."""
-    squares, last = Running(returns**2), np.arange(len(returns))
-    first = np.zeros_like(last)
-    found = np.stack([squares.mean(first, last, k) for k in MARKET_WINDOWS], axis=-1)
-    month = squares.mean(first, last, MONTH)
-    seasoned = (last >= _SEASONED) & (np.sqrt(month, where=month > 0, out=0 * month) > FLOOR)
+    squares, last = returns**2, np.arange(len(returns))
+    found = np.stack([trailing_mean(squares, k) for k in MARKET_WINDOWS], axis=-1)
+    month = trailing_mean(squares, MONTH)
+    seasoned = (last >= _SEASONED) & (np.sqrt(month) > FLOOR)
     return np.where(seasoned[:, None], log_root(found, month[:, None]), np.nan)
 
 
@@ -120,32 +119,29 @@ def others_volatility(
     return mean[places], count.max(axis=-1)[places]
 
 
-def input_columns(
-    own: Float[np.ndarray, "*n column"],
-    market: Float[np.ndarray, "*n window"],
-    age: Int[np.ndarray, "*n"],
-    others: Int[np.ndarray, "*n"],
-    horizon: int,
-) -> Float[np.ndarray, "*n input"]:
+def input_columns(own: Any, market: Any, age: Any, others: Any, log_horizon: Any, xp: Any = np) -> Any:
     """Put the columns of a model's input together.
 
     Where an asset is alone its own volatility stands for the market's, and before its first return
     the market's for its own; the age and the number of others say so.
 
     Args:
-        own: as `own_columns` gives them; NaN at age 0.
-        market: as `others_volatility` gives it; NaN where there are no others.
-        age: returns since the listing.
-        others: how many assets the market is.
-        horizon: bars ahead.
+        own: as `own_columns` gives them, `[*n, column]`.
+        market: as `others_volatility` gives it, `[*n, window]`; of any value without others.
+        age: returns since the listing, `[*n]`.
+        others: how many assets the market is, `[*n]`.
+        log_horizon: logarithm of the bars ahead, a number.
+        xp: `numpy`, or `jax.numpy` for arrays of a device.
 
     Returns:
-        In the order of `INPUTS`; NaN at age 0 of an asset that is alone.
+        `[*n, input]` in the order of `INPUTS`; NaN at age 0 of an asset that is alone.
     """
-    market = np.where(np.isfinite(market), market, own[..., _OWN_OF_MARKET])
-    own = np.where(np.isfinite(own), own, market[..., _MARKET_OF_OWN])
-    rest = (np.log1p(age), 1 / (1.0 + age), 1 / (1.0 + others), np.full(age.shape, np.log(horizon)))
-    return np.concatenate([own, market, np.stack(rest, axis=-1)], axis=-1)
+    alone, new = (others == 0)[..., None], (age == 0)[..., None]
+    from_own = xp.where(new, xp.nan, own[..., np.array(_OWN_OF_MARKET)])
+    market = xp.where(alone, from_own, market)
+    own = xp.where(new, market[..., np.array(_MARKET_OF_OWN)], own)
+    rest = (xp.log1p(age), 1 / (1.0 + age), 1 / (1.0 + others), xp.full(age.shape, log_horizon))
+    return xp.concatenate([own, market, xp.stack(rest, -1)], -1)
 
 
 def outcome(
@@ -171,40 +167,37 @@ def outcome(
     total = np.full(bars, np.nan)
     if bars > horizon:
         last = np.arange(bars - horizon)
-        squares = Running(returns**2)
-        mean = squares.mean(last, last + horizon, horizon)
-        month = squares.mean(np.zeros_like(last), last, max(WINDOWS[:-1]))
-        least = np.where(np.isfinite(month), _LEAST_AHEAD * np.sqrt(np.nan_to_num(month)), 0.0)
-        ahead[: bars - horizon] = np.log(np.maximum(np.sqrt(mean), np.maximum(least, FLOOR)))
+        squares = returns**2
+        mean = pd.Series(squares).rolling(horizon).mean().to_numpy()[last + horizon]
+        least = _LEAST_AHEAD * np.sqrt(trailing_mean(squares, _USUAL)[last])
+        ahead[last] = np.log(np.maximum(np.sqrt(mean), np.maximum(least, FLOOR)))
         sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(returns))])
         total[: bars - horizon] = sums[last + horizon + 1] - sums[last + 1]
     return ahead, total
 
 
-def young_rows(
+def young_inputs(
     histories: Histories,
     asset: int,
     starts: Int[np.ndarray, " n"],
     ages: Int[np.ndarray, " m"],
+    *,
+    horizon: int,
     others: Sequence[int] | None = None,
-) -> tuple[Float[np.ndarray, "n m column"], Float[np.ndarray, "n m window"], Int[np.ndarray, "n m"]]:
-    """Compute the columns of an asset at several ages, for several bars of listing.
+) -> Float[np.ndarray, "n m input"]:
+    """Compute the inputs of an asset at several ages, for several bars of listing.
 
     Args:
         histories: of all.
         asset: its number.
         starts: index of each bar at which it is imagined to be listed.
-        ages: returns since then.
+        ages: returns since then, rising; none may lie after the last bar.
+        horizon: bars ahead.
         others: as for `others_volatility`.
-
-    Returns:
-        Own columns, the market's, and the number of others; of bars after the last, those of the
-        last.
     """
-    count = len(histories.returns[asset])
-    bars = np.minimum(starts[:, None] + ages, count - 1)
-    flat = own_columns(
-        histories.returns[asset], np.broadcast_to(starts[:, None], bars.shape).ravel(), bars.ravel()
-    )
-    market, number = others_volatility(histories, asset, others, bars=bars)
-    return flat.reshape(*bars.shape, -1), market, number
+    since = histories.returns[asset][starts[:, None] + np.arange(ages[-1] + 1)]
+    own = own_columns(since)[:, ages]
+    bars = starts[:, None] + ages
+    market, count = others_volatility(histories, asset, others, bars=bars)
+    age = np.broadcast_to(ages, bars.shape)
+    return input_columns(own, market, age, count, np.log(horizon))

@@ -4,6 +4,7 @@ over on the assets that it was trained on."""
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ class RiskModel(NamedTuple):
         name: of the weights.
         interval: length of the bars that it knows.
         network: widths of the feature network.
+        mean_network: widths of the network whose output the head corrects, but for its last.
         heteroscedastic: whether the noise depends on the input.
         members: meta-parameters of each member of an ensemble.
         scaling: of inputs and target.
@@ -45,6 +47,7 @@ class RiskModel(NamedTuple):
     name: str
     interval: pd.Timedelta
     network: tuple[int, ...]
+    mean_network: tuple[int, ...]
     heteroscedastic: bool
     members: tuple[Params, ...]
     scaling: Scaling
@@ -58,15 +61,13 @@ class RiskModel(NamedTuple):
         return tuple(sorted(self.residuals))
 
 
-_learners: dict[tuple[tuple[int, ...], bool], MetaLearner] = {}
-
-
-def risk_learner(network: tuple[int, ...], heteroscedastic: bool) -> MetaLearner:
+@lru_cache(maxsize=16)
+def risk_learner(
+    network: tuple[int, ...], mean_network: tuple[int, ...], heteroscedastic: bool
+) -> MetaLearner:
     """Make the learner of a model; the same one each time, because programs belong to it."""
-    key = (tuple(network), heteroscedastic)
-    if key not in _learners:
-        _learners[key] = alpaca(mlp(network), heteroscedastic=heteroscedastic, noise=0.5)
-    return _learners[key]
+    mean = mlp((*mean_network, 1))
+    return alpaca(mlp(network), heteroscedastic=heteroscedastic, mean_function=mean, noise=0.7)
 
 
 def save_model(model: RiskModel, folder: Path) -> None:
@@ -95,6 +96,7 @@ def save_model(model: RiskModel, folder: Path) -> None:
         "name": model.name,
         "interval_minutes": model.interval / pd.Timedelta(minutes=1),
         "network": list(model.network),
+        "mean_network": list(model.mean_network),
         "heteroscedastic": model.heteroscedastic,
         "members": len(model.members),
         "inputs": list(INPUTS),
@@ -148,7 +150,8 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
     if card["inputs"] != list(INPUTS) or card["ages"] != list(AGES):
         raise ValueError("its inputs or ages are those of another version")
     network = tuple(int(width) for width in card["network"])
-    learner = risk_learner(network, bool(card["heteroscedastic"]))
+    mean_network = tuple(int(width) for width in card["mean_network"])
+    learner = risk_learner(network, mean_network, bool(card["heteroscedastic"]))
     like = jax.eval_shape(
         learner.init, jax.random.key(0), jax.ShapeDtypeStruct((1, len(INPUTS)), np.float32)
     )
@@ -165,6 +168,7 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
         card["name"],
         pd.Timedelta(minutes=card["interval_minutes"]),
         network,
+        mean_network,
         bool(card["heteroscedastic"]),
         members,
         scaling,

@@ -9,15 +9,12 @@ $$-\sum_j \ln p\bigl(y_j \mid x_j,\ \{(x_i, y_i)\}_{c_j - S < i \le c_j}\bigr)$$
 with $c_j$ the last row whose outcome is complete at row j, and S the most rows of a support set.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from maml_jax.meta import Batch, MetaLearner, Task, gaussian_nll
 from maml_jax.meta.types import AdaptationInfo, LossFn
-from maml_jax.risk.listings import Listings, draw_age
 
 
 def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nll) -> MetaLearner:
@@ -65,38 +62,3 @@ def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nl
         return value, AdaptationInfo(value, value)
 
     return learner._replace(loss=meta_loss)
-
-
-def history_sampler(tables: Listings, *, meta_batch: int, queries: int):
-    """Make the sampler of whole histories for `by_prefixes`.
-
-    Args:
-        tables: the listings.
-        meta_batch: histories in each meta-step.
-        queries: rows of each that are forecast; their ages are drawn as in `listing_sampler`.
-
-    Returns:
-        `(key) -> Task`, every array with a leading task axis.
-    """
-
-    def draw(tables: Listings, key) -> Task:
-        keys = jax.random.split(key, meta_batch)
-        return jax.vmap(partial(_draw_history, tables, queries))(keys)
-
-    return jax.tree_util.Partial(draw, tables)
-
-
-def _draw_history(tables: Listings, queries: int, key) -> Task:
-    which, place, ages = jax.random.split(key, 3)
-    listing = jax.random.randint(which, (), 0, tables.x.shape[0])
-    horizon = jax.random.randint(place, (), 0, tables.bars.shape[0])
-    y, known = tables.y[listing, :, horizon], tables.known[listing, :, horizon]
-    last = jnp.full((len(y), 1), tables.horizon[horizon])
-    x = jnp.concatenate([tables.x[listing], last], axis=1)
-    weight = known.astype(jnp.float32).at[0].set(0.0)  # a row of age 0 is before the first return
-    age = jax.vmap(draw_age)(jax.random.split(ages, queries))
-    count = jnp.maximum(age - tables.bars[horizon] + 1, 0)
-    target = jnp.stack([y[age], count.astype(y.dtype)], axis=1)
-    query = Batch(x[age], target, known[age].astype(jnp.float32))
-    there = (query.weight.sum() > 0).astype(jnp.float32)
-    return Task(Batch(x, y[:, None], weight), query, there)

@@ -1,0 +1,199 @@
+"""What a table of risk looks like: a figure of one asset, and a page of all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.errors import ConfigError
+from maml_jax.report.plots import style
+from maml_jax.report.tear_sheet import Grid, Plot, Section, TearSheet, Tile
+from maml_jax.risk.forecast import forecast_tails, forecast_volatility, root_variance
+from maml_jax.risk.table import Detail, RiskTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BANDS = ((0.05, 0.95), (0.25, 0.75))
+"""Levels of the fan, from the widest."""
+
+_SHOWN = 250
+"""Bars of history in a figure."""
+
+_FIGURES = 4
+"""Assets whose figures are on a page; all are in its table."""
+
+_PER_CENT = 100.0
+
+
+def plot_asset(table: RiskTable, asset: str | None = None) -> Figure:
+    """Draw what the price of an asset may do, and what was forecast against what came.
+
+    Raises:
+        ConfigError: if there is no such asset.
+    """
+    detail = _detail(table)
+    name = detail.histories.assets[0] if asset is None else asset
+    if name not in detail.histories.assets:
+        raise ConfigError(f"asset {name!r}: the table has {', '.join(detail.histories.assets)}")
+    return _plot(detail, detail.histories.assets.index(name))
+
+
+@style.apply_style
+def _plot(detail: Detail, number: int) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    name = detail.histories.assets[number]
+    _draw_fan(left, detail, number)
+    left.set_title(f"{name}: the next {detail.horizon} bars")
+    _draw_history(right, detail, number)
+    right.set_title("Forecast, and what came")
+    return figure
+
+
+def _draw_fan(axes, detail: Detail, number: int) -> None:
+    """Draw quantiles of the price at each horizon that the weights know, up to that of the table."""
+    steps = [h for h in detail.model.horizons if h <= detail.horizon]
+    steps = sorted({*steps, detail.horizon})
+    bounds = {level: [0.0] for pair in _BANDS for level in pair}
+    for step in steps:
+        [forecast] = forecast_volatility(
+            detail.model, detail.histories, horizon=step, assets=[number], bars=1
+        )
+        [tails] = forecast_tails(detail.model, [forecast], list(bounds))
+        for tail in tails:
+            bounds[tail.level].append(_PER_CENT * float(np.expm1(tail.quantile[-1])))
+    x = [0, *steps]
+    recent = np.nan_to_num(detail.histories.returns[number][1:])[-2 * max(steps[-1], 10) :]
+    path = np.concatenate([[0.0], np.cumsum(recent)])
+    axes.plot(
+        np.arange(-len(recent), 1), _PER_CENT * np.expm1(path - path[-1]), color="#222222", lw=1.2
+    )
+    for shade, (low, high) in zip((0.2, 0.35), _BANDS, strict=True):
+        axes.fill_between(
+            x, bounds[low], bounds[high], color=style.COLOURS[0], alpha=shade, lw=0,
+            label=f"{high - low:.0%} of outcomes",
+        )  # fmt: skip
+    axes.axhline(0, color=style.QUIET, lw=0.8)
+    axes.set_xlabel("bars from the last one")
+    axes.set_ylabel("change of the price, %")
+    axes.legend(loc="upper left")
+
+
+def _draw_history(axes, detail: Detail, number: int) -> None:
+    forecast = detail.forecasts[number]
+    volatility, low, high = root_variance(detail.model, forecast)
+    scale = _PER_CENT * np.sqrt(detail.per_year[number])
+    times = detail.histories.times[number][forecast.first :][-_SHOWN:]
+    kept = slice(-len(times), None)
+    axes.fill_between(
+        times, scale * low[kept], scale * high[kept], color=style.COLOURS[0], alpha=0.2, lw=0,
+        label="9 of 10 outcomes",
+    )  # fmt: skip
+    axes.plot(times, scale * volatility[kept], color=style.COLOURS[0], label="forecast")
+    came = scale * np.exp(forecast.outcome[kept])
+    axes.plot(times, came, ".", ms=3, color=style.COLOURS[1], label="what came")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="x", rotation=25)
+    axes.set_ylabel("volatility, % a year")
+    axes.legend(loc="upper left")
+
+
+def coverage_so_far(table: RiskTable) -> pd.DataFrame:
+    """Count how often the loss passed VaR, at the bars whose outcome is known.
+
+    Returns:
+        One row an asset: forecasts whose outcome is known, and for each level the share of them, in
+        per cent, in which the loss was beyond VaR.
+    """
+    detail = _detail(table)
+    rows = {}
+    for number, name in enumerate(detail.histories.assets):
+        forecast = detail.forecasts[number]
+        known = np.isfinite(forecast.total)
+        row: dict[str, float] = {"forecasts": int(known.sum())}
+        for level, tail in zip(detail.levels, detail.tails[number], strict=False):
+            sign = 1.0 if tail.level < 0.5 else -1.0
+            beyond = sign * forecast.total[known] < sign * tail.quantile[known]
+            share = _PER_CENT * float(beyond.mean()) if known.any() else np.nan
+            row[f"beyond VaR {_PER_CENT * level:g} %, %"] = share
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def risk_page(table: RiskTable) -> TearSheet:
+    """Lay out the page of a table."""
+    detail = _detail(table)
+    names = list(table.index)
+    shown = names[:_FIGURES]
+    figures = tuple(
+        Plot(
+            name,
+            "Left: the last bars, and where nine and five of ten outcomes lie. Right: volatility as "
+            "it was forecast at each bar, and as it came over the bars after it.",
+            plot_asset(table, name),
+            wide=True,
+        )
+        for name in shown
+    )
+    first = table.iloc[0]
+    tiles = [
+        Tile(
+            "Volatility, % a year",
+            f"{first['volatility']:.1f}",
+            f"{first['volatility_low']:.1f} to {first['volatility_high']:.1f}",
+        ),
+        Tile(f"VaR 5 %, % in {detail.horizon} bars", f"{first.get('var_5', np.nan):.2f}"),
+        Tile("Largest weight for the target", f"{first['weight']:.2f}"),
+        Tile("Stop distance, %", f"{first['stop_distance']:.2f}"),
+    ]
+    plain = pd.DataFrame(table).drop(columns=["model"])
+    words = describe(table)
+    return TearSheet(
+        "Risk of " + (names[0] if len(names) == 1 else f"{len(names)} assets"),
+        words,
+        detail.notes,
+        (
+            Section("Today", (Grid("Risk", plain, "In per cent, but for age and weight."),)),
+            Section("Assets", figures),
+            Section("So far", (Grid("Losses beyond VaR", coverage_so_far(table)),)),
+        ),
+        {"model": {k: str(v) for k, v in detail.model.card.items() if isinstance(v, str | int)}},
+        {},
+        facts=f"{first['as_of']} · horizon {detail.horizon} bars · {detail.model.name}",
+        tiles=tiles if len(names) == 1 else (),
+    )
+
+
+def describe(table: RiskTable) -> str:
+    """Say in sentences what the first row of a table means."""
+    detail, row = _detail(table), table.iloc[0]
+    name, horizon = table.index[0], detail.horizon
+    parts = [
+        f"{name}: {row['volatility']:.0f} % volatility a year is forecast for the next {horizon} "
+        f"bars (nine of ten outcomes between {row['volatility_low']:.0f} and "
+        f"{row['volatility_high']:.0f} %), from {row['age']} bars of its own",
+    ]
+    if "var_5" in row:
+        parts.append(
+            f"in one of twenty such periods it loses more than {row['var_5']:.1f} %, then "
+            f"{row['es_5']:.1f} % on average"
+        )
+    parts.append(
+        f"a weight of {row['weight']:.2f} holds it at {100 * detail.target_volatility:g} % a year"
+    )
+    return "; ".join(parts) + "."
+
+
+def _detail(table: RiskTable) -> Detail:
+    if table.detail is None:
+        raise ConfigError("this table was changed, and has lost its forecasts: make it anew")
+    return table.detail
+
+

@@ -1,0 +1,309 @@
+"""Today's risk of each asset, in the units of a trader."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maml_jax.backtest.metrics import bars_per_year
+from maml_jax.errors import ConfigError, DataError
+from maml_jax.listing import join_names
+from maml_jax.risk.forecast import Forecast, Tails, forecast_tails, forecast_volatility, root_variance
+from maml_jax.risk.histories import Histories, make_histories
+from maml_jax.risk.model import RiskModel, load_model, pretrained_names
+
+LEVELS = (0.01, 0.05)
+TARGET_VOLATILITY = 0.15
+TRAILING = 22
+"""Returns of the trailing volatility that stands beside the forecast."""
+
+TOUCHED = 0.05
+"""Chance with which noise alone reaches a stop within the horizon."""
+
+MEMORY = 500
+"""Last bars whose exceedances correct today's levels."""
+
+_FEW = 20
+"""Bars below which the number of bars a year is not inferred from them."""
+
+_PER_CENT = 100.0
+_DAYS = {"weekdays": 252.0, "all days": 365.0}
+
+
+class Detail(NamedTuple):
+    """What a table of risk rests on.
+
+    Attributes:
+        model: the weights.
+        histories: returns of all assets.
+        forecasts: of each asset of the table.
+        tails: of each, by level, in the order of `levels`; the last is of the stop.
+        levels: of VaR and ES.
+        per_year: bars a year, of each asset.
+        horizon: bars ahead.
+        target_volatility: a year, as a share.
+        notes: what was left out, and why.
+    """
+
+    model: RiskModel
+    histories: Histories
+    forecasts: Sequence[Forecast]
+    tails: Sequence[Sequence[Tails]]
+    levels: tuple[float, ...]
+    per_year: Sequence[float]
+    horizon: int
+    target_volatility: float
+    notes: tuple[str, ...]
+
+
+class RiskTable(pd.DataFrame):
+    """Today's risk, one row an asset; all numbers but `age`, `weight` and `position` in per cent.
+
+    Attributes:
+        detail: what it rests on: forecasts at earlier bars, the model, notes.
+    """
+
+    _metadata = ["detail"]
+    detail: Detail | None = None
+
+    @property
+    def _constructor(self):
+        return RiskTable
+
+    def plot(self, asset: str | None = None):  # type: ignore[override]
+        """Draw the fan of what the price may do, and forecast against what came.
+
+        Args:
+            asset: name; default the first.
+
+        Returns:
+            A matplotlib `Figure`.
+
+        Raises:
+            ConfigError: if there is no such asset.
+        """
+        from maml_jax.risk.page import plot_asset
+
+        return plot_asset(self, asset)
+
+    def to_page(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        from maml_jax.report.tear_sheet import render, write_page
+        from maml_jax.risk.page import risk_page
+
+        return write_page(path, render(risk_page(self)))
+
+    def _repr_html_(self) -> str:
+        return pd.DataFrame(self).round(2).to_html()
+
+
+def risk_table(
+    bars: Mapping[str, pd.DataFrame],
+    *,
+    horizon: int = 5,
+    levels: Sequence[float] = LEVELS,
+    target_volatility: float = TARGET_VOLATILITY,
+    capital: float | None = None,
+    model: str | Path | RiskModel | None = None,
+    side: str = "long",
+) -> RiskTable:
+    """Forecast the risk of each asset over the bars to come.
+
+    Args:
+        bars: in normal form, by asset; two bars of an asset are enough.
+        horizon: bars ahead.
+        levels: of VaR and ES, as shares: 0.05 is 5 %.
+        target_volatility: a year, as a share, that `weight` is sized for.
+        capital: adds `position`, the weight in money.
+        model: name of weights that ship, a folder of others; default those of the bars' interval.
+        side: `long`, or `short`: which tail is the loss.
+
+    Returns:
+        One row an asset: see `docs/risk.md` for each column.
+
+    Raises:
+        ConfigError: if a setting is impossible, or no weights know such bars.
+        DataError: if there is no asset whose risk can be known.
+    """
+    _require(horizon, levels, target_volatility, capital, side)
+    usable, notes = _usable(bars)
+    chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
+    if horizon > max(chosen.horizons):
+        raise ConfigError(
+            f"horizon {horizon}: the weights {chosen.name!r} know 1 to {max(chosen.horizons)} bars"
+        )
+    histories = make_histories(usable)
+    forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
+    sign = 1.0 if side == "long" else -1.0
+    wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
+    tails = forecast_tails(chosen, forecasts, wanted)
+    per_year = [_per_year(times, chosen) for times in histories.times]
+    rows = {
+        name: _row(chosen, histories, number, forecasts[number], tails[number], per_year[number])
+        for number, name in enumerate(histories.assets)
+    }
+    table = RiskTable(pd.DataFrame.from_dict(rows, orient="index"))
+    losses = _losses(tails, levels, sign)
+    weight = target_volatility / (table["volatility"] / _PER_CENT)
+    money = {} if capital is None else {"position": capital * weight}
+    table = RiskTable(
+        pd.concat(
+            [
+                table.drop(columns=["trailing_volatility"]),
+                pd.DataFrame(losses, index=table.index),
+                pd.DataFrame({"weight": weight, **money}),
+                pd.DataFrame(
+                    {
+                        "stop_distance": [
+                            _PER_CENT * _loss(each[-1].quantile[-1], sign) for each in tails
+                        ]
+                    },
+                    index=table.index,
+                ),
+                table[["trailing_volatility"]],
+            ],
+            axis="columns",
+        )
+    )
+    table["model"] = chosen.name
+    table.index.name = "asset"
+    table.detail = Detail(
+        chosen, histories, forecasts, tails, tuple(levels), per_year, horizon, target_volatility,
+        tuple(notes),
+    )  # fmt: skip
+    return table
+
+
+def _require(horizon, levels, target_volatility, capital, side) -> None:
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+        raise ConfigError(f"horizon {horizon!r}: a number of bars, at least 1")
+    if not levels or not all(0.001 <= level <= 0.25 for level in levels):
+        raise ConfigError(f"levels {[*levels]}: shares from 0.001 to 0.25; 0.05 is 5 %")
+    if not 0 < target_volatility < 10:
+        raise ConfigError(f"target volatility {target_volatility}: a share a year; 0.15 is 15 %")
+    if capital is not None and not 0 < capital < np.inf:
+        raise ConfigError(f"capital {capital}: a positive amount of money")
+    if side not in ("long", "short"):
+        raise ConfigError(f"side {side!r}: long or short")
+
+
+def _usable(bars: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return the assets whose risk can be known, and why others' cannot."""
+    usable: dict[str, pd.DataFrame] = {}
+    reasons = []
+    for name, frame in bars.items():
+        closes = frame["close"].dropna()
+        if len(closes) < 2:
+            reasons.append(f"{name} has {len(closes)} bar: a risk takes two")
+        elif not (closes > 0).all():
+            time = closes.index[~(closes > 0)][0]
+            reasons.append(f"{name} has a close of {closes[time]:g} at {time}")
+        elif (closes == closes.iloc[0]).all():
+            reasons.append(
+                f"{name}: its price never moved in {len(closes)} bars, so nothing is known of its "
+                "risk"
+            )
+        else:
+            usable[name] = frame
+    if not usable:
+        raise DataError(join_names(reasons, 3) if reasons else "there are no bars")
+    return usable, [f"Left out: {reason}." for reason in reasons]
+
+
+def bar_length(bars: Mapping[str, pd.DataFrame]) -> pd.Timedelta:
+    """Infer the length of bars: the median step, or the least where there are few.
+
+    Two daily bars may have a weekend between them.
+    """
+    steps = [np.diff(pd.DatetimeIndex(frame.index).to_numpy()) for frame in bars.values()]
+    every = pd.to_timedelta(np.concatenate(steps))
+    step = every.median() if len(every) >= 5 else every.min()
+    day = pd.Timedelta(days=1)
+    if len(every) < 5 and day < step <= 4 * day and step % day == pd.Timedelta(0):
+        return day
+    return pd.Timedelta(step)
+
+
+def _choose(bars: Mapping[str, pd.DataFrame], model: str | Path | None) -> RiskModel:
+    step = bar_length(bars)
+    if model is not None:
+        chosen = load_model(model)
+        if not _alike(step, chosen.interval):
+            raise ConfigError(
+                f"model {str(model)!r}: its weights know bars of {_words(chosen.interval)}, and "
+                f"these are of {_words(step)}"
+            )
+        return chosen
+    known = [load_model(name) for name in pretrained_names()]
+    for each in known:
+        if _alike(step, each.interval):
+            return each
+    there = join_names([f"{_words(each.interval)} ({each.name})" for each in known], 5)
+    raise ConfigError(
+        f"bars of {_words(step)}: the weights that ship know bars of {there}; resample, or name "
+        "others that know such bars with model"
+    )
+
+
+def _alike(step: pd.Timedelta, known: pd.Timedelta) -> bool:
+    return 0.8 <= step / known <= 1.25
+
+
+def _words(step: pd.Timedelta) -> str:
+    minutes = step / pd.Timedelta(minutes=1)
+    for unit, size in (("day", 1440), ("hour", 60)):
+        if minutes >= size and not minutes % size:
+            count = int(minutes / size)
+            return f"1 {unit}" if count == 1 else f"{count} {unit}s"
+    return f"{minutes:g} minutes"
+
+
+def _per_year(times: pd.DatetimeIndex, model: RiskModel) -> float:
+    if len(times) >= _FEW:
+        return float(bars_per_year(times))
+    days = "all days" if (times.day_of_week >= 5).any() or "crypto" in model.name else "weekdays"
+    return _DAYS[days] * max(1.0, pd.Timedelta(days=1) / model.interval)
+
+
+def _row(
+    model: RiskModel,
+    histories: Histories,
+    number: int,
+    forecast: Forecast,
+    tails: Sequence[Tails],
+    per_year: float,
+) -> dict[str, Any]:
+    year, ahead = _PER_CENT * np.sqrt(per_year), _PER_CENT * np.sqrt(forecast.horizon)
+    volatility, low, high = (each[-1] for each in root_variance(model, forecast))
+    last = histories.returns[number][1:][-TRAILING:]
+    return {
+        "as_of": histories.times[number][-1],
+        "age": int(forecast.age[-1]) + 1,
+        "volatility": year * volatility,
+        "volatility_low": year * low,
+        "volatility_high": year * high,
+        "volatility_horizon": ahead * volatility,
+        "trailing_volatility": year * float(np.sqrt(np.nanmean(last**2))),
+    }
+
+
+def _loss(log_return: float, sign: float) -> float:
+    """Return the loss of a long or a short position, as a share of its value."""
+    return float(-sign * np.expm1(log_return))
+
+
+def _losses(
+    tails: Sequence[Sequence[Tails]], levels: Sequence[float], sign: float
+) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for place, level in enumerate(levels):
+        text = f"{_PER_CENT * level:g}"
+        found[f"var_{text}"] = [_PER_CENT * _loss(t[place].quantile[-1], sign) for t in tails]
+        found[f"es_{text}"] = [_PER_CENT * _loss(t[place].mean[-1], sign) for t in tails]
+    return found
