@@ -52,9 +52,11 @@ def young_tasks(
     pad = ((0, 0), (0, missing), (0, 0))
     weight = np.concatenate([np.ones(len(ages) - 1), np.zeros(missing)]).astype(np.float32)
     support = Batch(
-        np.pad(x[:, :-1], pad), np.pad(y[:, :-1], pad), np.broadcast_to(weight, (len(bars), SUPPORT))
+        jnp.asarray(np.pad(x[:, :-1], pad)),
+        jnp.asarray(np.pad(y[:, :-1], pad)),
+        jnp.broadcast_to(weight, (len(bars), SUPPORT)),
     )
-    return Task(support, Batch(x[:, -1:], y[:, -1:]))
+    return Task(support, Batch(jnp.asarray(x[:, -1:]), jnp.asarray(y[:, -1:])))
 
 
 def forecast_at_age(

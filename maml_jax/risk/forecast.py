@@ -125,7 +125,7 @@ def _combine(model: RiskModel, rows: Rows, horizon: int) -> tuple[np.ndarray, np
 
 
 def residuals_of(model: RiskModel, horizon: int) -> Residuals:
-    """Return the tables of a horizon; between two that were measured, interpolated in its logarithm."""
+    """Return the tables of a horizon, interpolated in its logarithm between two that are known."""
     known = np.asarray(model.horizons)
     upper = int(np.clip(np.searchsorted(known, horizon), 1, max(1, len(known) - 1)))
     if len(known) == 1 or horizon in model.residuals:

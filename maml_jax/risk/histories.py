@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 from maml_jax.features.volatility import FLOOR, MONTH, log_return
+from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 
 INPUTS = (
     *OWN_NAMES,
@@ -119,7 +119,9 @@ def others_volatility(
     return mean[places], count.max(axis=-1)[places]
 
 
-def input_columns(own: Any, market: Any, age: Any, others: Any, log_horizon: Any, xp: Any = np) -> Any:
+def input_columns(
+    own: Any, market: Any, age: Any, others: Any, log_horizon: Any, xp: Any = np
+) -> Any:
     """Put the columns of a model's input together.
 
     Where an asset is alone its own volatility stands for the market's, and before its first return
@@ -141,7 +143,7 @@ def input_columns(own: Any, market: Any, age: Any, others: Any, log_horizon: Any
     market = xp.where(alone, from_own, market)
     own = xp.where(new, market[..., np.array(_MARKET_OF_OWN)], own)
     rest = (xp.log1p(age), 1 / (1.0 + age), 1 / (1.0 + others), xp.full(age.shape, log_horizon))
-    return xp.concatenate([own, market, xp.stack(rest, -1)], -1)
+    return xp.concatenate([own, market, xp.stack(rest, -1)], -1)  # noqa: PD013
 
 
 def outcome(

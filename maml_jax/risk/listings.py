@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from maml_jax.features.young import MARKET_WINDOWS, own_columns
-from maml_jax.meta import Batch, Task
+from maml_jax.meta import Batch, Task, weights_of
 from maml_jax.risk.histories import Histories, input_columns, outcome, young_inputs
 
 OLDEST = 500
@@ -137,7 +137,7 @@ def make_listings(
         levels[row, :, row] = np.nan
         y[row, : end + 1] = np.stack([outcome(seen, h)[0] for h in horizons], axis=-1)
     scaling = _measure(histories, assets, last, y)
-    known, there = np.isfinite(y), np.isfinite(levels).all(axis=-1)
+    known, there = np.isfinite(y), np.asarray(np.isfinite(levels).all(axis=-1))
     tables = Listings(
         jnp.asarray(returns, jnp.float32),
         jnp.asarray(np.where(there[..., None], levels, 0.0), jnp.float32),
@@ -245,7 +245,7 @@ def _draw_task(tables: Listings, support: int, key) -> Task:
 
     past = age - listing.horizon - jnp.arange(support)
     query = rows(age + STRIDE * jnp.arange(QUERY), 1.0)
-    there = (query.weight.sum() > 0).astype(jnp.float32)
+    there = (weights_of(query).sum() > 0).astype(jnp.float32)
     return Task(rows(past, (past >= 1).astype(jnp.float32)), query, there)
 
 
@@ -275,6 +275,6 @@ def _draw_history(tables: Listings, queries: int, key) -> Task:
     count = jnp.maximum(age - listing.horizon + 1, 0)
     target = jnp.stack([listing.y[age], count.astype(listing.y.dtype)], axis=1)
     query = Batch(listing.x[age], target, listing.known[age])
-    there = (query.weight.sum() > 0).astype(jnp.float32)
+    there = (weights_of(query).sum() > 0).astype(jnp.float32)
     weight = listing.known.at[0].set(0.0)  # a row of age 0 is before the first return
     return Task(Batch(listing.x, listing.y[:, None], weight), query, there)

@@ -1,5 +1,4 @@
-"""A trained model of risk: a Bayesian head on meta-learned features, and what its forecasts left
-over on the assets that it was trained on."""
+"""A trained model of risk: a Bayesian head, and what its forecasts left over in training."""
 
 import hashlib
 import json
@@ -134,7 +133,9 @@ def load_model(name: str | Path) -> RiskModel:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         content = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
-            raise RunError(f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged")
+            raise RunError(
+                f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged"
+            )
         arrays = load(content)
         return _from_arrays(card, arrays)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -162,8 +163,10 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
         )
         for horizon in card["horizons"]
     }
-    scaling = Scaling(*(arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields))
-    scaling = scaling._replace(y_mean=float(scaling.y_mean), y_std=float(scaling.y_std))
+    x_mean, x_std, y_mean, y_std = (
+        arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields
+    )
+    scaling = Scaling(x_mean, x_std, float(y_mean.item()), float(y_std.item()))
     return RiskModel(
         card["name"],
         pd.Timedelta(minutes=card["interval_minutes"]),

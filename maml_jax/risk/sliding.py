@@ -1,7 +1,7 @@
 """Forecasts at every bar of a Bayesian head that is adapted to the last rows before each."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,13 +58,11 @@ def forecast_each_bar(
         late[:assets, ahead:bars] = values[:, : bars - ahead]
         return late
 
-    support = Batch(
-        pad(rows.x, horizon), pad(rows.y, horizon)[..., None], pad(rows.known, horizon)
-    )
+    support: Any = (pad(rows.x, horizon), pad(rows.y, horizon)[..., None], pad(rows.known, horizon))
     query = pad(rows.x)
     mean, std = np.empty(shape), np.empty(shape)
     for lane in range(0, shape[0], LANES):
-        before = None
+        before: Any = None
         for block in range(blocks):
             at = (slice(lane, lane + LANES), slice(block * SUPPORT, (block + 1) * SUPPORT))
             part = Batch(*(leaf[at] for leaf in support))
@@ -93,9 +91,12 @@ def _block_sums(learner: MetaLearner, params: Params, part: Batch) -> tuple[Arra
         precision=jnp.zeros_like(prior.precision), information=jnp.zeros_like(prior.information)
     )
 
+    take_in = learner.update
+    assert take_in is not None
+
     def add(row: Batch) -> tuple[Array, Array]:
-        assert learner.update is not None
-        found = learner.update(zero, Batch(*(leaf[None] for leaf in row)))
+        one: Batch = jax.tree.map(lambda leaf: leaf[None], row)
+        found = take_in(zero, one)
         return found.precision, found.information
 
     return jax.vmap(jax.vmap(add))(part)
@@ -103,11 +104,7 @@ def _block_sums(learner: MetaLearner, params: Params, part: Batch) -> tuple[Arra
 
 @partial(jax.jit, static_argnums=0)
 def _forecast_block(learner: MetaLearner, params: Params, part: Batch, query: Array, before):
-    """Forecast the bars of a block.
-
-    Args:
-        before: sums of the last block, from each of its places to its end.
-    """
+    """Forecast the bars of a block; `before`: sums of the last one, from each place to its end."""
     prior = _prior(learner, params, query[0])
     each = _block_sums(learner, params, part)
 
@@ -122,6 +119,7 @@ def _forecast_block(learner: MetaLearner, params: Params, part: Batch, query: Ar
         return learner.predict(adapted, x[None])
 
     windows = [window(sums, rest) for sums, rest in zip(each, before, strict=True)]
-    found = jax.vmap(jax.vmap(predict))(*windows, query)
+    precision, information = windows
+    found = jax.vmap(jax.vmap(predict))(precision, information, query)
     ends = tuple(jnp.flip(jnp.cumsum(jnp.flip(sums, 1), axis=1), 1) for sums in each)
     return found, ends
