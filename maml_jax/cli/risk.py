@@ -56,9 +56,6 @@ def risk_command(
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with figures.")] = None,
 ) -> None:
     """Forecast volatility, VaR and position sizes of assets, from two bars on."""
-    from maml_jax.experiment.process import set_up
-
-    set_up()
     from maml_jax.errors import ConfigError
     from maml_jax.risk import forecast_risk
 

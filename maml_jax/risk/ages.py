@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from maml_jax.meta import Batch, MetaLearner, Task, predict_tasks
 from maml_jax.meta.types import Params
-from maml_jax.risk.histories import Histories, outcome, young_inputs
-from maml_jax.risk.listings import SUPPORT, Scaling
+from maml_jax.risk.histories import Histories, Scaling, outcome, young_inputs
+from maml_jax.risk.sliding import SUPPORT
 
 _CHUNK = 1000
 """Forecasts whose support sets are in memory at once."""

@@ -40,6 +40,28 @@ _LEAST_AHEAD, _USUAL = 0.1, 60
 """The least outcome, as a share of the volatility of so many last returns."""
 
 
+CLIP = 4.0
+"""Inputs beyond so many deviations are taken for that: another market may lie anywhere."""
+
+
+class Scaling(NamedTuple):
+    """Means and deviations of inputs, `[input]`, and of the target, numbers."""
+
+    x_mean: Float[np.ndarray, " input"]
+    x_std: Float[np.ndarray, " input"]
+    y_mean: float
+    y_std: float
+
+    def x(self, inputs: Any, xp: Any = np) -> Any:
+        """Standardise and clip inputs; what is unknown becomes the mean."""
+        scaled = xp.clip((inputs - self.x_mean) / self.x_std, -CLIP, CLIP)
+        return xp.nan_to_num(scaled, nan=0.0).astype(np.float32)
+
+    def y(self, log_volatility: np.ndarray) -> np.ndarray:
+        """Standardise log volatilities."""
+        return (log_volatility - self.y_mean) / self.y_std
+
+
 class Histories(NamedTuple):
     """The returns of several assets, and the volatility of each among the others.
 

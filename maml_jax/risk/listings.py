@@ -16,22 +16,17 @@ from jaxtyping import Array, Float
 
 from maml_jax.features.young import MARKET_WINDOWS, own_columns
 from maml_jax.meta import Batch, Task, weights_of
-from maml_jax.risk.histories import Histories, input_columns, outcome, young_inputs
+from maml_jax.risk.histories import Histories, Scaling, input_columns, outcome, young_inputs
+from maml_jax.risk.sliding import SUPPORT
 
 OLDEST = 500
 """The greatest age, in returns, of a task."""
-
-SUPPORT = 250
-"""Most rows of a support set."""
 
 QUERY, STRIDE = 16, 2
 """Rows of a query set, and bars from one to the next."""
 
 ROWS = OLDEST + QUERY * STRIDE
 """Rows of a listing."""
-
-CLIP = 4.0
-"""Inputs beyond so many deviations are taken for that: another market may lie anywhere."""
 
 _FIXED = (np.array([3.0, 0.5, 0.5, 1.5]), np.array([1.5, 0.25, 0.25, 1.5]))
 """Means and deviations that the last four inputs are scaled by: ages, numbers and horizons are of a
@@ -49,24 +44,6 @@ _ALONE, _FEW = 0.2, 0.4
 
 _MEASURED = 300
 """Listings that inputs are standardised by."""
-
-
-class Scaling(NamedTuple):
-    """Means and deviations of inputs, `[input]`, and of the target, numbers."""
-
-    x_mean: Float[np.ndarray, " input"]
-    x_std: Float[np.ndarray, " input"]
-    y_mean: float
-    y_std: float
-
-    def x(self, inputs: Any, xp: Any = np) -> Any:
-        """Standardise and clip inputs; what is unknown becomes the mean."""
-        scaled = xp.clip((inputs - self.x_mean) / self.x_std, -CLIP, CLIP)
-        return xp.nan_to_num(scaled, nan=0.0).astype(np.float32)
-
-    def y(self, log_volatility: np.ndarray) -> np.ndarray:
-        """Standardise log volatilities."""
-        return (log_volatility - self.y_mean) / self.y_std
 
 
 class Listings(NamedTuple):

@@ -9,22 +9,23 @@ import numpy as np
 import optax
 import pandas as pd
 
-from maml_jax.learners import AlpacaParams
+from maml_jax.learners import AlpacaParams, alpaca
 from maml_jax.meta import Batch, MetaLearner, MetaState, Task, fit, weights_of
 from maml_jax.meta.types import AdaptationInfo, Params
+from maml_jax.models import mlp
 from maml_jax.risk.forecast import forecast_listings
 from maml_jax.risk.histories import Histories, outcome
 from maml_jax.risk.listings import (
     OLDEST,
     ROWS,
-    SUPPORT,
     Listings,
     history_sampler,
     make_listings,
 )
-from maml_jax.risk.model import RiskModel, risk_learner
+from maml_jax.risk.model import RiskModel
 from maml_jax.risk.prefixes import by_prefixes
 from maml_jax.risk.residuals import Residuals, measure_residuals
+from maml_jax.risk.sliding import SUPPORT
 
 MEAN = ("mean_function",)
 HEAD = ("features", "factor", "tenth_log_noise", "noise_slope")
@@ -97,7 +98,7 @@ def train_risk(
     for member in range(settings.members):
         params, loss = _train(learner, tables, settings, seed + member)
         report(f"member {member + 1} of {settings.members}: loss {loss:.4f}")
-        members.append(params)
+        members.append(name_parameters(params))
     model = RiskModel(
         name,
         interval,
@@ -135,6 +136,22 @@ def _train(
         state=state,
     )
     return state.params, float(np.mean(np.asarray(history.loss)[-settings.steps // 10 :]))
+
+
+def risk_learner(
+    network: tuple[int, ...], mean_network: tuple[int, ...], heteroscedastic: bool
+) -> MetaLearner:
+    """Make the learner that a model of risk is trained with."""
+    mean = mlp((*mean_network, 1))
+    return alpaca(mlp(network), heteroscedastic=heteroscedastic, mean_function=mean, noise=0.7)
+
+
+def name_parameters(params: Params) -> dict[str, np.ndarray]:
+    """Return parameters by name, such as `features/layers/0/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf, np.float32)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
 def _of_parts(parts: tuple[str, ...], rate: float, steps: int) -> optax.GradientTransformation:
