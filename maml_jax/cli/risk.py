@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pandas as pd
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -23,18 +26,30 @@ _NAMES = {
     "weight": "weight for {target} % a year",
     "position": "position for {target} % a year",
     "stop_distance": "stop distance, %",
-    "trailing_volatility": "trailing volatility, % a year",
+    "trailing_volatility": "volatility of the last 22 bars, % a year",
     "model": "weights",
 }
+"""Of the rows of a table of few assets."""
 
-_SHORT = ("as_of", "age", "volatility", "volatility_low", "volatility_high")
+_SHORT = {
+    "age": "bars",
+    "volatility": "vol",
+    "bounds": "5-95 %",
+    "weight": "weight",
+    "position": "position",
+    "stop_distance": "stop",
+    "trailing_volatility": "last 22",
+}
+"""Of the columns of a table of many."""
 
 
 def risk_command(
     bars: Annotated[
         str, typer.Argument(metavar="FILE|store:NAME", help="Bars of one or more assets.")
     ],
-    horizon: Annotated[int, typer.Option("--horizon", help="Bars ahead.")] = 5,
+    horizon: Annotated[
+        int | None, typer.Option("--horizon", help="Bars ahead. Default: 5 days, or 24 hours.")
+    ] = None,
     level: Annotated[
         list[float] | None,
         typer.Option("--level", help="Of VaR and ES, a share; several. Default: 0.01 and 0.05."),
@@ -85,45 +100,70 @@ def print_table(table: "RiskTable") -> None:
     """Print today's risk: few assets side by side, many one below the other."""
     from maml_jax.risk.page import describe
 
+    detail, console = table.detail, Console()
+    assert detail is not None
+    console.print(_few(table) if len(table) < _WIDE else _many(table))
+    if len(table) == 1:
+        console.print(describe(table), soft_wrap=True, highlight=False)
+    about = detail.model.card.get("about", "")
+    console.print(f"Weights: {detail.model.name}, trained on {about}.", soft_wrap=True)
+    for note in detail.notes:
+        console.print(note, soft_wrap=True, markup=False)
+
+
+def _few(table: "RiskTable") -> Table:
     detail = table.detail
     assert detail is not None
     terms = {"horizon": detail.horizon, "target": f"{100 * detail.target_volatility:g}"}
-    names = {column: _label(column, terms) for column in table.columns}
-    console = Console()
-    shown = Table(title="Risk, in per cent but for bars and weights", title_justify="left")
-    if len(table) < _WIDE:
-        shown.add_column("")
-        for asset in table.index:
-            shown.add_column(str(asset), justify="right")
-        for column in table.columns:
-            shown.add_row(names[column], *(_text(column, value) for value in table[column]))
-    else:
-        columns = [c for c in table.columns if c not in ("model", "volatility_horizon")]
-        shown.add_column("asset")
-        for column in columns:
-            shown.add_column(names[column].strip(), justify="right")
-        for asset, row in table.iterrows():
-            shown.add_row(str(asset), *(_text(column, row[column]) for column in columns))
-    console.print(shown)
-    if len(table) == 1:
-        console.print(describe(table), soft_wrap=True)
-    console.print(
-        f"weights: {detail.model.name} ({detail.model.card.get('about', '')})", soft_wrap=True
+    ahead = f"% in {detail.horizon} bars"
+    shown = Table("", title=f"Risk over the next {detail.horizon} bars", title_justify="left")
+    for asset in table.index:
+        shown.add_column(escape(str(asset)), justify="right")
+    for column in table.columns:
+        tail = _tail(column)
+        label = f"{tail}, {ahead}" if tail else _NAMES[column].format(**terms)
+        shown.add_row(label, *(_text(column, value) for value in table[column]))
+    return shown
+
+
+def _many(table: "RiskTable") -> Table:
+    detail = table.detail
+    assert detail is not None
+    title = (
+        f"Risk over the next {detail.horizon} bars: volatilities in % a year, VaR, ES and stops in "
+        f"%, weights for {100 * detail.target_volatility:g} % a year"
     )
-    for note in detail.notes:
-        console.print(note, soft_wrap=True)
+    bounds = [
+        f"{low:.0f}-{high:.0f}"
+        for low, high in zip(table["volatility_low"], table["volatility_high"], strict=True)
+    ]
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    shown.add_column("asset", no_wrap=True)
+    ordered = pd.DataFrame(table).assign(bounds=bounds)
+    places = list(table.columns)
+    places.insert(places.index("volatility") + 1, "bounds")
+    columns = [column for column in places if column in _SHORT or _tail(column)]
+    for column in columns:
+        label = _tail(column).replace(" %", "%") or _SHORT[column]
+        shown.add_column(label, justify="right", no_wrap=True)
+    for asset, row in ordered.iterrows():
+        shown.add_row(escape(str(asset)), *(_text(column, row[column]) for column in columns))
+    return shown
 
 
-def _label(column: str, terms: dict) -> str:
+def _tail(column: str) -> str:
+    """Return how VaR and ES are called; empty for other columns."""
     for start, text in (("var_", "VaR {} %"), ("es_", "ES {} %")):
         if column.startswith(start):
             return text.format(column.removeprefix(start))
-    return _NAMES.get(column, column).format(**terms)
+    return ""
 
 
 def _text(column: str, value: object) -> str:
     if column == "as_of":
         return f"{value:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
-    if isinstance(value, float):
-        return f"{value:,.0f}" if column == "position" else f"{value:.2f}"
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if column == "position":
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value < 10 or column == "weight" else f"{value:.1f}"

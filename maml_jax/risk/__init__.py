@@ -17,7 +17,7 @@ __all__ = ["forecast_risk"]
 def forecast_risk(
     bars: pd.DataFrame | Mapping[str, pd.DataFrame] | str | Path,
     *,
-    horizon: int = 5,
+    horizon: int | None = None,
     levels: Sequence[float] = (0.01, 0.05),
     target_volatility: float = 0.15,
     capital: float | None = None,
@@ -32,7 +32,7 @@ def forecast_risk(
     Args:
         bars: a DataFrame in any layout that `maml_jax.data.to_bars` reads, `{asset: DataFrame}`, or
             a path: a file or `store:...`.
-        horizon: bars ahead.
+        horizon: bars ahead; default 5 of days, 24 of hours.
         levels: of VaR and ES, as shares: 0.05 is 5 %.
         target_volatility: a year, as a share, that `weight` is sized for.
         capital: adds `position`, the weight in money.

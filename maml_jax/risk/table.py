@@ -22,6 +22,9 @@ from maml_jax.risk.model import RiskModel, load_model, pretrained_names
 
 LEVELS = (0.01, 0.05)
 TARGET_VOLATILITY = 0.15
+DAYS_AHEAD, BARS_OF_A_DAY = 5, 24
+"""Horizons of daily and of shorter bars, where none is asked for."""
+
 TRAILING = 22
 """Returns of the trailing volatility that stands beside the forecast."""
 
@@ -106,13 +109,13 @@ class RiskTable(pd.DataFrame):
         return write_page(path, render(risk_page(self)))
 
     def _repr_html_(self) -> str:
-        return pd.DataFrame(self).round(2).to_html()
+        return pd.DataFrame(self).to_html(float_format="{:.2f}".format)
 
 
 def risk_table(
     bars: Mapping[str, pd.DataFrame],
     *,
-    horizon: int = 5,
+    horizon: int | None = None,
     levels: Sequence[float] = LEVELS,
     target_volatility: float = TARGET_VOLATILITY,
     capital: float | None = None,
@@ -123,7 +126,7 @@ def risk_table(
 
     Args:
         bars: in normal form, by asset; two bars of an asset are enough.
-        horizon: bars ahead.
+        horizon: bars ahead; default 5 of days, 24 of shorter bars.
         levels: of VaR and ES, as shares: 0.05 is 5 %.
         target_volatility: a year, as a share, that `weight` is sized for.
         capital: adds `position`, the weight in money.
@@ -140,6 +143,8 @@ def risk_table(
     _require(horizon, levels, target_volatility, capital, side)
     usable, notes = _usable(bars)
     chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
+    if horizon is None:
+        horizon = DAYS_AHEAD if chosen.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
     if horizon > max(chosen.horizons):
         raise ConfigError(
             f"horizon {horizon}: the weights {chosen.name!r} know 1 to {max(chosen.horizons)} bars"
@@ -187,7 +192,9 @@ def risk_table(
 
 
 def _require(horizon, levels, target_volatility, capital, side) -> None:
-    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+    if horizon is not None and (
+        isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1
+    ):
         raise ConfigError(f"horizon {horizon!r}: a number of bars, at least 1")
     if not levels or not all(0.001 <= level <= 0.25 for level in levels):
         raise ConfigError(f"levels {[*levels]}: shares from 0.001 to 0.25; 0.05 is 5 %")
