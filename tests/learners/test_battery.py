@@ -128,6 +128,11 @@ def matching(model: Model) -> MetaLearner:
     return matching_networks(model, classes=3)
 
 
+def first_output(model):
+    """A network of one target, made of the feature network."""
+    return Model(model.init, lambda params, x: model.apply(params, x)[:, :1])
+
+
 LEARNERS = {
     "maml": (some_maml, {}),
     "maml, adam": (
@@ -168,6 +173,10 @@ LEARNERS = {
     ),
     "ridge": (ridge, RETURNS),
     "alpaca": (alpaca, RETURNS | DISTRIBUTION),
+    "alpaca, mean and noise": (
+        lambda model: alpaca(model, heteroscedastic=True, mean_function=first_output(model)),
+        RETURNS | DISTRIBUTION,
+    ),
     "bayesian_maml": (
         lambda model: bayesian_maml(model, particles=2, inner_steps=STEPS),
         DISTRIBUTION,

@@ -124,6 +124,30 @@ def test_alpaca_is_bayesian_linear_regression(rows):
         np.testing.assert_allclose(loss, -norm(mean, std).logpdf(yq).mean(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [0, 30])
+def test_noise_that_depends_on_the_input_is_weighted_least_squares_around_a_mean_function(rows):
+    _, params, (w, prior_mean, prior_precision, noise) = bayesian(3)
+    learner = alpaca(FEATURES, targets=2, heteroscedastic=True, mean_function=FEATURES)
+    slope, mean_weights = draw(5, (7,), (2, 2))
+    params = params._replace(
+        noise_slope=jnp.asarray(slope), mean_function=jnp.asarray(mean_weights)
+    )
+    x, y, xq = draw(4, (rows, 2), (rows, 2), (5, 2))
+    phi, asked = with_constant(w, x), with_constant(w, xq)
+    ratio, ratio_asked = (np.exp(3 * np.tanh(each @ slope / 3)) for each in (phi, asked))
+    precision = prior_precision + (phi / ratio[:, None] ** 2).T @ phi
+    rest = y - np.asarray(FEATURES.apply(mean_weights, x))
+    information = prior_precision @ prior_mean + (phi / ratio[:, None] ** 2).T @ rest
+    expected = asked @ np.linalg.solve(precision, information)
+    expected += np.asarray(FEATURES.apply(mean_weights, xq))
+    doubt = np.einsum("ni,ij,nj->n", asked, np.linalg.inv(precision), asked)
+    std = np.sqrt(ratio_asked**2 + doubt)[:, None] * noise
+    adapted = learner.adapt(params, batch(x, y))
+    predicted = learner.predict(adapted, jnp.asarray(xq))
+    np.testing.assert_allclose(predicted.mean, expected, rtol=1e-6)
+    np.testing.assert_allclose(predicted.std, std, rtol=1e-6)
+
+
 def test_alpaca_begins_with_the_noise_and_the_precision_that_it_is_given():
     learner = alpaca(FEATURES, noise=0.2, prior_precision=3.0)
     x = jnp.ones((1, 2))
