@@ -18,7 +18,7 @@ from maml_jax.risk.training import RiskSettings, train_risk
 
 MARKETS = {
     "stocks-daily": ("1D", "2009-12-31", RiskSettings()),
-    "crypto-hourly": ("1h", "2024-05-31", RiskSettings(horizons=(1, 5, 24, 72))),
+    "crypto-hourly": ("1h", "2024-05-31", RiskSettings(horizons=(1, 24, 72))),
 }
 """Of each model: the length of its bars, the last day of training, the settings."""
 

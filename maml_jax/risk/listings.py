@@ -36,6 +36,10 @@ SHIFT = 0.5
 """Deviation of the logarithm by which the returns of a listing and its market are scaled: no market
 is always as lively as those of meta-training."""
 
+_NOISE_OF_ONE, _NOISE_OF_MANY = 1.23, 0.1
+"""Variance of the logarithm of one squared normal variable, halved as that of its root; and what is
+left over however many returns an outcome is made of."""
+
 _SHORTEST = 30
 """Bars that a listing has at least."""
 
@@ -252,6 +256,8 @@ def _draw_history(tables: Listings, queries: int, key) -> Task:
     count = jnp.maximum(age - listing.horizon + 1, 0)
     target = jnp.stack([listing.y[age], count.astype(listing.y.dtype)], axis=1)
     query = Batch(listing.x[age], target, listing.known[age])
-    there = (weights_of(query).sum() > 0).astype(jnp.float32)
+    # Outcomes of few returns are mostly noise: each horizon counts by the inverse of its variance.
+    noise = _NOISE_OF_ONE / listing.horizon + _NOISE_OF_MANY
+    there = (weights_of(query).sum() > 0).astype(jnp.float32) / noise
     weight = listing.known.at[0].set(0.0)  # a row of age 0 is before the first return
     return Task(Batch(listing.x, listing.y[:, None], weight), query, there)

@@ -58,10 +58,10 @@ class RiskSettings(NamedTuple):
     network: tuple[int, ...] = (64, 64, 16)
     mean_network: tuple[int, ...] = (64, 64)
     heteroscedastic: bool = True
-    horizons: tuple[int, ...] = (1, 2, 5, 10, 22)
+    horizons: tuple[int, ...] = (1, 5, 22)
     members: int = 3
-    pooled_steps: int = 4000
-    steps: int = 1000
+    pooled_steps: int = 8000
+    steps: int = 1500
     pooled_rate: float = 3e-3
     rate: float = 3e-3
     meta_batch: int = 16
