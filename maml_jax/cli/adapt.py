@@ -50,8 +50,12 @@ def adapt_command(
         raise ConfigError(f"--method {name}: no such method in {run}; it has {there}")
     frames = read_bars(bars, **reading_options(result.config))
     frames = {asset: frames[asset] for asset in [_choose(frames, symbol, bars)]}
-    _print(adaptation_table(result.checkpoints[name], frames, steps=steps))
+    judged = adaptation_table(result.checkpoints[name], frames, steps=steps)
+    _print(judged)
     adapted = result.adapt(frames, method=name, steps=steps)
+    [bars_of_asset] = frames.values()
+    if result.config.target.kind == "volatility":
+        typer.echo(_describe(adapted.predict(frames), bars_of_asset, result.config.target))
     moment = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f")
     path = adapted.save(out or run / "adapted" / moment)
     rows = adapted.support.index
@@ -71,6 +75,23 @@ def _choose(frames, symbol: str | None, path: Path) -> str:
     return symbol or next(iter(frames))
 
 
+def _describe(predictions, bars, target) -> str:
+    """Say the forecast of volatility, and the trailing one, in per cent a year."""
+    import numpy as np
+
+    from maml_jax.backtest.metrics import bars_per_year
+    from maml_jax.features.volatility import realised_volatility
+
+    mean = predictions["mean"] if "mean" in predictions else predictions
+    year = 100 * np.sqrt(bars_per_year(bars.index))
+    forecast, window = year * np.exp(float(mean.iloc[-1])), target.volatility_window
+    trailing = year * float(realised_volatility(bars, window).iloc[-1])
+    return (
+        f"volatility over the next {target.horizon} bars: {forecast:.1f} % a year, as of "
+        f"{mean.index[-1]}; over the last {window} it was {trailing:.1f} %"
+    )
+
+
 def _print(judged: "AdaptationTable") -> None:
     table, title = judged.table, f"{judged.method} on {judged.asset}"
     shown = Table(title=title, title_justify="left")
@@ -83,6 +104,9 @@ def _print(judged: "AdaptationTable") -> None:
             str(row[0]), *(f"{value:.4f}" if value == value else "-" for value in row[1:])
         )
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    ours, scratch = table.iloc[-1, 0], table.iloc[-1, 2]
+    if scratch == scratch and scratch < ours:
+        typer.echo("a network from scratch does better here: what was meta-learned does not help")
     for part in ("support", "query"):
         first, last, rows = getattr(judged, part)
         typer.echo(f"{part}: {rows} rows, {first} to {last}")

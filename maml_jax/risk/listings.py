@@ -37,8 +37,8 @@ SHIFT = 0.5
 is always as lively as those of meta-training."""
 
 _NOISE_OF_ONE, _NOISE_OF_MANY = 1.23, 0.1
-"""Variance of the logarithm of one squared normal variable, halved as that of its root; and what is
-left over however many returns an outcome is made of."""
+"""Variance of the logarithm of a normal variable's size, which falls with the number of returns,
+and what is left over however many there are."""
 
 _SHORTEST = 30
 """Bars that a listing has at least."""
