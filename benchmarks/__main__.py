@@ -26,6 +26,7 @@ BENCHMARKS = {
     "online": "Online walk-forward",
     "simulate": "Accounts of many strategies",
     "bars": "Bars: fetching, storing, reading, checking",
+    "risk": "Risk of young assets",
 }
 WITH_PEERS = ("meta_step", "rolling_backtest", "simulate")
 SEPARATE = {

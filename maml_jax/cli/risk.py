@@ -16,21 +16,6 @@ if TYPE_CHECKING:
 _WIDE = 3
 """Assets from which on each is a row, and not a column."""
 
-_NAMES = {
-    "as_of": "last bar",
-    "age": "bars",
-    "volatility": "volatility, % a year",
-    "volatility_low": "  5 % bound",
-    "volatility_high": "  95 % bound",
-    "volatility_horizon": "volatility, % in {horizon} bars",
-    "weight": "weight for {target} % a year",
-    "position": "position for {target} % a year",
-    "stop_distance": "stop distance, %",
-    "trailing_volatility": "volatility of the last 22 bars, % a year",
-    "model": "weights",
-}
-"""Of the rows of a table of few assets."""
-
 _SHORT = {
     "age": "bars",
     "volatility": "vol",
@@ -112,21 +97,23 @@ def print_table(table: "RiskTable") -> None:
 
 
 def _few(table: "RiskTable") -> Table:
+    from maml_jax.risk.page import label_column
+
     detail = table.detail
     assert detail is not None
-    terms = {"horizon": detail.horizon, "target": f"{100 * detail.target_volatility:g}"}
-    ahead = f"% in {detail.horizon} bars"
     shown = Table("", title=f"Risk over the next {detail.horizon} bars", title_justify="left")
     for asset in table.index:
         shown.add_column(escape(str(asset)), justify="right")
     for column in table.columns:
-        tail = _tail(column)
-        label = f"{tail}, {ahead}" if tail else _NAMES[column].format(**terms)
-        shown.add_row(label, *(_text(column, value) for value in table[column]))
+        shown.add_row(
+            label_column(column, detail), *(_text(column, value) for value in table[column])
+        )
     return shown
 
 
 def _many(table: "RiskTable") -> Table:
+    from maml_jax.risk.page import tail_name
+
     detail = table.detail
     assert detail is not None
     title = (
@@ -142,21 +129,13 @@ def _many(table: "RiskTable") -> Table:
     ordered = pd.DataFrame(table).assign(bounds=bounds)
     places = list(table.columns)
     places.insert(places.index("volatility") + 1, "bounds")
-    columns = [column for column in places if column in _SHORT or _tail(column)]
+    columns = [column for column in places if column in _SHORT or tail_name(column)]
     for column in columns:
-        label = _tail(column).replace(" %", "%") or _SHORT[column]
+        label = tail_name(column).replace(" %", "%") or _SHORT[column]
         shown.add_column(label, justify="right", no_wrap=True)
     for asset, row in ordered.iterrows():
         shown.add_row(escape(str(asset)), *(_text(column, row[column]) for column in columns))
     return shown
-
-
-def _tail(column: str) -> str:
-    """Return how VaR and ES are called; empty for other columns."""
-    for start, text in (("var_", "VaR {} %"), ("es_", "ES {} %")):
-        if column.startswith(start):
-            return text.format(column.removeprefix(start))
-    return ""
 
 
 def _text(column: str, value: object) -> str:

@@ -72,6 +72,8 @@ class Histories(NamedTuple):
         timeline: all times.
         levels: log volatility of each asset over `MARKET_WINDOWS`, `[time, asset, window]`; NaN
             where it has none.
+        total: their sum over all assets that have one, `[time, window]`.
+        count: how many these are, `[time]`.
     """
 
     assets: tuple[str, ...]
@@ -79,6 +81,8 @@ class Histories(NamedTuple):
     returns: tuple[Float[np.ndarray, " bar"], ...]
     timeline: pd.DatetimeIndex
     levels: Float[np.ndarray, "time asset window"]
+    total: Float[np.ndarray, "time window"]
+    count: Int[np.ndarray, " time"]
 
 
 def make_histories(bars: Mapping[str, pd.DataFrame]) -> Histories:
@@ -97,7 +101,9 @@ def make_histories(bars: Mapping[str, pd.DataFrame]) -> Histories:
     for number, (own, r) in enumerate(zip(times, returns, strict=True)):
         known = pd.DataFrame(_levels(r), own)
         levels[:, number] = known.reindex(timeline, method="ffill", limit=_KEPT).to_numpy()
-    return Histories(tuple(closes), times, returns, timeline, levels)
+    total = np.nansum(levels, axis=1)
+    count = np.isfinite(levels).all(axis=-1).sum(axis=1)
+    return Histories(tuple(closes), times, returns, timeline, levels, total, count)
 
 
 def _levels(returns: Float[np.ndarray, " bar"]) -> Float[np.ndarray, "bar window"]:
@@ -127,18 +133,23 @@ def others_volatility(
     Returns:
         NaN where there are none.
     """
-    pool = range(len(histories.assets)) if others is None else others
-    chosen = [number for number in pool if number != asset]
     at = histories.timeline.get_indexer(histories.times[asset])
     wanted = at if bars is None else at[bars]
-    times, places = np.unique(wanted, return_inverse=True)
-    levels = histories.levels[times][:, chosen]
-    known = np.isfinite(levels)
-    count = known.sum(axis=1)
+    if others is None:
+        own = histories.levels[wanted, asset]
+        there = np.isfinite(own).all(axis=-1)
+        total = histories.total[wanted] - np.where(there[..., None], own, 0.0)
+        count = histories.count[wanted] - there
+    else:
+        chosen = [number for number in others if number != asset]
+        times, places = np.unique(wanted, return_inverse=True)
+        levels = histories.levels[times][:, chosen]
+        places = places.reshape(wanted.shape)
+        total = np.nansum(levels, axis=1)[places]
+        count = np.isfinite(levels).all(axis=-1).sum(axis=1)[places]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, levels, 0.0).sum(axis=1) / count
-    places = places.reshape(wanted.shape)
-    return mean[places], count.max(axis=-1)[places]
+        mean = np.where(count[..., None] > 0, total / count[..., None], np.nan)
+    return mean, count
 
 
 def input_columns(

@@ -27,6 +27,21 @@ _FIGURES = 4
 
 _PER_CENT = 100.0
 
+_NAMES = {
+    "as_of": "last bar",
+    "age": "bars",
+    "volatility": "volatility, % a year",
+    "volatility_low": "  5 % bound",
+    "volatility_high": "  95 % bound",
+    "volatility_horizon": "volatility, % in {horizon} bars",
+    "weight": "weight for {target} % a year",
+    "position": "position for {target} % a year",
+    "stop_distance": "stop distance, %",
+    "trailing_volatility": "volatility of the last 22 bars, % a year",
+    "model": "weights",
+}
+"""Of the rows of a table of few assets."""
+
 
 def plot_asset(table: RiskTable, asset: str | None = None) -> Figure:
     """Draw what the price of an asset may do, and what was forecast against what came.
@@ -102,7 +117,24 @@ def _draw_history(axes, detail: Detail, number: int) -> None:
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", rotation=25)
     axes.set_ylabel("volatility, % a year")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", markerscale=3, frameon=True, framealpha=0.8)
+
+
+def tail_name(column: str) -> str:
+    """Return how VaR and ES are called; empty for other columns."""
+    for start, text in (("var_", "VaR {} %"), ("es_", "ES {} %")):
+        if column.startswith(start):
+            return text.format(column.removeprefix(start))
+    return ""
+
+
+def label_column(column: str, detail: Detail) -> str:
+    """Return what a column of a table is called for readers, with its unit."""
+    tail = tail_name(column)
+    if tail:
+        return f"{tail}, % in {detail.horizon} bars"
+    target = f"{_PER_CENT * detail.target_volatility:g}"
+    return _NAMES[column].format(horizon=detail.horizon, target=target)
 
 
 def coverage_so_far(table: RiskTable) -> pd.DataFrame:
@@ -154,19 +186,20 @@ def risk_page(table: RiskTable) -> TearSheet:
         Tile("Stop distance, %", f"{first['stop_distance']:.2f}"),
     ]
     plain = pd.DataFrame(table).drop(columns=["model"])
+    plain = plain.rename(columns=lambda column: label_column(column, detail).strip())
     words = describe(table)
     return TearSheet(
         "Risk of " + (names[0] if len(names) == 1 else f"{len(names)} assets"),
         words,
         detail.notes,
         (
-            Section("Today", (Grid("Risk", plain, "In per cent, but for age and weight."),)),
+            Section("Today", (Grid("Risk", plain, columns=5),)),
             Section("Assets", figures),
             Section("So far", (Grid("Losses beyond VaR", coverage_so_far(table)),)),
         ),
         {"model": {k: str(v) for k, v in detail.model.card.items() if isinstance(v, str | int)}},
         {},
-        facts=f"{first['as_of']} · horizon {detail.horizon} bars · {detail.model.name}",
+        facts=f"{first['as_of']:%Y-%m-%d %H:%M} · horizon {detail.horizon} bars · {detail.model.name}",
         tiles=tiles if len(names) == 1 else (),
     )
 

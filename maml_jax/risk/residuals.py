@@ -5,6 +5,7 @@ is $R = z\, \sqrt h\, e^{\hat y}$. The quantiles of z are those of the training 
 age, and an asset's own exceedances correct them as they come.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ LEVELS = np.concatenate(
 """Levels of the quantiles in the lower half of the table; the upper half mirrors them."""
 
 
+@lru_cache
 def table_levels() -> Float[np.ndarray, " level"]:
     """Return the levels of the quantiles that are kept, from low to high."""
     low = np.unique(np.round(LEVELS[LEVELS <= 0.5], 6))

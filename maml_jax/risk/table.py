@@ -37,6 +37,9 @@ MEMORY = 500
 _FEW = 20
 """Bars below which the number of bars a year is not inferred from them."""
 
+_ASKED = 20
+"""Assets that the length of bars is inferred from."""
+
 _PER_CENT = 100.0
 _DAYS = {"weekdays": 252.0, "all days": 365.0}
 
@@ -154,7 +157,7 @@ def risk_table(
     sign = 1.0 if side == "long" else -1.0
     wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
     tails = forecast_tails(chosen, forecasts, wanted)
-    per_year = [_per_year(times, chosen) for times in histories.times]
+    per_year = _bars_per_year(histories.times, chosen)
     rows = {
         name: _row(chosen, histories, number, forecasts[number], tails[number], per_year[number])
         for number, name in enumerate(histories.assets)
@@ -234,7 +237,8 @@ def bar_length(bars: Mapping[str, pd.DataFrame]) -> pd.Timedelta:
 
     Two daily bars may have a weekend between them.
     """
-    steps = [np.diff(pd.DatetimeIndex(frame.index).to_numpy()) for frame in bars.values()]
+    some = list(bars.values())[:_ASKED]
+    steps = [np.diff(pd.DatetimeIndex(frame.index).to_numpy()) for frame in some]
     every = pd.to_timedelta(np.concatenate(steps))
     step = pd.Timedelta(np.median(every.to_numpy())) if len(every) >= 5 else every.min()
     day = pd.Timedelta(days=1)
@@ -275,6 +279,18 @@ def _words(step: pd.Timedelta) -> str:
             count = int(minutes / size)
             return f"1 {unit}" if count == 1 else f"{count} {unit}s"
     return f"{minutes:g} minutes"
+
+
+def _bars_per_year(all_times: Sequence[pd.DatetimeIndex], model: RiskModel) -> list[float]:
+    """Return the bars a year of each asset; most share their bars with others."""
+    known: dict[tuple, float] = {}
+    found = []
+    for times in all_times:
+        key = (len(times), times[0], times[-1])
+        if key not in known:
+            known[key] = _per_year(times, model)
+        found.append(known[key])
+    return found
 
 
 def _per_year(times: pd.DatetimeIndex, model: RiskModel) -> float:
