@@ -19,11 +19,11 @@ _WIDE = 3
 _SHORT = {
     "age": "bars",
     "volatility": "vol",
-    "bounds": "5-95 %",
+    "bounds": "5-95%",
     "weight": "weight",
     "position": "position",
     "stop_distance": "stop",
-    "trailing_volatility": "last 22",
+    "trailing_volatility": "vol22",
 }
 """Of the columns of a table of many."""
 
@@ -131,8 +131,8 @@ def _many(table: "RiskTable") -> Table:
     places.insert(places.index("volatility") + 1, "bounds")
     columns = [column for column in places if column in _SHORT or tail_name(column)]
     for column in columns:
-        label = tail_name(column).replace(" %", "%") or _SHORT[column]
-        shown.add_column(label, justify="right", no_wrap=True)
+        label = tail_name(column).replace(" ", "", 1).replace(" %", "") or _SHORT[column]
+        shown.add_column(label, justify="right", no_wrap=True, min_width=len(label))
     for asset, row in ordered.iterrows():
         shown.add_row(escape(str(asset)), *(_text(column, row[column]) for column in columns))
     return shown

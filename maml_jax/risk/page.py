@@ -199,7 +199,7 @@ def risk_page(table: RiskTable) -> TearSheet:
         ),
         {"model": {k: str(v) for k, v in detail.model.card.items() if isinstance(v, str | int)}},
         {},
-        facts=f"{first['as_of']:%Y-%m-%d %H:%M} · horizon {detail.horizon} bars · {detail.model.name}",
+        facts=f"{first['as_of']:%Y-%m-%d %H:%M} · the next {detail.horizon} bars",
         tiles=tiles if len(names) == 1 else (),
     )
 
