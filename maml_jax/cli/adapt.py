@@ -104,7 +104,7 @@ def _print(judged: "AdaptationTable") -> None:
             str(row[0]), *(f"{value:.4f}" if value == value else "-" for value in row[1:])
         )
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
-    ours, scratch = table.iloc[-1, 0], table.iloc[-1, 2]
+    ours, scratch = table.to_numpy(float)[-1, [0, 2]]
     if scratch == scratch and scratch < ours:
         typer.echo("a network from scratch does better here: what was meta-learned does not help")
     for part in ("support", "query"):

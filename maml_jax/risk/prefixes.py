@@ -13,17 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from maml_jax.meta import Batch, MetaLearner, Task, gaussian_nll
-from maml_jax.meta.types import AdaptationInfo, LossFn
+from maml_jax.meta import Batch, MetaLearner, Task, gaussian_nll, weights_of
+from maml_jax.meta.types import AdaptationInfo
 
 
-def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nll) -> MetaLearner:
+def by_prefixes(learner: MetaLearner, *, window: int) -> MetaLearner:
     """Make a learner whose meta-training forecasts many rows of a history from their pasts.
 
     Args:
         learner: `alpaca`.
         window: most rows of a support set.
-        loss: compares a `Prediction` with targets.
 
     Returns:
         The same learner, but for its `loss`: the support set of a task is a history, in the order
@@ -42,15 +41,14 @@ def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nl
         take_in = learner.update
         assert take_in is not None
 
-        def add(row: Batch) -> tuple[Array, Array]:
-            one: Batch = jax.tree.map(lambda leaf: leaf[None], row)
-            found = take_in(zero, one)
+        def add(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
+            found = take_in(zero, Batch(x[None], y[None], weight[None]))
             return found.precision, found.information
 
         count = query.y[:, 1].astype(jnp.int32)
         row = jnp.arange(len(support.x))
         seen = (row < count[:, None]) & (row >= count[:, None] - window)
-        each: tuple[Array, Array] = jax.vmap(add)(support)  # pyright: ignore[reportCallIssue]
+        each: tuple[Array, Array] = jax.vmap(add)(support.x, support.y, weights_of(support))
         precision, information = (jnp.tensordot(seen.astype(s.dtype), s, 1) for s in each)
 
         def predict(precision: Array, information: Array, x: Array):
@@ -60,7 +58,7 @@ def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nl
             return jax.tree.map(lambda leaf: leaf[0], learner.predict(adapted, x[None]))
 
         predicted = jax.vmap(predict)(precision, information, query.x)
-        value = loss(predicted, query.y[:, :1], query.weight)
+        value = gaussian_nll(predicted, query.y[:, :1], query.weight)
         return value, AdaptationInfo(value, value)
 
     return learner._replace(loss=meta_loss)
