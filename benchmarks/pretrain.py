@@ -48,7 +48,9 @@ def pretrain(name: str, path: Path, settings: RiskSettings | None = None) -> Ris
         assets=assets,
         last=last,
         settings=settings,
-        report=lambda text: print(f"{name}: {text}, {time.perf_counter() - began:.0f} s", flush=True),
+        report=lambda text: print(
+            f"{name}: {text}, {time.perf_counter() - began:.0f} s", flush=True
+        ),
     )
     first = min(histories.times[asset][0] for asset in assets)
     card = {

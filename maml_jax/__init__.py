@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from maml_jax import experiment as experiment
     from maml_jax import learners as learners
     from maml_jax import models as models
+    from maml_jax import risk as risk
     from maml_jax.errors import GradientError as GradientError
     from maml_jax.errors import MamlJaxError as MamlJaxError
     from maml_jax.errors import ShapeError as ShapeError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from maml_jax.meta import *  # noqa: F403
 
 _HOMES = {
-    "maml_jax": ("experiment", "learners", "models"),
+    "maml_jax": ("experiment", "learners", "models", "risk"),
     "maml_jax.errors": (
         "GradientError",
         "MamlJaxError",

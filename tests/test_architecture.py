@@ -24,6 +24,7 @@ LAYERS = (
     ("backtest",),
     ("report",),
     ("experiment",),
+    ("risk",),
     ("lookahead",),
     ("cli",),
     ("__main__",),

@@ -24,6 +24,7 @@ from maml_jax.cli.data import data_app
 from maml_jax.cli.fetch import fetch_app
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
+from maml_jax.cli.risk import risk_command
 from maml_jax.errors import ConfigError, MamlJaxError
 
 app = typer.Typer(
@@ -162,6 +163,7 @@ app.command("report")(report_command)
 app.command("compare")(compare_command)
 app.command("check-lookahead")(check_lookahead_command)
 app.command("adapt")(adapt_command)
+app.command("risk")(risk_command)
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
 

@@ -45,27 +45,24 @@ def risk_command(
     capital: Annotated[
         float | None, typer.Option("--capital", help="Adds positions in money.")
     ] = None,
-    side: Annotated[str, typer.Option("--side", help="long, or short: which way is a loss.")] = "long",
+    side: Annotated[
+        str, typer.Option("--side", help="long, or short: which way is a loss.")
+    ] = "long",
     model: Annotated[
         str | None,
         typer.Option("--model", help="Weights: a name, or a folder. Default: by the bars' length."),
     ] = None,
-    output: Annotated[
-        str, typer.Option("--format", help="table, json or csv.")
-    ] = "table",
+    output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with figures.")] = None,
 ) -> None:
     """Forecast volatility, VaR and position sizes of assets, from two bars on."""
-    from maml_jax.experiment.process import set_up
-
-    set_up()
-    from maml_jax import risk
     from maml_jax.errors import ConfigError
+    from maml_jax.risk import forecast_risk
 
     if output not in ("table", "json", "csv"):
         raise ConfigError(f"--format {output}: table, json or csv")
     options = {} if level is None else {"levels": tuple(level)}
-    table = risk(
+    table = forecast_risk(
         bars,
         horizon=horizon,
         target_volatility=target_volatility,
@@ -110,7 +107,9 @@ def print_table(table: "RiskTable") -> None:
     console.print(shown)
     if len(table) == 1:
         console.print(describe(table), soft_wrap=True)
-    console.print(f"weights: {detail.model.name} ({detail.model.card.get('about', '')})", soft_wrap=True)
+    console.print(
+        f"weights: {detail.model.name} ({detail.model.card.get('about', '')})", soft_wrap=True
+    )
     for note in detail.notes:
         console.print(note, soft_wrap=True)
 

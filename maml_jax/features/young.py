@@ -73,7 +73,7 @@ def own_columns(returns: Any, xp: Any = np) -> Any:
     month = trailing_mean(squares, MONTH, xp)
     own = [log_root(trailing_mean(squares, k, xp), month, xp) for k in WINDOWS]
     down = [log_root(trailing_mean(falls, k, xp), month, xp) for k in DOWNSIDE_WINDOWS]
-    return xp.stack([*own, *down], -1)
+    return xp.stack([*own, *down], -1)  # noqa: PD013
 
 
 OWN_NAMES = (
@@ -93,7 +93,7 @@ def young_market(bars: pd.DataFrame, window: int) -> pd.Series:
 
 
 def log_age(bars: pd.DataFrame) -> pd.Series:
-    """Logarithm of one more than the number of returns so far, $\\ln (1 + n)$. No warm-up."""
+    r"""Logarithm of one more than the number of returns so far, $\ln (1 + n)$. No warm-up."""
     return pd.Series(np.log1p(np.arange(len(bars))), index=bars.index)
 
 
@@ -145,9 +145,10 @@ def young_range(bars: pd.DataFrame, window: int) -> pd.Series:
     return is.
 
     Reference:
-        Parkinson (1980), The Extreme Value Method for Estimating the Variance of the Rate of Return.
+        Parkinson (1980), The Extreme Value Method for Estimating the Variance of the Rate of
+        Return.
     """
-    squares = np.log(bars["high"] / bars["low"]).to_numpy(float) ** 2 / (4 * np.log(2))
+    squares = np.log((bars["high"] / bars["low"]).to_numpy(float)) ** 2 / (4 * np.log(2))
     month = trailing_mean(log_return(bars).to_numpy(float) ** 2, MONTH)
     return pd.Series(log_root(trailing_mean(squares, window), month), bars.index)
 

@@ -103,8 +103,8 @@ def alpaca(
     squares, and the variance of a prediction is $(e^{2 g(x_*)} + \phi_*^\top\Lambda^{-1}\phi_*)
     \,\sigma^2$.
 
-    With a `mean_function` m the head is fitted to $y - m(x)$ and predicts what is to be added to it:
-    a prior mean of its own, which features that are good to adapt need not be good for.
+    With a `mean_function` m the head is fitted to $y - m(x)$ and predicts what is to be added to
+    it: a prior mean of its own, which features that are good to adapt need not be good for.
 
     Args:
         features: `(init, apply)` of the feature network, `[n, *input] -> [n, features]`.
@@ -177,7 +177,7 @@ def alpaca(
             y = y - weighted_rows(offset, batch.weight)
         by_noise = phi
         if adapted.noise_slope is not None:
-            # Rows are scaled by the roots of their weights, and the noise is that of the row itself.
+            # Rows are scaled by the roots of their weights; the noise is that of the row itself.
             rows = features_of(features, adapted.features, batch.x)
             by_noise = phi * jnp.exp(-2 * _log_ratio(rows, adapted.noise_slope))[:, None]
         return adapted._replace(

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from maml_jax.meta import Batch, MetaLearner, Task, predict_tasks
 from maml_jax.meta.types import Params
-from maml_jax.risk.histories import Histories, outcome, young_inputs
-from maml_jax.risk.listings import SUPPORT, Scaling
+from maml_jax.risk.histories import Histories, Scaling, outcome, young_inputs
+from maml_jax.risk.sliding import SUPPORT
 
 _CHUNK = 1000
 """Forecasts whose support sets are in memory at once."""
@@ -52,9 +52,11 @@ def young_tasks(
     pad = ((0, 0), (0, missing), (0, 0))
     weight = np.concatenate([np.ones(len(ages) - 1), np.zeros(missing)]).astype(np.float32)
     support = Batch(
-        np.pad(x[:, :-1], pad), np.pad(y[:, :-1], pad), np.broadcast_to(weight, (len(bars), SUPPORT))
+        jnp.asarray(np.pad(x[:, :-1], pad)),
+        jnp.asarray(np.pad(y[:, :-1], pad)),
+        jnp.broadcast_to(weight, (len(bars), SUPPORT)),
     )
-    return Task(support, Batch(x[:, -1:], y[:, -1:]))
+    return Task(support, Batch(jnp.asarray(x[:, -1:]), jnp.asarray(y[:, -1:])))
 
 
 def forecast_at_age(

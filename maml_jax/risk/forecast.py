@@ -14,10 +14,9 @@ from maml_jax.risk.histories import (
     outcome,
     young_inputs,
 )
-from maml_jax.risk.listings import SUPPORT
-from maml_jax.risk.model import RiskModel, risk_learner
+from maml_jax.risk.model import RiskModel
 from maml_jax.risk.residuals import Residuals, at_age, at_level, conformal_levels
-from maml_jax.risk.sliding import LANES, Rows, forecast_each_bar
+from maml_jax.risk.sliding import SUPPORT, Rows, forecast_rows
 
 
 class Forecast(NamedTuple):
@@ -63,69 +62,45 @@ def forecast_volatility(
         One `Forecast` for each asset.
     """
     wanted = list(range(len(histories.assets)) if assets is None else assets)
-    lengths = {asset: len(histories.returns[asset]) for asset in wanted}
-    found: dict[int, Forecast] = {}
-    order = sorted(wanted, key=lengths.__getitem__)
-    for lane in range(0, len(order), LANES):
-        group = order[lane : lane + LANES]
-        starts = {
-            asset: 1 if bars is None else max(1, lengths[asset] - bars - SUPPORT - horizon)
-            for asset in group
-        }
-        longest = max(lengths[asset] - starts[asset] for asset in group)
-        made = [_rows(model, histories, asset, starts[asset], horizon, longest) for asset in group]
-        rows = Rows(*(np.stack(leaves) for leaves in zip(*(each[0] for each in made), strict=True)))
-        mean, std = _combine(model, rows, horizon)
-        for number, asset in enumerate(group):
-            count, start = lengths[asset] - starts[asset], starts[asset]
-            kept = slice(0 if bars is None else max(0, count - bars), count)
-            ahead, total = (values[start:] for values in made[number][1])
-            found[asset] = Forecast(
-                start + kept.start,
-                np.arange(start, lengths[asset])[kept],
-                mean[number, kept],
-                std[number, kept],
-                ahead[kept],
-                total[kept],
-                horizon,
-            )
-    return [found[asset] for asset in wanted]
+    before = SUPPORT + horizon
+    starts = {
+        asset: 1 if bars is None else max(1, len(histories.returns[asset]) - bars - before)
+        for asset in wanted
+    }
+    made = [_rows(model, histories, asset, starts[asset], horizon) for asset in wanted]
+    found = forecast_rows(model.members, [rows for rows, _ in made], horizon)
+    forecasts = []
+    for asset, (_, after), each in zip(wanted, made, found, strict=True):
+        age = np.arange(starts[asset], len(histories.returns[asset]))
+        kept = slice(0 if bars is None else max(0, len(age) - bars), None)
+        mean, std = _restore(model, *each)
+        ahead, total = (values[starts[asset] :][kept] for values in after)
+        forecasts.append(
+            Forecast(int(age[kept][0]), age[kept], mean[kept], std[kept], ahead, total, horizon)
+        )
+    return forecasts
 
 
 def _rows(
-    model: RiskModel, histories: Histories, asset: int, start: int, horizon: int, longest: int
+    model: RiskModel, histories: Histories, asset: int, start: int, horizon: int
 ) -> tuple[Rows, tuple[np.ndarray, np.ndarray]]:
-    """Make the rows of one asset from a bar on, filled up to a length; and what came after."""
+    """Make the rows of one asset from a bar on, and what came after."""
     returns = histories.returns[asset]
     age = np.arange(start, len(returns))
     own = own_columns(returns)[start:]
     market, others = others_volatility(histories, asset, bars=age)
     x = model.scaling.x(input_columns(own, market, age, others, np.log(horizon)))
     after = outcome(returns, horizon)
-    y = model.scaling.y(after[0][start:])
-    known = np.isfinite(y)
-    room = longest - len(age)
-    rows = Rows(
-        np.pad(x, ((0, room), (0, 0))),
-        np.pad(np.where(known, y, 0.0).astype(np.float32), (0, room)),
-        np.pad(known.astype(np.float32), (0, room)),
-    )
-    return rows, after
+    return Rows(x, model.scaling.y(after[0][start:])), after
 
 
-def _combine(model: RiskModel, rows: Rows, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of the members' mixture, in units of the logarithm."""
-    learner = risk_learner(model.network, model.mean_network, model.heteroscedastic)
-    each = [forecast_each_bar(learner, member, rows, horizon) for member in model.members]
-    means, stds = (np.stack(values) for values in zip(*each, strict=True))
-    mean = means.mean(axis=0)
-    std = np.sqrt((stds**2).mean(axis=0) + means.var(axis=0))
-    scaling = model.scaling
-    return scaling.y_mean + scaling.y_std * mean, scaling.y_std * std
+def _restore(model: RiskModel, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn standardised forecasts into those of the logarithm of volatility per bar."""
+    return model.scaling.y_mean + model.scaling.y_std * mean, model.scaling.y_std * std
 
 
 def residuals_of(model: RiskModel, horizon: int) -> Residuals:
-    """Return the tables of a horizon; between two that were measured, interpolated in its logarithm."""
+    """Return the tables of a horizon, interpolated in its logarithm between two that are known."""
     known = np.asarray(model.horizons)
     upper = int(np.clip(np.searchsorted(known, horizon), 1, max(1, len(known) - 1)))
     if len(known) == 1 or horizon in model.residuals:
@@ -234,11 +209,11 @@ def forecast_listings(
         Means and deviations of the log of volatility per bar, `[listing, age]`.
     """
     ages = np.arange(rows)
-    x = young_inputs(histories, asset, starts, ages, horizon=horizon, others=others)
+    inputs = young_inputs(histories, asset, starts, ages, horizon=horizon, others=others)
+    x = model.scaling.x(inputs)
     ahead, _ = outcome(histories.returns[asset], horizon)
     y = model.scaling.y(ahead[starts[:, None] + ages])
-    known = np.isfinite(y) & (ages > 0)
-    shaped = Rows(
-        model.scaling.x(x), np.where(known, y, 0.0).astype(np.float32), known.astype(np.float32)
-    )
-    return _combine(model, shaped, horizon)
+    y[:, 0] = np.nan  # before its first return an asset has no row of its own
+    found = forecast_rows(model.members, [Rows(*rows) for rows in zip(x, y, strict=True)], horizon)
+    mean, std = (np.stack(values) for values in zip(*found, strict=True))
+    return _restore(model, mean, std)

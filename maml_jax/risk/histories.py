@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 from maml_jax.features.volatility import FLOOR, MONTH, log_return
+from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 
 INPUTS = (
     *OWN_NAMES,
@@ -38,6 +38,28 @@ _KEPT = 5
 
 _LEAST_AHEAD, _USUAL = 0.1, 60
 """The least outcome, as a share of the volatility of so many last returns."""
+
+
+CLIP = 4.0
+"""Inputs beyond so many deviations are taken for that: another market may lie anywhere."""
+
+
+class Scaling(NamedTuple):
+    """Means and deviations of inputs, `[input]`, and of the target, numbers."""
+
+    x_mean: Float[np.ndarray, " input"]
+    x_std: Float[np.ndarray, " input"]
+    y_mean: float
+    y_std: float
+
+    def x(self, inputs: Any, xp: Any = np) -> Any:
+        """Standardise and clip inputs; what is unknown becomes the mean."""
+        scaled = xp.clip((inputs - self.x_mean) / self.x_std, -CLIP, CLIP)
+        return xp.nan_to_num(scaled, nan=0.0).astype(np.float32)
+
+    def y(self, log_volatility: np.ndarray) -> np.ndarray:
+        """Standardise log volatilities."""
+        return (log_volatility - self.y_mean) / self.y_std
 
 
 class Histories(NamedTuple):
@@ -119,7 +141,9 @@ def others_volatility(
     return mean[places], count.max(axis=-1)[places]
 
 
-def input_columns(own: Any, market: Any, age: Any, others: Any, log_horizon: Any, xp: Any = np) -> Any:
+def input_columns(
+    own: Any, market: Any, age: Any, others: Any, log_horizon: Any, xp: Any = np
+) -> Any:
     """Put the columns of a model's input together.
 
     Where an asset is alone its own volatility stands for the market's, and before its first return
@@ -141,7 +165,7 @@ def input_columns(own: Any, market: Any, age: Any, others: Any, log_horizon: Any
     market = xp.where(alone, from_own, market)
     own = xp.where(new, market[..., np.array(_MARKET_OF_OWN)], own)
     rest = (xp.log1p(age), 1 / (1.0 + age), 1 / (1.0 + others), xp.full(age.shape, log_horizon))
-    return xp.concatenate([own, market, xp.stack(rest, -1)], -1)
+    return xp.concatenate([own, market, xp.stack(rest, -1)], -1)  # noqa: PD013
 
 
 def outcome(

@@ -15,23 +15,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from maml_jax.features.young import MARKET_WINDOWS, own_columns
-from maml_jax.meta import Batch, Task
-from maml_jax.risk.histories import Histories, input_columns, outcome, young_inputs
+from maml_jax.meta import Batch, Task, weights_of
+from maml_jax.risk.histories import Histories, Scaling, input_columns, outcome, young_inputs
+from maml_jax.risk.sliding import SUPPORT
 
 OLDEST = 500
 """The greatest age, in returns, of a task."""
-
-SUPPORT = 250
-"""Most rows of a support set."""
 
 QUERY, STRIDE = 16, 2
 """Rows of a query set, and bars from one to the next."""
 
 ROWS = OLDEST + QUERY * STRIDE
 """Rows of a listing."""
-
-CLIP = 4.0
-"""Inputs beyond so many deviations are taken for that: another market may lie anywhere."""
 
 _FIXED = (np.array([3.0, 0.5, 0.5, 1.5]), np.array([1.5, 0.25, 0.25, 1.5]))
 """Means and deviations that the last four inputs are scaled by: ages, numbers and horizons are of a
@@ -49,24 +44,6 @@ _ALONE, _FEW = 0.2, 0.4
 
 _MEASURED = 300
 """Listings that inputs are standardised by."""
-
-
-class Scaling(NamedTuple):
-    """Means and deviations of inputs, `[input]`, and of the target, numbers."""
-
-    x_mean: Float[np.ndarray, " input"]
-    x_std: Float[np.ndarray, " input"]
-    y_mean: float
-    y_std: float
-
-    def x(self, inputs: Any, xp: Any = np) -> Any:
-        """Standardise and clip inputs; what is unknown becomes the mean."""
-        scaled = xp.clip((inputs - self.x_mean) / self.x_std, -CLIP, CLIP)
-        return xp.nan_to_num(scaled, nan=0.0).astype(np.float32)
-
-    def y(self, log_volatility: np.ndarray) -> np.ndarray:
-        """Standardise log volatilities."""
-        return (log_volatility - self.y_mean) / self.y_std
 
 
 class Listings(NamedTuple):
@@ -137,7 +114,7 @@ def make_listings(
         levels[row, :, row] = np.nan
         y[row, : end + 1] = np.stack([outcome(seen, h)[0] for h in horizons], axis=-1)
     scaling = _measure(histories, assets, last, y)
-    known, there = np.isfinite(y), np.isfinite(levels).all(axis=-1)
+    known, there = np.isfinite(y), np.asarray(np.isfinite(levels).all(axis=-1))
     tables = Listings(
         jnp.asarray(returns, jnp.float32),
         jnp.asarray(np.where(there[..., None], levels, 0.0), jnp.float32),
@@ -245,7 +222,7 @@ def _draw_task(tables: Listings, support: int, key) -> Task:
 
     past = age - listing.horizon - jnp.arange(support)
     query = rows(age + STRIDE * jnp.arange(QUERY), 1.0)
-    there = (query.weight.sum() > 0).astype(jnp.float32)
+    there = (weights_of(query).sum() > 0).astype(jnp.float32)
     return Task(rows(past, (past >= 1).astype(jnp.float32)), query, there)
 
 
@@ -275,6 +252,6 @@ def _draw_history(tables: Listings, queries: int, key) -> Task:
     count = jnp.maximum(age - listing.horizon + 1, 0)
     target = jnp.stack([listing.y[age], count.astype(listing.y.dtype)], axis=1)
     query = Batch(listing.x[age], target, listing.known[age])
-    there = (query.weight.sum() > 0).astype(jnp.float32)
+    there = (weights_of(query).sum() > 0).astype(jnp.float32)
     weight = listing.known.at[0].set(0.0)  # a row of age 0 is before the first return
     return Task(Batch(listing.x, listing.y[:, None], weight), query, there)

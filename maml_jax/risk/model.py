@@ -1,24 +1,16 @@
-"""A trained model of risk: a Bayesian head on meta-learned features, and what its forecasts left
-over on the assets that it was trained on."""
+"""A trained model of risk: a Bayesian head, and what its forecasts left over in training."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 
 from maml_jax.errors import ConfigError, RunError
-from maml_jax.learners import alpaca
-from maml_jax.meta import MetaLearner
-from maml_jax.meta.types import Params
-from maml_jax.models import mlp
-from maml_jax.risk.histories import INPUTS
-from maml_jax.risk.listings import Scaling
+from maml_jax.risk.histories import INPUTS, Scaling
 from maml_jax.risk.residuals import AGES, Residuals, table_levels
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -37,7 +29,7 @@ class RiskModel(NamedTuple):
         network: widths of the feature network.
         mean_network: widths of the network whose output the head corrects, but for its last.
         heteroscedastic: whether the noise depends on the input.
-        members: meta-parameters of each member of an ensemble.
+        members: meta-parameters of each member of an ensemble, by name: those of `alpaca`.
         scaling: of inputs and target.
         residuals: by horizon in bars.
         rate: of the conformal correction, as a share of the level.
@@ -49,7 +41,7 @@ class RiskModel(NamedTuple):
     network: tuple[int, ...]
     mean_network: tuple[int, ...]
     heteroscedastic: bool
-    members: tuple[Params, ...]
+    members: tuple[Mapping[str, np.ndarray], ...]
     scaling: Scaling
     residuals: Mapping[int, Residuals]
     rate: float
@@ -59,15 +51,6 @@ class RiskModel(NamedTuple):
     def horizons(self) -> tuple[int, ...]:
         """The horizons of which residuals are known, in bars."""
         return tuple(sorted(self.residuals))
-
-
-@lru_cache(maxsize=16)
-def risk_learner(
-    network: tuple[int, ...], mean_network: tuple[int, ...], heteroscedastic: bool
-) -> MetaLearner:
-    """Make the learner of a model; the same one each time, because programs belong to it."""
-    mean = mlp((*mean_network, 1))
-    return alpaca(mlp(network), heteroscedastic=heteroscedastic, mean_function=mean, noise=0.7)
 
 
 def save_model(model: RiskModel, folder: Path) -> None:
@@ -81,7 +64,7 @@ def save_model(model: RiskModel, folder: Path) -> None:
 
     arrays = {}
     for number, member in enumerate(model.members):
-        arrays |= _flat(f"member{number}", member)
+        arrays |= {f"member{number}{_SEPARATOR}{name}": value for name, value in member.items()}
     for horizon, residuals in model.residuals.items():
         arrays |= {
             f"residuals{horizon}{_SEPARATOR}{name}": np.asarray(value, np.float32)
@@ -134,7 +117,9 @@ def load_model(name: str | Path) -> RiskModel:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         content = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
-            raise RunError(f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged")
+            raise RunError(
+                f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged"
+            )
         arrays = load(content)
         return _from_arrays(card, arrays)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -151,19 +136,17 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
         raise ValueError("its inputs or ages are those of another version")
     network = tuple(int(width) for width in card["network"])
     mean_network = tuple(int(width) for width in card["mean_network"])
-    learner = risk_learner(network, mean_network, bool(card["heteroscedastic"]))
-    like = jax.eval_shape(
-        learner.init, jax.random.key(0), jax.ShapeDtypeStruct((1, len(INPUTS)), np.float32)
-    )
-    members = tuple(_tree(f"member{number}", like, arrays) for number in range(card["members"]))
+    members = tuple(_member(arrays, number) for number in range(card["members"]))
     residuals = {
         int(horizon): Residuals(
             *(arrays[f"residuals{horizon}{_SEPARATOR}{name}"] for name in Residuals._fields)
         )
         for horizon in card["horizons"]
     }
-    scaling = Scaling(*(arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields))
-    scaling = scaling._replace(y_mean=float(scaling.y_mean), y_std=float(scaling.y_std))
+    x_mean, x_std, y_mean, y_std = (
+        arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields
+    )
+    scaling = Scaling(x_mean, x_std, float(y_mean.item()), float(y_std.item()))
     return RiskModel(
         card["name"],
         pd.Timedelta(minutes=card["interval_minutes"]),
@@ -178,22 +161,10 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
     )
 
 
-def _flat(prefix: str, tree: Params) -> dict[str, np.ndarray]:
-    return {
-        _path(prefix, path): np.asarray(leaf, np.float32)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _tree(prefix: str, like: Params, arrays: Mapping[str, np.ndarray]) -> Params:
-    def take(path, leaf):
-        found = arrays[_path(prefix, path)]
-        if found.shape != leaf.shape or not np.isfinite(found).all():
-            raise ValueError(f"{_path(prefix, path)} is no array of numbers of shape {leaf.shape}")
-        return found
-
-    return jax.tree_util.tree_map_with_path(take, like)
-
-
-def _path(prefix: str, path: tuple) -> str:
-    return prefix + _SEPARATOR + jax.tree_util.keystr(path, simple=True, separator=_SEPARATOR)
+def _member(arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    start = f"member{number}{_SEPARATOR}"
+    found = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+    wrong = [name for name, values in found.items() if not np.isfinite(values).all()]
+    if wrong or not found:
+        raise ValueError(f"member {number}: {wrong or 'all'} of its parameters are no numbers")
+    return found

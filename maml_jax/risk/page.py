@@ -56,7 +56,7 @@ def _plot(detail: Detail, number: int) -> Figure:
 
 
 def _draw_fan(axes, detail: Detail, number: int) -> None:
-    """Draw quantiles of the price at each horizon that the weights know, up to that of the table."""
+    """Draw quantiles of the price at each known horizon, up to that of the table."""
     steps = [h for h in detail.model.horizons if h <= detail.horizon]
     steps = sorted({*steps, detail.horizon})
     bounds = {level: [0.0] for pair in _BANDS for level in pair}
@@ -135,8 +135,8 @@ def risk_page(table: RiskTable) -> TearSheet:
     figures = tuple(
         Plot(
             name,
-            "Left: the last bars, and where nine and five of ten outcomes lie. Right: volatility as "
-            "it was forecast at each bar, and as it came over the bars after it.",
+            "Left: the last bars, and where nine and five of ten outcomes lie. Right: volatility "
+            "as it was forecast at each bar, and as it came over the bars after it.",
             plot_asset(table, name),
             wide=True,
         )
@@ -195,5 +195,3 @@ def _detail(table: RiskTable) -> Detail:
     if table.detail is None:
         raise ConfigError("this table was changed, and has lost its forecasts: make it anew")
     return table.detail
-
-

@@ -34,22 +34,24 @@ def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nl
     def meta_loss(meta_params, task: Task, step=0):
         del step
         support, query = task.support, task.query
-        assert learner.update is not None and support.weight is not None
-        prior = learner.adapt(
-            meta_params, Batch(support.x[:1], support.y[:1], jnp.zeros_like(support.weight[:1]))
-        )
+        prior = learner.adapt(meta_params, Batch(support.x[:1], support.y[:1], jnp.zeros(1)))
         zero = prior._replace(
             precision=jnp.zeros_like(prior.precision), information=jnp.zeros_like(prior.information)
         )
 
+        take_in = learner.update
+        assert take_in is not None
+
         def add(row: Batch) -> tuple[Array, Array]:
-            found = learner.update(zero, Batch(*(leaf[None] for leaf in row)))  # type: ignore[misc]
+            one: Batch = jax.tree.map(lambda leaf: leaf[None], row)
+            found = take_in(zero, one)
             return found.precision, found.information
 
         count = query.y[:, 1].astype(jnp.int32)
         row = jnp.arange(len(support.x))
         seen = (row < count[:, None]) & (row >= count[:, None] - window)
-        sums = [jnp.tensordot(seen.astype(each.dtype), each, 1) for each in jax.vmap(add)(support)]
+        each: tuple[Array, Array] = jax.vmap(add)(support)  # pyright: ignore[reportCallIssue]
+        precision, information = (jnp.tensordot(seen.astype(s.dtype), s, 1) for s in each)
 
         def predict(precision: Array, information: Array, x: Array):
             adapted = prior._replace(
@@ -57,7 +59,7 @@ def by_prefixes(learner: MetaLearner, *, window: int, loss: LossFn = gaussian_nl
             )
             return jax.tree.map(lambda leaf: leaf[0], learner.predict(adapted, x[None]))
 
-        predicted = jax.vmap(predict)(*sums, query.x)
+        predicted = jax.vmap(predict)(precision, information, query.x)
         value = loss(predicted, query.y[:, :1], query.weight)
         return value, AdaptationInfo(value, value)
 

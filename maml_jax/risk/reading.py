@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from maml_jax.data import as_bars
-from maml_jax.experiment import load_config
-from maml_jax.experiment.preparation.bars import load_bars
+from maml_jax.data import as_bars, read_bars
 
 
 def read_frames(
@@ -20,5 +18,10 @@ def read_frames(
         StoreError: if the store lacks what is named.
     """
     if isinstance(bars, str | Path):
+        if Path(bars).exists():
+            return read_bars(bars)
+        from maml_jax.experiment import load_config
+        from maml_jax.experiment.preparation.bars import load_bars
+
         return load_bars(load_config({"data": {"path": str(bars)}}))
     return as_bars(bars)

@@ -1,8 +1,8 @@
 r"""From a forecast of volatility to one of the return: quantiles of what was left over.
 
 With $\hat y$ the forecast of the log of volatility per bar over h bars, the return over these bars
-is $R = z\, \sqrt h\, e^{\hat y}$. The quantiles of z are those of the training assets at a like age, and an
-asset's own exceedances correct them as they come.
+is $R = z\, \sqrt h\, e^{\hat y}$. The quantiles of z are those of the training assets at a like
+age, and an asset's own exceedances correct them as they come.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 AGES = (1, 2, 3, 5, 8, 13, 21, 40, 60, 125, 250)
 """The least age of each table of quantiles, in returns."""
 
-LEVELS = np.concatenate([[0.0005, 0.001, 0.0025], np.arange(1, 40) / 200, np.arange(20, 81, 5) / 100])
+LEVELS = np.concatenate(
+    [[0.0005, 0.001, 0.0025], np.arange(1, 40) / 200, np.arange(20, 81, 5) / 100]
+)
 """Levels of the quantiles in the lower half of the table; the upper half mirrors them."""
 
 
@@ -24,14 +26,14 @@ def table_levels() -> Float[np.ndarray, " level"]:
 
 
 class Residuals(NamedTuple):
-    """What is left over of forecasts, by age; of one horizon.
+    r"""What is left over of forecasts, by age; of one horizon.
 
     Attributes:
         z: quantiles of the return in units of its forecast volatility, `[age, level]`.
         tail: mean of z below each quantile, `[age, level]`; of the upper half: above it.
-        shift: half the logarithm of the mean of $e^{2 (y - \\hat y)}$, `[age]`: from the mean of
+        shift: half the logarithm of the mean of $e^{2 (y - \hat y)}$, `[age]`: from the mean of
             logarithms to the root of the mean variance.
-        low, high: 5 and 95 % quantiles of $(y - \\hat y)$ in units of its deviation, `[age]`.
+        low, high: 5 and 95 % quantiles of $(y - \hat y)$ in units of its deviation, `[age]`.
     """
 
     z: Float[np.ndarray, "age level"]

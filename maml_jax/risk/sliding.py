@@ -1,127 +1,124 @@
-"""Forecasts at every bar of a Bayesian head that is adapted to the last rows before each."""
+r"""Forecasts at every bar of a Bayesian head that is adapted to the last rows before each.
 
-from functools import partial
+The numbers are those of `alpaca` with `heteroscedastic=True` and a `mean_function`, in NumPy: a
+forecast of today must not wait for a compiler.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
-from maml_jax.learners import Posterior
-from maml_jax.meta import Batch, MetaLearner
-from maml_jax.meta.types import Params
-from maml_jax.risk.listings import SUPPORT
+from maml_jax.parallel.machine import cores
 
-LANES = 8
-"""Assets that one program handles at once: few enough to stay in the cache."""
+SUPPORT = 250
+"""Most rows of a support set."""
+
+MOST_LOG_RATIO = 3.0
+"""Bound on the logarithm of a row's noise, in units of the common one, as of `alpaca`."""
 
 
 class Rows(NamedTuple):
-    """Rows of several assets side by side.
+    """Rows of one history, in the order of time.
 
     Attributes:
-        x: inputs at each bar, `[asset, bar, input]`, standardised.
-        y: outcomes of the bars, `[asset, bar]`, standardised; of any value where unknown.
-        known: whether an outcome is complete `horizon` bars later, `[asset, bar]`.
+        x: inputs, `[bar, input]`, standardised.
+        y: outcomes, `[bar]`, standardised; NaN where unknown.
     """
 
-    x: Float[np.ndarray, "asset bar input"]
-    y: Float[np.ndarray, "asset bar"]
-    known: Float[np.ndarray, "asset bar"]
+    x: Float[np.ndarray, "bar input"]
+    y: Float[np.ndarray, " bar"]
 
 
-def forecast_each_bar(
-    learner: MetaLearner, params: Params, rows: Rows, horizon: int
-) -> tuple[Float[np.ndarray, "asset bar"], Float[np.ndarray, "asset bar"]]:
-    """Forecast at every bar from the last rows whose outcomes were complete at it.
+def forecast_rows(
+    members: Sequence[Mapping[str, np.ndarray]], histories: Sequence[Rows], horizon: int
+) -> list[tuple[Float[np.ndarray, " bar"], Float[np.ndarray, " bar"]]]:
+    """Forecast every row of histories from the last rows whose outcomes were complete at it.
+
+    Args:
+        members: parameters of each network of an ensemble, by name.
+        histories: rows.
+        horizon: bars after which an outcome is complete.
+
+    Returns:
+        Of each history, mean and deviation of the members' mixture, standardised, `[bar]`.
+    """
+
+    def forecast(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        each = [_forecast(member, rows, horizon) for member in members]
+        means, stds = (np.stack(values) for values in zip(*each, strict=True))
+        return means.mean(axis=0), np.sqrt((stds**2).mean(axis=0) + means.var(axis=0))
+
+    # One thread for each history is faster than several for each small product.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as threads:
+        return list(threads.map(forecast, histories))
+
+
+def _forecast(
+    member: Mapping[str, np.ndarray], rows: Rows, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Forecast the rows of one history with one member.
 
     What a row adds to a posterior does not depend on the others, so that the posterior of a window
     is the prior and a sum over its rows. Sums over windows of one length are those of a block to
     its end and of the next from its beginning: nothing is subtracted, and no rounding builds up.
-
-    Args:
-        learner: `alpaca`.
-        params: its meta-parameters.
-        rows: of several assets.
-        horizon: bars after which an outcome is complete.
-
-    Returns:
-        Means and deviations of the standardised outcome, `[asset, bar]`.
     """
-    assets, bars = rows.y.shape
-    blocks = -(-bars // SUPPORT)
-    shape = (-(-assets // LANES) * LANES, blocks * SUPPORT)
-
-    def pad(values: np.ndarray, ahead: int = 0) -> np.ndarray:
-        late = np.zeros((*shape, *values.shape[2:]), np.float32)
-        late[:assets, ahead:bars] = values[:, : bars - ahead]
-        return late
-
-    support = Batch(
-        pad(rows.x, horizon), pad(rows.y, horizon)[..., None], pad(rows.known, horizon)
-    )
-    query = pad(rows.x)
-    mean, std = np.empty(shape), np.empty(shape)
-    for lane in range(0, shape[0], LANES):
-        before = None
-        for block in range(blocks):
-            at = (slice(lane, lane + LANES), slice(block * SUPPORT, (block + 1) * SUPPORT))
-            part = Batch(*(leaf[at] for leaf in support))
-            if before is None:
-                before = _nothing(learner, params, part)
-            found, before = _forecast_block(learner, params, part, query[at], before)
-            mean[at], std[at] = (np.asarray(each)[..., 0, 0] for each in found)
-    return mean[:assets, :bars], std[:assets, :bars]
-
-
-def _nothing(learner: MetaLearner, params: Params, part: Batch) -> tuple[Array, Array]:
-    """Return sums over no rows, for each place of a block."""
-    shapes = jax.eval_shape(partial(_block_sums, learner, params), part)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    x = rows.x.astype(np.float32)
+    phi = _network(member, "features", x)
+    phi = np.concatenate([phi, np.ones_like(phi[:, :1])], axis=1)
+    base = _network(member, "mean_function", x)[:, 0]
+    ratio = MOST_LOG_RATIO * np.tanh(phi @ member["noise_slope"] / MOST_LOG_RATIO)
+    prior, factor = _prior(member)
+    known = np.isfinite(rows.y)
+    count = np.where(known, np.exp(-2 * ratio), 0.0)
+    error = np.where(known, rows.y - base, 0.0)
+    late, late_error, late_count = (_shift(each, horizon) for each in (phi, error, count))
+    mean, std = np.empty(len(x)), np.empty(len(x))
+    noise = float(np.exp(10 * member["tenth_log_noise"][0]))
+    rest = None
+    for first in range(0, len(x), SUPPORT):
+        at = slice(first, first + SUPPORT)
+        own, weighted = late[at].astype(float), (late_count[at, None] * late[at]).astype(float)
+        products = weighted[:, :, None] * np.concatenate([own, late_error[at, None]], 1)[:, None]
+        sums = np.cumsum(products, axis=0)
+        if rest is not None:
+            sums[: SUPPORT - 1] += rest[1 : len(sums) + 1]
+        rest = np.cumsum(products[::-1], axis=0)[::-1]
+        precision = factor + sums[:, :, :-1]
+        read = phi[at].astype(float)
+        solved = np.linalg.solve(precision, np.stack([prior + sums[:, :, -1], read], axis=-1))
+        mean[at] = base[at] + np.einsum("bf,bf->b", read, solved[..., 0])
+        variance = np.exp(2 * ratio[at]) + np.einsum("bf,bf->b", read, solved[..., 1])
+        std[at] = noise * np.sqrt(variance)
+    return mean, std
 
 
-def _prior(learner: MetaLearner, params: Params, x: Array) -> Posterior:
-    none = Batch(x[:1], jnp.zeros((1, 1), x.dtype), jnp.zeros(1, x.dtype))
-    return learner.adapt(params, none)
+def _network(member: Mapping[str, np.ndarray], part: str, x: np.ndarray) -> np.ndarray:
+    """Apply a multilayer perceptron with tanh between its layers."""
+    layers = _count(member, part)
+    for layer in range(layers):
+        name = f"{part}/layers/{layer}"
+        x = x @ member[f"{name}/kernel"] + member[f"{name}/bias"]
+        x = np.tanh(x) if layer < layers - 1 else x
+    return x
 
 
-def _block_sums(learner: MetaLearner, params: Params, part: Batch) -> tuple[Array, Array]:
-    """Return what each row adds to precision and information, `[asset, bar, ...]`."""
-    prior = _prior(learner, params, part.x[0])
-    zero = prior._replace(
-        precision=jnp.zeros_like(prior.precision), information=jnp.zeros_like(prior.information)
-    )
-
-    def add(row: Batch) -> tuple[Array, Array]:
-        assert learner.update is not None
-        found = learner.update(zero, Batch(*(leaf[None] for leaf in row)))
-        return found.precision, found.information
-
-    return jax.vmap(jax.vmap(add))(part)
+def _count(names: Iterable[str], part: str) -> int:
+    return sum(name.startswith(f"{part}/layers/") and name.endswith("/kernel") for name in names)
 
 
-@partial(jax.jit, static_argnums=0)
-def _forecast_block(learner: MetaLearner, params: Params, part: Batch, query: Array, before):
-    """Forecast the bars of a block.
+def _prior(member: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the information and the precision of the prior."""
+    lower = np.tril(member["factor"].astype(float), -1)
+    lower += np.diag(np.exp(np.diag(member["factor"]).astype(float)))
+    precision = lower @ lower.T
+    return precision @ member["mean"][:, 0].astype(float), precision
 
-    Args:
-        before: sums of the last block, from each of its places to its end.
-    """
-    prior = _prior(learner, params, query[0])
-    each = _block_sums(learner, params, part)
 
-    def window(sums: Array, rest: Array) -> Array:
-        rest = jnp.concatenate([rest[:, 1:], jnp.zeros_like(rest[:, :1])], axis=1)
-        return jnp.cumsum(sums, axis=1) + rest
-
-    def predict(precision: Array, information: Array, x: Array):
-        adapted = prior._replace(
-            precision=prior.precision + precision, information=prior.information + information
-        )
-        return learner.predict(adapted, x[None])
-
-    windows = [window(sums, rest) for sums, rest in zip(each, before, strict=True)]
-    found = jax.vmap(jax.vmap(predict))(*windows, query)
-    ends = tuple(jnp.flip(jnp.cumsum(jnp.flip(sums, 1), axis=1), 1) for sums in each)
-    return found, ends
+def _shift(values: np.ndarray, bars: int) -> np.ndarray:
+    late = np.zeros_like(values)
+    late[bars:] = values[: max(len(values) - bars, 0)]
+    return late

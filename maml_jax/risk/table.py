@@ -10,7 +10,13 @@ import pandas as pd
 from maml_jax.backtest.metrics import bars_per_year
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.listing import join_names
-from maml_jax.risk.forecast import Forecast, Tails, forecast_tails, forecast_volatility, root_variance
+from maml_jax.risk.forecast import (
+    Forecast,
+    Tails,
+    forecast_tails,
+    forecast_volatility,
+    root_variance,
+)
 from maml_jax.risk.histories import Histories, make_histories
 from maml_jax.risk.model import RiskModel, load_model, pretrained_names
 
@@ -223,7 +229,7 @@ def bar_length(bars: Mapping[str, pd.DataFrame]) -> pd.Timedelta:
     """
     steps = [np.diff(pd.DatetimeIndex(frame.index).to_numpy()) for frame in bars.values()]
     every = pd.to_timedelta(np.concatenate(steps))
-    step = every.median() if len(every) >= 5 else every.min()
+    step = pd.Timedelta(np.median(every.to_numpy())) if len(every) >= 5 else every.min()
     day = pd.Timedelta(days=1)
     if len(every) < 5 and day < step <= 4 * day and step % day == pd.Timedelta(0):
         return day

@@ -9,22 +9,23 @@ import numpy as np
 import optax
 import pandas as pd
 
-from maml_jax.learners import AlpacaParams
-from maml_jax.meta import Batch, MetaLearner, MetaState, Task, fit
+from maml_jax.learners import AlpacaParams, alpaca
+from maml_jax.meta import Batch, MetaLearner, MetaState, Task, fit, weights_of
 from maml_jax.meta.types import AdaptationInfo, Params
+from maml_jax.models import mlp
 from maml_jax.risk.forecast import forecast_listings
 from maml_jax.risk.histories import Histories, outcome
 from maml_jax.risk.listings import (
     OLDEST,
     ROWS,
-    SUPPORT,
     Listings,
     history_sampler,
     make_listings,
 )
-from maml_jax.risk.model import RiskModel, risk_learner
+from maml_jax.risk.model import RiskModel
 from maml_jax.risk.prefixes import by_prefixes
 from maml_jax.risk.residuals import Residuals, measure_residuals
+from maml_jax.risk.sliding import SUPPORT
 
 MEAN = ("mean_function",)
 HEAD = ("features", "factor", "tenth_log_noise", "noise_slope")
@@ -32,7 +33,7 @@ HEAD = ("features", "factor", "tenth_log_noise", "noise_slope")
 stays that of the first; the head's own mean stays 0. Trained together, the head bends the mean
 function to what is good to adapt, and the first bars pay for it."""
 
-_LISTED_EVERY = 40
+_LISTED_EVERY = 100
 """Bars between the imagined listings on which residuals are measured."""
 
 
@@ -91,15 +92,13 @@ def train_risk(
         seed: of the first member; the others follow.
         report: told of each stage.
     """
-    tables, scaling = make_listings(
-        histories, assets=assets, last=last, horizons=settings.horizons
-    )
+    tables, scaling = make_listings(histories, assets=assets, last=last, horizons=settings.horizons)
     learner = risk_learner(settings.network, settings.mean_network, settings.heteroscedastic)
     members = []
     for member in range(settings.members):
         params, loss = _train(learner, tables, settings, seed + member)
         report(f"member {member + 1} of {settings.members}: loss {loss:.4f}")
-        members.append(params)
+        members.append(name_parameters(params))
     model = RiskModel(
         name,
         interval,
@@ -123,9 +122,7 @@ def _train(
     learner: MetaLearner, tables: Listings, settings: RiskSettings, seed: int
 ) -> tuple[Params, float]:
     first, second = jax.random.split(jax.random.key(seed))
-    sampler = history_sampler(
-        tables, meta_batch=settings.meta_batch, queries=settings.queries
-    )
+    sampler = history_sampler(tables, meta_batch=settings.meta_batch, queries=settings.queries)
     optimizer = _of_parts(MEAN, settings.pooled_rate, settings.pooled_steps)
     state, _ = fit(mean_alone(learner), optimizer, sampler, first, steps=settings.pooled_steps)
     optimizer = _of_parts(HEAD, settings.rate, settings.steps)
@@ -139,6 +136,22 @@ def _train(
         state=state,
     )
     return state.params, float(np.mean(np.asarray(history.loss)[-settings.steps // 10 :]))
+
+
+def risk_learner(
+    network: tuple[int, ...], mean_network: tuple[int, ...], heteroscedastic: bool
+) -> MetaLearner:
+    """Make the learner that a model of risk is trained with."""
+    mean = mlp((*mean_network, 1))
+    return alpaca(mlp(network), heteroscedastic=heteroscedastic, mean_function=mean, noise=0.7)
+
+
+def name_parameters(params: Params) -> dict[str, np.ndarray]:
+    """Return parameters by name, such as `features/layers/0/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf, np.float32)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
 def _of_parts(parts: tuple[str, ...], rate: float, steps: int) -> optax.GradientTransformation:
@@ -164,8 +177,8 @@ def mean_alone(learner: MetaLearner) -> MetaLearner:
         support, query = task.support, task.query
         nothing = Batch(support.x[:1], support.y[:1], jnp.zeros(1))
         found = learner.predict(learner.adapt(meta_params, nothing), query.x).mean
-        error = jnp.square(found[:, 0] - query.y[:, 0]) * query.weight
-        value = error.sum() / jnp.maximum(query.weight.sum(), 1)
+        error = jnp.square(found[:, 0] - query.y[:, 0]) * weights_of(query)
+        value = error.sum() / jnp.maximum(weights_of(query).sum(), 1)
         return value, AdaptationInfo(value, value)
 
     return learner._replace(loss=meta_loss)
@@ -193,4 +206,3 @@ def _residuals(
         found.append([values[:, 1:].ravel() for values in each])
     age, mean, std, ahead, total = (np.concatenate(each) for each in zip(*found, strict=True))
     return measure_residuals(age, mean, std, ahead, total, horizon)
-
