@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from maml_jax.backtest.baselines.young import (
     refitted_har,
 )
 from maml_jax.errors import DataError
-from maml_jax.meta import Batch, predict_tasks
+from maml_jax.meta import Batch, MetaLearner, predict_tasks
+from maml_jax.meta.types import Params
 from maml_jax.risk.ages import young_tasks
-from maml_jax.risk.histories import Histories
-from maml_jax.risk.listings import SUPPORT
-from maml_jax.risk.model import RiskModel, risk_learner
+from maml_jax.risk.histories import INPUTS, Histories
+from maml_jax.risk.model import RiskModel
+from maml_jax.risk.sliding import SUPPORT
+from maml_jax.risk.training import risk_learner
 
 MODEL = "model"
 """Key of the row that is trained: of its members and of the ensemble, with and without rows."""
@@ -323,18 +326,40 @@ def forecast_members(
     rows = int(np.clip(age - horizon, 1, SUPPORT))
     tasks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *tasks)
     tasks = tasks._replace(support=jax.tree.map(lambda leaf: leaf[:, :rows], tasks.support))
-    learner = risk_learner(model.network, model.mean_network, model.heteroscedastic)
+    learner, members = learner_of(model)
     none = Batch(jnp.zeros((1, tasks.query.x.shape[-1])), jnp.zeros((1, 1)), jnp.zeros(1))
     assets_at, times_at = np.array(where).T
-    for number, member in enumerate(model.members):
+    for number, member in enumerate(members):
         adapted = []
         for begin in range(0, len(where), _CHUNK):
             part = _fill(tasks, begin)
             adapted.append(np.asarray(predict_tasks(learner, member, part).mean, float)[:, 0, 0])
-        prior = learner.predict(learner.adapt(member, none), tasks.query.x[:, 0])
+        prior = learner.predict(learner.adapt(member, none), jnp.asarray(tasks.query.x[:, 0]))
         found[0, number, assets_at, times_at] = np.concatenate(adapted)[: len(where)]
         found[1, number, assets_at, times_at] = np.asarray(prior.mean, float)[:, 0]
     return model.scaling.y_mean + model.scaling.y_std * found
+
+
+@lru_cache(maxsize=16)
+def _make_learner(*setting: Any) -> MetaLearner:
+    """Make one learner for each setting: compiled programs belong to it."""
+    return risk_learner(*setting)
+
+
+def learner_of(model: RiskModel) -> tuple[MetaLearner, list[Params]]:
+    """Return the learner that a model was trained with, and the parameters of its members."""
+    learner = _make_learner(model.network, model.mean_network, model.heteroscedastic)
+    row = jax.ShapeDtypeStruct((1, len(INPUTS)), np.float32)
+    like = jax.eval_shape(learner.init, jax.random.key(0), row)
+
+    def read(member: Mapping[str, np.ndarray]) -> Params:
+        def take(path: Any, leaf: Any) -> np.ndarray:
+            found = member[jax.tree_util.keystr(path, simple=True, separator="/")]
+            return found.reshape(leaf.shape)
+
+        return jax.tree_util.tree_map_with_path(take, like)
+
+    return learner, [read(member) for member in model.members]
 
 
 def _fill(tasks, begin: int):

@@ -113,7 +113,7 @@ class Comparison:
         self.donors = self.forecasts.pop(DONORS, None)
         members = found[MODEL][0].get("members", 0) if MODEL in found else 0
         names = {key: name.format(members=members) for key, name in OURS.items()}
-        self.names = names | {row.key: row.name for row in rows}
+        self.names = {row.key: row.name for row in rows} | names
         self.block = max(2, 3 * data.market.block // data.every)
         self.record: dict[str, Any] = {
             "failed": {k: v[0]["failed"] for k, v in found.items() if "failed" in v[0]}

@@ -303,9 +303,10 @@ def _forecast_listed(
         shift = np.array([variance_shift(each) for each in error])
         shift = np.where(np.isfinite(shift), shift, 0.0)
         found["har"].append(har[slot, asset, at[ages]] + shift[slot])
-        young = ewma_at_age(
-            own[None, : OLDEST + 1], ages=[*ages], prior=prior[asset, at][None, : OLDEST + 1]
-        )
+        # The prior is read at the first bar, which has no return of its own.
+        since = np.concatenate([[0.0], own[1 : OLDEST + 1]])[None]
+        start = prior[asset, at[: OLDEST + 1]][None]
+        young = ewma_at_age(since, ages=[*ages], prior=start)
         found[AGAINST].append(young[np.arange(len(ages)), 0, ages])
         squares = [np.mean(own[max(age - 21, 1) : age + 1] ** 2) for age in ages]
         found["trailing"].append(0.5 * np.log(np.maximum(squares, 1e-12)))
