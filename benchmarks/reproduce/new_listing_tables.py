@@ -32,6 +32,12 @@ OURS = {
 SIZE = 0.1
 """Of the model confidence set."""
 
+_HOPELESS = 10.0
+"""Rows whose loss is so many times the least are left out of it: their losses are all noise."""
+
+_SAME = (1e-3, 1e-3)
+"""Losses that are this near at all times, relatively and in absolute terms, are the same."""
+
 R2_NOTE = (
     "{market}, the next {horizon} bars: {train} assets before {start} for training, {test} unseen"
     " ones ({names}) at every {every} bars to {last}, each as if it had been listed n bars ago;"
@@ -49,7 +55,8 @@ QLIKE_NOTE = (
     "Patton's QLIKE of the variance, lower is better. At each age a forecast is shifted to the"
     " mean variance by one constant, fitted on the training assets before the test; of the model"
     " these are bars that it was trained on. * marks the model confidence set of {size:.0%}"
-    " (Hansen, Lunde, Nason); of rows whose forecasts are the same one stands for all."
+    " (Hansen, Lunde, Nason); of rows whose forecasts are the same one stands for all, and rows"
+    " with ten times the least loss are left out."
 )
 UTILITY_NOTE = (
     "Realised utility of the same forecasts, in per cent of wealth a year at a Sharpe ratio of 0.4"
@@ -243,30 +250,34 @@ class Comparison:
         """Find the rows among which the best one in QLIKE is, at each age."""
         best, record = [], {}
         for place, age in enumerate(self.ages):
-            truth, columns, stands_for = self.truth(place), {}, {}
-            keys = [key for key in self.at(place) if key not in ("model", "network")]
-            for key in keys:
-                loss = qlike_loss(self.forecasts[key].variances[0, place], truth)
-                count = np.isfinite(loss).sum(axis=0)
-                mean = np.nansum(loss, axis=0) / np.where(count > 0, count, np.nan)
-                twin = next(
-                    (
-                        k
-                        for k, v in columns.items()
-                        if np.allclose(v, mean, 1e-3, 1e-3, equal_nan=True)
-                    ),
-                    key,
-                )
-                stands_for[key] = twin
-                columns.setdefault(twin, mean)
+            columns, stands_for = self._losses(place)
             if len(columns) < 2 or self.judged[place].any(axis=0).sum() < 2 * self.block:
                 best.append(set())
                 continue
             table = model_confidence_set(pd.DataFrame(columns), size=SIZE, block=self.block)
-            record[age] = {key: float(table["p_value"][stands_for[key]]) for key in keys}
-            best.append({key for key in keys if table["included"][stands_for[key]]})
+            record[age] = {key: float(table["p_value"][of]) for key, of in stands_for.items()}
+            best.append({key for key, of in stands_for.items() if table["included"][of]})
         self.record["confidence_set"] = record
         return best
+
+    def _losses(self, age: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Return mean QLIKE at each time of distinct rows, and the one that stands for each."""
+        losses: dict[str, np.ndarray] = {}
+        for key in self.at(age):
+            if key not in ("model", "network"):
+                loss = qlike_loss(self.forecasts[key].variances[0, age], self.truth(age))
+                count = np.isfinite(loss).sum(axis=0)
+                losses[key] = np.nansum(loss, axis=0) / np.where(count > 0, count, np.nan)
+        least = min((np.nanmean(each) for each in losses.values()), default=0.0)
+        columns: dict[str, np.ndarray] = {}
+        stands_for = {}
+        for key, each in losses.items():
+            if np.nanmean(each) > _HOPELESS * least:
+                continue
+            same = (k for k, v in columns.items() if np.allclose(v, each, *_SAME, equal_nan=True))
+            stands_for[key] = next(same, key)
+            columns.setdefault(stands_for[key], each)
+        return columns, stands_for
 
     def _nearest(self) -> Table:
         assert self.donors is not None

@@ -46,12 +46,15 @@ NAMES = {
     "filtered": "filtered historical simulation",
 }
 
+LEAST_LOSS = 1e-4
+"""Value at risk is at least so much: a few returns may hold no loss, and FZ0 knows no gain."""
+
 _GARCH_REFIT = 63
 _FEW = 20
 """Returns that an empirical quantile takes."""
 
 NOTE = (
-    "{market}, the next {horizon} bars at {level:.0%}. {count} imagined listings of each of"
+    "{market}, the return over {bars} at {level:.0%}. {count} imagined listings of each of"
     " {assets} unseen assets, one every {every} bars, each followed for {oldest} bars within the"
     " test. Empty where a method knows nothing yet. {kind}"
 )
@@ -62,7 +65,7 @@ COVERED = (
 LOSSES = (
     "Mean FZ0 loss of value at risk and expected shortfall; in brackets the tick loss of value at"
     " risk, in units of 0.0001. Lower is better; * where the Diebold-Mariano test of FZ0 against"
-    " the model has p < 0.05."
+    " the model has p < 0.05. Value at risk is taken to be 0.01 % at least."
 )
 
 
@@ -232,8 +235,8 @@ def judge_tails(
             losses = {}
             for key, (var, es) in usual.items():
                 var, es = (np.where(known, values, np.nan) for values in (var, es))
-                # A sample without a fall has no shortfall: the least that can be said is nothing.
-                es = np.minimum(es, -1e-9)
+                var = np.minimum(var, -LEAST_LOSS)
+                es = np.minimum(es, var)
                 losses[key] = fz0_loss(y, var, es, level)
                 figures = {
                     "coverage": coverage_table(y, var, level)["rate"].iloc[0],
@@ -263,6 +266,7 @@ def tail_tables(data: Data, horizon: int, found: dict[str, Any]) -> list[Table]:
     listed = imagine(data)
     columns = ("forecast", *(f"{age} bars" for age in ages))
     assets = len(data.unseen)
+    bars = f"{horizon} bar" + "s" * (horizon > 1)
 
     def rows(cell: Callable[[str, int, int], str], level: int) -> list[tuple[str, ...]]:
         keys = [key for key in NAMES if key in found["fz0"]]
@@ -289,7 +293,7 @@ def tail_tables(data: Data, horizon: int, found: dict[str, Any]) -> list[Table]:
         ):
             note = NOTE.format(
                 market=data.market.name,
-                horizon=horizon,
+                bars=bars,
                 level=level,
                 count=len(listed.starts),
                 assets=assets,
@@ -297,7 +301,6 @@ def tail_tables(data: Data, horizon: int, found: dict[str, Any]) -> list[Table]:
                 oldest=max(ages),
                 kind=kind,
             )
-            bars = f"{horizon} bar" + "s" * (horizon > 1)
             name = f"{title}: {level:.0%}, {bars}"
             tables.append(Table(name, columns, rows(cell, place), note))
     return tables

@@ -40,8 +40,8 @@ HELD_NOTE = (
 LISTED_NOTE = (
     " From the fifth to the {oldest}th bar of each listing ({listings}). Weights and constants of"
     " the model are of other assets to {start}: it knows the market's later years at the listings"
-    " before. The regression is fitted on the other assets of the file, and R2 is of the log of"
-    " volatility at these bars."
+    " before. The regression is fitted on the other assets of the file. R2 is of the log of"
+    " volatility at these bars, by the forecasts that are held: roots of the mean variance."
 )
 
 

@@ -21,8 +21,8 @@ NOTE = (
     "R2 of the log of volatility over the next {horizon} bars, at every {every} bars of the later"
     " part of each file, as if listed n bars ago: by the weights of the table above (the ensemble,"
     " and one training, without any bar of the file), by one training on the earlier part of the"
-    " file itself, on the same assets, and by EWMA, shifted by its mean error in that part."
-    " Difference: of one training each, with its 95 % interval. The later part begins after half"
+    " file itself, on the same assets, and by EWMA, shifted by its mean error in that part (where no"
+    " bar of it is so old, by that of the age before). Difference: of one training each, with its 95 % interval. The later part begins after half"
     " of the bars, and not before {start} where the file has {least} bars by then; files with"
     " fewer than {least} bars before it are too short to train on."
 )
@@ -62,8 +62,10 @@ def transfer(data: Data, bars: Bars) -> dict[str, Any]:
         "last": f"{histories.timeline[-1]:%Y-%m-%d}",
         "ages": {},
     }
+    shift = 0.0
     for place, age in enumerate(ages):
-        shift = mean_error((ahead - ewma[place])[:, : first - horizon])
+        found = mean_error((ahead - ewma[place])[:, : first - horizon])
+        shift = found if np.isfinite(found) else shift
         forecasts = {"ewma": (ewma[place] + shift)[:, grid]}
         for key, model in models.items():
             each = forecast_members(model, histories, assets, grid, age=age, horizon=horizon)[0]

@@ -177,11 +177,14 @@ def garch_t_tails(
         returns, horizon=horizon, ages=(window,), refit=refit, first=first, targets=targets
     )
     scale = np.sqrt(horizon) * np.exp(log_volatility[0])
-    unit = np.array([student_tail(degrees[0], level) for level in chosen])
-    return TailForecast(chosen, scale * unit[:, 0], scale * unit[:, 1])
+    units = [student_tail(degrees[0], level) for level in chosen]
+    var, es = (np.stack([scale * unit for unit in each]) for each in zip(*units, strict=True))
+    return TailForecast(chosen, var, es)
 
 
-def student_tail(degrees: Float[np.ndarray, "*n"], level: float) -> Float[np.ndarray, "2 *n"]:
+def student_tail(
+    degrees: Float[np.ndarray, "*n"], level: float
+) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
     r"""Value at risk and expected shortfall of Student's t of variance 1.
 
     $$e = -\sqrt{\tfrac{\nu - 2}{\nu}}\ \frac{f_\nu(q)}{\alpha}\ \frac{\nu + q^2}{\nu - 1},
@@ -203,7 +206,7 @@ def student_tail(degrees: Float[np.ndarray, "*n"], level: float) -> Float[np.nda
     es = -unit * stats.t.pdf(q, nu) / level * (nu + q**2) / (nu - 1)
     normal = stats.norm.ppf(level)
     mean = -stats.norm.pdf(normal) / level
-    return np.stack([np.where(endless, normal, unit * q), np.where(endless, mean, es)])
+    return np.where(endless, normal, unit * q), np.where(endless, mean, es)
 
 
 def filtered_historical_simulation(
