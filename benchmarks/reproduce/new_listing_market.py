@@ -208,14 +208,14 @@ class Data:
         return split([*self.bars.frames])
 
     @cached_property
-    def seen(self) -> Int[np.ndarray, " asset"]:
+    def seen(self) -> list[int]:
         """Numbers of the assets to train on."""
-        return np.arange(len(self.names[0]))
+        return [*range(len(self.names[0]))]
 
     @cached_property
-    def unseen(self) -> Int[np.ndarray, " asset"]:
+    def unseen(self) -> list[int]:
         """Numbers of the others, which come last by name."""
-        return np.arange(len(self.names[0]), len(self.bars.frames))
+        return [*range(len(self.names[0]), len(self.bars.frames))]
 
     @cached_property
     def histories(self) -> Histories:
@@ -225,10 +225,8 @@ class Data:
     @cached_property
     def model(self) -> RiskModel:
         """The ensemble; each of its members is a training from a seed of its own."""
-        seen = [int(each) for each in self.seen]
-        return self.weights.find(
-            self.market.key, self.bars, self.histories, seen, _day(self.market.start)
-        )
+        start = _day(self.market.start)
+        return self.weights.find(self.market.key, self.bars, self.histories, self.seen, start)
 
     @property
     def timeline(self) -> pd.DatetimeIndex:
@@ -287,8 +285,9 @@ class Data:
 
     def pick(self, values: Float[np.ndarray, "*lead asset time"]) -> tuple[np.ndarray, np.ndarray]:
         """Take seen assets at the bars of calibration and unseen ones at those of forecasts."""
-        before = values[..., self.seen[:, None], self.before]
-        return before, values[..., self.unseen[:, None], self.grid]
+        pairs = ((self.seen, self.before), (self.unseen, self.grid))
+        before, test = (values[..., np.asarray(assets)[:, None], at] for assets, at in pairs)
+        return before, test
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -115,11 +115,12 @@ def ewma_from_market(data: Data, ages: Sequence[int]) -> ByAge:
 
 
 def market_prior(
-    returns: Float[np.ndarray, "asset time"], others: Int[np.ndarray, " other"]
+    returns: Float[np.ndarray, "asset time"], others: Sequence[int]
 ) -> Float[np.ndarray, "asset time"]:
     """Mean over the other assets of the log of their exponential averages."""
     each = np.full(returns.shape, np.nan)
-    each[others] = ewma_at_age(returns[others], ages=(_PRIOR_AGE,))[0]
+    chosen = np.asarray(others)
+    each[chosen] = ewma_at_age(returns[chosen], ages=(_PRIOR_AGE,))[0]
     known = np.isfinite(each)
     values = np.where(known, each, 0.0)
     count = known.sum(axis=0) - known
@@ -286,12 +287,12 @@ def forecast_model(data: Data, row: ListingRow) -> dict[str, Any]:
 def forecast_members(
     model: RiskModel,
     histories: Histories,
-    assets: Int[np.ndarray, " asset"],
+    assets: Sequence[int],
     times: Int[np.ndarray, " time"],
     *,
     age: int,
     horizon: int,
-    others: Sequence[int] | np.ndarray | None = None,
+    others: Sequence[int] | None = None,
 ) -> Float[np.ndarray, "2 member asset time"]:
     """Forecast assets as if each had been listed `age` returns ago, with its rows and without.
 
@@ -309,7 +310,6 @@ def forecast_members(
         fewer returns.
     """
     found = np.full((2, len(model.members), len(assets), len(times)), np.nan)
-    pool = None if others is None else [int(each) for each in others]
     tasks, where = [], []
     for place, asset in enumerate(assets):
         own = histories.times[asset].get_indexer(histories.timeline[times])
@@ -317,7 +317,7 @@ def forecast_members(
         if not len(there):
             continue
         made = young_tasks(
-            histories, model.scaling, int(asset), own[there], age=age, horizon=horizon, others=pool
+            histories, model.scaling, asset, own[there], age=age, horizon=horizon, others=others
         )
         tasks.append(made)
         where += [(place, time) for time in there]

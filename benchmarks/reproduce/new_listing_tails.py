@@ -109,17 +109,16 @@ def forecast_tails_of_model(data: Data, listed: Imagined, horizon: int) -> dict[
     shape = (2, len(LEVELS), len(chosen), *listed.own.shape)
     found = {MODEL: np.empty(shape), "plain": np.empty(shape), "outcome": np.empty(shape[2:])}
     residuals = residuals_of(data.model, horizon)
-    others = [int(each) for each in data.seen]
     for row, asset in enumerate(data.unseen):
         starts = listed.own[row]
         mean, _ = forecast_listings(
             data.model,
             data.histories,
-            int(asset),
+            asset,
             starts,
             horizon=horizon,
             rows=len(ages) + 1,
-            others=others,
+            others=data.seen,
         )
         _, total = outcome(data.histories.returns[asset], horizon)
         after = total[starts[:, None] + ages]
@@ -143,7 +142,7 @@ def forecast_tails_of_others(data: Data, listed: Imagined, horizon: int) -> dict
     ages = data.market.tail_ages
     logs = ewma_at_age(data.returns, ages=ages, prior=market_prior(data.returns, data.seen))
     total = data.after(horizon)[1]
-    assets = data.unseen[:, None]
+    assets = np.asarray(data.unseen)[:, None]
     for place, age in enumerate(ages):
         times = _times(data, listed, age)
         scale = np.sqrt(horizon) * np.exp(logs[place])

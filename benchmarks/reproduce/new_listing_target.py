@@ -289,7 +289,7 @@ def _forecast_listed(
     options: dict[str, Any] = {"horizon": horizon, "ages": known, "donors": old}
     setting = Refit(every=MONTH, quadratic=True, pool_ages=True, intercept=250)
     har = refitted_har(returns, first=OLDEST // 2, setting=setting, **options)
-    prior = market_prior(returns, np.asarray(old))
+    prior = market_prior(returns, old)
     found: dict[str, list[np.ndarray]] = {key: [] for key in LISTED}
     made = forecast_volatility(data.model, histories, horizon=horizon, assets=new)
     for asset, forecast in zip(new, made, strict=True):
@@ -306,7 +306,7 @@ def _forecast_listed(
         # The prior is read at the first bar, which has no return of its own.
         since = np.concatenate([[0.0], own[1 : OLDEST + 1]])[None]
         start = prior[asset, at[: OLDEST + 1]][None]
-        young = ewma_at_age(since, ages=[*ages], prior=start)
+        young = ewma_at_age(since, ages=ages.tolist(), prior=start)
         found[AGAINST].append(young[np.arange(len(ages)), 0, ages])
         squares = [np.mean(own[max(age - 21, 1) : age + 1] ** 2) for age in ages]
         found["trailing"].append(0.5 * np.log(np.maximum(squares, 1e-12)))

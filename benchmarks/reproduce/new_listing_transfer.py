@@ -21,10 +21,11 @@ NOTE = (
     "R2 of the log of volatility over the next {horizon} bars, at every {every} bars of the later"
     " part of each file, as if listed n bars ago: by the weights of the table above (the ensemble,"
     " and one training, without any bar of the file), by one training on the earlier part of the"
-    " file itself, on the same assets, and by EWMA, shifted by its mean error in that part (where no"
-    " bar of it is so old, by that of the age before). Difference: of one training each, with its 95 % interval. The later part begins after half"
-    " of the bars, and not before {start} where the file has {least} bars by then; files with"
-    " fewer than {least} bars before it are too short to train on."
+    " file itself, on the same assets, and by EWMA, shifted by its mean error in that part (where"
+    " none of its bars is so old, by that of the age before). Difference: of one training each,"
+    " with its 95 % interval. The later part begins after half of the bars, and not before {start}"
+    " where the file has {least} bars by then; files with fewer than {least} bars before it are"
+    " too short to train on."
 )
 
 
@@ -41,17 +42,16 @@ def transfer(data: Data, bars: Bars) -> dict[str, Any]:
     horizon, every = data.market.horizon, data.every
     first = split_time(data, histories.timeline)
     grid = np.arange(first, len(histories.timeline) - horizon, every)
-    assets = np.arange(len(histories.assets))
+    assets = [*range(len(histories.assets))]
     models = {"weights": data.model}
     shortest = min(own.searchsorted(histories.timeline[first]) for own in histories.times)
     if shortest >= LEAST:
         weights = replace(
             data.weights, given=None, settings=data.weights.settings._replace(members=1)
         )
-        everything = [int(each) for each in assets]
         stop = histories.timeline[first]
         key = f"transfer-{bars.name.split('.')[0]}"
-        models["there"] = weights.find(key, bars, histories, everything, stop)
+        models["there"] = weights.find(key, bars, histories, assets, stop)
     ahead = on_timeline(histories, [outcome(each, horizon)[0] for each in histories.returns])
     returns = on_timeline(histories, histories.returns)
     ages = data.market.held_ages

@@ -180,13 +180,10 @@ def test_what_is_there_is_not_made_again(made, monkeypatch):
 
 def test_adapted_forecasts_are_those_of_whole_listings(data):
     """One posterior for each bar and age, and one pass over a listing, are the same numbers."""
-    asset, age = int(data.unseen[0]), 60
+    asset, age = data.unseen[0], 60
     times = data.grid[:4]
-    others = [int(each) for each in data.seen]
-    options = {"horizon": SMALL.horizon, "others": others}
-    found = forecast_members(
-        data.model, data.histories, np.array([asset]), times, age=age, **options
-    )
+    options = {"horizon": SMALL.horizon, "others": data.seen}
+    found = forecast_members(data.model, data.histories, [asset], times, age=age, **options)
     mean, _ = forecast_listings(
         data.model, data.histories, asset, times - age, rows=age + 1, **options
     )
