@@ -241,6 +241,8 @@ def measure(
     error = data.outcomes[0] - before
     to_mean = [mean_error(each) if row.of_variance else 0.0 for each in error]
     to_variance = [variance_shift(each) for each in error]
+    if row.key == OUTSIDE:  # it may know nothing of the seen assets, and stands as it is
+        to_variance = [each if np.isfinite(each) else 0.0 for each in to_variance]
     return {
         "forecasts": np.round(test, 4).tolist(),
         "to_mean": to_mean,

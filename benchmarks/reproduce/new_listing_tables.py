@@ -54,9 +54,10 @@ GAIN_NOTE = (
 QLIKE_NOTE = (
     "Patton's QLIKE of the variance, lower is better. At each age a forecast is shifted to the"
     " mean variance by one constant, fitted on the training assets before the test; of the model"
-    " these are bars that it was trained on. * marks the model confidence set of {size:.0%}"
-    " (Hansen, Lunde, Nason); of rows whose forecasts are the same one stands for all, and rows"
-    " with ten times the least loss are left out."
+    " these are bars that it was trained on; what is read from a file stands as it is where it has"
+    " no forecasts of those bars. * marks the model confidence set of {size:.0%} (Hansen, Lunde,"
+    " Nason); of rows whose forecasts are the same one stands for all, and rows with ten times the"
+    " least loss are left out."
 )
 UTILITY_NOTE = (
     "Realised utility of the same forecasts, in per cent of wealth a year at a Sharpe ratio of 0.4"

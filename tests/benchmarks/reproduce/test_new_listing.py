@@ -109,7 +109,7 @@ def made(folder, weights):
         f"L{i}": frame.iloc[(0, 0, 280, 330)[i] :]
         for i, frame in enumerate(random_market(COUNT, 4, columns="close").values())
     }
-    rows = pd.MultiIndex.from_product([BARS, DATES[FIRST - 100 :]], names=["asset", "time"])
+    rows = pd.MultiIndex.from_product([UNSEEN, DATES[FIRST:]], names=["asset", "time"])
     path = folder / "outside.parquet"
     pd.DataFrame({"volatility": 0.012}, rows).reset_index().to_parquet(path)
     options = {

@@ -136,6 +136,7 @@ def test_tails_of_garch_are_those_of_its_volatility_and_degrees():
     volatility = np.exp(garch_t(RETURNS, ages=[260], **options)[0, 0, 320])
     known = RETURNS[0, :321][np.isfinite(RETURNS[0, :321])]
     fit = fit_garch_t(known[max(len(known) - 1 + 20 - 260, 0) :])
+    assert fit is not None
     for place, level in enumerate(LEVELS):
         expected = np.sqrt(3) * volatility * np.array(student_tail(np.array(fit.degrees), level))
         got = found.var[place, 0, 320], found.es[place, 0, 320]
