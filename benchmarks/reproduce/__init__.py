@@ -4,6 +4,7 @@ from benchmarks.reproduce.claims import CLAIMS
 from benchmarks.reproduce.evidence import EVIDENCE
 from benchmarks.reproduce.hierarchy import HIERARCHY
 from benchmarks.reproduce.known_answer import KNOWN_ANSWER
+from benchmarks.reproduce.new_listing import NEW_LISTING
 from benchmarks.reproduce.null_world import NULL_WORLD
 from benchmarks.reproduce.regimes import REGIMES
 from benchmarks.reproduce.sinusoid import SINUSOID
@@ -18,6 +19,7 @@ STUDIES = (
     UNCERTAINTY,
     HIERARCHY,
     VOLATILITY,
+    NEW_LISTING,
     EVIDENCE,
     REGIMES,
     NULL_WORLD,
@@ -29,6 +31,7 @@ __all__ = [
     "EVIDENCE",
     "HIERARCHY",
     "KNOWN_ANSWER",
+    "NEW_LISTING",
     "NULL_WORLD",
     "REGIMES",
     "SINUSOID",

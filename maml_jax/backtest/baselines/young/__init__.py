@@ -11,7 +11,9 @@ from maml_jax.backtest.baselines.young.historical import (
     Filter,
     TailForecast,
     filtered_historical_simulation,
+    garch_t_tails,
     historical_simulation,
+    student_tail,
 )
 from maml_jax.backtest.baselines.young.outside import OutsideForecast, forecaster
 from maml_jax.backtest.baselines.young.refitted import Refit, refitted_har
@@ -30,9 +32,11 @@ __all__ = [
     "filtered_historical_simulation",
     "forecaster",
     "garch_t",
+    "garch_t_tails",
     "historical_simulation",
     "nearest_donors",
     "realised_ahead",
     "refitted_har",
+    "student_tail",
     "warping_distance",
 ]

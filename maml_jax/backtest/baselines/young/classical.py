@@ -153,10 +153,25 @@ def garch_t(
         Bollerslev (1987), A conditionally heteroskedastic time series model for speculative prices
         and rates of return.
     """
+    return walk_garch_t(
+        returns, horizon=horizon, ages=ages, refit=refit, first=first, targets=targets
+    )[0]
+
+
+def walk_garch_t(
+    returns: Float[np.ndarray, "asset time"],
+    *,
+    horizon: int,
+    ages: Sequence[int],
+    refit: int,
+    first: int,
+    targets: Sequence[int] | None,
+) -> tuple[Float[np.ndarray, "age asset time"], Float[np.ndarray, "age asset time"]]:
+    """Forecast as `garch_t`, and return the degrees of freedom of the fits as well."""
     r, numbers = check_returns(returns, horizon), check_ages(ages)
     if not 1 <= refit < GARCH_LEAST // 2:
         raise ValueError(f"garch is refitted every 1 to {GARCH_LEAST // 2 - 1} bars, not {refit}")
-    result = np.full((len(numbers), *r.shape), np.nan)
+    result = np.full((2, len(numbers), *r.shape), np.nan)
     for asset in check_assets(targets, len(r)):
         own = np.flatnonzero(np.isfinite(r[asset]))
         known = r[asset, own]
@@ -173,8 +188,9 @@ def garch_t(
                     if bar > start:
                         variance = fit.following(variance, known[bar] ** 2)
                     ahead = _mean_ahead(fit, variance, horizon)
-                    result[place, asset, own[bar]] = 0.5 * np.log(max(ahead, FLOOR**2))
-    return result
+                    logarithm = 0.5 * np.log(max(ahead, FLOOR**2))
+                    result[:, place, asset, own[bar]] = logarithm, fit.degrees
+    return result[0], result[1]
 
 
 def _mean_ahead(fit: GarchFit, variance: float, horizon: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from maml_jax.backtest.baselines.volatility import GARCH_LEAST, RISKMETRICS
-from maml_jax.backtest.baselines.young.classical import fit_garch_t
+from maml_jax.backtest.baselines.young.classical import fit_garch_t, walk_garch_t
 from maml_jax.backtest.baselines.young.rows import check_assets, check_returns
 from maml_jax.features.volatility import FLOOR
 
@@ -45,6 +45,7 @@ class Filter(NamedTuple):
         refit: bars of an asset from one fit of GARCH to the next.
         paths: drawn at each bar.
         seed: decides the draws, which are the same ones at all bars and assets.
+        every: bars from one forecast of EWMA to the next, of the time axis.
     """
 
     kind: Literal["ewma", "garch"] = "ewma"
@@ -52,6 +53,7 @@ class Filter(NamedTuple):
     refit: int = 21
     paths: int = 4000
     seed: int = 0
+    every: int = 1
 
 
 RISKMETRICS_FILTER = Filter()
@@ -136,6 +138,77 @@ def historical_simulation(
     return TailForecast(chosen, result[0], result[1])
 
 
+def garch_t_tails(
+    returns: Float[np.ndarray, "asset time"],
+    *,
+    horizon: int,
+    window: int,
+    levels: Sequence[float] = LEVELS,
+    refit: int = 21,
+    first: int = 0,
+    targets: Sequence[int] | None = None,
+) -> TailForecast:
+    r"""Read the tail off a Student's t whose variance a GARCH(1,1) expects over the horizon.
+
+    $$q_\alpha = \sqrt{\textstyle\sum_k \sigma^2_{t+k}}\ \sqrt{\tfrac{\nu - 2}{\nu}}\
+      t_\nu^{-1}(\alpha)$$
+
+    with the fits of `garch_t`. For more than one bar ahead it is an approximation: a sum of such
+    returns has lighter tails.
+
+    Args:
+        returns: logarithmic, per bar; bars without one are passed over.
+        horizon: bars over which returns are summed.
+        window: returns that are known, as of an asset of that age.
+        levels: probabilities of the lower tail.
+        refit: bars of the asset from one fit to the next.
+        first: index of the first bar to forecast at.
+        targets: indices of the assets to forecast; default all.
+
+    Returns:
+        NaN before `first`, where an asset has no bar or fewer returns than the window, below a
+        window of 250, and where a fit failed.
+
+    Raises:
+        ValueError: if a number or an index is impossible.
+    """
+    chosen = _check_levels(levels)
+    log_volatility, degrees = walk_garch_t(
+        returns, horizon=horizon, ages=(window,), refit=refit, first=first, targets=targets
+    )
+    scale = np.sqrt(horizon) * np.exp(log_volatility[0])
+    units = [student_tail(degrees[0], level) for level in chosen]
+    var, es = (np.stack([scale * unit for unit in each]) for each in zip(*units, strict=True))
+    return TailForecast(chosen, var, es)
+
+
+def student_tail(
+    degrees: Float[np.ndarray, "*n"], level: float
+) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
+    r"""Value at risk and expected shortfall of Student's t of variance 1.
+
+    $$e = -\sqrt{\tfrac{\nu - 2}{\nu}}\ \frac{f_\nu(q)}{\alpha}\ \frac{\nu + q^2}{\nu - 1},
+      \qquad q = t_\nu^{-1}(\alpha)$$
+
+    Args:
+        degrees: of freedom, above 2; infinite for the normal distribution.
+        level: probability of the lower tail.
+
+    Reference:
+        McNeil, Frey, Embrechts (2005), Quantitative risk management, example 2.19.
+    """
+    from scipy import stats
+
+    endless = np.isinf(degrees)
+    nu = np.where(endless, 10.0, degrees)
+    q = stats.t.ppf(level, nu)
+    unit = np.sqrt((nu - 2) / nu)
+    es = -unit * stats.t.pdf(q, nu) / level * (nu + q**2) / (nu - 1)
+    normal = stats.norm.ppf(level)
+    mean = -stats.norm.pdf(normal) / level
+    return np.where(endless, normal, unit * q), np.where(endless, mean, es)
+
+
 def filtered_historical_simulation(
     returns: Float[np.ndarray, "asset time"],
     *,
@@ -182,16 +255,21 @@ def filtered_historical_simulation(
     for asset in check_assets(targets, len(r)):
         own = np.flatnonzero(np.isfinite(r[asset]))
         known, begin = r[asset, own], int(np.searchsorted(own, first))
-        simulate = _ewma_tails if setting.kind == "ewma" else _garch_tails
-        for bar, sums in simulate(known, begin, window, least, setting, uniform):
+        if setting.kind == "ewma":
+            bars = np.arange(max(begin, least - 1), len(known))
+            bars = bars[(own[bars] - first) % setting.every == 0]
+            made = _ewma_tails(known, bars, window, setting, uniform)
+        else:
+            made = _garch_tails(known, begin, window, least, setting, uniform)
+        for bar, sums in made:
             result[:, :, asset, own[bar]] = empirical_tail(sums, chosen)
     return TailForecast(chosen, result[0], result[1])
 
 
-def _ewma_tails(known, begin, window, least, setting: Filter, uniform):
+def _ewma_tails(known, bars, window, setting: Filter, uniform):
     """Yield bars and the sums of their paths, filtered anew in each window."""
     decay = setting.decay
-    for bar in range(max(begin, least - 1), len(known)):
+    for bar in bars:
         seen = known[max(bar + 1 - window, 0) : bar + 1]
         squares = seen**2
         variances = _average(squares, decay)
@@ -256,6 +334,8 @@ def _check_filter(setting: Filter, window: int, least: int) -> None:
             "a decay lies between 0 and 1, and there are at least 1 path and 1 return in the "
             f"window, got {setting.decay}, {setting.paths}, and {least} of {window}"
         )
+    if setting.every < 1:
+        raise ValueError(f"forecasts are at least 1 bar apart, not {setting.every}")
     if setting.kind == "garch" and (
         window < GARCH_LEAST or not 1 <= setting.refit < GARCH_LEAST // 2
     ):

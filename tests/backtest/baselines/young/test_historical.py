@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from young_world import young_returns
 
 from maml_jax.backtest.baselines.young import (
     Filter,
     filtered_historical_simulation,
+    garch_t,
+    garch_t_tails,
     historical_simulation,
+    student_tail,
 )
 from maml_jax.backtest.baselines.young.classical import fit_garch_t
 from maml_jax.backtest.baselines.young.historical import empirical_tail
@@ -104,6 +108,40 @@ def test_filtered_tails_are_as_rare_as_they_say_and_know_the_volatility():
         below = returns[0, 501:] < found.var[0, 0, 500:-1]
         assert below.mean() == pytest.approx(0.05, abs=0.02)
         assert np.corrcoef(-found.var[0, 0, 500:-1], volatility[501:])[0, 1] > least
+
+
+def test_fewer_bars_have_the_same_filtered_tails():
+    options = {"horizon": 2, "window": 60, "levels": LEVELS, "first": 300}
+    each, some = (
+        filtered_historical_simulation(RETURNS, **options, setting=Filter(paths=50, every=every))
+        for every in (1, 7)
+    )
+    np.testing.assert_array_equal(some.es[..., 300::7], each.es[..., 300::7])
+    assert np.isnan(np.delete(some.var, np.s_[300::7], axis=-1)).all()
+
+
+def test_the_tail_of_student_is_the_mean_of_its_quantiles():
+    """Of variance 1, and the normal distribution in the limit."""
+    for degrees in (2.5, 5.0, np.inf):
+        var, es = student_tail(np.array(degrees), 0.05)
+        family = stats.norm() if np.isinf(degrees) else stats.t(degrees)
+        unit = family.std()
+        assert var == pytest.approx(family.ppf(0.05) / unit)
+        assert es == pytest.approx(family.expect(ub=family.ppf(0.05)) / 0.05 / unit, rel=1e-4)
+
+
+def test_tails_of_garch_are_those_of_its_volatility_and_degrees():
+    options = {"horizon": 3, "refit": 20, "first": 320, "targets": [0]}
+    found = garch_t_tails(RETURNS, window=260, levels=LEVELS, **options)
+    volatility = np.exp(garch_t(RETURNS, ages=[260], **options)[0, 0, 320])
+    known = RETURNS[0, :321][np.isfinite(RETURNS[0, :321])]
+    fit = fit_garch_t(known[max(len(known) - 1 + 20 - 260, 0) :])
+    assert fit is not None
+    for place, level in enumerate(LEVELS):
+        expected = np.sqrt(3) * volatility * np.array(student_tail(np.array(fit.degrees), level))
+        got = found.var[place, 0, 320], found.es[place, 0, 320]
+        assert got == pytest.approx(tuple(expected), rel=1e-6)
+    assert np.isnan(found.var[:, 1:]).all() and np.isnan(found.var[:, 0, :320]).all()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from maml_jax.backtest.baselines.young import (
     ewma_at_age,
     filtered_historical_simulation,
     garch_t,
+    garch_t_tails,
     historical_simulation,
     nearest_donors,
     refitted_har,
@@ -40,6 +41,9 @@ FORECASTS = {
     "ewma": lambda r: ewma_at_age(r, ages=AGES),
     "garch": lambda r: garch_t(
         r, horizon=HORIZON, ages=[250], refit=20, first=FIRST, targets=[2, 4]
+    ),
+    "garch tails": lambda r: stack(
+        garch_t_tails(r, horizon=HORIZON, window=250, refit=20, first=FIRST, targets=[2, 4])
     ),
     "history": lambda r: stack(historical_simulation(r, horizon=HORIZON, window=AGE)),
     "filtered": lambda r: stack(
