@@ -85,11 +85,10 @@ def print_table(table: "RiskTable") -> None:
     """Print today's risk: few assets side by side, many one below the other."""
     from maml_jax.risk.page import describe
 
-    detail, console = table.detail, Console()
-    assert detail is not None
+    detail, console = table.known(), Console()
     console.print(_few(table) if len(table) < _WIDE else _many(table))
     if len(table) == 1:
-        console.print(describe(table), soft_wrap=True, highlight=False)
+        console.print(describe(table, detail), soft_wrap=True, highlight=False)
     about = detail.model.card.get("about", "")
     console.print(f"Weights: {detail.model.name}, trained on {about}.", soft_wrap=True)
     for note in detail.notes:
@@ -99,8 +98,7 @@ def print_table(table: "RiskTable") -> None:
 def _few(table: "RiskTable") -> Table:
     from maml_jax.risk.page import label_column
 
-    detail = table.detail
-    assert detail is not None
+    detail = table.known()
     shown = Table("", title=f"Risk over the next {detail.horizon} bars", title_justify="left")
     for asset in table.index:
         shown.add_column(escape(str(asset)), justify="right")
@@ -114,8 +112,7 @@ def _few(table: "RiskTable") -> Table:
 def _many(table: "RiskTable") -> Table:
     from maml_jax.risk.page import tail_name
 
-    detail = table.detail
-    assert detail is not None
+    detail = table.known()
     title = (
         f"Risk over the next {detail.horizon} bars: volatilities in % a year, VaR, ES and stops in "
         f"%, weights for {100 * detail.target_volatility:g} % a year"

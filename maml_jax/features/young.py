@@ -29,18 +29,22 @@ def trailing_mean(values: Any, window: int, xp: Any = np) -> Any:
     r"""Mean of the last $k \wedge n$ values at each age n.
 
     Args:
-        values: since the listing, `[*lead, age]`; that of age 0 is not known and does not count;
-            NaN counts as 0.
+        values: since the listing, `[*lead, age]`; that of age 0 is not known and does not count.
         window: $k$.
         xp: `numpy`, or `jax.numpy` for arrays of a device.
 
     Returns:
-        `[*lead, age]`; 0 at age 0.
+        `[*lead, age]`; 0 at age 0; NaN where one of the values is.
     """
     age = xp.arange(values.shape[-1])
-    sums = xp.cumsum(xp.where(age > 0, xp.nan_to_num(values), 0.0), -1)
-    before = xp.where(age >= window, xp.take(sums, xp.maximum(age - window, 0), -1), 0.0)
-    return xp.maximum(sums - before, 0.0) / xp.clip(age, 1, window)
+
+    def last(numbers: Any) -> Any:
+        sums = xp.cumsum(xp.where(age > 0, numbers, 0.0), -1)
+        return sums - xp.where(age >= window, xp.take(sums, xp.maximum(age - window, 0), -1), 0.0)
+
+    missing = last(xp.isnan(values))
+    mean = xp.maximum(last(xp.nan_to_num(values)), 0.0) / xp.clip(age, 1, window)
+    return xp.where(missing > 0, xp.nan, mean)
 
 
 def log_root(mean: Any, month: Any, xp: Any = np) -> Any:
@@ -89,7 +93,7 @@ def young_market(bars: pd.DataFrame, window: int) -> pd.Series:
     As `market_volatility`, from the asset's first return on.
     """
     moves = trailing_mean(bars[MARKET_MOVE].to_numpy(float), window)
-    return pd.Series(np.log(np.maximum(moves, FLOOR)), bars.index)
+    return _from_second(np.log(np.maximum(moves, FLOOR)), bars)
 
 
 def log_age(bars: pd.DataFrame) -> pd.Series:
@@ -150,13 +154,16 @@ def young_range(bars: pd.DataFrame, window: int) -> pd.Series:
     """
     squares = np.log((bars["high"] / bars["low"]).to_numpy(float)) ** 2 / (4 * np.log(2))
     month = trailing_mean(log_return(bars).to_numpy(float) ** 2, MONTH)
-    return pd.Series(log_root(trailing_mean(squares, window), month), bars.index)
+    return _from_second(log_root(trailing_mean(squares, window), month), bars)
 
 
 def _own(name: str, column: int) -> Feature:
-    def compute(bars: pd.DataFrame) -> np.ndarray:
-        values = own_columns(log_return(bars).to_numpy(float))[:, column]
-        values[0] = np.nan
-        return values
+    def compute(bars: pd.DataFrame) -> pd.Series:
+        return _from_second(own_columns(log_return(bars).to_numpy(float))[:, column], bars)
 
     return Feature(name, compute, 1, start_invariant=False)
+
+
+def _from_second(values: np.ndarray, bars: pd.DataFrame) -> pd.Series:
+    """Put values on the index of bars; the first has no return."""
+    return pd.Series(values, bars.index).where(np.arange(len(bars)) > 0)

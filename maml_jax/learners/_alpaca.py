@@ -152,19 +152,6 @@ def alpaca(
             offset,
         )
 
-    def prior(params: AlpacaParams) -> Posterior:
-        diagonal = jnp.diag(jnp.exp(jnp.diag(params.factor)))
-        factor = jnp.tril(params.factor, -1) + diagonal
-        precision = factor @ factor.T
-        return Posterior(
-            params.features,
-            precision,
-            precision @ params.mean,
-            10 * params.tenth_log_noise,
-            params.noise_slope,
-            params.mean_function,
-        )
-
     def update(adapted: Posterior, batch: Batch, /) -> Posterior:
         phi, y = features_and_targets(features, adapted.features, batch)
         if y.shape[1] != targets:
@@ -201,11 +188,26 @@ def alpaca(
     return by_closed_form(
         "alpaca",
         init=init,
-        fit=lambda params, support: update(prior(params), support),
-        prior=lambda params, adapted: prior(params),
+        fit=lambda params, support: update(_prior(params), support),
+        prior=lambda params, adapted: _prior(params),
         predict=predict,
         loss=loss,
         update=update,
+    )
+
+
+def _prior(params: AlpacaParams) -> Posterior:
+    """Return what is known of the weights before any row."""
+    diagonal = jnp.diag(jnp.exp(jnp.diag(params.factor)))
+    factor = jnp.tril(params.factor, -1) + diagonal
+    precision = factor @ factor.T
+    return Posterior(
+        params.features,
+        precision,
+        precision @ params.mean,
+        10 * params.tenth_log_noise,
+        params.noise_slope,
+        params.mean_function,
     )
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from maml_jax.errors import ConfigError
 from maml_jax.report.plots import style
 from maml_jax.report.tear_sheet import Grid, Plot, Section, TearSheet, Tile
+from maml_jax.risk.detail import Detail
 from maml_jax.risk.forecast import forecast_tails, forecast_volatility, root_variance
-from maml_jax.risk.table import Detail, RiskTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,13 +43,12 @@ _NAMES = {
 """Of the rows of a table of few assets."""
 
 
-def plot_asset(table: RiskTable, asset: str | None = None) -> Figure:
+def plot_asset(detail: Detail, asset: str | None = None) -> Figure:
     """Draw what the price of an asset may do, and what was forecast against what came.
 
     Raises:
         ConfigError: if there is no such asset.
     """
-    detail = _detail(table)
     name = detail.histories.assets[0] if asset is None else asset
     if name not in detail.histories.assets:
         raise ConfigError(f"asset {name!r}: the table has {', '.join(detail.histories.assets)}")
@@ -137,14 +136,13 @@ def label_column(column: str, detail: Detail) -> str:
     return _NAMES[column].format(horizon=detail.horizon, target=target)
 
 
-def coverage_so_far(table: RiskTable) -> pd.DataFrame:
+def coverage_so_far(detail: Detail) -> pd.DataFrame:
     """Count how often the loss passed VaR, at the bars whose outcome is known.
 
     Returns:
         One row an asset: forecasts whose outcome is known, and for each level the share of them, in
         per cent, in which the loss was beyond VaR.
     """
-    detail = _detail(table)
     rows = {}
     for number, name in enumerate(detail.histories.assets):
         forecast = detail.forecasts[number]
@@ -159,9 +157,8 @@ def coverage_so_far(table: RiskTable) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def risk_page(table: RiskTable) -> TearSheet:
+def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
     """Lay out the page of a table."""
-    detail = _detail(table)
     names = list(table.index)
     shown = names[:_FIGURES]
     figures = tuple(
@@ -169,7 +166,7 @@ def risk_page(table: RiskTable) -> TearSheet:
             name,
             "Left: the last bars, and where nine and five of ten outcomes lie. Right: volatility "
             "as it was forecast at each bar, and as it came over the bars after it.",
-            plot_asset(table, name),
+            plot_asset(detail, name),
             wide=True,
         )
         for name in shown
@@ -187,7 +184,7 @@ def risk_page(table: RiskTable) -> TearSheet:
     ]
     plain = pd.DataFrame(table).drop(columns=["model"])
     plain = plain.rename(columns=lambda column: label_column(column, detail).strip())
-    words = describe(table)
+    words = describe(table, detail)
     return TearSheet(
         "Risk of " + (names[0] if len(names) == 1 else f"{len(names)} assets"),
         words,
@@ -195,7 +192,7 @@ def risk_page(table: RiskTable) -> TearSheet:
         (
             Section("Today", (Grid("Risk", plain, columns=5),)),
             Section("Assets", figures),
-            Section("So far", (Grid("Losses beyond VaR", coverage_so_far(table)),)),
+            Section("So far", (Grid("Losses beyond VaR", coverage_so_far(detail)),)),
         ),
         {"model": {k: str(v) for k, v in detail.model.card.items() if isinstance(v, str | int)}},
         {},
@@ -204,9 +201,9 @@ def risk_page(table: RiskTable) -> TearSheet:
     )
 
 
-def describe(table: RiskTable) -> str:
+def describe(table: pd.DataFrame, detail: Detail) -> str:
     """Say in sentences what the first row of a table means."""
-    detail, row = _detail(table), table.iloc[0]
+    row = table.iloc[0]
     name, horizon = table.index[0], detail.horizon
     parts = [
         f"{name}: {row['volatility']:.0f} % volatility a year is forecast for the next {horizon} "
@@ -222,9 +219,3 @@ def describe(table: RiskTable) -> str:
         f"a weight of {row['weight']:.2f} holds it at {100 * detail.target_volatility:g} % a year"
     )
     return "; ".join(parts) + "."
-
-
-def _detail(table: RiskTable) -> Detail:
-    if table.detail is None:
-        raise ConfigError("this table was changed, and has lost its forecasts: make it anew")
-    return table.detail

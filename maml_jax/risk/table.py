@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from maml_jax.backtest.metrics import bars_per_year
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.listing import join_names
+from maml_jax.risk.detail import Detail
 from maml_jax.risk.forecast import (
     Forecast,
     Tails,
@@ -44,32 +45,6 @@ _PER_CENT = 100.0
 _DAYS = {"weekdays": 252.0, "all days": 365.0}
 
 
-class Detail(NamedTuple):
-    """What a table of risk rests on.
-
-    Attributes:
-        model: the weights.
-        histories: returns of all assets.
-        forecasts: of each asset of the table.
-        tails: of each, by level, in the order of `levels`; the last is of the stop.
-        levels: of VaR and ES.
-        per_year: bars a year, of each asset.
-        horizon: bars ahead.
-        target_volatility: a year, as a share.
-        notes: what was left out, and why.
-    """
-
-    model: RiskModel
-    histories: Histories
-    forecasts: Sequence[Forecast]
-    tails: Sequence[Sequence[Tails]]
-    levels: tuple[float, ...]
-    per_year: Sequence[float]
-    horizon: int
-    target_volatility: float
-    notes: tuple[str, ...]
-
-
 class RiskTable(pd.DataFrame):
     """Today's risk, one row an asset; all numbers but `age`, `weight` and `position` in per cent.
 
@@ -98,7 +73,7 @@ class RiskTable(pd.DataFrame):
         """
         from maml_jax.risk.page import plot_asset
 
-        return plot_asset(self, asset)
+        return plot_asset(self.known(), asset)
 
     def to_page(self, path: str | Path) -> Path:
         """Write one self-contained HTML page.
@@ -109,7 +84,17 @@ class RiskTable(pd.DataFrame):
         from maml_jax.report.tear_sheet import render, write_page
         from maml_jax.risk.page import risk_page
 
-        return write_page(path, render(risk_page(self)))
+        return write_page(path, render(risk_page(self, self.known())))
+
+    def known(self) -> Detail:
+        """Return what the table rests on.
+
+        Raises:
+            ConfigError: if the table was changed, and has lost it.
+        """
+        if self.detail is None:
+            raise ConfigError("this table was changed, and has lost its forecasts: make it anew")
+        return self.detail
 
     def _repr_html_(self) -> str:
         return pd.DataFrame(self).to_html(float_format="{:.2f}".format)

@@ -55,7 +55,7 @@ def test_a_column_that_is_needed_and_missing_is_named():
 
 def test_a_lag_is_the_feature_some_bars_ago():
     feature = lag_feature(CATALOGUE["rsi"], 3)
-    assert feature[0::2] == ("rsi_lag_3", CATALOGUE["rsi"].warm_up + 3)
+    assert (feature.name, feature.warm_up) == ("rsi_lag_3", CATALOGUE["rsi"].warm_up + 3)
     table = compute_features(BARS, [CATALOGUE["rsi"], feature])
     pd.testing.assert_series_equal(
         table["rsi_lag_3"].iloc[26:], table["rsi"].shift(3).iloc[26:], check_names=False

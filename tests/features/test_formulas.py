@@ -187,7 +187,8 @@ PLACES = [90, 109, 110, 111, 112, 129, 130, 139, 140, 141, 160, 170, 171, 172, 2
 
 
 def test_every_feature_has_its_formula():
-    assert list(SLOW) == list(BUILT_IN)
+    """Those of young assets have theirs in `test_young.py`."""
+    assert list(SLOW) == [name for name in BUILT_IN if not name.startswith("young_")]
 
 
 @pytest.mark.parametrize("name", SLOW)

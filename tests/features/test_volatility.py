@@ -25,7 +25,7 @@ def test_groups_name_them_beside_the_feature_called_volatility():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BUILT_IN if "log_" in name or "market_v" in name]
+    "name", [name for name in BUILT_IN if name.startswith(("log_", "market_v"))]
 )
 def test_a_price_at_rest_has_the_floor(name):
     values = BUILT_IN[name].compute(BARS["all constant"])[BUILT_IN[name].warm_up :]

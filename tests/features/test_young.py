@@ -41,6 +41,18 @@ def test_they_know_nothing_of_later_bars_and_begin_with_the_first_return(group):
         check_feature(feature, bars)
 
 
+def test_a_masked_bar_hides_the_windows_that_hold_its_returns_and_no_more():
+    bars = make_bars()
+    masked = bars.copy()
+    masked.iloc[300] = np.nan
+    for k in (5, 60):
+        feature = young_features()[f"young_volatility_{k}"]
+        values, whole = feature.compute(masked), feature.compute(bars)
+        hidden = values.isna().to_numpy()[1:]
+        assert hidden[299 : 300 + max(k, 22)].all() and not hidden[300 + max(k, 22) :].any()
+        pd.testing.assert_series_equal(values[values.notna()], whole[values.notna()])
+
+
 def test_a_feature_that_does_not_say_that_it_depends_on_the_start_is_refused():
     honest = young_features()["young_volatility_250"]
     with pytest.raises(DataError, match="depends on where the bars begin"):
