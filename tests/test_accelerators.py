@@ -28,7 +28,7 @@ def platform(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("gradient", [exact(), first_order()], ids=["exact", "first_order"])
 def test_training_is_lowered_for_accelerators(platform, gradient, devices):

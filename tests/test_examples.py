@@ -30,7 +30,7 @@ def test_trading_strategy(tmp_path, capsys):
     assert "the latest trades" in capsys.readouterr().out
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_bybit(tmp_path):
     config = load_config(EXAMPLES / "bybit.toml")
     names = config.data.test_assets

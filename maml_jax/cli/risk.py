@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -110,6 +109,8 @@ def _few(table: "RiskTable") -> Table:
 
 
 def _many(table: "RiskTable") -> Table:
+    import pandas as pd
+
     from maml_jax.risk.page import tail_name
 
     detail = table.known()

@@ -274,7 +274,7 @@ def test_bars_may_be_one_table_in_any_layout():
     pd.testing.assert_frame_equal(run(SMALL, bars=long).returns, run(SMALL, bars=MARKET).returns)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_assets_with_too_few_bars_are_left_out_unless_asked_for_by_name():
     bars = MARKET | {"NEW": random_bars(seed=7, count=10, start="2020-01-01")}
     settings = {**SMALL, "data": {"train_end": "2020-06-08", "test_start": "2020-06-09"}}

@@ -87,7 +87,7 @@ def test_the_bars_of_a_sequence_are_counted_among_those_needed(saved):
         train(GRU, bars=short)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "gru", "temporal_convolution", "transformer"])
 def test_every_kind_of_network_is_built_as_the_settings_say(kind):
     settings = ModelConfig.model_validate({"kind": kind, "hidden": (6, 6)})

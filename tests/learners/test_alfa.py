@@ -69,6 +69,7 @@ def test_it_begins_as_maml_with_rates_for_each_step(task, sizes):
     close(grad.settings.log_rate, shared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [True, False])
 def test_one_update_is_what_the_formula_says(sizes):
     rng = np.random.default_rng(1)

@@ -97,7 +97,7 @@ def test_one_meta_gradient_goes_through_all_levels(gradient):
     close(info.support_loss_after, by_hand(theta, supports, rates)[1](together(supports)))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_first_order_is_the_query_gradient_where_the_last_level_ends():
     supports, query = levelled(*ROWS), rows(1, 6)
     learner = hierarchical_maml(NETWORK, levels=SGD, gradient=first_order())
@@ -150,7 +150,7 @@ def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
     )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [0, 1, 2])
 def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     counts = [0 if place == empty else count for place, count in enumerate(ROWS)]
@@ -170,7 +170,7 @@ def test_a_level_without_rows_leaves_its_parent_as_it_is(empty):
     close(seen, expected)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_nested_levels_see_the_rows_of_finer_ones_too():
     supports, query = levelled(*ROWS), rows(1, 6)
     wider = tuple(together(supports[place:]) for place in range(3))

@@ -216,6 +216,7 @@ class Convolution(nn.Module):
         return nn.Dense(1)(x.reshape(len(x), -1))
 
 
+@pytest.mark.slow
 def test_imaml_solves_for_any_tree_of_parameters():
     x = jax.random.normal(jax.random.key(0), (3, 6, 8, 2))
     tasks = Task(Batch(x, x.mean((2, 3))[..., None]), Batch(x, x.mean((2, 3))[..., None]))
@@ -226,6 +227,7 @@ def test_imaml_solves_for_any_tree_of_parameters():
     assert jnp.isfinite(history.loss).all()
 
 
+@pytest.mark.slow
 def test_the_damping_of_a_mode_is_scaled_as_that_of_imaml():
     task = one_task()
     by_mode = imaml(NETWORK, gradient=implicit(iterations=5, damping=10.0))

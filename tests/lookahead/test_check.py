@@ -20,10 +20,10 @@ from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import prepare
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fill",
-    ["close", "next_open", pytest.param("next_close", marks=pytest.mark.slow)],
+    ["close", "next_open", "next_close"],
 )
 @settings(max_examples=4)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2), seed=st.integers(0, 1000))
@@ -88,7 +88,7 @@ def test_every_variant_knows_nothing_of_what_comes(changes, t):
     assert_same_up_to(t, config, cut_off_after(t))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_regimes_matter_for_what_is_compared():
     """The variants test what they name: labels differ in time, and so do predictions."""
     prepared, result = whole(config_for("next_close", **VARIANTS["regimes"]))

@@ -113,6 +113,7 @@ def test_a_row_of_weight_two_is_there_twice(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), y_hat, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maml", "bayesian_maml", "alpaca", "matching"])
 @pytest.mark.parametrize(
     "support", [rows(0), rows(3)._replace(weight=jnp.zeros(3))], ids=["0", "w"]

@@ -126,6 +126,7 @@ def test_second_derivatives_are_those_of_finite_differences(model):
         np.testing.assert_allclose(along, (moved(1e-7) - moved(-1e-7)) / 2e-7, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_numbers_are_of_the_kind_of_inputs_and_parameters(model, dtype):
     with jax.enable_x64(True):
@@ -194,7 +195,7 @@ def test_a_convolution_is_a_sum_over_lags():
     np.testing.assert_allclose(model.apply(params, X), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_attention_tells_bars_apart_by_age():
     model = transformer(8)
     params = model.init(KEY, X)

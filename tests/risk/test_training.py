@@ -12,7 +12,7 @@ from maml_jax.risk.model import CARD, WEIGHTS, load_model, pretrained_names, sav
 from maml_jax.risk.training import train_risk
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_same_histories_and_seed_give_the_same_bytes(tmp_path):
     again = train_risk(
         make_histories(make_market()),

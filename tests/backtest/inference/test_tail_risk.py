@@ -152,7 +152,7 @@ def normal(count, level, samples, seed=0):
         yield scale * rng.normal(size=count), scale * stats.norm.ppf(level)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "level"), [(250, 0.01), (250, 0.95)])
 @pytest.mark.parametrize("test", TESTS)
 def test_right_forecasts_are_rejected_as_often_as_said(test, count, level):
@@ -172,7 +172,7 @@ def garch(count, samples, seed=0):
     yield from zip(np.sqrt(variance) * noise, np.sqrt(variance) * Z05, strict=True)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_dynamic_quantile_keeps_its_size_where_forecasts_react_to_exceedances():
     size, _ = rejections(dynamic_quantile, garch(500, 4000), 0.05)
     assert 0.04 < size < 0.06

@@ -100,7 +100,7 @@ def slow_walk(learner, optimizer, start, panel, windows, updates):
     return predictions, state
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"recent": 15}, {"restart": True}], ids=["leader", "recent", "restart"]
 )

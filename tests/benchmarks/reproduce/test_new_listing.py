@@ -202,7 +202,7 @@ def change_later_bars(data, time):
     return replace(data, bars=data.bars._replace(frames=frames))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_later_bars_change_no_forecast(data):
     time = FIRST + 200
     other = change_later_bars(data, time)

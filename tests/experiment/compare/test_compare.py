@@ -29,6 +29,7 @@ def compared(saved, later):
     return compare([saved[1], later], samples=50)
 
 
+@pytest.mark.slow
 def test_figures_are_of_the_bars_that_all_share(saved, later, compared):
     other = load(later)
     assert list(compared.returns) == ["first", "later"]

@@ -108,7 +108,7 @@ def test_remat_gives_the_same_numbers_in_float32(kind):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(a).max()))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", INNER)
 def test_first_order_is_the_query_gradient_at_the_adapted_parameters(inner):
     task = one_task()
