@@ -87,3 +87,11 @@ def test_training_in_code(monkeypatch, tmp_path):
     exec(compile(text, str(page), "exec"), names)
     assert names["progress"].step == 2
     assert len((tmp_path / "runs/x/log.csv").read_text().splitlines()) == 3
+
+
+def test_risk_in_code():
+    page = PAGE.with_name("risk.md")
+    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    names = {}
+    exec(compile(text, str(page), "exec"), names)
+    assert names["table"]["age"].tolist() == [2]
