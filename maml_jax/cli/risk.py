@@ -32,17 +32,18 @@ def risk_command(
         str, typer.Argument(metavar="FILE|store:NAME", help="Bars of one or more assets.")
     ],
     horizon: Annotated[
-        int | None, typer.Option("--horizon", help="Bars ahead. Default: 5 days, or 24 hours.")
+        int | None,
+        typer.Option("--horizon", help="Bars ahead, to 22 days or 72 hours. Default: 5 or 24."),
     ] = None,
     level: Annotated[
         list[float] | None,
-        typer.Option("--level", help="Of VaR and ES, a share; several. Default: 0.01 and 0.05."),
+        typer.Option("--level", help="Tail probability of VaR and ES, such as 0.05; several."),
     ] = None,
     target_volatility: Annotated[
-        float, typer.Option("--target-volatility", help="A year, as a share: 0.15 is 15 %.")
+        float, typer.Option("--target-volatility", help="A year, as a fraction: 0.15 is 15 %.")
     ] = 0.15,
     capital: Annotated[
-        float | None, typer.Option("--capital", help="Adds positions in money.")
+        float | None, typer.Option("--capital", help="Your capital; adds the size of the position.")
     ] = None,
     side: Annotated[
         str, typer.Option("--side", help="long, or short: which way is a loss.")
@@ -89,7 +90,7 @@ def print_table(table: "RiskTable") -> None:
     if len(table) == 1:
         console.print(describe(table, detail), soft_wrap=True, highlight=False)
     about = detail.model.card.get("about", "")
-    console.print(f"Weights: {detail.model.name}, trained on {about}.", soft_wrap=True)
+    console.print(f"Model: {detail.model.name}, trained on {about}. Times are UTC.", soft_wrap=True)
     for note in detail.notes:
         console.print(note, soft_wrap=True, markup=False)
 

@@ -15,7 +15,15 @@ from maml_jax.risk.histories import (
     young_inputs,
 )
 from maml_jax.risk.model import RiskModel
-from maml_jax.risk.residuals import Residuals, at_age, at_level, conformal_levels
+from maml_jax.risk.residuals import (
+    AGES,
+    SETTLED,
+    Residuals,
+    at_age,
+    at_level,
+    conformal_levels,
+    table_levels,
+)
 from maml_jax.risk.sliding import SUPPORT, Rows, forecast_rows
 
 
@@ -100,7 +108,27 @@ def _restore(model: RiskModel, mean: np.ndarray, std: np.ndarray) -> tuple[np.nd
 
 
 def residuals_of(model: RiskModel, horizon: int) -> Residuals:
-    """Return the tables of a horizon, interpolated in its logarithm between two that are known."""
+    """Return the tables of a horizon, interpolated in its logarithm between two that are known.
+
+    The fewer bars an asset has, the less is known of it: quantiles of the first bars are never
+    nearer than those of `SETTLED` bars, however few listings they were measured on.
+    """
+    return _widen_first_bars(_interpolate(model, horizon))
+
+
+def _widen_first_bars(residuals: Residuals) -> Residuals:
+    young = slice(AGES.index(SETTLED), None, -1)
+    low = table_levels() < 0.5
+
+    def widen(table: np.ndarray) -> np.ndarray:
+        wide, ordered = table.copy(), table[young]
+        wide[young] = np.where(low, np.minimum.accumulate(ordered), np.maximum.accumulate(ordered))
+        return wide
+
+    return residuals._replace(z=widen(residuals.z), tail=widen(residuals.tail))
+
+
+def _interpolate(model: RiskModel, horizon: int) -> Residuals:
     known = np.asarray(model.horizons)
     upper = int(np.clip(np.searchsorted(known, horizon), 1, max(1, len(known) - 1)))
     if len(known) == 1 or horizon in model.residuals:
@@ -147,17 +175,26 @@ def forecast_tails(
     for row, each in enumerate(forecasts):
         z[row, : len(each.age)] = each.total / scale[row]
         age[row, : len(each.age)] = each.age
-    found: list[list[Tails]] = [[] for _ in forecasts]
-    for level in levels:
+    order = np.argsort(levels)
+    quantiles, beyond = [], []
+    for place in order:
+        level = levels[place]
         corrected = conformal_levels(
             z, residuals, age, level=level, horizon=horizon, rate=model.rate
         )
-        quantile = at_level(residuals.z, age, corrected)
-        beyond = at_level(residuals.tail, age, corrected)
+        quantiles.append(at_level(residuals.z, age, corrected))
+        beyond.append(at_level(residuals.tail, age, corrected))
+    # Each level is corrected by itself: sorted, quantiles do not cross (Chernozhukov et al., 2010).
+    sorted_quantiles = np.sort(np.stack(quantiles), axis=0)
+    found: list[list[Tails]] = [[] for _ in forecasts]
+    for level in levels:
+        at = int(np.flatnonzero(np.asarray(levels)[order] == level)[0])
+        quantile, mean = sorted_quantiles[at], beyond[at]
+        mean = np.maximum(mean, quantile) if level > 0.5 else np.minimum(mean, quantile)
         for row, each in enumerate(forecasts):
             kept = slice(0, len(each.age))
             found[row].append(
-                Tails(level, scale[row] * quantile[row, kept], scale[row] * beyond[row, kept])
+                Tails(level, scale[row] * quantile[row, kept], scale[row] * mean[row, kept])
             )
     return found
 

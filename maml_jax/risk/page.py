@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 _BANDS = ((0.05, 0.95), (0.25, 0.75))
 """Levels of the fan, from the widest."""
 
+_STEPS = (1, 2, 3, 5, 8, 13, 22, 40, 60)
+"""Bars ahead at which the fan is drawn, up to the horizon."""
+
 _SHOWN = 250
 """Bars of history in a figure."""
 
 _FIGURES = 4
 """Assets whose figures are on a page; all are in its table."""
+
+_FEW = 20
+"""Bars of an asset below which the words say that they are few."""
 
 _PER_CENT = 100.0
 
@@ -31,14 +37,14 @@ _NAMES = {
     "as_of": "last bar",
     "age": "bars",
     "volatility": "volatility, % a year",
-    "volatility_low": "  5 % bound",
-    "volatility_high": "  95 % bound",
+    "volatility_low": "  1 in 20 below",
+    "volatility_high": "  1 in 20 above",
     "volatility_horizon": "volatility, % in {horizon} bars",
     "weight": "weight for {target} % a year",
     "position": "position for {target} % a year",
-    "stop_distance": "stop distance, %",
-    "trailing_volatility": "volatility of the last 22 bars, % a year",
-    "model": "weights",
+    "stop_distance": "stop distance, % (noise reaches it 1 time in 20)",
+    "trailing_volatility": "volatility of the last bars (22 at most), % a year",
+    "model": "model",
 }
 """Of the rows of a table of few assets."""
 
@@ -65,19 +71,24 @@ def _plot(detail: Detail, number: int) -> Figure:
     _draw_fan(left, detail, number)
     left.set_title(f"{name}: the next {detail.horizon} bars")
     _draw_history(right, detail, number)
-    right.set_title("Forecast, and what came")
+    right.set_title("Forecast, and what happened")
     return figure
 
 
 def _draw_fan(axes, detail: Detail, number: int) -> None:
     """Draw quantiles of the price at each known horizon, up to that of the table."""
-    steps = [h for h in detail.model.horizons if h <= detail.horizon]
-    steps = sorted({*steps, detail.horizon})
+    steps = sorted({*(step for step in _STEPS if step < detail.horizon), detail.horizon})
     bounds = {level: [0.0] for pair in _BANDS for level in pair}
     for step in steps:
-        [forecast] = forecast_volatility(
-            detail.model, detail.histories, horizon=step, assets=[number], bars=1
-        )
+        forecast = detail.forecasts[number]
+        if step != detail.horizon:
+            [forecast] = forecast_volatility(
+                detail.model,
+                detail.histories,
+                horizon=step,
+                assets=[number],
+                bars=len(forecast.age),
+            )
         [tails] = forecast_tails(detail.model, [forecast], list(bounds))
         for tail in tails:
             bounds[tail.level].append(_PER_CENT * float(np.expm1(tail.quantile[-1])))
@@ -110,7 +121,7 @@ def _draw_history(axes, detail: Detail, number: int) -> None:
     )  # fmt: skip
     axes.plot(times, scale * volatility[kept], color=style.COLOURS[0], label="forecast")
     came = scale * np.exp(forecast.outcome[kept])
-    axes.plot(times, came, ".", ms=3, color=style.COLOURS[1], label="what came")
+    axes.plot(times, came, ".", ms=3, color=style.COLOURS[1], label="what happened")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -152,8 +163,8 @@ def coverage_so_far(detail: Detail) -> pd.DataFrame:
             sign = 1.0 if tail.level < 0.5 else -1.0
             beyond = sign * forecast.total[known] < sign * tail.quantile[known]
             share = _PER_CENT * float(beyond.mean()) if known.any() else np.nan
-            row[f"beyond VaR {_PER_CENT * level:g} %, %"] = share
-        rows[name] = row
+            row[f"beyond VaR {_PER_CENT * level:g} %, % of forecasts"] = share
+        rows[name] = {**row, "that do not overlap": int(known.sum()) // forecast.horizon}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -179,7 +190,10 @@ def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
             f"{first['volatility_low']:.1f} to {first['volatility_high']:.1f}",
         ),
         Tile(f"VaR 5 %, % in {detail.horizon} bars", f"{first.get('var_5', np.nan):.2f}"),
-        Tile("Largest weight for the target", f"{first['weight']:.2f}"),
+        Tile(
+            f"Weight for {_PER_CENT * detail.target_volatility:g} % a year",
+            f"{first['weight']:.2f}",
+        ),
         Tile("Stop distance, %", f"{first['stop_distance']:.2f}"),
     ]
     plain = pd.DataFrame(table).drop(columns=["model"])
@@ -190,11 +204,11 @@ def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
         words,
         detail.notes,
         (
-            Section("Today", (Grid("Risk", plain, columns=5),)),
+            Section("As of the last bar", (Grid("Risk", plain, columns=5),)),
             Section("Assets", figures),
-            Section("So far", (Grid("Losses beyond VaR", coverage_so_far(detail)),)),
+            Section("How it did so far", (Grid("Losses beyond VaR", coverage_so_far(detail)),)),
         ),
-        {"model": {k: str(v) for k, v in detail.model.card.items() if isinstance(v, str | int)}},
+        {"model": {"name": detail.model.name, "trained on": detail.model.card.get("about", "")}},
         {},
         facts=f"{first['as_of']:%Y-%m-%d %H:%M} · the next {detail.horizon} bars",
         tiles=tiles if len(names) == 1 else (),
@@ -211,11 +225,17 @@ def describe(table: pd.DataFrame, detail: Detail) -> str:
         f"{row['volatility_high']:.0f} %), from {row['age']} bars of its own",
     ]
     if "var_5" in row:
+        short = any(tail.level > 0.5 for tail in detail.tails[0])
+        loses = "a short of it loses" if short else "it loses"
         parts.append(
-            f"in one of twenty such periods it loses more than {row['var_5']:.1f} %, then "
+            f"in one of twenty such periods {loses} more than {row['var_5']:.1f} %, then "
             f"{row['es_5']:.1f} % on average"
         )
+    money = f" (a position of {row['position']:,.0f})" if "position" in row else ""
     parts.append(
-        f"a weight of {row['weight']:.2f} holds it at {100 * detail.target_volatility:g} % a year"
+        f"a weight of {row['weight']:.2f}{money} holds it at "
+        f"{_PER_CENT * detail.target_volatility:g} % a year"
     )
+    if row["age"] < _FEW:
+        parts.append(f"{row['age']} bars are few: the bounds are what is known")
     return "; ".join(parts) + "."

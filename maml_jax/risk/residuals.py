@@ -14,6 +14,9 @@ from jaxtyping import Float, Int
 AGES = (1, 2, 3, 5, 8, 13, 21, 40, 60, 125, 250)
 """The least age of each table of quantiles, in returns."""
 
+SETTLED = 21
+"""Age from which on each table is measured on many forecasts."""
+
 LEVELS = np.concatenate(
     [[0.0005, 0.001, 0.0025], np.arange(1, 40) / 200, np.arange(20, 81, 5) / 100]
 )

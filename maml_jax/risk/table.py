@@ -135,9 +135,17 @@ def risk_table(
         horizon = DAYS_AHEAD if chosen.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
     if horizon > max(chosen.horizons):
         raise ConfigError(
-            f"horizon {horizon}: the weights {chosen.name!r} know 1 to {max(chosen.horizons)} bars"
+            f"horizon {horizon}: the weights {chosen.name!r} know 1 to "
+            f"{max(chosen.horizons)} bars: ask for fewer, or take longer bars"
         )
     histories = make_histories(usable)
+    if chosen.name == "stocks-daily" and any(
+        (times.day_of_week >= 5).any() for times in histories.times
+    ):
+        notes.append(
+            "Some of these bars are of weekends, and the daily weights were trained on stocks: "
+            "levels adapt, habits of other markets are not known. Hourly bars use those of coins."
+        )
     forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
     sign = 1.0 if side == "long" else -1.0
     wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
@@ -187,11 +195,13 @@ def _require(horizon, levels, target_volatility, capital, side) -> None:
     if not levels or not all(0.001 <= level <= 0.25 for level in levels):
         raise ConfigError(f"levels {[*levels]}: shares from 0.001 to 0.25; 0.05 is 5 %")
     if not 0 < target_volatility < 10:
-        raise ConfigError(f"target volatility {target_volatility}: a share a year; 0.15 is 15 %")
+        raise ConfigError(
+            f"target volatility {target_volatility}: a share a year: for 40 % write 0.4"
+        )
     if capital is not None and not 0 < capital < np.inf:
         raise ConfigError(f"capital {capital}: a positive amount of money")
     if side not in ("long", "short"):
-        raise ConfigError(f"side {side!r}: long or short")
+        raise ConfigError(f"side {side!r}: must be long or short")
 
 
 def _usable(bars: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[str]]:
@@ -201,7 +211,7 @@ def _usable(bars: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], 
     for name, frame in bars.items():
         closes = frame["close"].dropna()
         if len(closes) < 2:
-            reasons.append(f"{name} has {len(closes)} bar: a risk takes two")
+            reasons.append(f"{name} has {len(closes)} bars, and at least 2 are needed")
         elif not (closes > 0).all():
             time = closes.index[~(closes > 0)][0]
             reasons.append(f"{name} has a close of {closes[time]:g} at {time}")
