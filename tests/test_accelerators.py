@@ -17,6 +17,8 @@ from maml_jax.parallel.map import plan_tasks
 from maml_jax.tasks.pools import Layout
 from maml_jax.tasks.rows import RowTable
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 SIDES = {"cuda": "gpu", "tpu": "tpu"}
 

@@ -15,6 +15,8 @@ from maml_jax.models import in_precision, mlp
 from maml_jax.parallel import map_tasks
 from maml_jax.tasks import Panel, asset_family, market_sampler
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(1e-3)
 _compiled = [0]

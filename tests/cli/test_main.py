@@ -13,6 +13,8 @@ from maml_jax import watchdog
 from maml_jax.cli import main as cli
 from maml_jax.experiment import load
 
+pytestmark = pytest.mark.long
+
 CONFIG = """
 [data]
 path = "market.csv"

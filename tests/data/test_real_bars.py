@@ -8,6 +8,8 @@ from maml_jax.data.quality.checks import check_bars, findings_table
 from maml_jax.data.quality.cleaning import ACTS_ON, clean_bars
 from maml_jax.errors import DataError
 
+pytestmark = pytest.mark.long
+
 
 def shared(folder, name):
     return {k: v for k, v in read_bars(folder / name).items()}

@@ -11,6 +11,8 @@ from market import MARKET, SMALL
 from maml_jax.errors import ConfigError, DataError, MamlJaxError, RunError, TrainingError
 from maml_jax.experiment import backtest, load, run, train
 
+pytestmark = pytest.mark.long
+
 # Three bars ahead, so that even two bars ago it knows the next one.
 PEEKING = """
 from maml_jax.features import register_feature

@@ -12,6 +12,8 @@ from market import MARKET, SMALL
 from maml_jax.errors import ConfigError, DataError, RunError
 from maml_jax.experiment import backtest, load, run, train
 
+pytestmark = pytest.mark.long
+
 PREDICTING = ["maml", "fomaml", "no adaptation", "from scratch", "ridge regression", "momentum"]
 STRATEGIES = [*PREDICTING, "random positions", "buy and hold"]
 

@@ -22,6 +22,8 @@ from maml_jax.learners._anil import paths_of
 from maml_jax.meta.optimizers._conditioned_rates import LARGEST_DECAY, SPAN
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 NETWORK = mlp((4, 1))
 KEY = jax.random.key(0)
 RATE, STEPS = 0.02, 2

@@ -11,6 +11,8 @@ from maml_jax import Batch, Model, Task, alpaca, imaml, meta_init, meta_step, re
 from maml_jax.learners._alpaca import AlpacaParams
 from maml_jax.learners._ridge import RidgeParams
 
+pytestmark = pytest.mark.long
+
 LINEAR = Model(lambda key, x: jnp.zeros(x.shape[1]), lambda w, x: x @ w)
 FEATURES = Model(lambda key, x: jax.random.normal(key, (2, 6)), lambda w, x: jnp.tanh(x @ w))
 """Six features; with the constant a linear head has seven weights."""

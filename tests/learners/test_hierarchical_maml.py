@@ -27,6 +27,8 @@ from maml_jax.errors import GradientError, ShapeError
 from maml_jax.learners._hierarchical_maml import _split
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 NETWORK = mlp((4, 1))
 KEY = jax.random.key(0)
 ROWS = (7, 5, 3)

@@ -29,6 +29,8 @@ from maml_jax.learners._maml_plus_plus import step_weights
 from maml_jax.meta import curvature
 from maml_jax.models import gru, mlp
 
+pytestmark = pytest.mark.long
+
 NETWORK = mlp((4, 1))
 RATE, STEPS = 0.02, 3
 KEY = jax.random.key(0)

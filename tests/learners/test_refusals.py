@@ -45,6 +45,8 @@ from maml_jax.learners._checks import (
 from maml_jax.meta.networks import require_model
 from maml_jax.models import from_nnx, gaussian, mlp
 
+pytestmark = pytest.mark.long
+
 NETWORK = mlp((8, 1))
 
 

@@ -19,6 +19,8 @@ from lookahead import (
 from maml_jax.experiment.learning.train import meta_train
 from maml_jax.experiment.preparation.prepare import prepare
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from maml_jax.features.targets import Target
 from maml_jax.lookahead import LookAheadReport, check_lookahead
 from maml_jax.tasks.pools import Pool
 
+pytestmark = pytest.mark.long
+
 QUICK = {
     "backtest.baselines": (),
     "features.names": ("momentum", "rsi"),

@@ -12,6 +12,8 @@ from maml_jax.meta.scan import step_key, tasks_of_step
 from maml_jax.meta.steps import meta_gradient, plan_meta_step
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(1e-2)
 LEARNER = maml(mlp((8, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)

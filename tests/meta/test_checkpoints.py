@@ -17,6 +17,8 @@ from maml_jax import maml, training
 from maml_jax.errors import RunError
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 # Noise on the gradient: a typed key is a part of the state.
 OPTIMIZER = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(5)), optax.adam(1e-2))

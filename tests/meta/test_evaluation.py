@@ -22,6 +22,8 @@ from maml_jax.meta.evaluation import require_tasks
 from maml_jax.meta.rows import stack_tasks
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 LEARNER = maml(mlp((8, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)
 TASKS = sinusoid_sampler(tasks=5)(jax.random.key(0))
 PARAMS = LEARNER.init(jax.random.key(1), TASKS.support.x[0])

@@ -17,6 +17,8 @@ from maml_jax.meta.scan import tasks_of_step
 from maml_jax.meta.sources import open_source
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(1e-3)
 LEARNER = maml(mlp((8, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)

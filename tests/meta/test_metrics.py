@@ -11,6 +11,8 @@ from sklearn.metrics import accuracy_score, r2_score
 from maml_jax import Prediction, accuracy, crps, gaussian_nll, nll, r_squared
 from maml_jax.errors import ShapeError
 
+pytestmark = pytest.mark.long
+
 RNG = np.random.default_rng(0)
 N = 20
 WEIGHT = RNG.choice([0.0, 0.5, 1.0, 2.0], N)

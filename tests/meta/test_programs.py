@@ -12,6 +12,8 @@ from maml_jax.meta import scan
 from maml_jax.meta.programs import Programs
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 
 

@@ -32,6 +32,8 @@ from maml_jax.errors import ShapeError
 from maml_jax.meta.rows import batch_loss, require_weight, weighted_mean
 from maml_jax.models import gaussian, mlp
 
+pytestmark = pytest.mark.long
+
 
 def rows(n, seed=0, features=2):
     x = jnp.asarray(np.random.default_rng(seed).standard_normal((n, features)), jnp.float32)

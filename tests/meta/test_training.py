@@ -21,6 +21,8 @@ from maml_jax.errors import TrainingError
 from maml_jax.meta.scan import split_steps, step_key, tasks_of_step
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 OPTIMIZER = optax.adam(1e-3)
 KEY = jax.random.key(0)
 

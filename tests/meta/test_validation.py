@@ -13,6 +13,8 @@ from maml_jax.meta.rows import weighted_mean
 from maml_jax.meta.validation import validate_params
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(1e-2)
 LEARNER = maml(mlp((8, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)

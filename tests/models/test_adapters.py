@@ -14,6 +14,8 @@ from maml_jax.errors import ShapeError
 from maml_jax.meta.networks import require_different_starts, require_model
 from maml_jax.models import from_linen, from_nnx, gaussian, mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (6, 3))
 

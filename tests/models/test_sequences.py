@@ -19,6 +19,8 @@ from maml_jax.models._gru import GRU
 from maml_jax.models._temporal_convolution import TemporalConvolution
 from maml_jax.models._transformer import Transformer
 
+pytestmark = pytest.mark.long
+
 FEATURES, BARS = 3, 9
 X = jax.random.normal(jax.random.key(1), (5, BARS, FEATURES))
 KEY = jax.random.key(0)

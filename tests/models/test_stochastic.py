@@ -21,6 +21,8 @@ from maml_jax.models import (
     stochastic,
 )
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 KEYS = jax.random.split(jax.random.key(1), 4)
 TASKS = sinusoid_sampler(tasks=4, shots=5)(KEY)._replace(key=KEYS)

@@ -16,6 +16,8 @@ from maml_jax.parallel.cost import Cost
 from maml_jax.parallel.map import average_tasks, map_tasks
 from maml_jax.parallel.schedule import choose_schedule
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 OPTIMIZER = optax.sgd(0.1)
 LEARNER = maml(mlp((16, 1)), inner_optimizer=optax.sgd(0.01), inner_steps=2)

@@ -19,6 +19,8 @@ from maml_jax.report.sections.assets import ENDS, describe_assets
 from maml_jax.report.tear_sheet import Grid, Plot
 from maml_jax.report.text import shorten_notes
 
+pytestmark = pytest.mark.long
+
 STRATEGIES = ("maml", "no adaptation", "ridge", "buy and hold")
 MANY = 1000
 NAME = re.compile(r"\bA\d+\b")

@@ -26,6 +26,8 @@ from maml_jax.report.sections.returns import (
 from maml_jax.report.tear_sheet import COLUMNS, Grid, Plot, Section, Tile, format_value
 from maml_jax.report.text import format_intervals, format_number
 
+pytestmark = pytest.mark.long
+
 VOID = {"meta", "img", "source", "br"}
 
 

@@ -16,6 +16,8 @@ from maml_jax.risk.forecast import (
 from maml_jax.risk.histories import make_histories
 from maml_jax.risk.training import risk_learner
 
+pytestmark = pytest.mark.long
+
 FIELDS = ("mean", "std")
 
 

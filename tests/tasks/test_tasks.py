@@ -16,6 +16,8 @@ from maml_jax.tasks import (
     market_sampler,
 )
 
+pytestmark = pytest.mark.long
+
 FEATURES = [f for f in technical_features(window=5, fast=3, slow=5).values()]
 TARGET = Target(horizon=3, fill="next_close", volatility_window=5)
 WARM_UP = 14

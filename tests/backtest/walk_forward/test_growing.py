@@ -11,6 +11,8 @@ from maml_jax.features import Target, compute_features, technical_features
 from maml_jax.models import mlp
 from maml_jax.tasks import make_panel
 
+pytestmark = pytest.mark.long
+
 FEATURES = list(technical_features(window=5, fast=3, slow=5).values())
 WINDOW = 12
 

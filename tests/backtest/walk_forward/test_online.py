@@ -21,6 +21,8 @@ from maml_jax.tasks import (
     period_family,
 )
 
+pytestmark = pytest.mark.long
+
 FEATURES = list(technical_features(window=5, fast=3, slow=5).values())
 KEY = jax.random.key(3)
 FIRST, WINDOW = 50, 8

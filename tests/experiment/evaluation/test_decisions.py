@@ -23,6 +23,8 @@ from maml_jax.experiment.learning.tasks import find_test_supports
 from maml_jax.experiment.preparation.prepare import Fitted, prepare
 from maml_jax.features import fill_returns
 
+pytestmark = pytest.mark.long
+
 DATA = {**SMALL["data"], "test_assets": ["A1", "A2", "A3"]}
 
 

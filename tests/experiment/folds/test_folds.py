@@ -24,6 +24,8 @@ from maml_jax.features import compute_features
 from maml_jax.notes import Note
 from maml_jax.tasks.stretches import keep_within_stretches
 
+pytestmark = pytest.mark.long
+
 
 def config_of(folds, **changes):
     return load_config({**OPEN, "folds": folds}, changes)

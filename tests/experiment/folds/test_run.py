@@ -20,6 +20,8 @@ from maml_jax.experiment.folds.prepare import prepare_again, prepare_folds
 from maml_jax.experiment.result import add_fold
 from maml_jax.experiment.run import CUT_OFF
 
+pytestmark = pytest.mark.long
+
 MODULE = sys.modules["maml_jax.experiment.run"]
 FOLDED = {**OPEN, "folds": ROLLING}
 QUICK = {"baselines": [], "bars_per_year": 365, "samples": 20}

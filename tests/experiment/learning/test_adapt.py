@@ -18,6 +18,8 @@ from maml_jax.experiment.learning.train import initial_params, make_learner
 from maml_jax.experiment.preparation.prepare import choose_features, prepare, target_of
 from maml_jax.features import compute_features, compute_target
 
+pytestmark = pytest.mark.long
+
 RATE = 0.05
 NEW = {"A0": random_bars(seed=9, count=120)}
 

@@ -14,6 +14,8 @@ from maml_jax.experiment import load, run
 from maml_jax.experiment.config.learning import LearnerConfig, MethodName, ModelConfig
 from maml_jax.experiment.learning.methods import METHODS, learner_of
 
+pytestmark = pytest.mark.long
+
 MODEL = ModelConfig(hidden=(8,))
 BASELINES = ["ridge regression", "momentum", "random positions", "buy and hold"]
 

@@ -21,6 +21,8 @@ from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.experiment.preparation.series import make_series
 from maml_jax.features import STRATEGIES, compute_target, fill_returns, spread_bars
 
+pytestmark = pytest.mark.long
+
 RULES = ["mean_reversion", "breakout", "arbitrage"]
 RULED = {"task.family": "strategy", "task.strategies": RULES, "task.pairs": 1}
 LEAN = {"learner.methods": ["maml"], "backtest.baselines": []}

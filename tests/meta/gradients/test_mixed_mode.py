@@ -10,6 +10,8 @@ from maml_jax.errors import GradientError
 from maml_jax.meta import descend
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 INNER = {
     "sgd": optax.sgd(0.02),
     "momentum": optax.sgd(0.02, momentum=0.9),

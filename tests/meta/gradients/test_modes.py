@@ -9,6 +9,8 @@ from maml_jax import Batch, Model, Task, exact, first_order, fit, maml
 from maml_jax.errors import GradientError
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 INNER = {
     "sgd": optax.sgd(0.02),
     "momentum": optax.sgd(0.02, momentum=0.9),
