@@ -143,7 +143,7 @@ class Weights:
         folder: where they are kept.
         settings: of their training.
         given: name or folder of weights that are used instead; None to train.
-        log: is told of each stage.
+        log: called with a line of text at each stage.
     """
 
     folder: Path

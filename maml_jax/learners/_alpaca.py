@@ -60,7 +60,7 @@ class Posterior(NamedTuple):
         information: precision times mean, `[features + 1, targets]`.
         log_noise: logarithm of the noise's standard deviation, `[targets]`.
         noise_slope: as in `AlpacaParams`.
-        mean_function: likewise.
+        mean_function: as in `AlpacaParams`.
     """
 
     features: Params

@@ -110,7 +110,7 @@ def features_and_targets(model: ModelLike, theta: Params, rows: Batch) -> tuple[
 
 
 def weighted_rows(values: Array, weight: Array | None) -> Array:
-    """Scale rows by the roots of their weights, `[n, ...]`; None: all count alike."""
+    """Scale rows by the roots of their weights, `[n, ...]`; without weights as they are."""
     if weight is None:
         return values
     counts = weight > 0

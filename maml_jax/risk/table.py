@@ -139,13 +139,7 @@ def risk_table(
             f"{max(chosen.horizons)} bars: ask for fewer, or take longer bars"
         )
     histories = make_histories(usable)
-    if chosen.name == "stocks-daily" and any(
-        (times.day_of_week >= 5).any() for times in histories.times
-    ):
-        notes.append(
-            "Some of these bars are of weekends, and the daily weights were trained on stocks: "
-            "levels adapt, habits of other markets are not known. Hourly bars use those of coins."
-        )
+    notes += _weekend_notes(chosen, histories)
     forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
     sign = 1.0 if side == "long" else -1.0
     wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
@@ -156,28 +150,14 @@ def risk_table(
         for number, name in enumerate(histories.assets)
     }
     table = RiskTable(pd.DataFrame.from_dict(rows, orient="index"))
-    losses = _losses(tails, levels, sign)
-    weight = target_volatility / (table["volatility"] / _PER_CENT)
-    money = {} if capital is None else {"position": capital * weight}
-    table = RiskTable(
-        pd.concat(
-            [
-                table.drop(columns=["trailing_volatility"]),
-                pd.DataFrame(losses, index=table.index),
-                pd.DataFrame({"weight": weight, **money}),
-                pd.DataFrame(
-                    {
-                        "stop_distance": [
-                            _PER_CENT * _loss(each[-1].quantile[-1], sign) for each in tails
-                        ]
-                    },
-                    index=table.index,
-                ),
-                table[["trailing_volatility"]],
-            ],
-            axis="columns",
-        )
-    )
+    trailing = table.pop("trailing_volatility")
+    for name, values in _losses(tails, levels, sign).items():
+        table[name] = values
+    table["weight"] = target_volatility / (table["volatility"] / _PER_CENT)
+    if capital is not None:
+        table["position"] = capital * table["weight"]
+    table["stop_distance"] = [_PER_CENT * _loss(each[-1].quantile[-1], sign) for each in tails]
+    table["trailing_volatility"] = trailing
     table["model"] = chosen.name
     table.index.name = "asset"
     table.detail = Detail(
@@ -202,6 +182,18 @@ def _require(horizon, levels, target_volatility, capital, side) -> None:
         raise ConfigError(f"capital {capital}: a positive amount of money")
     if side not in ("long", "short"):
         raise ConfigError(f"side {side!r}: must be long or short")
+
+
+def _weekend_notes(model: RiskModel, histories: Histories) -> list[str]:
+    """Say so where bars that include weekends meet weights of stocks."""
+    if model.name != "stocks-daily" or not any(
+        (times.day_of_week >= 5).any() for times in histories.times
+    ):
+        return []
+    return [
+        "Some of these bars are of weekends, and the daily weights were trained on stocks: levels "
+        "adapt, habits of other markets are not known. Hourly bars use those of coins."
+    ]
 
 
 def _usable(bars: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[str]]:

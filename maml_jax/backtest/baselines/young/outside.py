@@ -23,7 +23,7 @@ class OutsideForecast(NamedTuple):
         volatility: log of volatility per bar; NaN where there is no row.
         levels: probabilities of the lower quantiles, increasing; empty where there are none.
         var: value at risk over the horizon at each level, a log return with its sign.
-        es: expected shortfall, likewise.
+        es: expected shortfall, of the same shape and units as `var`.
     """
 
     volatility: Float[np.ndarray, "asset time"]
