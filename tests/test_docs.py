@@ -78,6 +78,7 @@ def test_tasks_in_code():
     assert names["frozen"].mean.shape == (4, 400)
 
 
+@pytest.mark.long
 def test_training_in_code(monkeypatch, tmp_path):
     page = PAGE.with_name("training.md")
     (text,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)

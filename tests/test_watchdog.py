@@ -58,12 +58,14 @@ def test_waiting_is_noticed(bars):
     subprocess.run([sys.executable, "-c", WAIT.format(bars=bars)], check=True, timeout=120)
 
 
+@pytest.mark.long
 def test_computing_is_left_alone(ended):
     with watchdog.watch(0.7 * SECOND):
         compute(1.8)
     assert not ended.is_set()
 
 
+@pytest.mark.long
 @linux_only
 def test_a_child_that_computes_is_left_alone(ended):
     code = (
@@ -103,6 +105,7 @@ def test_waiting_for_a_server_is_reported(monkeypatch):
     assert 0 < pause <= 0.01
 
 
+@pytest.mark.long
 def test_reported_progress_counts(ended):
     with watchdog.watch(0.7 * SECOND):
         for _ in range(18):

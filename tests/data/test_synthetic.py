@@ -21,6 +21,8 @@ from maml_jax.data.synthetic import (
 from maml_jax.data.synthetic.known_answer import DIRECTIONS, LINKS, _powers
 from maml_jax.worlds import known_answer as tasks
 
+pytestmark = pytest.mark.long
+
 SIMULATORS = {
     "random_walk": random_walk_bars,
     "trend": lambda count, **market: trend_bars(count, momentum=0.3, **market),

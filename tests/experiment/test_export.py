@@ -7,6 +7,8 @@ import pytest
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import load
 
+pytestmark = pytest.mark.long
+
 
 def test_orders_tell_what_changes_and_where_it_is_filled(saved):
     result, _ = saved

@@ -34,6 +34,7 @@ def test_the_same_histories_and_seed_give_the_same_bytes(tmp_path):
     np.testing.assert_allclose(after.mean, before.mean, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_damage_is_refused(tmp_path):
     save_model(small_model(), tmp_path / "w")
     content = bytearray((tmp_path / "w" / WEIGHTS).read_bytes())

@@ -14,6 +14,8 @@ from maml_jax.worlds.known_answer import (
     signal_variance,
 )
 
+pytestmark = pytest.mark.long
+
 DIRECTIONS = jax.random.normal(jax.random.key(123), (10, 3)) / 10**0.5
 
 

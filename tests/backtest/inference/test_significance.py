@@ -82,6 +82,7 @@ def test_the_interval_is_above_zero_exactly_where_the_test_rejects(samples):
     assert decisions == ({False} if samples == 19 else {False, True})
 
 
+@pytest.mark.long
 def test_strategies_without_alpha_are_called_significant_as_often_as_is_said():
     rejected = [
         each.p_value
@@ -225,6 +226,7 @@ def test_who_lost_everything_is_never_significant():
     assert found["deflated_sharpe"] == found["probabilistic_sharpe"] == 0.0
 
 
+@pytest.mark.long
 def test_superior_ability_agrees_with_another_implementation():
     net = world(5, length=300, strategies=4)
     net["better"] = net["s1"] + 0.001

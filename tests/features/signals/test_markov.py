@@ -19,6 +19,8 @@ from maml_jax.features.signals.markov import (
 )
 from maml_jax.features.signals.regimes import log_returns
 
+pytestmark = pytest.mark.long
+
 CHAIN = MarkovParameters((0.001, -0.002), (0.008, 0.02), ((0.97, 0.03), (0.06, 0.94)), memory=60)
 THREE = MarkovParameters(
     (0.001, 0.0, -0.002),

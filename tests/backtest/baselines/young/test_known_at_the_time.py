@@ -58,9 +58,14 @@ FORECASTS = {
         )
     ),
 }  # fmt: skip
+CASES = [
+    pytest.param(name, marks=[pytest.mark.long] * ("garch" in name or name == "nearest"))
+    for name in FORECASTS
+]
+"""Those that take a second or more are left out of the quick run."""
 
 
-@pytest.mark.parametrize("name", FORECASTS)
+@pytest.mark.parametrize("name", CASES)
 def test_later_bars_change_no_forecast(name):
     full = FORECASTS[name](RETURNS)
     assert np.isfinite(full[-1, 4]).any()
@@ -73,7 +78,7 @@ def test_later_bars_change_no_forecast(name):
         np.testing.assert_allclose(found[..., : t + 1], full[..., : t + 1], rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", FORECASTS)
+@pytest.mark.parametrize("name", CASES)
 def test_returns_before_the_listing_change_no_forecast(name):
     """Of an asset that is no donor, at the last age that is forecast."""
     age, t = (250, 345) if "garch" in name else (AGE, 345)
