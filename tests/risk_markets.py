@@ -17,6 +17,7 @@ SMALL = RiskSettings(
     steps=20,
     meta_batch=4,
     queries=16,
+    folds=1,
 )
 
 

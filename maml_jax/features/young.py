@@ -42,9 +42,10 @@ def trailing_mean(values: Any, window: int, xp: Any = np) -> Any:
         sums = xp.cumsum(xp.where(age > 0, numbers, 0.0), -1)
         return sums - xp.where(age >= window, xp.take(sums, xp.maximum(age - window, 0), -1), 0.0)
 
-    missing = last(xp.isnan(values))
     mean = xp.maximum(last(xp.nan_to_num(values)), 0.0) / xp.clip(age, 1, window)
-    return xp.where(missing > 0, xp.nan, mean)
+    if xp is np and not np.isnan(values[..., 1:]).any():
+        return mean
+    return xp.where(last(xp.isnan(values)) > 0, xp.nan, mean)
 
 
 def log_root(mean: Any, month: Any, xp: Any = np) -> Any:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from maml_jax.features.young import own_columns
+from maml_jax.features.young import WINDOWS, own_columns
 from maml_jax.risk.histories import (
     Histories,
     input_columns,
@@ -76,7 +76,7 @@ def forecast_volatility(
         for asset in wanted
     }
     made = [_rows(model, histories, asset, starts[asset], horizon) for asset in wanted]
-    found = forecast_rows(model.members, [rows for rows, _ in made], horizon)
+    found = forecast_rows(model.members, [rows for rows, _ in made], horizon, last=bars)
     forecasts = []
     for asset, (_, after), each in zip(wanted, made, found, strict=True):
         age = np.arange(starts[asset], len(histories.returns[asset]))
@@ -95,7 +95,8 @@ def _rows(
     """Make the rows of one asset from a bar on, and what came after."""
     returns = histories.returns[asset]
     age = np.arange(start, len(returns))
-    own = own_columns(returns)[start:]
+    cut = max(0, start - 1 - max(WINDOWS))  # whole windows do not know where the series began
+    own = own_columns(returns[cut:])[start - cut :]
     market, others = others_volatility(histories, asset, bars=age)
     x = model.scaling.x(input_columns(own, market, age, others, np.log(horizon)))
     after = outcome(returns, horizon)

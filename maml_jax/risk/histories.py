@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
 
-from maml_jax.features.volatility import FLOOR, MONTH, log_return
+from maml_jax.features.volatility import FLOOR, MONTH
 from maml_jax.features.young import MARKET_WINDOWS, OWN_NAMES, log_root, own_columns, trailing_mean
 
 INPUTS = (
@@ -91,19 +92,31 @@ def make_histories(bars: Mapping[str, pd.DataFrame]) -> Histories:
     Args:
         bars: in normal form, by asset; rows without a close are left out.
     """
-    closes = {name: frame[["close"]].dropna() for name, frame in bars.items()}
-    times = tuple(pd.DatetimeIndex(frame.index) for frame in closes.values())
-    returns = tuple(log_return(frame).to_numpy(float) for frame in closes.values())
+    closes = [frame["close"].to_numpy(float) for frame in bars.values()]
+    there = [~np.isnan(close) for close in closes]
+    times = tuple(
+        pd.DatetimeIndex(frame.index if own.all() else frame.index[own])
+        for frame, own in zip(bars.values(), there, strict=True)
+    )
+    returns = tuple(_log_returns(close[own]) for close, own in zip(closes, there, strict=True))
     timeline = times[0]
     for each in times[1:]:
         timeline = timeline.union(each)
     levels = np.full((len(timeline), len(times), len(MARKET_WINDOWS)), np.nan)
     for number, (own, r) in enumerate(zip(times, returns, strict=True)):
-        known = pd.DataFrame(_levels(r), own)
-        levels[:, number] = known.reindex(timeline, method="ffill", limit=_KEPT).to_numpy()
+        known = _levels(r)
+        if len(own) < len(timeline):
+            filled = pd.DataFrame(known, own).reindex(timeline, method="ffill", limit=_KEPT)
+            known = filled.to_numpy()
+        levels[:, number] = known
     total = np.nansum(levels, axis=1)
     count = np.isfinite(levels).all(axis=-1).sum(axis=1)
-    return Histories(tuple(closes), times, returns, timeline, levels, total, count)
+    return Histories(tuple(bars), times, returns, timeline, levels, total, count)
+
+
+def _log_returns(close: Float[np.ndarray, " bar"]) -> Float[np.ndarray, " bar"]:
+    r"""Return $\ln (c_t / c_{t-1})$; NaN at the first."""
+    return np.concatenate([[np.nan], np.log(close[1:] / close[:-1])])
 
 
 def _levels(returns: Float[np.ndarray, " bar"]) -> Float[np.ndarray, "bar window"]:
@@ -203,7 +216,7 @@ def outcome(
     if bars > horizon:
         last = np.arange(bars - horizon)
         squares = returns**2
-        mean = pd.Series(squares).rolling(horizon).mean().to_numpy()[last + horizon]
+        mean = sliding_window_view(squares, horizon)[1:].mean(axis=-1)
         least = _LEAST_AHEAD * np.sqrt(trailing_mean(squares, _USUAL)[last])
         ahead[last] = np.log(np.maximum(np.sqrt(mean), np.maximum(least, FLOOR)))
         sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(returns))])

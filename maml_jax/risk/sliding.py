@@ -34,7 +34,10 @@ class Rows(NamedTuple):
 
 
 def forecast_rows(
-    members: Sequence[Mapping[str, np.ndarray]], histories: Sequence[Rows], horizon: int
+    members: Sequence[Mapping[str, np.ndarray]],
+    histories: Sequence[Rows],
+    horizon: int,
+    last: int | None = None,
 ) -> list[tuple[Float[np.ndarray, " bar"], Float[np.ndarray, " bar"]]]:
     """Forecast every row of histories from the last rows whose outcomes were complete at it.
 
@@ -42,13 +45,16 @@ def forecast_rows(
         members: parameters of each network of an ensemble, by name.
         histories: rows.
         horizon: bars after which an outcome is complete.
+        last: of each history, how many of the last rows to forecast; default all.
 
     Returns:
-        Of each history, mean and deviation of the members' mixture, standardised, `[bar]`.
+        Of each history, mean and deviation of the members' mixture, standardised, `[bar]`; NaN at
+        rows that are not forecast.
     """
 
     def forecast(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        each = [_forecast(member, rows, horizon) for member in members]
+        begin = 0 if last is None else max(0, len(rows.x) - last)
+        each = [_forecast(member, rows, horizon, begin) for member in members]
         means, stds = (np.stack(values) for values in zip(*each, strict=True))
         return means.mean(axis=0), np.sqrt((stds**2).mean(axis=0) + means.var(axis=0))
 
@@ -58,13 +64,14 @@ def forecast_rows(
 
 
 def _forecast(
-    member: Mapping[str, np.ndarray], rows: Rows, horizon: int
+    member: Mapping[str, np.ndarray], rows: Rows, horizon: int, begin: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Forecast the rows of one history with one member.
+    """Forecast the rows of one history from a row on with one member.
 
     What a row adds to a posterior does not depend on the others, so that the posterior of a window
-    is the prior and a sum over its rows. Sums over windows of one length are those of a block to
-    its end and of the next from its beginning: nothing is subtracted, and no rounding builds up.
+    is the prior and a sum over its rows. The sums of a stretch of windows are that of the first and
+    what enters and leaves from one to the next; each stretch is summed afresh, so that no rounding
+    builds up.
     """
     x = rows.x.astype(np.float32)
     phi = _network(member, "features", x)
@@ -76,24 +83,32 @@ def _forecast(
     count = np.where(known, np.exp(-2 * ratio), 0.0)
     error = np.where(known, rows.y - base, 0.0)
     late, late_error, late_count = (_shift(each, horizon) for each in (phi, error, count))
-    mean, std = np.empty(len(x)), np.empty(len(x))
+    mean, std = np.full(len(x), np.nan), np.full(len(x), np.nan)
     noise = float(np.exp(10 * member["tenth_log_noise"][0]))
-    rest = None
-    for first in range(0, len(x), SUPPORT):
-        at = slice(first, first + SUPPORT)
-        own, weighted = late[at].astype(float), (late_count[at, None] * late[at]).astype(float)
-        products = weighted[:, :, None] * np.concatenate([own, late_error[at, None]], 1)[:, None]
-        sums = np.cumsum(products, axis=0)
-        if rest is not None:
-            sums[: SUPPORT - 1] += rest[1 : len(sums) + 1]
-        rest = np.cumsum(products[::-1], axis=0)[::-1]
-        precision = factor + sums[:, :, :-1]
-        read = phi[at].astype(float)
-        solved = np.linalg.solve(precision, np.stack([prior + sums[:, :, -1], read], axis=-1))
-        mean[at] = base[at] + np.einsum("bf,bf->b", read, solved[..., 0])
-        variance = np.exp(2 * ratio[at]) + np.einsum("bf,bf->b", read, solved[..., 1])
-        std[at] = noise * np.sqrt(variance)
+    own = phi.astype(float)
+    right = np.concatenate([late, late_error[:, None]], axis=1).astype(float)
+    left = (late_count[:, None] * late).astype(float)
+    for first in range(begin, len(x), SUPPORT):
+        asked = slice(first, min(first + SUPPORT, len(x)))
+        sums = _window_sums(left, right, asked)
+        read = own[asked]
+        information = np.stack([prior + sums[:, :, -1], read], axis=-1)
+        solved = np.linalg.solve(factor + sums[:, :, :-1], information)
+        mean[asked] = base[asked] + np.einsum("bf,bf->b", read, solved[..., 0])
+        variance = np.exp(2 * ratio[asked]) + np.einsum("bf,bf->b", read, solved[..., 1])
+        std[asked] = noise * np.sqrt(variance)
     return mean, std
+
+
+def _window_sums(left: np.ndarray, right: np.ndarray, asked: slice) -> np.ndarray:
+    """Sum outer products over the `SUPPORT` rows up to each asked one, `[row, i, j]`."""
+    sums = left[asked, :, None] * right[asked, None]
+    before = slice(max(0, asked.start + 1 - SUPPORT), asked.start)
+    sums[0] += left[before].T @ right[before]
+    gone = slice(max(0, asked.start - SUPPORT + 1), max(0, asked.stop - SUPPORT))
+    count = gone.stop - gone.start
+    sums[len(sums) - count :] -= left[gone, :, None] * right[gone, None]
+    return np.cumsum(sums, axis=0, out=sums)
 
 
 def _network(member: Mapping[str, np.ndarray], part: str, x: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ TRAILING = 22
 TOUCHED = 0.05
 """Chance with which noise alone reaches a stop within the horizon."""
 
-MEMORY = 500
+MEMORY = 250
 """Last bars whose exceedances correct today's levels."""
 
 _FEW = 20

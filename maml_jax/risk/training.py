@@ -1,7 +1,7 @@
 """Meta-training of a model of risk, from bars to weights."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from maml_jax.meta import Batch, MetaLearner, MetaState, Task, fit, weights_of
 from maml_jax.meta.types import AdaptationInfo, Params
 from maml_jax.models import mlp
 from maml_jax.risk.forecast import forecast_listings
-from maml_jax.risk.histories import Histories, outcome
+from maml_jax.risk.histories import Histories, Scaling, outcome
 from maml_jax.risk.listings import (
     OLDEST,
     ROWS,
@@ -37,6 +37,9 @@ _LISTED_EVERY = 100
 """Bars between the imagined listings on which residuals are measured."""
 
 
+_NO_SCALING = Scaling(np.zeros(0), np.ones(0), 0.0, 1.0)
+
+
 class RiskSettings(NamedTuple):
     """How a model of risk is trained.
 
@@ -52,6 +55,8 @@ class RiskSettings(NamedTuple):
         rate: likewise in the latter.
         meta_batch: histories in a meta-step.
         queries: rows of each that are forecast.
+        folds: parts of the assets; what forecasts leave over of each part is measured with a member
+            that was trained on the others. 1: with all members, on what they were trained on.
         conformal_rate: of the correction by an asset's own exceedances, as a share of the level.
     """
 
@@ -66,6 +71,7 @@ class RiskSettings(NamedTuple):
     rate: float = 3e-3
     meta_batch: int = 16
     queries: int = 64
+    folds: int = 3
     conformal_rate: float = 0.05
 
 
@@ -92,30 +98,84 @@ def train_risk(
         seed: of the first member; the others follow.
         report: told of each stage.
     """
-    tables, scaling = make_listings(histories, assets=assets, last=last, horizons=settings.horizons)
-    learner = risk_learner(settings.network, settings.mean_network, settings.heteroscedastic)
-    members = []
-    for member in range(settings.members):
-        params, loss = _train(learner, tables, settings, seed + member)
-        report(f"member {member + 1} of {settings.members}: loss {loss:.4f}")
-        members.append(name_parameters(params))
     model = RiskModel(
         name,
         interval,
         settings.network,
         settings.mean_network,
         settings.heteroscedastic,
-        tuple(members),
-        scaling,
+        (),
+        _NO_SCALING,
         {},
         settings.conformal_rate,
         {},
     )
-    residuals = {
-        horizon: _residuals(model, histories, assets, last, horizon)
-        for horizon in settings.horizons
+    seen = _Seen(histories, tuple(assets), tuple(last))
+    whole = _fit_members(model, seen, settings, range(seed, seed + settings.members), report)
+    left_over = _measure(whole, model, seen, settings, seed, report)
+    return whole._replace(residuals=left_over)
+
+
+class _Seen(NamedTuple):
+    """What is trained on: histories, the numbers of assets, and the last bar of each."""
+
+    histories: Histories
+    assets: tuple[int, ...]
+    last: tuple[int, ...]
+
+    def without(self, fold: int, folds: int) -> "_Seen":
+        """Leave out one of every so many assets."""
+        kept = [place for place in range(len(self.assets)) if place % folds != fold]
+        return self._replace(
+            assets=tuple(self.assets[place] for place in kept),
+            last=tuple(self.last[place] for place in kept),
+        )
+
+
+def _fit_members(
+    model: RiskModel,
+    seen: _Seen,
+    settings: RiskSettings,
+    seeds: Iterable[int],
+    report: Callable[[str], None],
+) -> RiskModel:
+    tables, scaling = make_listings(
+        seen.histories, assets=seen.assets, last=seen.last, horizons=settings.horizons
+    )
+    learner = risk_learner(settings.network, settings.mean_network, settings.heteroscedastic)
+    members = []
+    for seed in seeds:
+        params, loss = _train(learner, tables, settings, seed)
+        report(f"seed {seed} on {len(seen.assets)} assets: loss {loss:.4f}")
+        members.append(name_parameters(params))
+    return model._replace(members=tuple(members), scaling=scaling)
+
+
+def _measure(
+    whole: RiskModel,
+    model: RiskModel,
+    seen: _Seen,
+    settings: RiskSettings,
+    seed: int,
+    report: Callable[[str], None],
+) -> dict[int, Residuals]:
+    """Measure what forecasts leave over, of each horizon, of assets that were held out."""
+    folds = min(settings.folds, len(seen.assets))
+    found: dict[int, list[Sequence[np.ndarray]]] = {horizon: [] for horizon in settings.horizons}
+    for fold in range(folds):
+        held_out = range(fold, len(seen.assets), folds)
+        one = whole
+        if folds > 1:
+            rest = seen.without(fold, folds)
+            one = _fit_members(model, rest, settings, [seed], report)
+        for horizon, parts in found.items():
+            parts += [_left_over(one, seen, place, horizon) for place in held_out]
+    return {
+        horizon: measure_residuals(
+            *(np.concatenate(each) for each in zip(*parts, strict=True)), horizon=horizon
+        )
+        for horizon, parts in found.items()
     }
-    return model._replace(residuals=residuals)
 
 
 def _train(
@@ -184,25 +244,19 @@ def mean_alone(learner: MetaLearner) -> MetaLearner:
     return learner._replace(loss=meta_loss)
 
 
-def _residuals(
-    model: RiskModel,
-    histories: Histories,
-    assets: Sequence[int],
-    last: Sequence[int],
-    horizon: int,
-) -> Residuals:
-    """Measure what forecasts leave over on imagined listings of the training assets."""
-    found: list[list[np.ndarray]] = []
-    for asset, end in zip(assets, last, strict=True):
-        rows = min(ROWS, OLDEST, max(end - horizon - _LISTED_EVERY, 2))
-        starts = np.arange(0, end - horizon - rows + 1, _LISTED_EVERY)
-        mean, std = forecast_listings(
-            model, histories, asset, starts, horizon=horizon, rows=rows, others=assets
-        )
-        at = starts[:, None] + np.arange(rows)
-        after = outcome(histories.returns[asset][: end + 1], horizon)
-        age = np.broadcast_to(np.arange(rows), at.shape)
-        each: list[Any] = [age, mean, std, after[0][at], after[1][at]]
-        found.append([values[:, 1:].ravel() for values in each])
-    age, mean, std, ahead, total = (np.concatenate(each) for each in zip(*found, strict=True))
-    return measure_residuals(age, mean, std, ahead, total, horizon)
+def _left_over(
+    model: RiskModel, seen: _Seen, place: int, horizon: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Forecast an asset as listed at many bars; return what `measure_residuals` takes."""
+    histories, asset, end = seen.histories, seen.assets[place], seen.last[place]
+    rows = min(ROWS, OLDEST, max(end - horizon - _LISTED_EVERY, 2))
+    starts = np.arange(0, end - horizon - rows + 1, _LISTED_EVERY)
+    mean, std = forecast_listings(
+        model, histories, asset, starts, horizon=horizon, rows=rows, others=seen.assets
+    )
+    at = starts[:, None] + np.arange(rows)
+    ahead, total = outcome(histories.returns[asset][: end + 1], horizon)
+    age = np.broadcast_to(np.arange(rows), at.shape)
+    kept = (each[:, 1:].ravel() for each in (age, mean, std, ahead[at], total[at]))
+    age, mean, std, ahead, total = kept
+    return age, mean, std, ahead, total

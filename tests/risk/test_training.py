@@ -6,32 +6,58 @@ import pytest
 from risk_markets import SMALL, make_market, small_model
 
 from maml_jax.errors import ConfigError, RunError
+from maml_jax.risk import training
 from maml_jax.risk.forecast import forecast_volatility
 from maml_jax.risk.histories import make_histories
 from maml_jax.risk.model import CARD, WEIGHTS, load_model, pretrained_names, save_model
 from maml_jax.risk.training import train_risk
 
+DAY = pd.Timedelta("1D")
+
 
 @pytest.mark.slow
 def test_the_same_histories_and_seed_give_the_same_bytes(tmp_path):
-    again = train_risk(
-        make_histories(make_market()),
-        name="small",
-        interval=pd.Timedelta("1D"),
-        assets=[0, 1, 2],
-        last=[699] * 3,
-        settings=SMALL,
-    )
-    for name, model in (("a", small_model()), ("b", again)):
+    for name in ("a", "b"):
+        model = train_risk(
+            make_histories(make_market()),
+            name="small",
+            interval=DAY,
+            assets=[0, 1, 2],
+            last=[699] * 3,
+            settings=SMALL._replace(folds=3),
+        )
         save_model(model, tmp_path / name)
     for file in (CARD, WEIGHTS):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     histories = make_histories(make_market(seed=1, count=300))
     [before], [after] = (
-        forecast_volatility(model, histories, horizon=5, assets=[2])
-        for model in (small_model(), load_model(tmp_path / "a"))
+        forecast_volatility(each, histories, horizon=5, assets=[2])
+        for each in (model, load_model(tmp_path / "a"))
     )
     np.testing.assert_allclose(after.mean, before.mean, rtol=1e-5)
+
+
+def test_what_is_left_over_of_an_asset_is_measured_without_it(monkeypatch):
+    measured = []
+
+    def fit(model, seen, *_):
+        return model._replace(card={"assets": seen.assets})
+
+    def left_over(model, seen, place, horizon):
+        measured.append((horizon, seen.assets[place]))
+        assert seen.assets[place] not in model.card["assets"]
+        return (np.ones(1),) * 5
+
+    monkeypatch.setattr(training, "_fit_members", fit)
+    monkeypatch.setattr(training, "_left_over", left_over)
+    monkeypatch.setattr(training, "measure_residuals", lambda *_, horizon: horizon)
+    assets = [5, 0, 3, 1]
+    settings = SMALL._replace(folds=3)
+    histories = make_histories(make_market(count=5))
+    training.train_risk(
+        histories, name="", interval=DAY, assets=assets, last=[4] * 4, settings=settings
+    )
+    assert sorted(measured) == sorted((h, asset) for h in SMALL.horizons for asset in assets)
 
 
 @pytest.mark.long
