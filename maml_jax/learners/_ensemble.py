@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import log_tenth, require_positive
+from maml_jax.meta.arguments import require_learner
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_different_starts
 from maml_jax.meta.rows import batch_loss
@@ -55,6 +56,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
 
     Raises:
         ShapeError: from `loss`, if targets are classes.
+        TypeError: if `learner` is no learner.
         ValueError: if `members` is less than 1 or `noise` not positive.
 
     Reference:
@@ -70,6 +72,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
     >>> learner.predict(adapted, x).std.shape
     (10, 1)
     """
+    require_learner(learner)
     if members < 1:
         raise ValueError(f"an ensemble needs at least 1 member, got {members}")
     require_positive(noise=noise)

@@ -45,12 +45,7 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"this is a {type(tasks).__name__} of {len(each)} tasks, and a meta-batch is one Task "
             "of stacked arrays: write stack_tasks(tasks), which also pads sets of different sizes"
         )
-    batches = {name: getattr(tasks, name, None) for name in ("support", "query")}
-    if not all(isinstance(batch, Batch) for batch in batches.values()):
-        raise TypeError(
-            "a meta-batch is a Task(support, query) of two Batch(x, y), or what a sampler returns; "
-            f"got {type(tasks).__name__}"
-        )
+    batches = _batches_of(tasks)
     leaves = jax.tree_util.tree_leaves_with_path(tasks)
     shapes = {jax.tree_util.keystr(path).lstrip("."): np.shape(leaf) for path, leaf in leaves}
     said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
@@ -59,7 +54,6 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"{_AXIS}; here its length differs: {said}. Give one task an axis of length 1 with "
             "jax.tree.map(lambda a: a[None], task)"
         )
-    batch: Any
     for name, batch in batches.items():
         x, y = np.shape(batch.x), np.shape(batch.y)
         if min(len(x), len(y)) < 2 or x[1] != y[1]:
@@ -70,7 +64,8 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             )
         if batch.weight is not None and np.shape(batch.weight) != y[:2]:
             raise ShapeError(f"{name}.weight must be [task, n], one number a row: {said}")
-    x = jax.ShapeDtypeStruct(np.shape(batch.x)[1:], jnp.result_type(batch.x))
+    query = batches["query"].x
+    x = jax.ShapeDtypeStruct(np.shape(query)[1:], jnp.result_type(query))
     asked = "rows", x.shape, x.dtype
     if _remember(learner.init, asked, lambda: _depends_on_rows(learner.init, x.shape, x.dtype)):
         raise ShapeError(
@@ -78,6 +73,23 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"{said}. Add it with jax.tree.map(lambda a: a[None], task)"
         )
     return x
+
+
+def _batches_of(tasks: Any) -> dict[str, Any]:
+    """Return the sets of a meta-batch by name; support sets may be a tuple, a `Batch` a level."""
+    support, query = (getattr(tasks, name, None) for name in ("support", "query"))
+    if isinstance(support, Batch) or not isinstance(support, tuple):
+        batches = {"support": support, "query": query}
+    else:
+        batches = {f"support[{index}]": own for index, own in enumerate(support)} | {"query": query}
+    for name, batch in batches.items():
+        if not isinstance(batch, Batch):
+            raise TypeError(
+                "a meta-batch is a Task(support, query) of two Batch(x, y), or what a sampler "
+                f"returns; got {type(tasks).__name__}"
+                + (f" whose {name} is {type(batch).__name__}" if isinstance(tasks, Task) else "")
+            )
+    return batches
 
 
 def _remember(init: InitFn, asked: Hashable, answer: Callable[[], Any]) -> Any:

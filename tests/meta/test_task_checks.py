@@ -7,7 +7,7 @@ import optax
 import pytest
 from helpers import one_task, sinusoid_sampler
 
-from maml_jax import Batch, Model, Task, fit, maml, meta_init, meta_step, training
+from maml_jax import Batch, Model, Task, fit, learned_rates, maml, meta_init, meta_step, training
 from maml_jax.errors import ShapeError, TaskError
 from maml_jax.meta.scan import as_pytree
 from maml_jax.meta.task_checks import require_state, require_tasks, sampled_shapes
@@ -95,6 +95,30 @@ def test_samplers_that_use_their_key_are_taken():
 
     for sampler in (half, jax.jit(half), jax.tree_util.Partial(lambda own, key: own, TASKS)):
         assert sampled_shapes(as_pytree(sampler), KEY).query.x.shape == (4, 10, 1)
+
+
+def test_what_is_no_learner_optimizer_or_sampler_is_refused(unchecked):
+    sampler = sinusoid_sampler(4)
+    state = meta_init(LEARNER, OPTIMIZER, KEY, jnp.zeros((1, 1)))
+    calls = (
+        lambda learner, optimizer: fit(learner, optimizer, sampler, KEY, steps=1),
+        lambda learner, optimizer: training(learner, optimizer, sampler, KEY, steps=1),
+        lambda learner, optimizer: meta_init(learner, optimizer, KEY, jnp.zeros((1, 1))),
+        lambda learner, optimizer: meta_step(learner, optimizer, state, TASKS),
+    )
+    for call in calls:
+        for learner, optimizer, words in (
+            (maml, OPTIMIZER, r"write maml\(network\)"),
+            (mlp((4, 1)), OPTIMIZER, r"write maml\(network\).*got Model"),
+            (LEARNER, optax.adam, r"with parentheses, such as adam\(0.001\)"),
+            (LEARNER, 3e-4, r"write optax.adam\(0.0003\)"),
+            (LEARNER, learned_rates(), "inner_optimizer="),
+        ):
+            with pytest.raises(TypeError, match=words):
+                call(learner, optimizer)
+    for wrong, words in ((TASKS, "Partial"), ([TASKS], "training")):
+        with pytest.raises(TypeError, match=rf"a sampler is a function.*{words}"):
+            fit(LEARNER, OPTIMIZER, wrong, KEY, steps=1)
 
 
 def test_the_state_of_another_learner_is_refused():
