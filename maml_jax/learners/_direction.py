@@ -69,7 +69,7 @@ def direction(classifier: MetaLearner, *, threshold: Setting = THRESHOLD) -> Met
         )
         return classifier.loss(meta_params, classes, step)
 
-    return MetaLearner(classifier.init, adapt, predict, meta_loss)
+    return MetaLearner(classifier.init, adapt, predict, meta_loss, random=classifier.random)
 
 
 def classes_of(y: Float[Array, "..."], threshold: float | Float[Array, ""]) -> Int[Array, "..."]:

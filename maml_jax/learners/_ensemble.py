@@ -42,7 +42,8 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
     cover where the signal may lie, not where outcomes do.
 
     The loss is the sum of the members' losses, so that each receives the meta-gradient that it
-    would receive alone; the bound on its norm holds for each member by itself.
+    would receive alone; the bound on its norm holds for each member by itself. A task that is not
+    finite for one member is skipped for all of them where `on_bad="skip"`.
 
     Args:
         learner: any learner whose predictions are numbers or a `Prediction`.
@@ -149,9 +150,8 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
 
         return EnsembleParams(jax.tree.map(like, grad.members), jnp.abs(grad.tenth_log_noise))
 
-    if learner.update is None:
-        return MetaLearner(init, adapt, predict, meta_loss, grad_norms=norms)
-    return MetaLearner(init, adapt, predict, meta_loss, update, norms)
+    take_in = None if learner.update is None else update
+    return MetaLearner(init, adapt, predict, meta_loss, take_in, norms, learner.random)
 
 
 def mix(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Prediction:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from maml_jax.meta.arguments import require_learner, require_outer_optimizer
 from maml_jax.meta.evaluation import MetricFn, require_metrics
 from maml_jax.meta.programs import Programs
-from maml_jax.meta.task_checks import require_state, require_tasks
+from maml_jax.meta.task_checks import require_state, require_tasks, warn_without_keys
 from maml_jax.meta.types import Info, MetaLearner, MetaLossFn, Params, Task
 from maml_jax.meta.validation import OnBad, score_query
 from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
@@ -222,6 +222,7 @@ def plan_meta_step(
     """
     if on_bad not in ("raise", "skip"):
         raise ValueError(f"on_bad must be 'raise' or 'skip', got {on_bad!r}")
+    warn_without_keys(learner, tasks)
     skip = on_bad == "skip"
     if metrics is not None:
         require_metrics(metrics)

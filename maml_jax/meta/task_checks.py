@@ -1,5 +1,6 @@
 """Refusals of meta-batches, samplers and states that would train something else than meant."""
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ _AXIS = (
     "y [task, n, *targets]"
 )
 
+
+_log = logging.getLogger("maml_jax")
 
 _KNOWN: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 _MOST_KNOWN = 64
@@ -92,10 +95,10 @@ def _batches_of(tasks: Any) -> dict[str, Any]:
     return batches
 
 
-def _remember(init: InitFn, asked: Hashable, answer: Callable[[], Any]) -> Any:
-    """Return an answer about a learner, found once while that is in use."""
+def _remember(function: Any, asked: Hashable, answer: Callable[[], Any]) -> Any:
+    """Return an answer about a learner, found once while that function of it is in use."""
     try:
-        known = _KNOWN.setdefault(init, {})
+        known = _KNOWN.setdefault(function, {})
     except TypeError:  # not every callable can be referred to weakly
         return answer()
     if asked not in known:
@@ -120,6 +123,20 @@ def _depends_on_rows(init: InitFn, shape: tuple[int, ...], dtype: Any) -> bool:
         return usual != shapes(shape[0] + 1)
     except Exception:  # one row more is more than it can take: its parameters are of so many rows
         return True
+
+
+def warn_without_keys(learner: MetaLearner, tasks: Task) -> None:
+    """Warn, once for a learner, that nothing is random where training tasks have no keys."""
+    if not learner.random or getattr(tasks, "key", None) is not None:
+        return
+    said = []
+    _remember(learner.loss, "keys", lambda: said.append(True))
+    if said:
+        _log.warning(
+            "the network has something random in training, such as dropout, and training tasks "
+            "have no keys: it is off. Give each task one, as in "
+            "tasks._replace(key=jax.random.split(key, number_of_tasks))"
+        )
 
 
 def require_state(

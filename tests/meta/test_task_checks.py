@@ -1,5 +1,7 @@
 """What would train something else than meant is refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,29 @@ import optax
 import pytest
 from helpers import one_task, sinusoid_sampler
 
-from maml_jax import Batch, Model, Task, fit, learned_rates, maml, meta_init, meta_step, training
+from maml_jax import (
+    Batch,
+    Model,
+    Task,
+    bayesian_maml,
+    ensemble,
+    fit,
+    hierarchical_maml,
+    learned_rates,
+    maml,
+    meta_init,
+    meta_step,
+    reptile,
+    training,
+)
 from maml_jax.errors import ShapeError, TaskError
 from maml_jax.meta.scan import as_pytree
-from maml_jax.meta.task_checks import require_state, require_tasks, sampled_shapes
+from maml_jax.meta.task_checks import (
+    require_state,
+    require_tasks,
+    sampled_shapes,
+    warn_without_keys,
+)
 from maml_jax.models import gru, mlp
 
 KEY = jax.random.key(0)
@@ -62,6 +83,32 @@ def test_a_list_of_tasks_is_told_of_stack_tasks():
         require_tasks([one_task(0), one_task(1)], LEARNER)
     with pytest.raises(TypeError, match="a meta-batch is a Task"):
         require_tasks(TASKS.support, LEARNER)
+
+
+@pytest.mark.parametrize(
+    "make", [maml, reptile, partial(hierarchical_maml, levels=1), bayesian_maml]
+)
+def test_what_is_random_without_keys_is_said_once_for_a_learner(make, caplog):
+    noisy, keys = mlp((4, 1), dropout=0.5), jax.random.split(KEY, 4)
+
+    def warnings(learner, tasks):
+        caplog.clear()
+        warn_without_keys(learner, tasks)
+        return [record.levelname for record in caplog.records if "no keys" in record.message]
+
+    for wrap in (lambda one: one, lambda one: ensemble(one, 2)):
+        learner = wrap(make(noisy))
+        assert warnings(learner, TASKS._replace(key=keys)) == []
+        assert warnings(learner, TASKS) == ["WARNING"]
+        assert warnings(learner, TASKS) == []
+        assert warnings(wrap(make(mlp((4, 1)))), TASKS) == []
+
+
+def test_training_warns_of_missing_keys(caplog):
+    learner = maml(mlp((4, 1), dropout=0.5), inner_steps=1)
+    for _ in training(learner, OPTIMIZER, sinusoid_sampler(4), KEY, steps=2, every=1):
+        pass
+    assert caplog.text.count("tasks have no keys") == 1
 
 
 def test_weights_of_rows_need_a_task_axis_too():
