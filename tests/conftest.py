@@ -30,7 +30,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import config, install_import_hook  # noqa: E402
 
 CHECKED = [
     f"maml_jax.{name}" for name in ("parallel", "meta", "learners", "models", "tasks", "worlds")
@@ -52,6 +52,12 @@ def drop_compiled_programs():
     """Keep the memory of a process that runs hundreds of tests in bounds."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Call functions as users do, without a check of types that speaks before the library does."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

@@ -31,6 +31,13 @@ def test_trading_strategy(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_few_shot_images(capsys):
+    scores = runpy.run_path(str(EXAMPLES / "few_shot_images.py"))["main"](steps=40)
+    assert scores.interval["accuracy"].low > 0.6  # of five kinds, 0.2 by chance
+    assert "5-way 1-shot accuracy on new kinds" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_bybit(tmp_path):
     config = load_config(EXAMPLES / "bybit.toml")
     names = config.data.test_assets

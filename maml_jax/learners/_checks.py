@@ -1,7 +1,6 @@
 """Refusals that several learners share, so that they speak with one voice."""
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from maml_jax.errors import GradientError, ShapeError
+from maml_jax.meta.arguments import describe, optimizer_call
 from maml_jax.meta.gradients import GradientMode
 from maml_jax.meta.types import InnerOptimizer, LearnedOptimizer, Params
 
@@ -24,13 +24,9 @@ def require_optimizer(optimizer: Any) -> None:
     if isinstance(optimizer, LearnedOptimizer):
         return
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        remedy = f"optax.sgd({optimizer})" if isinstance(optimizer, Real) else "optax.sgd(0.01)"
-        name = getattr(optimizer, "__name__", None)
-        if callable(optimizer) and name:
-            remedy = f"with parentheses, such as {name}(0.01)"
         raise TypeError(
-            f"inner_optimizer takes an optax transformation or learned_rates(): write {remedy}; "
-            f"got {_describe(optimizer)}"
+            "inner_optimizer takes an optax transformation or learned_rates(): write "
+            f"{optimizer_call(optimizer, 'sgd', 0.01)}; got {describe(optimizer)}"
         )
 
 
@@ -43,12 +39,8 @@ def require_loss(loss: Any) -> None:
     if not callable(loss):
         raise TypeError(
             f"loss takes a function (y_hat, y) -> number, such as mean_squared_error; got "
-            f"{_describe(loss)}"
+            f"{describe(loss)}"
         )
-
-
-def _describe(value: Any) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
 
 
 def require_mode(gradient: Any) -> None:
@@ -60,7 +52,7 @@ def require_mode(gradient: Any) -> None:
     if not isinstance(gradient, GradientMode):
         raise TypeError(
             "gradient takes a mode, with parentheses: write exact(), first_order(), mixed_mode() "
-            f"or implicit(); got {_describe(gradient)}"
+            f"or implicit(); got {describe(gradient)}"
         )
 
 
@@ -117,8 +109,9 @@ def require_fixed(name: str, optimizer: InnerOptimizer) -> optax.GradientTransfo
     """Return an inner optimizer, unless it is a learned one of which nothing would be learned.
 
     Raises:
-        TypeError: naming the learner.
+        TypeError: naming the learner, or saying what to write if it is no optimizer.
     """
+    require_optimizer(optimizer)
     if isinstance(optimizer, LearnedOptimizer):
         raise TypeError(
             f"{name} does not differentiate through its inner steps, so it learns nothing of a "

@@ -187,7 +187,8 @@ def by_descent(
             before = loss_of(parts.join(*parts.split(theta)), task.support)
         return loss_of(adapted, task.query, predicting), AdaptationInfo(before, after)
 
-    return MetaLearner(init, adapt, parts.predict, meta_loss)
+    random = parts.predict_with_key is not None
+    return MetaLearner(init, adapt, parts.predict, meta_loss, random=random)
 
 
 def bound_inner_norm(

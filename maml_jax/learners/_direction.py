@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import require_positive
+from maml_jax.meta.arguments import require_learner
 from maml_jax.meta.rows import fill_absent, never_empty, weighted_mean
 from maml_jax.meta.types import Batch, MetaLearner, Params, Setting, Task
 
@@ -36,8 +37,10 @@ def direction(classifier: MetaLearner, *, threshold: Setting = THRESHOLD) -> Met
 
     Raises:
         ShapeError: from `predict`, if the classifier has other than three classes.
+        TypeError: if `classifier` is no learner.
         ValueError: if the threshold is not positive.
     """
+    require_learner(classifier)
     require_positive(threshold=threshold)
 
     def classify(batch: Batch, support: Batch) -> Batch:
@@ -66,7 +69,7 @@ def direction(classifier: MetaLearner, *, threshold: Setting = THRESHOLD) -> Met
         )
         return classifier.loss(meta_params, classes, step)
 
-    return MetaLearner(classifier.init, adapt, predict, meta_loss)
+    return MetaLearner(classifier.init, adapt, predict, meta_loss, random=classifier.random)
 
 
 def classes_of(y: Float[Array, "..."], threshold: float | Float[Array, ""]) -> Int[Array, "..."]:

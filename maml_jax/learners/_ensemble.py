@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from maml_jax.errors import ShapeError
 from maml_jax.learners._checks import log_tenth, require_positive
+from maml_jax.meta.arguments import require_learner
 from maml_jax.meta.losses import gaussian_nll
 from maml_jax.meta.networks import require_different_starts
 from maml_jax.meta.rows import batch_loss
@@ -41,7 +42,8 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
     cover where the signal may lie, not where outcomes do.
 
     The loss is the sum of the members' losses, so that each receives the meta-gradient that it
-    would receive alone; the bound on its norm holds for each member by itself.
+    would receive alone; the bound on its norm holds for each member by itself. A task that is not
+    finite for one member is skipped for all of them where `on_bad="skip"`.
 
     Args:
         learner: any learner whose predictions are numbers or a `Prediction`.
@@ -55,6 +57,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
 
     Raises:
         ShapeError: from `loss`, if targets are classes.
+        TypeError: if `learner` is no learner.
         ValueError: if `members` is less than 1 or `noise` not positive.
 
     Reference:
@@ -70,6 +73,7 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
     >>> learner.predict(adapted, x).std.shape
     (10, 1)
     """
+    require_learner(learner)
     if members < 1:
         raise ValueError(f"an ensemble needs at least 1 member, got {members}")
     require_positive(noise=noise)
@@ -146,9 +150,8 @@ def ensemble(learner: MetaLearner, members: int = 5, *, noise: Setting = 1.0) ->
 
         return EnsembleParams(jax.tree.map(like, grad.members), jnp.abs(grad.tenth_log_noise))
 
-    if learner.update is None:
-        return MetaLearner(init, adapt, predict, meta_loss, grad_norms=norms)
-    return MetaLearner(init, adapt, predict, meta_loss, update, norms)
+    take_in = None if learner.update is None else update
+    return MetaLearner(init, adapt, predict, meta_loss, take_in, norms, learner.random)
 
 
 def mix(mean: Float[Array, "member *rows"], std: Float[Array, "..."]) -> Prediction:

@@ -188,7 +188,8 @@ def hierarchical_maml(
         info = AdaptationInfo(objective(start, rows), objective(adapted, rows))
         return objective(adapted, with_key(task.query, predicting)), info
 
-    return MetaLearner(init, adapt, model.apply, meta_loss)
+    random = network.predict_with_key is not None
+    return MetaLearner(init, adapt, model.apply, meta_loss, random=random)
 
 
 def _plan(levels: int | Sequence[Level]) -> tuple[Level, ...]:

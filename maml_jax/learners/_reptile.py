@@ -118,7 +118,8 @@ def reptile(
         value = objective(reached, task.query) + pull
         return value, compare_on_support(loss, model.apply, start, reached, task.support)
 
-    return MetaLearner(network.init, adapt, model.apply, meta_loss)
+    random = network.predict_with_key is not None
+    return MetaLearner(network.init, adapt, model.apply, meta_loss, random=random)
 
 
 def minibatches(rows: Batch, size: int | None) -> Callable[[Array], Batch]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Num
 from scipy.special import stdtrit
 
 from maml_jax.meta.rows import fill_absent, takes
+from maml_jax.meta.task_checks import require_tasks
 from maml_jax.meta.types import Batch, MetaLearner, Params, Task
 from maml_jax.parallel.map import map_tasks
 
@@ -124,6 +125,7 @@ def evaluate(
         sequence. Its `mean` and `interval` are over tasks.
 
     Raises:
+        ShapeError: if the task axis is missing, or `tasks` are a list.
         TypeError: if `tasks` are no `Task`, or rows have weights that a metric does not take.
 
     >>> import jax
@@ -137,7 +139,7 @@ def evaluate(
     >>> scores["mse"].shape, scores.mean["mse"].shape, scores.interval["mse"].high.shape
     ((4, 3), (3,), (3,))
     """
-    require_tasks(tasks)
+    require_tasks(tasks, learner)
     require_metrics(metrics)
     if tasks.query.weight is not None:
         require_weights(metrics)
@@ -178,20 +180,6 @@ def predict_tasks(
 def _keep(y_hat: Any, y: Array, weight: Any = None) -> Any:
     del y, weight
     return y_hat
-
-
-def require_tasks(tasks: Any) -> None:
-    """Refuse what is not one `Task` of stacked arrays.
-
-    Raises:
-        TypeError: saying what to write.
-    """
-    if isinstance(tasks, Task):
-        return
-    found = f"a {type(tasks).__name__}"
-    if isinstance(tasks, list | tuple) and all(isinstance(task, Task) for task in tasks):
-        found = f"{len(tasks)} of them: write stack_tasks(tasks)"
-    raise TypeError(f"tasks are one Task, whose arrays have a leading task axis; got {found}")
 
 
 def require_metrics(metrics: Any) -> None:

@@ -12,6 +12,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from maml_jax.errors import TrainingError
+from maml_jax.meta.arguments import (
+    require_learner,
+    require_outer_optimizer,
+    require_sampler,
+)
 from maml_jax.meta.evaluation import MetricFn
 from maml_jax.meta.programs import Programs
 from maml_jax.meta.steps import (
@@ -115,12 +120,16 @@ def fit(
     Raises:
         ShapeError: if the task axis is missing, or the state is not of this learner and optimizer.
         TaskError: if the sampler ignores its key.
+        TypeError: if `learner`, `optimizer` or `sampler` is none of the kind.
         TrainingError: if a loss or a gradient is not finite (not under `vmap` or `jit`, where
             nothing can be raised); the message names the step and the tasks.
         ValueError: if `steps` is negative.
     """
     if steps < 0:
         raise ValueError(f"the number of meta-steps must not be negative, got {steps}")
+    require_learner(learner)
+    require_outer_optimizer(optimizer)
+    require_sampler(sampler)
     sampler = as_pytree(sampler)
     shapes = sampled_shapes(sampler, key)
     state = begin(learner, optimizer, key, shapes, state)

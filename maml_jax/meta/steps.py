@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from maml_jax.meta.arguments import require_learner, require_outer_optimizer
 from maml_jax.meta.evaluation import MetricFn, require_metrics
 from maml_jax.meta.programs import Programs
-from maml_jax.meta.task_checks import require_state, require_tasks
+from maml_jax.meta.task_checks import require_state, require_tasks, warn_without_keys
 from maml_jax.meta.types import Info, MetaLearner, MetaLossFn, Params, Task
 from maml_jax.meta.validation import OnBad, score_query
 from maml_jax.parallel.map import Plan, average_tasks, plan_tasks
@@ -119,7 +120,12 @@ def meta_init(
         x: example inputs, `[n, *features]`; only shape and dtype count.
         param_dtype: precision of the meta-parameters; default: as the learner makes them (single),
             or that of `x` if it is higher, so that double precision is double throughout.
+
+    Raises:
+        TypeError: if `learner` or `optimizer` is none of the kind.
     """
+    require_learner(learner)
+    require_outer_optimizer(optimizer)
 
     def cast(leaf):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -172,7 +178,10 @@ def meta_step(
 
     Raises:
         ShapeError: if the task axis is missing, or the state is not of this learner and optimizer.
+        TypeError: if `learner` or `optimizer` is none of the kind.
     """
+    require_learner(learner)
+    require_outer_optimizer(optimizer)
     x = require_tasks(tasks, learner)
     require_state(learner, optimizer, state, x)
     plan = plan_meta_step(learner, state, tasks, on_bad=on_bad, chunk=chunk, devices=devices)
@@ -213,6 +222,7 @@ def plan_meta_step(
     """
     if on_bad not in ("raise", "skip"):
         raise ValueError(f"on_bad must be 'raise' or 'skip', got {on_bad!r}")
+    warn_without_keys(learner, tasks)
     skip = on_bad == "skip"
     if metrics is not None:
         require_metrics(metrics)

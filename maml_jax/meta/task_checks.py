@@ -1,5 +1,6 @@
 """Refusals of meta-batches, samplers and states that would train something else than meant."""
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ _AXIS = (
     "y [task, n, *targets]"
 )
 
+
+_log = logging.getLogger("maml_jax")
 
 _KNOWN: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 _MOST_KNOWN = 64
@@ -45,12 +48,7 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"this is a {type(tasks).__name__} of {len(each)} tasks, and a meta-batch is one Task "
             "of stacked arrays: write stack_tasks(tasks), which also pads sets of different sizes"
         )
-    batches = {name: getattr(tasks, name, None) for name in ("support", "query")}
-    if not all(isinstance(batch, Batch) for batch in batches.values()):
-        raise TypeError(
-            "a meta-batch is a Task(support, query) of two Batch(x, y), or what a sampler returns; "
-            f"got {type(tasks).__name__}"
-        )
+    batches = _batches_of(tasks)
     leaves = jax.tree_util.tree_leaves_with_path(tasks)
     shapes = {jax.tree_util.keystr(path).lstrip("."): np.shape(leaf) for path, leaf in leaves}
     said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
@@ -59,7 +57,6 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             f"{_AXIS}; here its length differs: {said}. Give one task an axis of length 1 with "
             "jax.tree.map(lambda a: a[None], task)"
         )
-    batch: Any
     for name, batch in batches.items():
         x, y = np.shape(batch.x), np.shape(batch.y)
         if min(len(x), len(y)) < 2 or x[1] != y[1]:
@@ -70,7 +67,8 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
             )
         if batch.weight is not None and np.shape(batch.weight) != y[:2]:
             raise ShapeError(f"{name}.weight must be [task, n], one number a row: {said}")
-    x = jax.ShapeDtypeStruct(np.shape(batch.x)[1:], jnp.result_type(batch.x))
+    query = batches["query"].x
+    x = jax.ShapeDtypeStruct(np.shape(query)[1:], jnp.result_type(query))
     asked = "rows", x.shape, x.dtype
     if _remember(learner.init, asked, lambda: _depends_on_rows(learner.init, x.shape, x.dtype)):
         raise ShapeError(
@@ -80,10 +78,27 @@ def require_tasks(tasks: Any, learner: MetaLearner) -> jax.ShapeDtypeStruct:
     return x
 
 
-def _remember(init: InitFn, asked: Hashable, answer: Callable[[], Any]) -> Any:
-    """Return an answer about a learner, found once while that is in use."""
+def _batches_of(tasks: Any) -> dict[str, Any]:
+    """Return the sets of a meta-batch by name; support sets may be a tuple, a `Batch` a level."""
+    support, query = (getattr(tasks, name, None) for name in ("support", "query"))
+    if isinstance(support, Batch) or not isinstance(support, tuple):
+        batches = {"support": support, "query": query}
+    else:
+        batches = {f"support[{index}]": own for index, own in enumerate(support)} | {"query": query}
+    for name, batch in batches.items():
+        if not isinstance(batch, Batch):
+            raise TypeError(
+                "a meta-batch is a Task(support, query) of two Batch(x, y), or what a sampler "
+                f"returns; got {type(tasks).__name__}"
+                + (f" whose {name} is {type(batch).__name__}" if isinstance(tasks, Task) else "")
+            )
+    return batches
+
+
+def _remember(function: Any, asked: Hashable, answer: Callable[[], Any]) -> Any:
+    """Return an answer about a learner, found once while that function of it is in use."""
     try:
-        known = _KNOWN.setdefault(init, {})
+        known = _KNOWN.setdefault(function, {})
     except TypeError:  # not every callable can be referred to weakly
         return answer()
     if asked not in known:
@@ -108,6 +123,20 @@ def _depends_on_rows(init: InitFn, shape: tuple[int, ...], dtype: Any) -> bool:
         return usual != shapes(shape[0] + 1)
     except Exception:  # one row more is more than it can take: its parameters are of so many rows
         return True
+
+
+def warn_without_keys(learner: MetaLearner, tasks: Task) -> None:
+    """Warn, once for a learner, that nothing is random where training tasks have no keys."""
+    if not learner.random or getattr(tasks, "key", None) is not None:
+        return
+    said = []
+    _remember(learner.loss, "keys", lambda: said.append(True))
+    if said:
+        _log.warning(
+            "the network has something random in training, such as dropout, and training tasks "
+            "have no keys: it is off. Give each task one, as in "
+            "tasks._replace(key=jax.random.split(key, number_of_tasks))"
+        )
 
 
 def require_state(

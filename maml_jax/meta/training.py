@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Key
 
 from maml_jax.errors import RunError, TrainingError
+from maml_jax.meta.arguments import require_learner, require_outer_optimizer
 from maml_jax.meta.checkpoints import KEEP, Checkpoints, Record
 from maml_jax.meta.evaluation import MetricFn, require_metrics
 from maml_jax.meta.scan import Sampler, StepOptions, begin, split_steps
@@ -130,6 +131,7 @@ def training(
             patient about.
         RunError: if the folder holds checkpoints and `resume` is not set, or those of another
             training.
+        TypeError: if `learner` or `optimizer` is none of the kind.
         ShapeError, TypeError: while iterating, as `fit`; and if an iterator gives what is no
             meta-batch.
         TaskError: while iterating, if a sampler ignores its key, or an iterator ends early.
@@ -149,6 +151,8 @@ def training(
     3 (3,)
     6 (3,)
     """
+    require_learner(learner)
+    require_outer_optimizer(optimizer)
     if steps < 0 or every < 1:
         raise ValueError(f"steps must be at least 0 and every at least 1, got {steps=}, {every=}")
     if patience is not None and (validate is None or patience < 1):

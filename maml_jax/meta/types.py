@@ -339,6 +339,7 @@ class MetaLearner(NamedTuple):
         grad_norms: `(grad) -> norms`, what a bound on the norm of the meta-gradient looks at where
             parts of it are bounded by themselves, such as the members of an ensemble: each leaf
             broadcasts against that of the gradient. None: the norm of all of it.
+        random: whether something is random in training where a task has a key, such as dropout.
     """
 
     init: InitFn
@@ -347,3 +348,4 @@ class MetaLearner(NamedTuple):
     loss: MetaLossFn
     update: UpdateFn | None = None
     grad_norms: Callable[[Params], Params] | None = None
+    random: bool = False

@@ -73,9 +73,8 @@ def _on_one_device(leaf: Any) -> Any:
         return leaf
     if len(leaf.sharding.device_set) == 1 or not leaf.is_fully_addressable:
         return leaf
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return jax.device_put(leaf, device)
+    if jax.default_backend() != "cpu":
+        return jax.device_put(leaf, jax.devices()[0])
     # In the memory of the host already; made anew it may later lie anywhere.
     if _is_key(leaf):
         data = _on_one_device(jax.random.key_data(leaf))

@@ -21,6 +21,7 @@ from maml_jax import (
     matching_networks,
     meta_init,
     meta_step,
+    reptile,
 )
 from maml_jax.errors import ShapeError
 from maml_jax.learners._ensemble import ensemble, mix
@@ -214,9 +215,10 @@ def test_what_makes_no_sense_is_refused():
         learner.loss(begun(learner), classes, 0)
 
 
-def test_each_member_learns_what_it_would_learn_alone():
+@pytest.mark.parametrize("make", [maml, reptile])
+def test_each_member_learns_what_it_would_learn_alone(make):
     """Under SGD and with the norm of its meta-gradient bounded, and whatever becomes of others."""
-    learner, tasks = points(), jax.tree.map(lambda leaf: leaf[None], TASK)
+    learner, tasks = make(network(1), **INNER), jax.tree.map(lambda leaf: leaf[None], TASK)
     both, optimizer = ensemble(learner, 2), optax.sgd(1.0)
     state = meta_init(both, optimizer, jax.random.key(0), TASK.support.x)
     new, _ = meta_step(both, optimizer, state, tasks, max_grad_norm=0.1)

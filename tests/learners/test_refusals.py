@@ -1,5 +1,8 @@
 """What would learn nothing, or something else than was meant, is refused with a way out."""
 
+from functools import partial
+from inspect import signature
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,21 +16,28 @@ from maml_jax import (
     LearnedOptimizer,
     Model,
     Task,
+    alfa,
     alpaca,
     anil,
+    bayesian_maml,
     cavia,
     cross_entropy,
     direction,
+    double_adapt,
     ensemble,
     exact,
     fit,
     from_scratch,
+    hierarchical_maml,
     huber,
     imaml,
     implicit,
     joint_training,
     learned_rates,
     maml,
+    maml_plus_plus,
+    matching_networks,
+    meta_curvature,
     meta_sgd,
     mixed_mode,
     prototypical_networks,
@@ -36,13 +46,7 @@ from maml_jax import (
 )
 from maml_jax.errors import ConfigError, GradientError, ShapeError
 from maml_jax.experiment import run
-from maml_jax.learners._checks import (
-    require_learned,
-    require_loss,
-    require_mode,
-    require_optimizer,
-)
-from maml_jax.meta.networks import require_model
+from maml_jax.learners._checks import require_learned, require_mode
 from maml_jax.models import from_nnx, gaussian, mlp
 
 pytestmark = pytest.mark.long
@@ -152,15 +156,10 @@ def rows_of_classes(y):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: require_model(nnx.Linear(1, 1, rngs=nnx.Rngs(0))), TypeError, "flax.nnx module"),
-        (lambda: require_model(tuple(NETWORK[:2])), TypeError, r"write Model\(\*pair\)"),
-        (lambda: ridge(nn.Dense), TypeError, "Dense is a class, not a network"),
-        (lambda: require_optimizer(optax.sgd), TypeError, r"sgd\(0.01\)"),
-        (lambda: require_optimizer(0.01), TypeError, r"write optax.sgd\(0.01\)"),
-        (lambda: require_mode("exact"), TypeError, r"write exact\(\).*got str 'exact'"),
-        (lambda: require_loss("mse"), TypeError, "loss takes a function"),
         (lambda: loss_of(maml(NETWORK, loss=lambda y_hat, y: y - y_hat), one_task()), ShapeError,
          "a loss returns one number"),
+        (lambda: ensemble(NETWORK), TypeError, r"a learner is a MetaLearner: write maml"),
+        (lambda: direction(maml), TypeError, r"write maml\(network\)"),
         (lambda: loss_of(maml(NETWORK, inner_optimizer=optax.chain(
             optax.clip(1.0), learned_rates())), one_task()), TypeError,
          "write maml_jax.meta.optimizers.chain"),
@@ -171,11 +170,43 @@ def rows_of_classes(y):
          "parameter count is int32"),
         (lambda: ensemble(maml(from_nnx(nnx.Linear(1, 1, rngs=nnx.Rngs(0))))).init(
             jax.random.key(0), jnp.ones((5, 1))), ShapeError, "begin differently"),
+        (lambda: bayesian_maml(from_nnx(nnx.Linear(1, 1, rngs=nnx.Rngs(0)))).init(
+            jax.random.key(0), jnp.ones((5, 1))), ShapeError, "begin differently"),
     ],
 )  # fmt: skip
-def test_what_is_handed_over_by_mistake_is_named(make, error, message):
+def test_what_is_handed_over_by_mistake_is_named(make, error, message, unchecked):
     with pytest.raises(error, match=message):
         make()
+
+
+LEARNERS = (
+    *(alfa, alpaca, anil, bayesian_maml, cavia, double_adapt, from_scratch, hierarchical_maml),
+    *(imaml, joint_training, maml, maml_plus_plus, matching_networks, meta_curvature, meta_sgd),
+    *(partial(prototypical_networks, classes=3), reptile, ridge),
+)
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_every_learner_refuses_what_is_no_network_optimizer_mode_or_loss(make, unchecked):
+    for network, words in (
+        (nnx.Linear(1, 1, rngs=nnx.Rngs(0)), "flax.nnx module: write from_nnx"),
+        (tuple(NETWORK[:2]), r"write Model\(\*pair\)"),
+        (nn.Dense, "Dense is a class, not a network"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            make(network)
+    wrong = {
+        "inner_optimizer": (
+            (optax.sgd, r"sgd\(0.01\)|learned_rates"),
+            (0.05, r"sgd\(0.05\)|learned"),
+        ),
+        "gradient": (("exact", r"write exact\(\)"), (exact, r"write exact\(\)")),
+        "loss": (("mse", "loss takes a function"),),
+    }
+    for name in wrong.keys() & signature(make).parameters.keys():
+        for value, words in wrong[name]:
+            with pytest.raises(TypeError, match=words):
+                make(NETWORK, **{name: value})
 
 
 WITH_COUNTER = Model(

@@ -18,7 +18,7 @@ from maml_jax import (
     predict_tasks,
     r_squared,
 )
-from maml_jax.meta.evaluation import require_tasks
+from maml_jax.errors import ShapeError
 from maml_jax.meta.rows import stack_tasks
 from maml_jax.models import mlp
 
@@ -113,7 +113,7 @@ def test_tasks_with_keys_hand_them_to_adapt():
     )
 
 
-def test_tasks_of_different_sizes_score_as_each_alone():
+def test_tasks_of_different_sizes_score_as_each_alone(unchecked):
     tasks = []
     for number, (support, query) in enumerate([(3, 4), (10, 2), (1, 10)]):
         task = task_of(number)
@@ -135,8 +135,10 @@ def test_tasks_of_different_sizes_score_as_each_alone():
             np.testing.assert_allclose(found[name][number], alone[name][0], rtol=1e-4)
     with pytest.raises(TypeError, match="metric 'largest error' does not take.*weight=None"):
         evaluate(LEARNER, PARAMS, padded, METRICS)
-    with pytest.raises(TypeError, match=r"3 of them: write stack_tasks\(tasks\)"):
-        require_tasks(tasks)
+    with pytest.raises(ShapeError, match=r"list of 3 tasks.*write stack_tasks\(tasks\)"):
+        evaluate(LEARNER, PARAMS, tasks, metrics)
+    with pytest.raises(ShapeError, match="task axis"):
+        evaluate(LEARNER, PARAMS, task_of(0), metrics)
 
 
 def test_intervals_are_students():

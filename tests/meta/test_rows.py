@@ -14,6 +14,7 @@ from maml_jax import (
     bayesian_maml,
     cavia,
     cross_entropy,
+    double_adapt,
     ensemble,
     from_scratch,
     gaussian_nll,
@@ -85,6 +86,7 @@ LEARNERS = {
     "maml": maml(mlp((4, 1))),
     "maml, adam": maml(mlp((4, 1)), inner_optimizer=optax.adam(0.01, eps_root=1e-8)),
     "cavia": cavia(mlp((4, 1))),
+    "double_adapt": double_adapt(mlp((4, 1)), inner_steps=2),
     "imaml": imaml(mlp((4, 1))),
     "from_scratch": from_scratch(mlp((4, 1)), inner_steps=3),
     "bayesian_maml": bayesian_maml(mlp((4, 1)), particles=2),
@@ -116,7 +118,7 @@ def test_a_row_of_weight_two_is_there_twice(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["maml", "bayesian_maml", "alpaca", "matching"])
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "prototypes"])
 @pytest.mark.parametrize(
     "support", [rows(0), rows(3)._replace(weight=jnp.zeros(3))], ids=["0", "w"]
 )
