@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from maml_jax.errors import ConfigError, RunError
@@ -94,7 +95,7 @@ def _describe(predictions, bars, target) -> str:
 
 def _print(judged: "AdaptationTable") -> None:
     table, title = judged.table, f"{judged.method} on {judged.asset}"
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=escape(title), title_justify="left")
     names = ("squared error", "correlation", "from scratch: squared error", "correlation")
     shown.add_column(str(table.index.name))
     for name in names:

@@ -148,7 +148,10 @@ def _sources(store) -> list[tuple[str, str]]:
 
 def _print_findings(group: "dict[str, pd.DataFrame]") -> None:
     from maml_jax.data import check_bars, findings_table
+    from maml_jax.data.options import reading_notes
 
+    for note in reading_notes(group):
+        typer.echo(f"note: {note}")
     found = findings_table(check_bars(group))
     if found.empty:
         typer.echo("checks: nothing found")

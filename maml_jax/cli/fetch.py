@@ -183,7 +183,8 @@ def _fetch(source, symbols, interval, start, end, store, again, workers) -> None
 
 @contextmanager
 def _show_progress(symbols: list[str]) -> Iterator:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), TextColumn("{task.percentage:.0f} %"))
     console = Console(stderr=True)
     with ProgressBars(*columns, TimeRemainingColumn(), console=console, transient=True) as display:
         tasks = {symbol: display.add_task(symbol, total=1.0) for symbol in dict.fromkeys(symbols)}

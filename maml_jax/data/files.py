@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 
 from maml_jax.atomic import write_atomically
-from maml_jax.data.bars import COLUMNS, Missing, to_bars
+from maml_jax.data.bars import to_bars
+from maml_jax.data.names import COLUMNS
+from maml_jax.data.options import TableOptions
 from maml_jax.data.sources.bybit import is_saved_reply, read_saved_reply
 from maml_jax.errors import DataError, StoreError
 
@@ -27,11 +29,7 @@ _WRITTEN: dict[str, Compression | None] = {
 
 def read_bars(
     path: str | Path | Iterable[str | Path],
-    *,
-    timezone: str = "UTC",
-    date_format: str | None = None,
-    adjust: bool = True,
-    missing: Missing = "error",
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Read bars from one file or several, in any layout that `to_bars` understands.
 
@@ -40,10 +38,8 @@ def read_bars(
     Args:
         path: CSV (also compressed), Parquet, or JSON (a list of objects, or a saved reply of
             Bybit); or several of them.
-        timezone: of times without one.
-        date_format: `strftime` format of the times; None infers it.
-        adjust: apply an adjusted close to all prices of its bar.
-        missing: for a bar that lacks a value: `"error"` or `"drop"`.
+        **options: as for `to_bars`: `timezone`, `date_format`, `adjust`, `missing`, `columns` and
+            `decimal`.
 
     Returns:
         `{asset: bars}` in normal form, in the order of the files.
@@ -58,7 +54,7 @@ def read_bars(
     result: dict[str, pd.DataFrame] = {}
     origin: dict[str, Path] = {}
     for each in map(Path, paths):
-        frames = _read_one(each, timezone, date_format, adjust, missing)
+        frames = _read_one(each, options)
         for name, bars in frames.items():
             if name in result:
                 raise DataError(f"{each}: holds {name}, as does {origin[name]}")
@@ -108,15 +104,8 @@ def _compression(name: str) -> Compression | None:
     return next((kind for ending, kind in _WRITTEN.items() if name.endswith(ending)), None)
 
 
-def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.DataFrame]:
-    options = {
-        "source": str(path),
-        "symbol": path.name.split(".")[0],
-        "timezone": timezone,
-        "date_format": date_format,
-        "adjust": adjust,
-        "missing": missing,
-    }
+def _read_one(path: Path, given: TableOptions) -> dict[str, pd.DataFrame]:
+    options = {"source": str(path), "symbol": path.name.split(".")[0], **given}
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name the files in it")
     if not path.is_file():

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from maml_jax.data.interval import require_zone
+from maml_jax.data.layout import require_keys
 from maml_jax.data.quality.cleaning import Policy, read_policies
 from maml_jax.experiment.config.backtest import BacktestConfig
 from maml_jax.experiment.config.fields import (
@@ -91,6 +92,13 @@ class DataConfig(Section, frozen=True):
     test_end: Moment | None = None
     timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
     date_format: str | None = None
+    """How times are written, as in "%d/%m/%Y"; or the unit of numbers: "s", "ms", "us", "ns" or "D"
+    since 1970, "excel" for days of spreadsheets. Default: found out, or refused where unclear."""
+    columns: Annotated[dict[str, str] | None, AfterValidator(require_keys)] = None
+    """Which columns hold what where their names do not say it, as in {close = "Schluss"}: keys
+    timestamp, date, time, symbol, open, high, low, close, adj_close, volume; "" leaves one out."""
+    decimal: Literal[".", ","] | None = None
+    """The mark of decimals; default: found out, or refused where unclear."""
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
     classes: dict[str, str] | None = None
