@@ -15,7 +15,7 @@ from maml_jax.data.clocks import join_times
 from maml_jax.data.finishing import finish_bars
 from maml_jax.data.layout import find_layout
 from maml_jax.data.names import ADJUSTED, COLUMNS, field_of, is_symbol, time_rank
-from maml_jax.data.options import Reading, TableOptions
+from maml_jax.data.options import Reading, TableOptions, make_reading
 from maml_jax.data.parse import parse_numbers, refuse_rows
 from maml_jax.data.times import parse_times
 from maml_jax.errors import DataError
@@ -70,7 +70,7 @@ def to_bars(
         )
     if isinstance(table, pd.Series):
         table = table.to_frame("close" if table.name is None else str(table.name))
-    reading = Reading(source, place or (lambda i: f"row {i}"), **options)
+    reading = make_reading(source, place, options)
     if isinstance(table.index, pd.DatetimeIndex) and {"close"} <= {*table.columns} <= {*COLUMNS}:
         reading = reading._replace(columns=None)  # they are for tables that need them
     if isinstance(table.columns, pd.MultiIndex):

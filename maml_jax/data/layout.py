@@ -63,6 +63,8 @@ def find_layout(table: pd.DataFrame, reading: Reading) -> Layout:
     symbol = given.get("symbol") if "symbol" in given else _symbol(table, rest, has_close, reading)
     if symbol is not None and symbol in rest:
         rest.remove(symbol)
+    if not said and _is_only_a_word(rest, fields):
+        raise _no_close(rest, reading)
     if has_close or said:
         return _one_asset(table, rest, times, symbol, said, fields, reading)
     split = {c: None if known.is_time(c) else split_asset(c) for c in rest}
@@ -86,6 +88,17 @@ def require_keys(columns: _Names) -> _Names:
     return columns
 
 
+def _is_only_a_word(rest: list, fields: dict[Any, Field]) -> bool:
+    """Say whether the one field is a close that may be a ticker, as VALUE beside AAPL and MSFT."""
+    others = [str(c) for c in rest if c not in fields and not known.is_time(c)]
+    return (
+        len(fields) == 1
+        and len(others) > 1
+        and all(field.role == "close" and field.rank > 1 for field in fields.values())
+        and all(str(c).isupper() for c in (*fields, *others))
+    )
+
+
 def _given_columns(columns: list, reading: Reading) -> dict[str, Any]:
     """Return the columns that the option names, None for what the table is said not to hold."""
     found: dict[str, Any] = {}
@@ -98,7 +111,13 @@ def _given_columns(columns: list, reading: Reading) -> dict[str, Any]:
                 f"{reading.source}: data.columns names {key} = {name!r}; found columns "
                 f"{[str(c) for c in columns]}"
             )
-        found[key.replace("_", " ")] = alike[0] if name else None
+        column = alike[0] if name else None
+        twice = next(
+            (other for other, c in found.items() if column is not None and c == column), ""
+        )
+        if twice:
+            raise DataError(f"{reading.source}: data.columns names {name!r} as {twice} and {key}")
+        found[key.replace("_", " ")] = column
     return found
 
 
@@ -123,6 +142,10 @@ def _time_columns(columns: list, given: Mapping[str, Any], reading: Reading) -> 
             f"found columns {[str(c) for c in columns]}; {SAY_TIME}"
         )
     first = named[0][2]
+    opened = [c for c in columns if {*known.words_of(c)} == {"open", "time"}]
+    closed = [c for c in columns if {*known.words_of(c)} == {"close", "time"}]
+    if opened and closed:
+        return (opened[0],)  # a third is that of one of them
     if len(named) > 1 and named[0][0] == named[1][0]:
         both = [str(named[0][2]), str(named[1][2])]
         raise DataError(f"{reading.source}: columns {both} may both be the time; {SAY_TIME}")

@@ -29,8 +29,8 @@ _PRICE_WORDS = {
     "high": "high", "hi": "high", "highest": "high",
     "low": "low", "lo": "low", "lowest": "low",
     "close": "close", "closing": "close", "settle": "settle", "settlement": "settle",
-    "last": "last", "ltp": "last", "price": "price", "px": "price", "value": "value",
-    "nav": "value",
+    "last": "last", "ltp": "last", "price": "price", "px": "price", "prc": "price",
+    "value": "value", "nav": "value",
 }  # fmt: skip
 _CLOSES = ("close", "settle", "last", "price", "value")
 """What may stand for the close, the best first."""
@@ -44,7 +44,7 @@ _OTHER_WORDS = frozenset(
     "average avg mean taker maker ignore prev previous yesterday ratio deliverable delivery shares "
     "contracts qty quantity size number bid ask weighted barcount difference diff".split()
 )
-_CURRENCIES = frozenset("usd usdt eur gbp jpy chf cny inr aud cad".split())
+_CURRENCIES = frozenset("currency usd usdt eur gbp jpy chf cny inr aud cad".split())
 _QUALIFIERS = _CURRENCIES | frozenset(
     "day daily trade traded official real tick ticks base total session bar candle mid quote "
     "asset buy sell of the in no num market stock capital raw unadjusted unadj notional "

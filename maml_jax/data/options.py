@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
+from maml_jax.errors import DataError
 from maml_jax.listing import quote_names
 
 Missing = Literal["error", "drop"]
@@ -39,6 +40,27 @@ class Reading(NamedTuple):
     missing: Missing = "error"
     columns: Mapping[str, str] | None = None
     decimal: Decimal | None = None
+
+
+def make_reading(source: str, place: Callable[[int], str] | None, options: TableOptions) -> Reading:
+    """Return how a table is read.
+
+    Raises:
+        DataError: naming an option that has an impossible value.
+    """
+    reading = Reading(source, place or (lambda row: f"row {row}"), **options)
+    for name, value, possible in (
+        ("missing", reading.missing, ("error", "drop")),
+        ("decimal", reading.decimal, (None, ".", ",")),
+    ):
+        if value not in possible:
+            raise DataError(f"{name}={value!r}: expected one of {[p for p in possible if p]}")
+    columns = reading.columns
+    if columns is not None and not isinstance(columns, Mapping):
+        raise DataError(
+            f'columns={columns!r}: expected names by what they hold, as {{"close": "x"}}'
+        )
+    return reading
 
 
 def reading_notes(bars: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:

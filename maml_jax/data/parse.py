@@ -52,6 +52,9 @@ def parse_numbers(columns: Mapping[str, pd.Series], reading: Reading) -> pd.Data
     Raises:
         DataError: naming the column, and the place of a cell that is no number.
     """
+    for column in columns.values():
+        unreal = np.full(len(column), not _is_real(column))
+        refuse_rows(unreal, column, column.name, "not a number", reading)
     plain = {name: _plain(column) for name, column in columns.items()}
     if all(numbers is not None for numbers in plain.values()) and reading.decimal != ",":
         result = {name: numbers for name, numbers in plain.items() if numbers is not None}
@@ -88,7 +91,9 @@ def glance(column: pd.Series) -> np.ndarray:
 def _plain(column: pd.Series) -> pd.Series | None:
     """Return a column as Python writes numbers; None if any cell is written otherwise."""
     if pd.api.types.is_numeric_dtype(column):
-        return column.astype("float64")
+        return column.astype("float64") if _is_real(column) else None
+    if not _is_real(column):
+        return None
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     if not numbers.isna().any():
         return numbers
@@ -96,6 +101,11 @@ def _plain(column: pd.Series) -> pd.Series | None:
     empty = text.str.lower().isin(_MISSING)
     numbers = pd.to_numeric(text.where(~empty, other="nan"), errors="coerce").astype("float64")
     return numbers if not (numbers.isna() & ~empty).any() else None
+
+
+def _is_real(column: pd.Series) -> bool:
+    """Say whether a column may hold numbers: neither truth values nor times nor complex ones."""
+    return column.dtype.kind not in "bcmM"
 
 
 def _text(column: pd.Series) -> pd.Series:

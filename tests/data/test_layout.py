@@ -134,6 +134,33 @@ def test_which_of_several_columns_is_taken():
     np.testing.assert_allclose(frame["open"], 2 * OPEN)
 
 
+def test_a_bar_opens_at_its_first_time_and_words_alone_are_no_close():
+    ends = pd.date_range("2019-01-03", periods=COUNT).strftime("%Y-%m-%d")
+    raw = table(BARS).rename(columns={"Date": "timeOpen"}).assign(timestamp=ends, timeClose=ends)
+    assert str(only(to_bars(raw)).index[0].date()) == "2019-01-02"
+    for word in ("VALUE", "LAST", "NAV"):
+        with pytest.raises(DataError, match=r"data\.columns = \{close"):
+            to_bars(table(["AAPL", "MSFT", word], {"a": CLOSE, "b": 2 * CLOSE, "c": 3 * CLOSE}))
+        np.testing.assert_allclose(only(to_bars(table([word], {"a": CLOSE})))["close"], CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"decimal": ";"}, "decimal=';'"), ({"missing": "x"}, "missing='x'"),
+     ({"columns": "close"}, "columns='close'"),
+     ({"columns": {"open": "close", "close": "close"}}, "'close' as open and close")],
+)  # fmt: skip
+def test_options_that_cannot_be_are_named(options, said):
+    with pytest.raises(DataError, match=said):
+        to_bars(table(BARS), **options)
+
+
+@pytest.mark.parametrize("kind", ["datetime64[s]", "timedelta64[s]", "bool", "complex"])
+def test_columns_of_other_kinds_are_no_prices(kind):
+    with pytest.raises(DataError, match="row 0, column 'close': not a number"):
+        to_bars(table(BARS).assign(close=np.arange(1, COUNT + 1).astype(kind)))
+
+
 def test_volume_of_ticks_where_there_is_no_other(tmp_path):
     ticks = BARS["volume"]
     raw = table([*BARS, "<TICKVOL>"], BARS | {"volume": 0 * ticks, "t": ticks})
