@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.data.parse import parse_numbers, parse_times, refuse_rows
+from maml_jax.data.time_index import read_time_index
 from maml_jax.errors import DataError
 
 COLUMNS = ("open", "high", "low", "close", "volume")
@@ -203,6 +204,7 @@ def _by_asset(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
 
 
 def _time_as_column(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    table = read_time_index(table)
     index = table.index
     if isinstance(index, pd.MultiIndex):
         if None in index.names:
