@@ -17,7 +17,7 @@ MOST_BYTES = 4 * 2**30
 """Decompressed bytes of a file."""
 SMALL = 256 * 2**20
 """Decompressed bytes up to which any ratio is believed."""
-MOST_RATIO = 200
+MOST_RATIO = 100
 """Decompressed to compressed bytes beyond that; tables of prices have 3 to 30."""
 
 _CHUNK = 2**24
@@ -72,6 +72,8 @@ def read_contents(path: Path) -> Contents:
     try:
         with _decompress(path, found) as (stream, name):
             return Contents(_read_bounded(stream, path), name)
+    except DataError:
+        raise
     except (
         OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error,
         lzma.LZMAError, zipfile.BadZipFile,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from maml_jax.data.bars import COLUMN_NAMES, LETTERS, TIME_NAMES, plain_name
+from maml_jax.data.bars import COLUMN_NAMES, LETTERS, SYMBOL_NAMES, TIME_NAMES, plain_name
 from maml_jax.data.reading.layouts import describe_layouts
 from maml_jax.data.time_index import looks_like_time
 from maml_jax.errors import DataError
@@ -17,6 +17,8 @@ SEPARATORS = ("\t", ";", "|", ",")
 
 _NUMBER = re.compile(r"[-+]?[\d.,' ]*\d[\d.,' ]*(e[-+]?\d+)?", re.IGNORECASE)
 _CLOSE = {name for name, meaning in COLUMN_NAMES.items() if meaning in ("close", "adj close")}
+_LEVELS = {"", "price", "prices", "field", "attribute", "attributes", *SYMBOL_NAMES}
+_LEVELS |= {f"{name}s" for name in SYMBOL_NAMES}
 
 Row = Sequence[str]
 
@@ -156,7 +158,9 @@ def _two_levels(rows: Sequence[Row], above: list[int], first: int, width: int) -
         a = _fill_forward(a)
     if not (len(a) == len(b) == width > 1) or not all(c.strip() for c in (*a[1:], *b[1:])):
         return None
-    if plain_name(b[0]) in TIME_NAMES or not names_prices((*a[1:], *b[1:])):
+    if not named and not {plain_name(a[0]), plain_name(b[0])} <= _LEVELS:
+        return None
+    if not names_prices((*a[1:], *b[1:])):
         return None
     return Header(upper, first, 2, (a[1:], b[1:]), last[0] if named else "")
 

@@ -240,11 +240,11 @@ def _from_candles(rows: list, source: str, layout: str | None) -> pd.DataFrame:
         raise DataError(f"{source}: candles have {widths} values; expected as many in each")
     width = widths[0]
     if layout is not None:
-        names = layout_columns(layout, width, source)
+        names = layout_columns(layout, rows[0], source)
     elif width in (5, 6):
         names = _CANDLE[:width]
     elif width in LAYOUTS["binance"] and width == 12:
-        names = layout_columns("binance", width, source)
+        names = layout_columns("binance", rows[0], source)
     else:
         raise DataError(
             f"{source}: candles of {width} values; say what they are with layout, one of "

@@ -28,17 +28,33 @@ LAYOUTS: Mapping[str, Mapping[int, tuple[str, ...]]] = {
 """Names of the columns by their number, by layout; a column without a name is left out."""
 
 
-def layout_columns(layout: str, width: int, source: str) -> tuple[str, ...]:
+_BEGINNINGS = {
+    "binance": r"\d{12,16}\|",
+    "kraken": r"\d{9,10}\|",
+    "histdata": r"\d{8} \d{6}\|",
+    "mt4": r"\d{4}[-./]\d\d[-./]\d\d\|\d\d:\d\d(:\d\d)?\|",
+}
+"""How a row begins, with a bar after each cell."""
+_DESCRIBED = {
+    "binance": "milliseconds or microseconds since 1970",
+    "kraken": "seconds since 1970",
+    "histdata": "times such as '20240131 093000'",
+    "mt4": "a date such as '2024.01.31' and a time such as '09:30'",
+}
+
+
+def layout_columns(layout: str, row: Sequence[object], source: str) -> tuple[str, ...]:
     """Return the names of the columns; empty for one to leave out.
 
     Args:
         layout: one of `LAYOUTS`, or the names themselves, separated by commas.
-        width: number of columns of the table.
+        row: the cells of the first row.
         source: how errors call the table.
 
     Raises:
-        DataError: if there is no such layout, or it has another number of columns.
+        DataError: if there is no such layout, or the row is not of it.
     """
+    width = len(row)
     if "," in layout:
         names = tuple(name.strip() for name in layout.split(","))
         names = tuple("" if name in ("-", "_") else name for name in names)
@@ -59,6 +75,11 @@ def layout_columns(layout: str, width: int, source: str) -> tuple[str, ...]:
             f"{source}: layout={layout!r} has {_list(widths)} columns, but there are {width}; is "
             "it another layout, or are there lines above the table (skip_lines)?"
         )
+    if not _is_of(layout, row):
+        raise DataError(
+            f"{source}: layout={layout!r} begins with {_DESCRIBED[layout]}, not with "
+            f"{str(row[0])!r}, {str(row[1])!r}"
+        )
     return widths[width]
 
 
@@ -68,17 +89,10 @@ def describe_layouts(row: Sequence[str]) -> str:
     Args:
         row: the cells of its first row.
     """
-    first, second = (cell.strip() for cell in (*row, "", "")[:2])
-    guess = None
-    if re.fullmatch(r"\d{4}\.\d\d\.\d\d", first) and re.fullmatch(r"\d\d:\d\d(:\d\d)?", second):
-        guess = "mt4"
-    elif re.fullmatch(r"\d{8} \d{6}", first):
-        guess = "histdata"
-    elif re.fullmatch(r"\d{10}", first) and len(row) in LAYOUTS["kraken"]:
-        guess = "kraken"
-    elif re.fullmatch(r"\d{13}|\d{16}", first) and len(row) == 12:
-        guess = "binance"
-    if guess is None or len(row) not in LAYOUTS[guess]:
+    guess = next((name for name in LAYOUTS if _is_of(name, row)), None)
+    if guess == "binance" and len(row) < 12:  # other tables begin in the same way
+        guess = None
+    if guess is None:
         return (
             f"name the layout, as in layout='binance' ({', '.join(LAYOUTS)}), or its "
             f"{len(row)} columns, as in layout='date,open,high,low,close,volume'"
@@ -88,6 +102,11 @@ def describe_layouts(row: Sequence[str]) -> str:
         f"name the layout: it looks like layout='{guess}' (others: {others}; or names of columns, "
         "as in layout='date,open,high,low,close,volume')"
     )
+
+
+def _is_of(layout: str, row: Sequence[object]) -> bool:
+    text = "".join(f"{str(cell).strip()}|" for cell in row[:2])
+    return len(row) in LAYOUTS[layout] and re.match(_BEGINNINGS[layout], text) is not None
 
 
 def _list(widths: Mapping[int, object]) -> str:

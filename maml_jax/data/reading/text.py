@@ -47,6 +47,8 @@ def read_text(
     Raises:
         DataError: naming the line, and the option that helps.
     """
+    if not data.strip():
+        raise DataError(f"{source}: cannot be read: is empty")
     if b"\n" not in data and b"\r" in data:
         data, file = data.replace(b"\r", b"\n"), None
     lines = (options.skip_lines or 0) + _MANY_LINES
@@ -61,7 +63,7 @@ def read_text(
     blank[blank] = (table[blank] == "").all(axis=1).to_numpy()
     table, lines = table[~blank].reset_index(drop=True), lines[~blank]
     if header.levels == 0:
-        table = _name_columns(table, source, options)
+        table = _name_columns(table, f"{source}, line {lines[0]}", options)
     elif options.layout is not None and "," in options.layout:
         raise DataError(
             f"{source}: layout={options.layout!r} names the columns of a table without a header, "
@@ -122,7 +124,7 @@ def _parse(file: Path | io.BytesIO, source: str, separator: str, header: Header)
 
 def _name_columns(table: pd.DataFrame, source: str, options: Options) -> pd.DataFrame:
     assert options.layout is not None  # or find_header would have refused
-    names = layout_columns(options.layout, len(table.columns), source)
+    names = layout_columns(options.layout, table.iloc[0].tolist(), source)
     wanted = [i for i, name in enumerate(names) if name]
     return table.iloc[:, wanted].set_axis([names[i] for i in wanted], axis="columns")
 
