@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 
 from maml_jax.atomic import write_atomically
-from maml_jax.data.bars import COLUMNS, to_bars
+from maml_jax.data.bars import to_bars
+from maml_jax.data.names import COLUMNS
+from maml_jax.data.options import TableOptions
 from maml_jax.data.reading.contents import read_contents, to_utf8
-from maml_jax.data.reading.json_tables import load_json, read_json_table, strip_numbers
+from maml_jax.data.reading.json_tables import load_json, read_json_table
 from maml_jax.data.reading.kinds import ENDINGS, Kind, split_name
 from maml_jax.data.reading.raw import Options, Raw
 from maml_jax.data.reading.tables import read_excel, read_feather, read_parquet
@@ -35,7 +37,7 @@ def read_bars(
     encoding: str | None = None,
     skip_lines: int | None = None,
     symbol: str | None = None,
-    **options: Any,
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Read bars from one file or several, in any layout that `to_bars` understands.
 
@@ -49,7 +51,8 @@ def read_bars(
         encoding: of text that is not UTF-8 and has no byte order mark, such as `"gbk"`.
         skip_lines: lines above the header; None finds the header, or refuses if it is unclear.
         symbol: the asset of a file that does not name it, instead of the file's name.
-        **options: as for `to_bars`: `timezone`, `date_format`, `adjust`, `missing` and so on.
+        **options: as for `to_bars`: `timezone`, `date_format`, `adjust`, `missing`,
+            `columns` and `decimal`.
 
     Returns:
         `{asset: bars}` in normal form, in the order of the files.
@@ -117,7 +120,7 @@ def _compression(name: str) -> Compression | None:
 
 
 def _read_one(
-    path: Path, how: Options, symbol: str | None, options: Mapping[str, Any]
+    path: Path, how: Options, symbol: str | None, options: TableOptions
 ) -> dict[str, pd.DataFrame]:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name the files in it")
@@ -133,7 +136,7 @@ def _read_one(
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
     for raw in tables:
         frames = to_bars(
-            strip_numbers(raw.table),
+            raw.table,
             source=f"{path}{raw.part}",
             symbol=raw.symbol or symbol or asset,
             place=raw.place,

@@ -238,7 +238,10 @@ FAULTS = {
         "downloaded from,somewhere\nyesterday,close\n2020-01-01,1\n",
         r"2 lines stand above line 3.*skip_lines=1",
     ),
-    "decimal commas": ("date;close\n2020-01-01;1,5\n", r"not a number: '1,5'"),
+    "commas that may be decimal": (
+        "date;close\n2020-01-01;1,500\n",
+        r"column 'close': '1,500' may be thousands or a fraction.*data.decimal",
+    ),
     "no rows": ("date,close\n", r"holds no rows"),
     "empty file": ("", r"cannot be read"),
     "row without a symbol": (

@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from maml_jax.data.bars import COLUMN_NAMES, LETTERS, SYMBOL_NAMES, TIME_NAMES, plain_name
+from maml_jax.data.names import ADJUSTED, SYMBOL_NAMES, field_of, plain_name, time_rank
+from maml_jax.data.reading.cells import looks_like_time
 from maml_jax.data.reading.layouts import describe_layouts
-from maml_jax.data.time_index import looks_like_time
 from maml_jax.errors import DataError
 
 SEPARATORS = ("\t", ";", "|", ",")
 """The comma last: it may also be a decimal mark."""
 
 _NUMBER = re.compile(r"[-+]?[\d.,' ]*\d[\d.,' ]*(e[-+]?\d+)?", re.IGNORECASE)
-_CLOSE = {name for name, meaning in COLUMN_NAMES.items() if meaning in ("close", "adj close")}
 _LEVELS = {"", "price", "prices", "field", "attribute", "attributes", *SYMBOL_NAMES}
 _LEVELS |= {f"{name}s" for name in SYMBOL_NAMES}
 
@@ -43,7 +42,9 @@ class Header(NamedTuple):
 
 def names_prices(names: Row) -> bool:
     """Say whether one of several names is that of a closing price."""
-    return bool(_fields(names) & _CLOSE)
+    roles = {field.role for name in names if (field := field_of(name)) is not None}
+    letters = {plain_name(name) for name in names}
+    return bool(roles & {"close", ADJUSTED}) or {*"ohlc"} <= letters
 
 
 def split_rows(text: str, given: str | None = None) -> tuple[str, list[list[str]]]:
@@ -117,7 +118,8 @@ def _first_values(rows: Sequence[Row], filled: list[int], width: int) -> int | N
     """Return the first row of values: one with a time, or with numbers alone."""
     for i in filled:
         cells = [cell.strip() for cell in rows[i]]
-        if len(cells) != width or width < 2 or _names_time(cells):
+        named = _names_time([cell for cell in cells if len(cell) > 1])  # T is also a ticker
+        if len(cells) != width or width < 2 or named:
             continue
         times = [looks_like_time(cell) for cell in cells]
         half = sum(map(bool, cells)) >= width / 2
@@ -138,12 +140,8 @@ def _choose(rows: Sequence[Row], above: list[int], width: int) -> int | None:
 
 
 def _names_time(row: Row) -> bool:
-    return sum(bool(cell.strip()) for cell in row) > 1 and bool(_fields(row) & {*TIME_NAMES})
-
-
-def _fields(row: Row) -> set[str]:
-    names = {plain_name(cell) for cell in row}
-    return names | {LETTERS[name] for name in names & {*LETTERS}} if "o" in names else names
+    filled = sum(bool(cell.strip()) for cell in row) > 1
+    return filled and any(time_rank(cell) is not None for cell in row)
 
 
 def _two_levels(rows: Sequence[Row], above: list[int], first: int, width: int) -> Header | None:

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.bars import COLUMN_NAMES, TIME_NAMES, plain_name
+from maml_jax.data.names import plain_name, time_rank
+from maml_jax.data.reading.cells import looks_like_time
+from maml_jax.data.reading.headers import names_prices
 from maml_jax.data.reading.layouts import LAYOUTS, layout_columns
 from maml_jax.data.reading.raw import Raw
-from maml_jax.data.time_index import looks_like_time
 from maml_jax.errors import DataError
 
 _SYMBOL_KEYS = ("symbol", "ticker", "pair", "instrument", "asset", "coin")
-_CLOSE = {name for name, meaning in COLUMN_NAMES.items() if meaning in ("close", "adj close")}
 _NUMBERED = re.compile(r"^\d+[a-z]?\. ")
-"""Before a name of Alpha Vantage: "1. open"."""
+"""Before a key of Alpha Vantage: "2. Symbol"."""
 
 _CANDLE = ("timestamp", "open", "high", "low", "close", "volume")
 _ORDERS = ("ohlc", "ochl", "lhoc", "hloc", "olhc", "lohc")
@@ -96,12 +96,7 @@ def read_json_table(content: Any, source: str, layout: str | None = None) -> Raw
     table = found[0].table
     if isinstance(table, list):
         table = _from_candles(table, source, layout)
-    return Raw(strip_numbers(table), symbol=_find_symbol(content))
-
-
-def strip_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Rename columns like "1. open"."""
-    return table.rename(columns=lambda name: _NUMBERED.sub("", name) if _is_text(name) else name)
+    return Raw(table, symbol=_find_symbol(content))
 
 
 def _tables(node: Any, path: str, source: str) -> Iterator[_Series]:
@@ -123,9 +118,9 @@ def _tables(node: Any, path: str, source: str) -> Iterator[_Series]:
 def _rank(table: pd.DataFrame | list) -> int:
     if isinstance(table, list):
         return 2 if len(table[0]) > 4 else 1
-    names = {plain_name(_NUMBERED.sub("", str(name))) for name in table.columns}
-    timed = bool(names & {*TIME_NAMES})
-    return timed + (timed and bool(names & _CLOSE or {*"ohlc"} <= names))
+    if not any(time_rank(name) is not None for name in table.columns):
+        return 0
+    return 2 if names_prices([str(name) for name in table.columns]) else 1
 
 
 def _from_list(node: list) -> pd.DataFrame | list | None:
@@ -203,7 +198,7 @@ def _from_split(node: dict) -> pd.DataFrame | None:
 
 def _from_columns(node: dict, source: str) -> pd.DataFrame | None:
     """Make a table of lists of equal length by column, one of which is the time."""
-    time = next((k for k in node if plain_name(k) in TIME_NAMES and _is_column(node[k])), None)
+    time = next((k for k in node if time_rank(k) is not None and _is_column(node[k])), None)
     if time is None:
         return None
     columns = dict(_columns(node))

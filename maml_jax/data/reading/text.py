@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.bars import TIME_NAMES, plain_name
+from maml_jax.data.names import time_rank
+from maml_jax.data.reading.cells import looks_like_time
 from maml_jax.data.reading.headers import (
     Header,
     find_header,
-    names_prices,
     split_rows,
 )
 from maml_jax.data.reading.layouts import layout_columns
 from maml_jax.data.reading.raw import Options, Raw
-from maml_jax.data.time_index import looks_like_time
 from maml_jax.errors import DataError
 
 _FEW_LINES, _MANY_LINES = 20, 200
@@ -42,7 +41,7 @@ def read_text(
         file: that holds just these bytes, but for a byte order mark: pandas reads it with threads.
 
     Returns:
-        One table; one for each asset where the header has two levels.
+        The table; its columns have two levels where the header has.
 
     Raises:
         DataError: naming the line, and the option that helps.
@@ -71,7 +70,7 @@ def read_text(
         )
     _refuse_footer(table, lines, source)
     if header.levels == 2:
-        return _by_asset(table, lines, header)
+        table = _name_levels(table, header)
     if header.levels == 1:
         _refuse_repeated_header(table, lines, source)
         table = table.drop(columns=_empty_columns(table))
@@ -159,21 +158,11 @@ def _refuse_footer(table: pd.DataFrame, lines: np.ndarray, source: str) -> None:
         )
 
 
-def _by_asset(table: pd.DataFrame, lines: np.ndarray, header: Header) -> list[Raw]:
-    """Split a table whose header names fields in one row and assets in the other."""
-    upper, lower = header.names
-    fields, assets = (upper, lower) if names_prices(upper) else (lower, upper)
-    time = header.index if plain_name(header.index) in TIME_NAMES else "date"
-    result = []
-    for asset in dict.fromkeys(assets):
-        places = [i for i, name in enumerate(assets) if name == asset]
-        own = table.iloc[:, [i + 1 for i in places]]
-        filled = (own != "").any(axis=1).to_numpy()
-        own = own.set_axis([fields[i] for i in places], axis="columns")
-        own.insert(0, time, table.iloc[:, 0], allow_duplicates=True)
-        kept = own[filled].reset_index(drop=True)
-        result.append(Raw(kept, symbol=asset.strip(), place=_placer(lines[filled])))
-    return result
+def _name_levels(table: pd.DataFrame, header: Header) -> pd.DataFrame:
+    """Give the columns two levels, and make an index of the first column, as it is in memory."""
+    body = table.iloc[:, 1:].set_axis(pd.MultiIndex.from_arrays(header.names), axis="columns")
+    name = header.index if time_rank(header.index) is not None else "timestamp"
+    return body.set_axis(pd.Index(table.iloc[:, 0], name=name), axis="index")
 
 
 def _placer(lines: np.ndarray):
