@@ -1,7 +1,7 @@
 """Commands that inspect, verify and export bars of the store or of files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -133,16 +133,16 @@ def export_command(
 
 
 def _read_groups(
-    what: list[str], root: Path | None, reading: dict | None = None
+    what: list[str], root: Path | None, reading: dict[str, Any] | None = None
 ) -> "dict[str, dict[str, pd.DataFrame]]":
     """Read series of the store, by source and interval, or files."""
     from maml_jax.data import Store, read_bars
 
-    store = Store(root)
+    store, reading = Store(root), {} if reading is None else reading
     groups: dict[str, dict] = {}
     for text in what:
         if Path(text).is_file():
-            groups[text] = read_bars(text, **reading or {})
+            groups[text] = read_bars(text, **reading)
             continue
         try:
             keys = store.find(text)

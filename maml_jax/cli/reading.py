@@ -34,7 +34,7 @@ def file_settings(
     *,
     base: "Config | None" = None,
     **changes: Any,
-) -> dict:
+) -> dict[str, Any]:
     """Return the options of `read_bars` that a command was given.
 
     Args:

@@ -158,7 +158,7 @@ def _read_tables(path: Path, kind: Kind | None, how: Options) -> list[Raw]:
         return read_excel(path, how)
     contents = read_contents(path)
     if kind is None:  # a zip
-        _, kind = split_name(contents.name)
+        _, kind = split_name(path / contents.name)
     data = to_utf8(contents.data, how.encoding, path)
     if kind == "json":
         content = load_json(data, str(path))

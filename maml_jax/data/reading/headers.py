@@ -107,7 +107,19 @@ def find_header(
             "and it is unclear which is the header; say how many are above it with skip_lines, as "
             f"in skip_lines={above[-1]}"
         )
+    _refuse_between(rows, [i for i in above if i > row], source)
     return Header(row, row + 1, 1)
+
+
+def _refuse_between(rows: Sequence[Row], between: list[int], source: str) -> None:
+    """Refuse a row of text, such as units, between the header and the values."""
+    for i in between:
+        cells = [cell.strip() for cell in rows[i]]
+        if not any(looks_like_time(cell) or _NUMBER.fullmatch(cell) for cell in cells):
+            raise DataError(
+                f"{source}, line {i + 1}: stands between the header and the first values: "
+                f"{', '.join(filter(None, cells))[:60]}; remove it"
+            )
 
 
 def _widths(rows: Sequence[Row]) -> Counter[int]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ _NUMBERED = re.compile(r"^\d+[a-z]?\. ")
 """Before a key of Alpha Vantage: "2. Symbol"."""
 
 _CANDLE = ("timestamp", "open", "high", "low", "close", "volume")
-_ORDERS = ("ohlc", "ochl", "lhoc", "hloc", "olhc", "lohc")
-"""In which exchanges write prices of candles (Bitfinex and KuCoin ochl, Coinbase lhoc); open and
+_ORDERS = tuple(
+    order for order in map("".join, permutations("ohlc")) if order.index("o") < order.index("c")
+)
+"""How exchanges may write the prices of candles (Bitfinex and KuCoin ochl, Coinbase lhoc); open and
 close cannot be told apart by their size."""
 
 
@@ -262,7 +265,7 @@ def _refuse_other_order(table: pd.DataFrame, source: str) -> None:
         opened, high, low, close = (values[:, order.index(letter)] for letter in "ohlc")
         wrong = (high < np.maximum(opened, close)) | (low > np.minimum(opened, close))
         impossible[order] = int((wrong | (high < low)).sum())
-    best = min(impossible, key=impossible.__getitem__)
+    best = min(impossible, key=impossible.__getitem__)  # the first of equals, which is ohlc
     if impossible[best] < impossible["ohlc"]:
         names = {"o": "open", "h": "high", "l": "low", "c": "close"}
         order = ",".join(["timestamp", *(names[k] for k in best), *table.columns[5:]])

@@ -160,7 +160,9 @@ def _refuse_footer(table: pd.DataFrame, lines: np.ndarray, source: str) -> None:
 
 def _name_levels(table: pd.DataFrame, header: Header) -> pd.DataFrame:
     """Give the columns two levels, and make an index of the first column, as it is in memory."""
-    body = table.iloc[:, 1:].set_axis(pd.MultiIndex.from_arrays(header.names), axis="columns")
+    body = table.iloc[:, 1:].set_axis(
+        pd.MultiIndex.from_arrays([list(names) for names in header.names]), axis="columns"
+    )
     name = header.index if time_rank(header.index) is not None else "timestamp"
     return body.set_axis(pd.Index(table.iloc[:, 0], name=name), axis="index")
 
