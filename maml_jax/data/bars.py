@@ -108,7 +108,8 @@ def _carry(frame: pd.DataFrame, notes: Iterable[str], said: Mapping) -> None:
 
 
 def as_bars(
-    bars: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame | pd.Series], **options
+    bars: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame | pd.Series],
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Convert one table, or a mapping of asset to table, to normal form.
 
@@ -120,13 +121,12 @@ def as_bars(
         DataError: naming the asset, and the column, line or date.
     """
     if not isinstance(bars, Mapping):
-        return to_bars(bars, **{"source": "bars", **options})
+        return to_bars(bars, source="bars", **options)
     result = {}
     for name, table in bars.items():
-        options = {**options, "source": f"bars[{name!r}]", "symbol": str(name)}
         if isinstance(table, pd.Series):
             table = table.rename("close")
-        frames = to_bars(table, **options)
+        frames = to_bars(table, source=f"bars[{name!r}]", symbol=str(name), **options)
         if len(frames) != 1:
             raise DataError(
                 f"bars[{name!r}]: holds {len(frames)} assets ({_some(frames)}); in a mapping each "

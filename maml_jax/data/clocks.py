@@ -7,8 +7,6 @@ from maml_jax.data.options import Reading
 from maml_jax.data.parse import refuse_rows
 from maml_jax.data.times import parse_times
 
-_DAY = pd.Timedelta(days=1)
-
 
 def join_times(date: pd.Series, time: pd.Series, reading: Reading) -> pd.DatetimeIndex:
     """Parse dates and times of the day: `09:30`, `9:30:00 AM`, `093000`, `930`, parts of a day.
@@ -19,22 +17,39 @@ def join_times(date: pd.Series, time: pd.Series, reading: Reading) -> pd.Datetim
     Raises:
         DataError: naming the column, and the place of what is no time.
     """
+    form = reading.date_format or ""
     written = time.astype(str).str.strip().str.replace(r"^0 days ", "", regex=True)
     if written.str.match(r"\d{1,2}:\d{2}").all():
-        joined = _as_dates(date) + " " + written
-        return parse_times(joined.rename(date.name), reading)
+        clock = _read_clock(written)
+        if clock.isna().any() or "%H" in form or "%I" in form:
+            joined = _as_dates(date) + " " + written
+            return parse_times(joined.rename(str(date.name)), reading)
+        return _add(date, clock, reading)
     numbers = pd.to_numeric(time, errors="coerce").astype("float64")
     if numbers.notna().all() and (numbers >= 0).all() and (numbers < 240_000).all():
         clock = _clock(written, numbers)
         refuse_rows(clock.isna(), time, time.name, "not a time of the day", reading)
-        days = parse_times(date, reading._replace(timezone="UTC"))
-        wall = days.tz_localize(None) + pd.TimedeltaIndex(clock)
-        return parse_times(pd.Series(wall, name=date.name), reading)
+        return _add(date, clock, reading)
     if reading.columns and {"date", "time"} <= {*reading.columns}:
         refuse_rows(numbers.isna(), time, time.name, "not a time of the day", reading)
     if date.nunique() >= time.nunique():
         return parse_times(date, reading)
     return parse_times(time, reading)
+
+
+def _add(date: pd.Series, clock: pd.Series, reading: Reading) -> pd.DatetimeIndex:
+    days = parse_times(date, reading._replace(timezone="UTC")).tz_localize(None)
+    return parse_times(pd.Series(days + pd.TimedeltaIndex(clock), name=date.name), reading)
+
+
+def _read_clock(written: pd.Series) -> pd.Series:
+    """Return the time since midnight of `9:30`, `09:30:00.5` or `9:30 PM`; NaT of anything else."""
+    parts = written.str.extract(r"^(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?\s*([AaPp])?[Mm]?$")
+    hours, minutes, seconds = (pd.to_numeric(parts[i]) for i in range(3))
+    half = parts[3].str.lower()
+    bad = (hours > 23) | (minutes > 59) | (half.notna() & ((hours < 1) | (hours > 12)))
+    hours = hours.where(half.isna(), hours % 12 + 12 * (half == "p"))
+    return pd.to_timedelta((3600 * hours + 60 * minutes + seconds.fillna(0)).mask(bad), unit="s")
 
 
 def _as_dates(date: pd.Series) -> pd.Series:

@@ -38,6 +38,12 @@ def in_order(times: np.ndarray) -> bool:
     return bool((steps >= 0).all() or (steps <= 0).all())
 
 
+def _without_leaps(times: pd.Series) -> bool:
+    """Say whether bars of parts of a day never leave out weeks, as swapped days and months do."""
+    steps = np.abs(np.diff(times.to_numpy("datetime64[s]").astype("int64")))
+    return bool(np.median(steps) < 43_200 and steps.max() < 10 * 86_400)
+
+
 def find_form(text: pd.Series, reading: Reading) -> pd.Series:
     """Read dates in the one form that fits all of them; NaT where none does.
 
@@ -46,7 +52,7 @@ def find_form(text: pd.Series, reading: Reading) -> pd.Series:
     Raises:
         DataError: if several forms fit and none of them, or more than one, keeps the order.
     """
-    forms = _forms(text.iloc[0])
+    forms = guess_forms(text.iloc[0])
     clean = text.str.replace(r"([AaPp])\.([Mm])\.", r"\1\2", regex=True)
     readings = {form: pd.to_datetime(clean, format=form, errors="coerce") for form in forms}
     full = {
@@ -54,6 +60,9 @@ def find_form(text: pd.Series, reading: Reading) -> pd.Series:
         for form, times in readings.items()
         if times.notna().all() and times.dt.year.between(_FIRST, _LAST).all()
     }
+    usual = [form for form in full if form.startswith(("%d.%m.%Y", "%Y"))]
+    if usual:  # nobody writes the month before the day between dots, or days after years
+        return full[usual[0]]
     if full:
         return pick_reading(full, text, text.name, reading)
     if not readings:
@@ -77,7 +86,8 @@ def pick_reading(
         ordered = {
             form: times for form, times in distinct.items() if in_order(times.to_numpy("int64"))
         }
-        distinct = ordered if len(ordered) == 1 else distinct
+        near = {form: times for form, times in distinct.items() if _without_leaps(times)}
+        distinct = next((each for each in (ordered, near) if len(each) == 1), distinct)
     if len(distinct) > 1:
         forms = " or ".join(f'"{form}"' for form in distinct)
         days = {form.replace("%y", "%Y").find("%d") < form.replace("%y", "%Y").find("%m")
@@ -90,12 +100,12 @@ def pick_reading(
     return next(iter(distinct.values()))
 
 
-def _forms(first: str) -> list[str]:
-    """Return the formats that a time may have, by how the first is written."""
+def guess_forms(first: str) -> list[str]:
+    """Return the formats that a time may have, by how it is written; the usual ones first."""
     clock = _CLOCK.search(first)
     day, tail = (first, "") if clock is None else (first[: clock.start()], _clock_form(clock))
     forms = [form + tail for form in _day_forms(day.strip())]
-    return forms or [form for form in _day_forms(first)]
+    return forms or _day_forms(first)
 
 
 def _clock_form(clock: re.Match) -> str:

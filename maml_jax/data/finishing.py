@@ -6,6 +6,7 @@ import pandas as pd
 from maml_jax.data.names import ADJUSTED, COLUMNS, PRICES
 from maml_jax.data.options import Reading
 from maml_jax.errors import DataError
+from maml_jax.listing import join_names
 
 
 def finish_bars(
@@ -47,7 +48,7 @@ def finish_bars(
                 frame[column] = frame[column] * ratio
     mended = {}
     if not (frame.index.is_monotonic_increasing or frame.index.is_monotonic_decreasing):
-        steps = np.diff(frame.index.asi8)
+        steps = np.diff(pd.DatetimeIndex(frame.index).asi8)
         back = np.append(False, steps < 0 if (steps > 0).mean() >= 0.5 else steps > 0)
         mended["unsorted"] = [str(time) for time in frame.index[back].sort_values()]
     order = np.argsort(frame.index, kind="stable")
@@ -103,7 +104,7 @@ def _merge_duplicates(frame, lines, where, place) -> pd.DataFrame:
     clash = repeated & ~frame.reset_index().duplicated(keep="first").to_numpy()
     if clash.any():
         time = frame.index[clash][0]
-        places = ", ".join(place(int(line)) for line in lines[lines.index == time])
+        places = join_names(place(int(line)) for line in lines[lines.index == time])
         raise DataError(
             f"{where}: several bars at {time} disagree ({places}); {int(clash.sum())} such bars in "
             "total; keep one of each, or, if a column names the asset or the time of the day, say "

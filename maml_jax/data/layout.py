@@ -64,7 +64,7 @@ def find_layout(table: pd.DataFrame, reading: Reading) -> Layout:
         rest.remove(symbol)
     if has_close or said:
         return _one_asset(table, rest, times, symbol, said, fields, reading)
-    split = {column: split_asset(column) for column in rest}
+    split = {c: None if known.is_time(c) else split_asset(c) for c in rest}
     if any(each is not None and each[1].role in closes for each in split.values()):
         return _by_name(table, rest, times, split, reading)
     return _wide(table, rest, times, symbol, fields, reading)

@@ -61,10 +61,11 @@ _VOCABULARY = (
     frozenset(_PRICE_WORDS) | _ADJUSTED_WORDS | _VOLUME_WORDS | _OTHER_WORDS | _QUALIFIERS
     | _TIME_WORDS | _SIDED
 )  # fmt: skip
-_JOINED = frozenset(word for word in _VOCABULARY if len(word) > 2) | {"px"}
+_JOINED = frozenset(word for word in _VOCABULARY if len(word) > 2) | {"px", "of"}
 """Words that are recognised without a gap between them, as in `bidclose`."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NUMBERING = re.compile(r"^\W*\d+[a-z]{0,3}\W+(?=[A-Za-z])")
+_QUOTED_IN = re.compile(r"[-/_.:]?(?:USD[TC]?|EUR|GBP|JPY|BTC)$", re.IGNORECASE)
 _GAP = re.compile(r"[\s._\-/:|]+")
 
 
@@ -137,7 +138,8 @@ def field_of(name: object) -> Field | None:
     strong = kinds & {"open", "high", "low", "close", "settle"}
     rest = has - set(_PRICE_WORDS)
     if has & (_OTHER_WORDS - {"bid", "ask"}):
-        if has & {"shares", "contracts", "qty", "quantity"} and has & {"number", "no", "traded"}:
+        counted = has & {"shares", "contracts", "qty", "quantity"}
+        if counted and has & {"number", "no", "traded", "tick"}:
             return Field("volume", 2, rest)
         return Field(OTHER)
     if has & _VOLUME_WORDS:
@@ -212,7 +214,7 @@ def is_symbol(name: object) -> bool:
 
 
 def may_be_ticker(name: object) -> bool:
-    """Say whether a name of a field is one short word, as tickers such as LOW and OPEN are."""
-    text = str(name).strip()
+    """Say whether a name of a field is one short word, as tickers are: LOW, OPEN, HIGH/USDT."""
+    text = _QUOTED_IN.sub("", str(name).strip())
     common = {"vol", "vwap", "wap", "oi", "chg", "pct", "mcap", "last", "price", "close", "value"}
     return text.isalpha() and len(text) <= 5 and text.lower() not in common

@@ -20,14 +20,22 @@ _BEFORE = re.compile(rf"^([+-]?)\s*(?:(?:US|A|C|HK)?{_SIGNS}|[A-Z]{{3}}\s)\s*([+
 _AFTER = re.compile(rf"\s*(?:{_SIGNS}|(?<=\d)\s+[A-Z]{{3}})$")
 
 
-def refuse_rows(bad, shown, column: object, problem: str, reading: Reading) -> None:
-    """Raise a `DataError` that names the first row where `bad` holds."""
+def show_cell(column: pd.Series, row: int) -> str:
+    """Return how errors show a cell."""
+    value = column.iloc[row]
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def refuse_rows(
+    bad, shown: pd.Series, column: object, problem: str, reading: Reading, hint: str = ""
+) -> None:
+    """Raise a `DataError` that names the first row where `bad` holds, and what helps."""
     rows = np.flatnonzero(np.asarray(bad))
     if rows.size:
         more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
         raise DataError(
             f"{reading.source}, {reading.place(int(rows[0]))}, column {column!r}: "
-            f"{problem}: {shown.iloc[int(rows[0])]!r}{more}"
+            f"{problem}: {show_cell(shown, int(rows[0]))}{more}{hint}"
         )
 
 
@@ -121,7 +129,11 @@ def _numbers(cells: pd.Series, mark: str) -> pd.Series:
 def _read(cells: pd.Series, column: pd.Series, mark: str, reading: Reading) -> pd.Series:
     numbers = _numbers(cells, mark)
     bad = numbers.isna() & (cells != "")
-    refuse_rows(bad, _text(column), column.name, "not a number", reading)
+    comma = cells[bad].str.contains(r"[.,]", regex=True).any() and cells[bad].str.contains(
+        r"^[\d.,+-]+$", regex=True
+    ).any()  # fmt: skip
+    hint = f"; its decimals are read with {mark!r} (data.decimal)" if comma else ""
+    refuse_rows(bad, _text(column), column.name, "not a number", reading, hint)
     return numbers
 
 

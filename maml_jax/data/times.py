@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.date_forms import find_form
+from maml_jax.data.date_forms import find_form, guess_forms
 from maml_jax.data.epochs import parse_epochs
 from maml_jax.data.options import Reading
 from maml_jax.data.parse import refuse_rows
@@ -16,8 +16,11 @@ FIRST_YEAR, LAST_YEAR = 1900, 2100
 UNITS = ("s", "ms", "us", "ns", "D", "excel")
 """What `date_format` may say of numbers: units since 1970, or days of spreadsheets."""
 
-_OFFSET = re.compile(r"(?<=[\d\s])\s*(Z|UTC|GMT|(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?(?::?00)?)$")
-_CLOCK = re.compile(r"\d:\d{2}|\d[T ]\d{4}")
+_OFFSET = re.compile(
+    r"((?:\d:\d{2}|\d[T ]\d{4})(?::?\d{2})?(?:[.,]\d+)?(?:\s*[AaPp]\.?[Mm]\.?)?)"
+    r"\s*(Z|UTC|GMT|(?:UTC|GMT)?\s?[+-]\d{2}(?::?\d{2})?(?::?00)?)$"
+)
+"""The end of a clock, and an offset from UTC."""
 _ZONE = re.compile(r"\s\(?([A-Za-z]+(?:/[A-Za-z_+\-0-9]+)+)\)?$")
 _LETTERS = re.compile(r"(?<=\d)\s\(?([A-Z]{3,5})\)?$")
 _OTHER_YEAR = re.compile(r"^(\d{4})-\d{1,2}-\d{1,2}(?!\d)")
@@ -35,24 +38,23 @@ def parse_times(column: pd.Series, reading: Reading) -> pd.DatetimeIndex:
     """
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()
-    elif column.dtype == object and column.map(type).eq(pd.Period).all():
-        column = column.map(lambda period: period.to_timestamp())
+    elif column.dtype == object and all(isinstance(cell, pd.Period) for cell in column):
+        column = pd.Series([pd.Period(cell).to_timestamp() for cell in column], name=column.name)
     if pd.api.types.is_datetime64_any_dtype(column):
         times = column
     elif pd.api.types.is_numeric_dtype(column) or _all_numbers(column):
         times = parse_epochs(column, reading)
     else:
         times = _parse_text(column, reading)
-    refuse_rows(times.isna(), column, column.name, _why(column, times), reading)
+    hint = "; if times are written in another form, say it with date_format"
+    refuse_rows(times.isna(), column, column.name, _why(column, times), reading, hint)
     index = pd.DatetimeIndex(times)
     years = np.asarray(index.year)
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
-    refuse_rows(
-        outside, column, column.name,
-        f"not within the years {FIRST_YEAR} to {LAST_YEAR} (numbers have their unit by "
-        "date_format = \"ms\")" if pd.api.types.is_numeric_dtype(column)
-        else f"not within the years {FIRST_YEAR} to {LAST_YEAR}", reading,
-    )  # fmt: skip
+    numbers = pd.api.types.is_numeric_dtype(column)
+    hint = '; say the unit of numbers with date_format = "ms" or another' if numbers else ""
+    wrong = f"not within the years {FIRST_YEAR} to {LAST_YEAR}"
+    refuse_rows(outside, column, column.name, wrong, reading, hint)
     return _to_utc(index.as_unit("us"), reading).rename("timestamp")
 
 
@@ -104,12 +106,15 @@ def _localise(times: pd.DatetimeIndex, reading: Reading) -> pd.DatetimeIndex:
 
 def _parse_text(column: pd.Series, reading: Reading) -> pd.Series:
     text = column.astype(str).str.strip()
-    if reading.date_format is not None and reading.date_format not in UNITS:
+    if reading.date_format in UNITS:
+        bad = pd.to_numeric(text, errors="coerce").isna()
+        refuse_rows(bad, text, column.name, f"no number of {reading.date_format}", reading)
+    if reading.date_format is not None:
         return _by_format(text, reading.date_format, reading)
     text = _without_zone_name(text, reading)
     if isinstance(text, pd.DatetimeIndex):
         return text.to_series(index=column.index)
-    offsets = text.str.extract(_OFFSET)[0].where(text.str.contains(_CLOCK, regex=True))
+    offsets = text.str.extract(_OFFSET)[1]
     zoned = offsets.notna()
     if zoned.any() and not zoned.all():
         raise DataError(
@@ -118,12 +123,12 @@ def _parse_text(column: pd.Series, reading: Reading) -> pd.Series:
         )
     if not zoned.any():
         return _naive(text, reading)
-    return _with_offsets(_naive(text.str.replace(_OFFSET, "", regex=True), reading), offsets)
+    return _with_offsets(_naive(text.str.replace(_OFFSET, r"\1", regex=True), reading), offsets)
 
 
 def _with_offsets(wall: pd.Series, offsets: pd.Series) -> pd.Series:
     """Return times in UTC; midnights of places that are not in UTC stay dates."""
-    digits = offsets.str.replace(r"^(UTC|GMT)(?=.)|:", "", regex=True)
+    digits = offsets.str.replace(r"^(UTC|GMT)\s?(?=.)|:", "", regex=True)
     hours = pd.to_numeric(digits.str.extract(r"^([+-]\d{2})")[0]).fillna(0)
     minutes = pd.to_numeric(digits.str.extract(r"^[+-]\d{2}(\d{2})")[0]).fillna(0)
     signs = np.where(digits.str.startswith("-"), -1, 1)
@@ -149,10 +154,10 @@ def _by_format(text: pd.Series, form: str, reading: Reading) -> pd.Series:
     if "%z" in form and times.notna().all():
         walls = pd.to_datetime(text.str.extract(r"(\d{1,2}:\d{2}(?::\d{2})?)")[0], errors="coerce",
                                format="mixed")  # fmt: skip
-        offsets = text.str.extract(_OFFSET)[0]
+        offsets = text.str.extract(_OFFSET)[1]
         if walls.notna().all() and _are_days(pd.DatetimeIndex(walls)) and offsets.notna().all():
             wall = pd.to_datetime(
-                text.str.replace(_OFFSET, "", regex=True).str.strip(),
+                text.str.replace(_OFFSET, r"\1", regex=True).str.strip(),
                 format=re.sub(r"\s*%z", "", form), errors="coerce",
             )  # fmt: skip
             return _with_offsets(wall, offsets) if wall.notna().all() else times
@@ -182,8 +187,7 @@ def _without_zone_name(text: pd.Series, reading: Reading) -> "pd.Series | pd.Dat
         row = int(np.flatnonzero(named)[0])
         abbreviation = str(short.iloc[row])
         first = text.iloc[row]
-        stem = _LETTERS.sub("", first)
-        form = "%Y%m%d %H:%M:%S" if re.match(r"\d{8} ", stem) else "%Y-%m-%d %H:%M:%S"
+        form = next(iter(guess_forms(_LETTERS.sub("", first))), "%Y-%m-%d %H:%M:%S")
         raise DataError(
             f"{reading.source}, {reading.place(row)}, column {text.name!r}: {first!r}: "
             f"{abbreviation} is not one time zone everywhere; say how to read it with "
