@@ -44,7 +44,7 @@ def read_bars(
     An asset without a name in the file is named after the file, without its ending.
 
     Args:
-        path: text (CSV with commas, semicolons, tabs or bars), JSON (also in the envelope of an
+        path: text (CSV with commas, semicolons, tabs or pipes), JSON (also in the envelope of an
             API), both also compressed; Parquet, feather, Excel; or several of them.
         layout: of a table without a header: `"binance"`, `"kraken"`, `"histdata"`, `"mt4"`, or the
             names of its columns, as in `"date,open,high,low,close,-,volume"`.

@@ -95,6 +95,7 @@ def find_header(
     wide = [i for i in above if sum(bool(cell.strip()) for cell in rows[i]) > 1]
     if not wide or (layout and all(len(rows[i]) != width for i in above)):
         if layout is None:
+            _refuse_dates_as_names(rows, filled, first, source)
             raise DataError(
                 f"{source}: there is no header, line {first + 1} holds values "
                 f"({', '.join(rows[first][:3])}, ...); {describe_layouts(rows[first])}"
@@ -109,6 +110,24 @@ def find_header(
         )
     _refuse_between(rows, [i for i in above if i > row], source)
     return Header(row, row + 1, 1)
+
+
+def _refuse_dates_as_names(rows: Sequence[Row], filled: list[int], first: int, source: str) -> None:
+    """Refuse a table with a column for each date: its first row has times, the next has none."""
+    names = rows[first]
+    later = [rows[i] for i in filled if i > first][:1]
+    times = [looks_like_time(cell) for cell in names]
+    if (
+        later
+        and sum(times) > 1
+        and not any(
+            time and looks_like_time(cell) for time, cell in zip(times, later[0], strict=False)
+        )
+    ):
+        raise DataError(
+            f"{source}, line {first + 1}: has dates as names of columns ({', '.join(names[:3])}, "
+            "...); write a row for each date"
+        )
 
 
 def _refuse_between(rows: Sequence[Row], between: list[int], source: str) -> None:

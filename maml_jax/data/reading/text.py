@@ -105,6 +105,10 @@ def _parse(file: Path | io.BytesIO, source: str, separator: str, header: Header)
             compression=None,
         )
     except ValueError as error:
+        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        if quote is not None:
+            line = int(quote[1]) + 1
+            raise DataError(f"{source}, line {line}: a quotation mark is never closed") from error
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
         if found is None:
             raise DataError(f"{source}: cannot be read: {str(error).strip()}") from error

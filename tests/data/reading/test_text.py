@@ -155,6 +155,8 @@ FAULTS = {
     "the header again": (TEXT + TEXT, r"line 32: repeats the header"),
     "a unit row": (TEXT.replace("\n", "\n,USD,USD,USD,USD,pcs\n", 1), r"line 2: stands between"),
     "two headers": ("a,b,c,d,e,f\ng,h,i,j,k,l\n" + TEXT.partition("\n")[2], r"skip_lines=1"),
+    "dates as columns": ("symbol,2020-01-01,2020-01-02\nA,1,2\n", r"line 1: has dates as names"),
+    "an open quote": ("a title\n" + TEXT + '"2021-01-01,1,1', r"line 33: a quotation mark"),
     "too many lines skipped": (TEXT, r"skip_lines=99"),
     "nothing": ("\n\n", r"is empty"),
     "zeros": (TEXT + "\0", r"NUL bytes"),
