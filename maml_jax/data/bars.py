@@ -81,7 +81,8 @@ def to_bars(
     table = _time_as_column(table, source)
     layout = find_layout(table, reading)
     if len(layout.times) == 2:
-        times = join_times(*(table[column] for column in layout.times), reading)
+        date, time = layout.times
+        times = join_times(table[date], table[time], reading)
     else:
         times = parse_times(table[layout.times[0]], reading)
     result: dict[str, pd.DataFrame] = {}

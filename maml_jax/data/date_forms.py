@@ -53,7 +53,12 @@ def find_form(text: pd.Series, reading: Reading) -> pd.Series:
         DataError: if several forms fit and none of them, or more than one, keeps the order.
     """
     forms = guess_forms(text.iloc[0])
-    clean = text.str.replace(r"([AaPp])\.([Mm])\.", r"\1\2", regex=True)
+    clean = text
+    if re.search(r"[AaPp]\.[Mm]\.$", str(text.iloc[0])):
+        clean = text.str.replace(r"([AaPp])\.([Mm])\.", r"\1\2", regex=True)
+    sample = clean.iloc[np.linspace(0, len(clean) - 1, min(len(clean), 500), dtype=int)]
+    fitting = [f for f in forms if pd.to_datetime(sample, format=f, errors="coerce").notna().all()]
+    forms = fitting or forms
     readings = {form: pd.to_datetime(clean, format=form, errors="coerce") for form in forms}
     full = {
         form: times

@@ -43,15 +43,15 @@ def parse_epochs(column: pd.Series, reading: Reading) -> pd.Series:
         return _from_excel(column, values)
     if unit == "D":
         return pd.to_datetime((values * _DAY).round(), unit="s", errors="coerce")
-    text = _digits(column, values)
     if unit is not None:
         try:
-            return pd.to_datetime(text, format=unit, errors="coerce")
+            return pd.to_datetime(_digits(column, values), format=unit, errors="coerce")
         except ValueError as error:
             raise DataError(f"{reading.source}: date_format {unit!r}: {error}") from error
-    dates = _dates(text, column.name, reading)
-    if dates is not None:
-        return dates
+    if compact_forms(len(_digits(column.iloc[:1], values.iloc[:1]).iloc[0])):
+        dates = _dates(_digits(column, values), column.name, reading)
+        if dates is not None:
+            return dates
     _refuse_rounded(column, values, reading)
     if 10_000 <= values.min() and values.max() < _EXCEL_LAST:
         if values.min() >= _EXCEL_ZERO:
@@ -126,7 +126,7 @@ def _refuse_rounded(column: pd.Series, values: pd.Series, reading: Reading) -> N
     """Refuse numbers that lost their last digits, as in 1.54639E+12."""
     numbers = np.abs(values.to_numpy())
     unit = next(iter(_possible(values.to_numpy())), "s")
-    written = column.astype(str).str.contains("[eE]", regex=True).any()
+    written = column.iloc[:50].astype(str).str.contains("[eE]", regex=True).any()
     step = 10.0 ** np.ceil(np.log10((10.0 if written else 100.0) / _SECONDS[unit]))
     minute = round(60 / _SECONDS[unit])
     if numbers.max() > step and (numbers % step == 0).all() and (numbers % minute != 0).any():

@@ -22,6 +22,7 @@ _ALIKE = 0.05
 """Largest median difference of two columns that hold prices of one asset."""
 _FEW_COLUMNS = 12
 _FEWEST_ROWS = 10
+_MOST_ROWS = 1000
 
 
 class Layout(NamedTuple):
@@ -234,7 +235,7 @@ def _best(table, role, fields: dict[Any, Field], side, notes: list[str], reading
 
 def _alike(one: pd.Series, other: pd.Series) -> bool:
     """Say whether two columns of prices are those of one asset."""
-    a, b = glance(one), glance(other)
+    a, b = glance(one.tail(_MOST_ROWS)), glance(other.tail(_MOST_ROWS))
     known_ = (a > 0) & (b > 0)
     return bool(known_.any()) and float(np.median(np.abs(np.log(a[known_] / b[known_])))) < _ALIKE
 
@@ -298,7 +299,7 @@ def _wide(table, rest, times, symbol, fields: dict[Any, Field], reading: Reading
     repeated = [c for c in assets if _repeats(c, assets)]
     if repeated:
         raise DataError(f"{reading.source}: duplicate columns {repeated}; keep one of each")
-    values = {c: glance(table[c]) for c in assets}
+    values = {c: glance(table[c].tail(_MOST_ROWS)) for c in assets}
     odd = _unlike_prices(values)
     if odd is not None:
         raise DataError(

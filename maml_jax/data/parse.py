@@ -53,14 +53,14 @@ def parse_numbers(columns: Mapping[str, pd.Series], reading: Reading) -> pd.Data
         DataError: naming the column, and the place of a cell that is no number.
     """
     plain = {name: _plain(column) for name, column in columns.items()}
-    commas = {
-        name: _cells(columns[name])
-        for name, numbers in plain.items()
-        if not pd.api.types.is_numeric_dtype(columns[name])
-    }
     if all(numbers is not None for numbers in plain.values()) and reading.decimal != ",":
         result = {name: numbers for name, numbers in plain.items() if numbers is not None}
     else:
+        commas = {
+            name: _cells(column)
+            for name, column in columns.items()
+            if not pd.api.types.is_numeric_dtype(column)
+        }
         named = {str(columns[name].name): cells for name, cells in commas.items()}
         mark = reading.decimal or _decimal_mark(named, reading)
         result = {
@@ -89,6 +89,9 @@ def _plain(column: pd.Series) -> pd.Series | None:
     """Return a column as Python writes numbers; None if any cell is written otherwise."""
     if pd.api.types.is_numeric_dtype(column):
         return column.astype("float64")
+    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+    if not numbers.isna().any():
+        return numbers
     text = _text(column)
     empty = text.str.lower().isin(_MISSING)
     numbers = pd.to_numeric(text.where(~empty, other="nan"), errors="coerce").astype("float64")

@@ -22,6 +22,7 @@ _OFFSET = re.compile(
 )
 """The end of a clock, and an offset from UTC."""
 _ZONE = re.compile(r"\s\(?([A-Za-z]+(?:/[A-Za-z_+\-0-9]+)+)\)?$")
+_SAMPLE = 50
 _LETTERS = re.compile(r"(?<=\d)\s\(?([A-Z]{3,5})\)?$")
 _OTHER_YEAR = re.compile(r"^(\d{4})-\d{1,2}-\d{1,2}(?!\d)")
 
@@ -69,7 +70,10 @@ def _why(column: pd.Series, times: pd.Series) -> str:
 
 
 def _all_numbers(column: pd.Series) -> bool:
-    return bool(len(column)) and bool(pd.to_numeric(column, errors="coerce").notna().all())
+    return all(
+        bool(pd.to_numeric(each, errors="coerce").notna().all())
+        for each in (column.iloc[:_SAMPLE], column)  # most texts fail at once
+    )
 
 
 def _to_utc(times: pd.DatetimeIndex, reading: Reading) -> pd.DatetimeIndex:
@@ -111,6 +115,9 @@ def _parse_text(column: pd.Series, reading: Reading) -> pd.Series:
         refuse_rows(bad, text, column.name, f"no number of {reading.date_format}", reading)
     if reading.date_format is not None:
         return _by_format(text, reading.date_format, reading)
+    sample = text.iloc[:_SAMPLE]
+    if not sample.str.contains(r"[A-Za-z)]$|[+-]\d{2}:?\d{0,2}(?::\d{2})?$", regex=True).any():
+        return _naive(text, reading)  # what differs further down is no date
     text = _without_zone_name(text, reading)
     if isinstance(text, pd.DatetimeIndex):
         return text.to_series(index=column.index)
@@ -139,10 +146,14 @@ def _with_offsets(wall: pd.Series, offsets: pd.Series) -> pd.Series:
 
 
 def _naive(text: pd.Series, reading: Reading) -> pd.Series:
-    iso = pd.to_datetime(text, format="ISO8601", errors="coerce")
-    if iso.notna().any():
-        return iso
-    return find_form(text, reading)
+    first = pd.to_datetime(text.iloc[:_SAMPLE], format="ISO8601", errors="coerce")
+    if first.isna().all():
+        return find_form(text, reading)
+    try:
+        return pd.to_datetime(text, format="ISO8601", errors="coerce")
+    except ValueError:  # some rows further down have a time zone
+        times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+        return times.dt.tz_localize(None).where(~text.str.contains(r":.*[+-Z]", regex=True))
 
 
 def _by_format(text: pd.Series, form: str, reading: Reading) -> pd.Series:

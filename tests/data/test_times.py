@@ -33,7 +33,7 @@ def two_columns(date, time, **options):
     written=st.sampled_from(["numbers", "text"]),
     descending=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_numbers_since_1970_have_one_unit(unit, step, start, written, descending):
     seconds = 60 * start // step * step + step * np.arange(60)
     assume(np.abs(seconds).min() > 86_400)  # numbers of the first day are too small to know
@@ -103,7 +103,7 @@ CLOCKS = ["", " %H:%M", "T%H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", 
         pd.Timestamp("1971-01-01").date(), pd.Timestamp("2060-01-01").date()
     ), descending=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_dates_are_read_as_written_or_refused_never_otherwise(form, clock, first, descending):
     step = "37h" if clock else "D"
     times = pd.date_range(first, periods=45, freq=step)[:: -1 if descending else 1]
