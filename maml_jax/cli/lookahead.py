@@ -20,7 +20,7 @@ def check_lookahead_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     bars: Annotated[
         Path | None,
-        typer.Option("--bars", help="Bars to use instead: CSV, Parquet or JSON."),
+        typer.Option("--bars", help="Bars to use instead: CSV, JSON, Parquet, feather, Excel."),
     ] = None,
     cuts: Annotated[
         int,
@@ -36,11 +36,11 @@ def check_lookahead_command(
     set_up()
     from maml_jax.data import read_bars
     from maml_jax.experiment import load
-    from maml_jax.experiment.preparation.bars import reading_options
+    from maml_jax.experiment.preparation.bars import file_options
     from maml_jax.lookahead import check_lookahead
 
     result = load(run)
-    frames = None if bars is None else read_bars(bars, **reading_options(result.config))
+    frames = None if bars is None else read_bars(bars, **file_options(result.config))
     report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
     for each in report.checked:
         typer.echo(f"checked: {each}")

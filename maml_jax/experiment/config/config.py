@@ -74,8 +74,9 @@ class DataConfig(Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
-    """CSV, Parquet or JSON files, relative to the working directory; "builtin" for the built-in
-    bars; "store:SOURCE/INTERVAL" for bars that were fetched, as "store:bybit-linear/1h"."""
+    """CSV, JSON, Parquet, feather or Excel files, relative to the working directory; "builtin" for
+    the built-in bars; "store:SOURCE/INTERVAL" for bars that were fetched, such as
+    "store:bybit-linear/1h"."""
     store: str | None = None
     """Directory of the store; default `$MAML_JAX_STORE` or the user's data directory."""
     assets: tuple[str, ...] | None = None
@@ -91,6 +92,15 @@ class DataConfig(Section, frozen=True):
     """First moment of the test span; default: the bar after `train_end`."""
     test_end: Moment | None = None
     timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
+    layout: str | None = None
+    """Of files without a header: "binance", "kraken", "histdata", "mt4", or the names of their
+    columns, as in "date,open,high,low,close,-,volume"."""
+    encoding: str | None = None
+    """Of text files that are not UTF-8, such as "gbk"."""
+    skip_lines: Whole | None = None
+    """Lines above the header of a file; default: found out, or refused where unclear."""
+    symbol: str | None = None
+    """The asset of a file that does not name it; default: the file's name."""
     date_format: str | None = None
     """How times are written, as in "%d/%m/%Y"; or the unit of numbers: "s", "ms", "us", "ns" or "D"
     since 1970, "excel" for days of spreadsheets. Default: found out, or refused where unclear."""

@@ -40,6 +40,17 @@ def reading_options(config: Config) -> dict:
     }
 
 
+def file_options(config: Config) -> dict:
+    """Return how files of bars are read, as `read_bars` takes it."""
+    data = config.data
+    return reading_options(config) | {
+        "layout": data.layout,
+        "encoding": data.encoding,
+        "skip_lines": data.skip_lines,
+        "symbol": data.symbol,
+    }
+
+
 def load_bars(
     config: Config, bars: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None
 ) -> dict[str, pd.DataFrame]:
@@ -63,7 +74,7 @@ def load_bars(
     elif is_stored(data.path):
         frames = _from_store(config)
     else:
-        frames = read_bars(data.path, **options)
+        frames = read_bars(data.path, **file_options(config))
     if data.assets is None:
         return frames
     return {name: frames[name] for name in choose_assets("data.assets", data.assets, frames)}
