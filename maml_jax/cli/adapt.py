@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from maml_jax.cli.reading import DataOverrides, LayoutOption, file_settings
 from maml_jax.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def adapt_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    bars: Annotated[Path, typer.Option("--bars", help="Its bars: CSV, Parquet or JSON.")],
+    bars: Annotated[Path, typer.Option("--bars", help="Its bars: CSV, JSON, Parquet, Excel.")],
     symbol: Annotated[
         str | None, typer.Option("--symbol", help="The asset, if the file has several.")
     ] = None,
@@ -31,6 +33,8 @@ def adapt_command(
         Path | None,
         typer.Option("--out", help="Folder of the adapted model. Default: RUN/adapted/<time>."),
     ] = None,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
 ) -> None:
     """Adapt to a new asset; print held-out errors after each step, and those from scratch."""
     from maml_jax.experiment.process import set_up
@@ -39,7 +43,6 @@ def adapt_command(
     from maml_jax.data import read_bars
     from maml_jax.experiment import load
     from maml_jax.experiment.learning.step_errors import adaptation_table
-    from maml_jax.experiment.preparation.bars import reading_options
 
     if out is not None and out.exists():
         raise RunError(f"{out}: exists already; name an output directory that does not")
@@ -48,7 +51,7 @@ def adapt_command(
     if name not in result.checkpoints:
         there = ", ".join(result.checkpoints)
         raise ConfigError(f"--method {name}: no such method in {run}; it has {there}")
-    frames = read_bars(bars, **reading_options(result.config))
+    frames = read_bars(bars, **file_settings(layout, overrides, base=result.config))
     frames = {asset: frames[asset] for asset in [_choose(frames, symbol, bars)]}
     judged = adaptation_table(result.checkpoints[name], frames, steps=steps)
     _print(judged)
@@ -94,7 +97,7 @@ def _describe(predictions, bars, target) -> str:
 
 def _print(judged: "AdaptationTable") -> None:
     table, title = judged.table, f"{judged.method} on {judged.asset}"
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=escape(title), title_justify="left")
     names = ("squared error", "correlation", "from scratch: squared error", "correlation")
     shown.add_column(str(table.index.name))
     for name in names:

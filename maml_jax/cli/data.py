@@ -1,10 +1,11 @@
 """Commands that inspect, verify and export bars of the store or of files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maml_jax.cli.reading import DataOverrides, LayoutOption, file_settings
 from maml_jax.cli.tables import StoreOption, format_time, make_console, make_table
 from maml_jax.errors import DataError, MamlJaxError, StoreError
 
@@ -51,11 +52,17 @@ def list_command(store: StoreOption = None) -> None:
 
 
 @data_app.command("show")
-def show_command(what: What, store: StoreOption = None) -> None:
+def show_command(
+    what: What,
+    store: StoreOption = None,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
+) -> None:
     """Show the first and last bars, and what the checks find."""
     import pandas as pd
 
-    for name, group in _read_groups(what, store).items():
+    reading = file_settings(layout, overrides)
+    for name, group in _read_groups(what, store, reading).items():
         for symbol, bars in group.items():
             typer.echo(
                 f"{name} {symbol}: {len(bars):,} bars from {bars.index[0]} to {bars.index[-1]}"
@@ -103,12 +110,14 @@ def export_command(
         ),
     ] = "keep",
     store: StoreOption = None,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
 ) -> None:
     """Write bars to one long table with a column `symbol`."""
     from maml_jax.data import clean_bars, write_bars
 
     frames: dict = {}
-    for group in _read_groups(what, store).values():
+    for group in _read_groups(what, store, file_settings(layout, overrides)).values():
         twice = sorted({*frames} & {*group})
         if twice:
             raise DataError(
@@ -123,15 +132,17 @@ def export_command(
     typer.echo(f"{out}: {rows:,} rows of {assets}")
 
 
-def _read_groups(what: list[str], root: Path | None) -> "dict[str, dict[str, pd.DataFrame]]":
+def _read_groups(
+    what: list[str], root: Path | None, reading: dict[str, Any] | None = None
+) -> "dict[str, dict[str, pd.DataFrame]]":
     """Read series of the store, by source and interval, or files."""
     from maml_jax.data import Store, read_bars
 
-    store = Store(root)
+    store, reading = Store(root), {} if reading is None else reading
     groups: dict[str, dict] = {}
     for text in what:
         if Path(text).is_file():
-            groups[text] = read_bars(text)
+            groups[text] = read_bars(text, **reading)
             continue
         try:
             keys = store.find(text)
@@ -148,7 +159,10 @@ def _sources(store) -> list[tuple[str, str]]:
 
 def _print_findings(group: "dict[str, pd.DataFrame]") -> None:
     from maml_jax.data import check_bars, findings_table
+    from maml_jax.data.options import reading_notes
 
+    for note in reading_notes(group):
+        typer.echo(f"note: {note}")
     found = findings_table(check_bars(group))
     if found.empty:
         typer.echo("checks: nothing found")

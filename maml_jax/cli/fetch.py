@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from maml_jax import watchdog
+from maml_jax.cli.reading import DataOverrides, LayoutOption, file_settings
 from maml_jax.cli.tables import StoreOption, format_time, make_console, make_table
 from maml_jax.errors import DataError
 from maml_jax.terminal import ProgressBars
@@ -133,11 +134,13 @@ def binance_command(
 
 @fetch_app.command("files")
 def files_command(
-    files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or JSON.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, JSON, Parquet, feather or Excel.")],
     name: Annotated[str, typer.Option("--name", help="Name of the source in the store.")] = "files",
     timezone: Annotated[
-        str, typer.Option("--timezone", help="Time zone of times without one.")
-    ] = "UTC",
+        str | None, typer.Option("--timezone", help="Time zone of times without one. Default: UTC.")
+    ] = None,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
     store: StoreOption = None,
 ) -> None:
     """Import the bars of files into the store."""
@@ -145,7 +148,7 @@ def files_command(
 
     from maml_jax.data import Store, bar_interval, fetch, frames_source, parse_interval, read_bars
 
-    frames = read_bars(files, timezone=timezone)
+    frames = read_bars(files, **file_settings(layout, overrides, timezone=timezone))
     single = [symbol for symbol, bars in frames.items() if len(bars) < 2]
     if single:
         raise DataError(f"{single[0]}: a single bar has no interval; the store needs at least two")
@@ -183,7 +186,8 @@ def _fetch(source, symbols, interval, start, end, store, again, workers) -> None
 
 @contextmanager
 def _show_progress(symbols: list[str]) -> Iterator:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), TextColumn("{task.percentage:.0f} %"))
     console = Console(stderr=True)
     with ProgressBars(*columns, TimeRemainingColumn(), console=console, transient=True) as display:
         tasks = {symbol: display.add_task(symbol, total=1.0) for symbol in dict.fromkeys(symbols)}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from maml_jax.cli.tables import PlainTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ def check_lookahead_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     bars: Annotated[
         Path | None,
-        typer.Option("--bars", help="Bars to use instead: CSV, Parquet or JSON."),
+        typer.Option("--bars", help="Bars to use instead: CSV, JSON, Parquet, feather, Excel."),
     ] = None,
     cuts: Annotated[
         int,
@@ -35,11 +36,11 @@ def check_lookahead_command(
     set_up()
     from maml_jax.data import read_bars
     from maml_jax.experiment import load
-    from maml_jax.experiment.preparation.bars import reading_options
+    from maml_jax.experiment.preparation.bars import file_options
     from maml_jax.lookahead import check_lookahead
 
     result = load(run)
-    frames = None if bars is None else read_bars(bars, **reading_options(result.config))
+    frames = None if bars is None else read_bars(bars, **file_options(result.config))
     report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
     for each in report.checked:
         typer.echo(f"checked: {each}")
@@ -54,7 +55,7 @@ def check_lookahead_command(
 
 
 def _print_findings(findings: "pd.DataFrame") -> None:
-    table = Table(title="look-ahead", title_justify="left")
+    table = PlainTable(title="look-ahead", title_justify="left")
     for name in ("what", "name", "asset", "first bar", "known until", "size", "how it was found"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for row in findings.to_dict("records"):
@@ -77,7 +78,7 @@ def _print_recursive(recursive: "pd.DataFrame") -> None:
         typer.echo("beyond its warm-up, no feature depends on where the bars begin")
         return
     title = "effect of where the bars begin, in % of the feature's standard deviation"
-    table = Table(title=title, title_justify="left")
+    table = PlainTable(title=title, title_justify="left")
     for name in ("feature", "warm-up in bars", *(f"after {c}" for c in shown.columns[1:])):
         table.add_column(name, justify="left" if name == "feature" else "right")
     for name, row in shown.iterrows():

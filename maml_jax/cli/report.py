@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from maml_jax.cli.tables import PlainTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ def print_result(result) -> None:
 
 
 def _print_table(shown: "pd.DataFrame", title: str) -> None:
-    table = Table(title=title, title_justify="left")
+    table = PlainTable(title=title, title_justify="left")
     table.add_column("")
     for name in shown.columns:
         table.add_column(str(name), justify="right")

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maml_jax.cli.reading import DataOverrides, LayoutOption, file_settings
+
 if TYPE_CHECKING:
     from maml_jax.risk.table import RiskTable
 
@@ -54,16 +56,19 @@ def risk_command(
     ] = None,
     output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with figures.")] = None,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
 ) -> None:
     """Forecast volatility, VaR and position sizes of assets, from two bars on."""
     from maml_jax.errors import ConfigError
     from maml_jax.risk import forecast_risk
+    from maml_jax.risk.reading import read_frames
 
     if output not in ("table", "json", "csv"):
         raise ConfigError(f"--format {output}: table, json or csv")
     options = {} if level is None else {"levels": tuple(level)}
     table = forecast_risk(
-        bars,
+        read_frames(bars, **file_settings(layout, overrides)),
         horizon=horizon,
         target_volatility=target_volatility,
         capital=capital,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -20,9 +21,18 @@ StoreOption = Annotated[
 ]
 
 
-def make_table(*columns: str) -> Table:
+class PlainTable(Table):
+    """A table that shows text as it is: brackets in the name of an asset are no markup."""
+
+    def add_row(self, *cells, **options) -> None:
+        """Add a row of cells."""
+        shown = (escape(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, **options)
+
+
+def make_table(*columns: str) -> PlainTable:
     """Make a table with numbers on the right."""
-    table = Table()
+    table = PlainTable()
     for name in columns:
         table.add_column(name, justify="right" if name in ("new", "bars", "size") else "left")
     return table

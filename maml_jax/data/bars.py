@@ -2,49 +2,23 @@
 
 Normal form: a DataFrame with a UTC `DatetimeIndex` named `timestamp` (the time at which the bar
 opens), ascending and unique, and float64 columns among `open high low close volume`; `close` is
-always present.
+always present. Only an open may be missing (NaN).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.parse import parse_numbers, parse_times, refuse_rows
+from maml_jax.data.clocks import join_times
+from maml_jax.data.finishing import finish_bars
+from maml_jax.data.layout import find_layout
+from maml_jax.data.names import ADJUSTED, COLUMNS, field_of, is_symbol, time_rank
+from maml_jax.data.options import Reading, TableOptions, make_reading
+from maml_jax.data.parse import parse_numbers, refuse_rows
+from maml_jax.data.times import parse_times
 from maml_jax.errors import DataError
-
-COLUMNS = ("open", "high", "low", "close", "volume")
-PRICES = ("open", "high", "low", "close")
-
-Missing = Literal["error", "drop"]
-
-# In order of preference: a wide table may hold an asset called T.
-TIME_NAMES = (
-    "timestamp", "datetime", "date", "time", "open time", "opentime", "start", "start time",
-    "gmt time", "time utc", "local time", "unix", "unix timestamp", "period", "bar", "index", "ts",
-    "t",
-)  # fmt: skip
-SYMBOL_NAMES = ("symbol", "ticker", "asset", "pair", "instrument", "name", "coin", "tic", "market")
-COLUMN_NAMES = {
-    "open": "open", "open price": "open",
-    "high": "high", "high price": "high",
-    "low": "low", "low price": "low",
-    "close": "close", "close price": "close", "last": "close", "price": "close",
-    "adj close": "adj close", "adjclose": "adj close", "adjusted close": "adj close",
-    "close adj": "adj close",
-    "volume": "volume", "vol": "volume", "base volume": "volume",
-}  # fmt: skip
-LETTERS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
-
-
-def plain_name(name: object) -> str:
-    """Fold case, underscores, dots and spaces, so that `Adj_Close` equals `adj close`.
-
-    >>> plain_name(" Adj_Close ")
-    'adj close'
-    """
-    return " ".join(str(name).strip("<> ").replace("_", " ").replace(".", " ").lower().split())
 
 
 def to_bars(
@@ -52,31 +26,36 @@ def to_bars(
     *,
     source: str = "the table",
     symbol: str = "asset",
-    timezone: str = "UTC",
-    date_format: str | None = None,
-    adjust: bool = True,
-    missing: Missing = "error",
     place: Callable[[int], str] | None = None,
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Convert a table of prices to normal form, one frame per asset.
 
     Three layouts are understood. *One asset*: a time column or index, and price columns. *Long*:
     the same with a column that names the asset (`symbol`, `ticker`, ...). *Wide*: one column of
     closing prices per asset, empty before an asset's first price and after its last. Columns of two
-    levels, as in ("Close", "AAPL"), are read too. The case of names does not matter; rows may come
-    in either order.
+    levels, as in ("Close", "AAPL"), and names of both, as in `AAPL.Close`, are read too. Names are
+    read as words, in any case: `PX_LAST` is a close, and where some names are of fields, no column
+    is taken for an asset. Rows may come in either order.
 
     Args:
         table: the prices. Numbers and dates may be text.
         source: how error messages call the table.
         symbol: the asset's name if the table has none.
-        timezone: of times without one.
-        date_format: `strftime` format of the times; None reads ISO 8601, numbers since 1970 in
-            seconds to nanoseconds, or the format of the first time.
-        adjust: if there is an adjusted close, scale the prices of each bar by adjusted / plain
-            close, so that returns include dividends and splits.
-        missing: for a bar that lacks a value: refuse the series (`error`), or `drop` the bar.
         place: names the place of row `i` in the source ("line 7"); default "row i".
+        timezone: of times without one, default UTC. Days are days of the exchange: dates stay as
+            they are.
+        date_format: `strftime` format of the times, or the unit of numbers: "s", "ms", "us", "ns"
+            or "D" since 1970, "excel" for days of spreadsheets. None reads ISO 8601, numbers since
+            1970 in one unit, or the only format that fits all times or keeps their order.
+        adjust: if there is an adjusted close, scale the prices of each bar by adjusted / plain
+            close, so that returns include dividends and splits. The default.
+        missing: for a bar that lacks a value other than its open: refuse the series (`error`, the
+            default), or `drop` the bar. A bar without an open, or with one of 0, stays.
+        columns: which columns hold what, where their names do not say it, as in
+            `{"close": "Schluss", "timestamp": "Tag"}`; an empty name leaves a field out. Keys:
+            timestamp, date, time, symbol, open, high, low, close, adj_close, volume.
+        decimal: the mark of decimals, "," or "."; None finds it.
 
     Returns:
         `{asset: bars}` in normal form.
@@ -91,38 +70,47 @@ def to_bars(
         )
     if isinstance(table, pd.Series):
         table = table.to_frame("close" if table.name is None else str(table.name))
-    place = place or (lambda i: f"row {i}")
+    reading = make_reading(source, place, options)
+    if isinstance(table.index, pd.DatetimeIndex) and {"close"} <= {*table.columns} <= {*COLUMNS}:
+        reading = reading._replace(columns=None)  # they are for tables that need them
     if isinstance(table.columns, pd.MultiIndex):
-        options = {"source": source, "timezone": timezone, "date_format": date_format}
-        return as_bars(_by_asset(table, source), **options, adjust=adjust, missing=missing)
+        return _from_levels(table, reading, options)
     if table.empty:
         raise DataError(f"{source}: holds no rows")
+    said = {kind: table.attrs[kind] for kind in ("mended", "notes") if kind in table.attrs}
     table = _time_as_column(table, source)
-    names = {column: plain_name(column) for column in table.columns}
-    times, used = _find_times(table, names, source, timezone, date_format, place)
-    body = table.drop(columns=used)
-    known = _known_columns({c: names[c] for c in body.columns})
-    has_close = bool({"close", "adj close"} & set(known.values()))
-    symbol_column = _symbol_column(body, names, source, has_close)
-    if symbol_column is None and not has_close and 2 * len(known) <= len(body.columns):
-        return _from_wide(body, times, source, missing, place)
-    values = _select_columns(body, known, source, place)
-    if symbol_column is None:
-        groups = [(symbol, np.arange(len(values)))]
+    layout = find_layout(table, reading)
+    if len(layout.times) == 2:
+        date, time = layout.times
+        times = join_times(table[date], table[time], reading)
     else:
-        labels = body[symbol_column].astype(str).str.strip()
-        unnamed = (labels == "") | body[symbol_column].isna()
-        refuse_rows(unnamed, labels, source, symbol_column, "no symbol", place)
-        rows_of = labels.groupby(labels, sort=False).indices
-        groups = [(str(name), np.asarray(rows)) for name, rows in rows_of.items()]
-    return {
-        name: _finish(values.iloc[rows], times[rows], rows, source, name, adjust, missing, place)
-        for name, rows in groups
-    }
+        times = parse_times(table[layout.times[0]], reading)
+    result: dict[str, pd.DataFrame] = {}
+    wide = len(layout.assets) > 1 or None not in layout.assets
+    for asset, columns in layout.assets.items():
+        values = parse_numbers({role: table[c] for role, c in columns.items()}, reading)
+        name = symbol if asset is None else asset
+        for each, rows in _rows_of(table, layout.symbol, name, reading).items():
+            if wide:
+                rows = _between_ends(values, times, columns, reading)
+            result[each] = finish_bars(values.iloc[rows], times[rows], rows, each, reading)
+    for frame in result.values():
+        _carry(frame, layout.notes, said)
+    return result
+
+
+def _carry(frame: pd.DataFrame, notes: Iterable[str], said: Mapping) -> None:
+    """Add what is known of the whole table to what is known of the bars of an asset."""
+    every = dict.fromkeys([*said.get("notes", ()), *notes, *frame.attrs.get("notes", ())])
+    if every:
+        frame.attrs["notes"] = [*every]
+    if "mended" in said:
+        frame.attrs["mended"] = {**said["mended"], **frame.attrs.get("mended", {})}
 
 
 def as_bars(
-    bars: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame | pd.Series], **options
+    bars: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame | pd.Series],
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Convert one table, or a mapping of asset to table, to normal form.
 
@@ -134,13 +122,12 @@ def as_bars(
         DataError: naming the asset, and the column, line or date.
     """
     if not isinstance(bars, Mapping):
-        return to_bars(bars, **{"source": "bars", **options})
+        return to_bars(bars, source="bars", **options)
     result = {}
     for name, table in bars.items():
-        options = {**options, "source": f"bars[{name!r}]", "symbol": str(name)}
         if isinstance(table, pd.Series):
             table = table.rename("close")
-        frames = to_bars(table, **options)
+        frames = to_bars(table, source=f"bars[{name!r}]", symbol=str(name), **options)
         if len(frames) != 1:
             raise DataError(
                 f"bars[{name!r}]: holds {len(frames)} assets ({_some(frames)}); in a mapping each "
@@ -188,186 +175,83 @@ def require_same_interval(
         )
 
 
-def _by_asset(table: pd.DataFrame, source: str) -> dict[str, pd.DataFrame]:
-    """Split a table with columns like ("Close", "AAPL"), in either order of levels."""
-    for level in range(table.columns.nlevels if table.columns.nlevels == 2 else 0):
-        fields = {plain_name(name) for name in table.columns.get_level_values(level)}
-        if "close" in fields or "adj close" in fields:
-            names = table.columns.get_level_values(1 - level)
-            flat = table.set_axis(table.columns.get_level_values(level), axis="columns")
-            return {
-                str(name): pd.DataFrame(flat.loc[:, names == name]).dropna(how="all")
-                for name in names.unique()
-            }
-    raise DataError(f"{source}: columns have several levels, and none of two levels has 'close'")
+def _from_levels(
+    table: pd.DataFrame, reading: Reading, options: TableOptions
+) -> dict[str, pd.DataFrame]:
+    """Read a table with columns like ("Close", "AAPL"), in either order of levels."""
+    levels = [table.columns.get_level_values(i) for i in range(table.columns.nlevels)]
+    closes = [
+        i
+        for i, level in enumerate(levels)
+        if any((f := field_of(name)) and f.role in ("close", ADJUSTED) for name in level.unique())
+    ]
+    if len(levels) != 2 or not closes:
+        raise DataError(
+            f"{reading.source}: columns have {len(levels)} levels, expected two, one of which has "
+            "'close'; join them, as in 'AAPL.Close', or keep one column of closes for each asset"
+        )
+    fields, names = levels[closes[0]], levels[1 - closes[0]]
+    flat = table.set_axis(fields, axis="columns")
+    result: dict[str, pd.DataFrame] = {}
+    for name in names.unique():
+        own = pd.DataFrame(flat.loc[:, names == name])
+        known = np.flatnonzero((own.notna() & (own != "")).any(axis=1))
+        frames = to_bars(
+            own.iloc[known],
+            source=f"{reading.source}, {name}",
+            symbol=str(name),
+            place=lambda i, known=known: reading.place(int(known[i])),
+            **options,
+        )
+        result |= frames
+    return result
 
 
 def _time_as_column(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Make a column of an index of times, and of an index that may be one where no column is."""
     index = table.index
     if isinstance(index, pd.MultiIndex):
-        if None in index.names:
-            raise DataError(f"{source}: every level of the index needs a name")
-        return table.reset_index()
-    if isinstance(index, pd.DatetimeIndex) or plain_name(index.name) in TIME_NAMES:
-        name = "timestamp" if index.name is None else str(index.name)
-        if name in table.columns:
-            return table.reset_index(drop=True)
-        return table.rename_axis(name).reset_index()
-    return table.reset_index(drop=True)
+        kinds = ["timestamp" if _holds_times(level) else "symbol" for level in index.levels]
+        given = zip(kinds, index.names, strict=True)
+        names = [kind if name is None else name for kind, name in given]
+        if len({*names}) < len(names) or {*names} & {*table.columns}:
+            raise DataError(f"{source}: every level of the index needs a name of its own")
+        return table.set_axis(index.set_names(names), axis="index").reset_index()
+    named = any(time_rank(column) is not None for column in table.columns)
+    numbered = isinstance(index, pd.RangeIndex) or (named and not _holds_times(index))
+    if numbered and (index.name is None or time_rank(index.name) is None):
+        return table.reset_index(drop=True)
+    name = "timestamp" if index.name is None else str(index.name)
+    if name in table.columns:
+        return table.reset_index(drop=True)
+    if time_rank(name) is None and not is_symbol(name) and _holds_times(index):
+        name = "timestamp"
+    return table.rename_axis(name).reset_index()
 
 
-def _find_times(table, names, source, timezone, date_format, place):
-    """Return the times, and the columns that they were read from."""
-    by_name = {name: column for column, name in reversed(names.items())}
-    head = next(iter(names))
-    if "date" in by_name and "time" in by_name:
-        date, time = table[by_name["date"]], table[by_name["time"]].astype(str).str.strip()
-        if time.str.match(r"\d{1,2}:\d{2}").all():
-            both = (date.astype(str).str.strip() + " " + time).rename(date.name)
-            used = [by_name["date"], by_name["time"]]
-            return parse_times(both, source, timezone, date_format, place), used
-    column = next((by_name[name] for name in TIME_NAMES if name in by_name), None)
+def _holds_times(index: pd.Index) -> bool:
+    return isinstance(index, pd.DatetimeIndex | pd.PeriodIndex)
+
+
+def _rows_of(table, column, symbol: str, reading: Reading) -> dict[str, np.ndarray]:
+    """Return the rows of each asset."""
     if column is None:
-        # A first column without a name, as DataFrame.to_csv writes it, is the index.
-        if names[head] != "" and not names[head].startswith("unnamed"):
-            raise DataError(
-                f"{source}: missing time column; expected a name like 'timestamp' or 'date', "
-                f"found columns {[str(c) for c in names]}"
-            )
-        column = head
-    return parse_times(table[column], source, timezone, date_format, place), [column]
+        return {symbol: np.arange(len(table))}
+    labels = table[column].astype(str).str.strip()
+    unnamed = (labels == "") | table[column].isna()
+    refuse_rows(unnamed, labels, column, "no symbol", reading)
+    rows_of = labels.groupby(labels, sort=False).indices
+    return {str(name): np.asarray(rows) for name, rows in rows_of.items()}
 
 
-def _known_columns(names: Mapping) -> dict:
-    """Map columns to the names of the normal form; single letters only as a full set."""
-    aliases = COLUMN_NAMES
-    if {"o", "h", "l", "c"} <= set(names.values()):
-        aliases = COLUMN_NAMES | LETTERS
-    return {column: aliases[name] for column, name in names.items() if name in aliases}
-
-
-def _symbol_column(body, names, source, has_close):
-    found = [column for column in body.columns if names[column] in SYMBOL_NAMES]
-    if not has_close:  # then a column of numbers is an asset of that name in a wide table
-        found = [c for c in found if pd.to_numeric(body[c], errors="coerce").isna().all()]
-    if len(found) > 1:
-        found = [c for c in found if names[c] == "symbol"] or found
-    if len(found) > 1:
-        raise DataError(f"{source}: columns {found} could all name the asset; keep one")
-    return found[0] if found else None
-
-
-def _select_columns(body, known, source, place) -> pd.DataFrame:
-    targets = list(known.values())
-    repeated = {name for name in targets if targets.count(name) > 1}
-    if repeated:
-        clash = [c for c, name in known.items() if name in repeated]
-        raise DataError(f"{source}: columns {clash} mean the same; keep one of them")
-    if "close" not in targets and "adj close" not in targets:
-        raise DataError(
-            f"{source}: missing column 'close'; found columns {[str(c) for c in body.columns]}"
-        )
-    return pd.DataFrame(
-        {name: parse_numbers(body[column], source, place) for column, name in known.items()}
-    )
-
-
-def _from_wide(body, times, source, missing, place) -> dict[str, pd.DataFrame]:
-    if body.columns.empty:
-        raise DataError(f"{source}: no price columns besides the time")
-    if not body.columns.is_unique:
-        twice = body.columns[body.columns.duplicated()].tolist()
-        raise DataError(f"{source}: duplicate columns {twice}")
-    result = {}
-    for column in body.columns:
-        close = parse_numbers(body[column], source, place)
-        ordered = close.iloc[np.argsort(times, kind="stable")]
-        real = np.flatnonzero(ordered.notna())
-        if not real.size:
-            raise DataError(f"{source}, column {column!r}: holds no prices")
-        rows = np.sort(ordered.index[real[0] : real[-1] + 1].to_numpy())
-        frame = close.iloc[rows].to_frame("close")
-        result[str(column)] = _finish(
-            frame, times[rows], rows, source, str(column), False, missing, place
-        )
-    return result
-
-
-def _finish(values, times, rows, source, name, adjust, missing, place) -> pd.DataFrame:
-    """Finish one asset: missing values, adjustment, order, duplicates, signs."""
-    where = f"{source}, {name}"
-    frame = values.set_axis(times, axis="index")
-    lines = pd.Series(rows, index=times)
-    gone = frame.isna()
-    if gone.to_numpy().all(axis=0).any():
-        empty = frame.columns[gone.to_numpy().all(axis=0)].tolist()
-        if "close" in empty or missing == "error":
-            raise DataError(f"{where}: column {empty[0]!r} holds no values; leave it out")
-        frame, gone = frame.drop(columns=empty), gone.drop(columns=empty)
-    if gone.to_numpy().any():
-        if missing == "error":
-            count = int(gone.to_numpy().sum())
-            row, column = (int(k[0]) for k in np.nonzero(gone.to_numpy()))
-            raise DataError(
-                f"{where}: column {frame.columns[column]!r} has no value at {times[row]} "
-                f"({place(int(rows[row]))}), inside the series ({count} missing in total); "
-                "complete the data, or set missing='drop' to leave such bars out"
-            )
-        keep = ~gone.any(axis=1).to_numpy()
-        frame, lines = frame[keep], lines[keep]
-    if "adj close" in frame.columns:
-        adjusted = frame.pop("adj close")
-        if "close" not in frame.columns:
-            frame["close"] = adjusted
-        elif adjust:
-            _refuse_sign(frame, ("close",), where, lines, place)
-            ratio = adjusted / frame["close"]
-            for column in set(PRICES) & set(frame.columns):
-                frame[column] = frame[column] * ratio
-    mended = {}
-    if not (frame.index.is_monotonic_increasing or frame.index.is_monotonic_decreasing):
-        steps = np.diff(frame.index.asi8)
-        back = np.append(False, steps < 0 if (steps > 0).mean() >= 0.5 else steps > 0)
-        mended["unsorted"] = [str(time) for time in frame.index[back].sort_values()]
-    order = np.argsort(frame.index, kind="stable")
-    frame, lines = frame.iloc[order], lines.iloc[order]
-    whole = _merge_duplicates(frame, lines, where, place)
-    if len(whole) < len(frame):
-        mended["duplicate"] = [str(time) for time in frame.index[frame.index.duplicated()].unique()]
-    _refuse_sign(whole, PRICES, where, lines, place)
-    result = whole[[c for c in COLUMNS if c in whole.columns]].rename_axis("timestamp")
-    if mended:
-        result.attrs["mended"] = mended  # for the checks, which see the bars when this is forgotten
-    return result
-
-
-def _merge_duplicates(frame, lines, where, place) -> pd.DataFrame:
-    repeated = frame.index.duplicated(keep="first")
-    if not repeated.any():
-        return frame
-    clash = repeated & ~frame.reset_index().duplicated(keep="first").to_numpy()
-    if clash.any():
-        time = frame.index[clash][0]
-        places = ", ".join(place(int(line)) for line in lines[lines.index == time])
-        raise DataError(
-            f"{where}: several bars at {time} disagree ({places}); "
-            f"{int(clash.sum())} such bars in total; keep one of each"
-        )
-    return frame[~repeated]
-
-
-def _refuse_sign(frame, prices, where, lines, place) -> None:
-    for column in frame.columns:
-        values = frame[column].to_numpy()
-        bad = values <= 0 if column in prices else (values < 0) & (column == "volume")
-        if bad.any():
-            row = int(bad.argmax())
-            line = int(lines[lines.index == frame.index[row]].iloc[0])
-            kind = "a price must be positive" if column in prices else "volume must not be negative"
-            raise DataError(
-                f"{where}: column {column!r} is {values[row]:g} at {frame.index[row]} "
-                f"({place(line)}); {kind}"
-            )
+def _between_ends(values, times, columns, reading: Reading) -> np.ndarray:
+    """Return the rows from an asset's first price to its last: others may begin earlier."""
+    known = values.dropna(how="all").index.to_numpy()
+    if not known.size:
+        first = next(iter(columns.values()))
+        raise DataError(f"{reading.source}, column {first!r}: holds no prices")
+    inside = (times >= times[known].min()) & (times <= times[known].max())
+    return np.flatnonzero(inside)
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:

@@ -1,20 +1,25 @@
-"""Read bars from CSV, Parquet and JSON files, and write them."""
+"""Read bars from files, and write them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 
 from maml_jax.atomic import write_atomically
-from maml_jax.data.bars import COLUMNS, Missing, to_bars
+from maml_jax.data.bars import to_bars
+from maml_jax.data.names import COLUMNS
+from maml_jax.data.options import TableOptions
+from maml_jax.data.reading.contents import read_contents, to_utf8
+from maml_jax.data.reading.json_tables import load_json, read_json_table
+from maml_jax.data.reading.kinds import ENDINGS, Kind, split_name
+from maml_jax.data.reading.raw import Options, Raw
+from maml_jax.data.reading.tables import read_excel, read_feather, read_parquet
+from maml_jax.data.reading.text import read_text
 from maml_jax.data.sources.bybit import is_saved_reply, read_saved_reply
 from maml_jax.errors import DataError, StoreError
 
-CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".txt", ".tsv")
-PARQUET_ENDINGS = (".parquet", ".pq")
-JSON_ENDINGS = (".json",)
+PARQUET_ENDINGS = ENDINGS["parquet"]
 
 Compression = Literal["gzip", "bz2", "xz"]
 _WRITTEN: dict[str, Compression | None] = {
@@ -28,22 +33,26 @@ _WRITTEN: dict[str, Compression | None] = {
 def read_bars(
     path: str | Path | Iterable[str | Path],
     *,
-    timezone: str = "UTC",
-    date_format: str | None = None,
-    adjust: bool = True,
-    missing: Missing = "error",
+    layout: str | None = None,
+    encoding: str | None = None,
+    skip_lines: int | None = None,
+    symbol: str | None = None,
+    **options: Unpack[TableOptions],
 ) -> dict[str, pd.DataFrame]:
     """Read bars from one file or several, in any layout that `to_bars` understands.
 
-    An asset without a name in the file is named after the file, up to the first dot.
+    An asset without a name in the file is named after the file, without its ending.
 
     Args:
-        path: CSV (also compressed), Parquet, or JSON (a list of objects, or a saved reply of
-            Bybit); or several of them.
-        timezone: of times without one.
-        date_format: `strftime` format of the times; None infers it.
-        adjust: apply an adjusted close to all prices of its bar.
-        missing: for a bar that lacks a value: `"error"` or `"drop"`.
+        path: text (CSV with commas, semicolons, tabs or pipes), JSON (also in the envelope of an
+            API), both also compressed; Parquet, feather, Excel; or several of them.
+        layout: of a table without a header: `"binance"`, `"kraken"`, `"histdata"`, `"mt4"`, or the
+            names of its columns, as in `"date,open,high,low,close,-,volume"`.
+        encoding: of text that is not UTF-8 and has no byte order mark, such as `"gbk"`.
+        skip_lines: lines above the header; None finds the header, or refuses if it is unclear.
+        symbol: the asset of a file that does not name it, instead of the file's name.
+        **options: as for `to_bars`: `timezone`, `date_format`, `adjust`, `missing`,
+            `columns` and `decimal`.
 
     Returns:
         `{asset: bars}` in normal form, in the order of the files.
@@ -55,13 +64,15 @@ def read_bars(
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     if not paths:
         raise DataError("no file to read bars from")
+    how = Options(layout, encoding, skip_lines)
+    how.check()
     result: dict[str, pd.DataFrame] = {}
     origin: dict[str, Path] = {}
     for each in map(Path, paths):
-        frames = _read_one(each, timezone, date_format, adjust, missing)
-        for name, bars in frames.items():
+        for name, bars in _read_one(each, how, symbol, options).items():
             if name in result:
-                raise DataError(f"{each}: holds {name}, as does {origin[name]}")
+                hint = "; symbol names the asset of one file" if name == symbol else ""
+                raise DataError(f"{each}: holds {name}, as does {origin[name]}{hint}")
             result[name], origin[name] = bars, each
     return result
 
@@ -108,68 +119,55 @@ def _compression(name: str) -> Compression | None:
     return next((kind for ending, kind in _WRITTEN.items() if name.endswith(ending)), None)
 
 
-def _read_one(path, timezone, date_format, adjust, missing) -> dict[str, pd.DataFrame]:
-    options = {
-        "source": str(path),
-        "symbol": path.name.split(".")[0],
-        "timezone": timezone,
-        "date_format": date_format,
-        "adjust": adjust,
-        "missing": missing,
-    }
+def _read_one(
+    path: Path, how: Options, symbol: str | None, options: TableOptions
+) -> dict[str, pd.DataFrame]:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name the files in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    name = path.name.lower()
+    asset, kind = split_name(path)
+    result: dict[str, pd.DataFrame] = {}
     try:
-        if name.endswith(PARQUET_ENDINGS):
-            return to_bars(pd.read_parquet(path), **options)
-        if name.endswith(JSON_ENDINGS):
-            return to_bars(_read_json(path), **options)
-        if not name.endswith(CSV_ENDINGS):
-            endings = ", ".join(CSV_ENDINGS + PARQUET_ENDINGS + JSON_ENDINGS)
-            raise DataError(f"{path}: unknown kind of file; expected a name that ends in {endings}")
-        table = _read_text(path, ",")
-        if len(table.columns) == 1:
-            header = str(table.columns[0])
-            separator = next((mark for mark in ";\t|" if mark in header), None)
-            table = table if separator is None else _read_text(path, separator)
+        tables = _read_tables(path, kind, how)
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, ImportError) as error:  # pandas and decompressors
+    except (ValueError, OSError, ImportError) as error:  # pandas and pyarrow
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise DataError(
-            f"{path}: the rows have more fields than the header, {list(table.columns)}; remove any "
-            "line above the header, and name every column"
+    for raw in tables:
+        frames = to_bars(
+            raw.table,
+            source=f"{path}{raw.part}",
+            symbol=raw.symbol or symbol or asset,
+            place=raw.place,
+            **options,
         )
-    table.index = table.index + 2
-    table = table[(table != "").any(axis=1)]
-    lines = table.index.to_numpy()
-    return to_bars(table.reset_index(drop=True), place=lambda row: f"line {lines[row]}", **options)
+        twice = sorted({*result} & {*frames})
+        if twice:
+            raise DataError(f"{path}{raw.part}: holds {twice[0]}, as does another part of the file")
+        result |= frames
+    return result
 
 
-def _read_json(path: Path) -> pd.DataFrame:
-    """Read a saved reply of Bybit, or a list of objects with one key for each column."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
-    if is_saved_reply(content):
-        return read_saved_reply(path, content)
-    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
-        return pd.DataFrame(content)
+def _read_tables(path: Path, kind: Kind | None, how: Options) -> list[Raw]:
+    if kind == "parquet":
+        return read_parquet(path)
+    if kind == "feather":
+        return read_feather(path)
+    if kind == "excel":
+        return read_excel(path, how)
+    contents = read_contents(path)
+    if kind is None:  # a zip
+        _, kind = split_name(path / contents.name)
+    data = to_utf8(contents.data, how.encoding, path)
+    if kind == "json":
+        content = load_json(data, str(path))
+        if is_saved_reply(content):
+            return [Raw(read_saved_reply(path, content))]
+        return [read_json_table(content, str(path), how.layout)]
+    if kind == "text":
+        plain = not contents.packed and contents.data.endswith(data)
+        return read_text(data, str(path), how, file=path if plain else None)
     raise DataError(
-        f"{path}: expected a reply of Bybit, or a list of objects such as "
-        '[{"timestamp": "2024-01-01", "close": 1.5}, ...]'
-    )
-
-
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    """Read a table as text with blank lines, so that line numbers are exact."""
-    return pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        encoding="utf-8-sig",
+        f"{path}: holds {contents.name}, which is neither text nor JSON; unpack it first"
     )

@@ -1,106 +1,188 @@
-"""Parse times and numbers as people write them, with errors that name the place."""
+"""Parse numbers as people write them, with errors that name the place."""
 
-import warnings
+import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
+from maml_jax.data.options import Reading
 from maml_jax.errors import DataError
 
-_FIRST_EPOCH = 1e8
-"""The smallest number read as seconds since 1970; each factor of 1000 above is the next unit."""
+_MISSING = {
+    "", "nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "null", "none", "nil", "nat", "<na>", "-",
+    "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "...", "\\n",
+}  # fmt: skip
+_TIMES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+_SIGNS = "[$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}\N{WON SIGN}]"
+_GROUP_GAPS = r"(?<=\d)[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=\d{3}(?!\d))"
+_BEFORE = re.compile(rf"^([+-]?)\s*(?:(?:US|A|C|HK)?{_SIGNS}|[A-Z]{{3}}\s)\s*([+-]?)")
+_AFTER = re.compile(rf"\s*(?:{_SIGNS}|(?<=\d)\s+[A-Z]{{3}})$")
 
 
-def refuse_rows(bad, shown, source, column, problem, place) -> None:
-    """Raise a `DataError` that names the first row where `bad` holds."""
+def show_cell(column: pd.Series, row: int) -> str:
+    """Return how errors show a cell."""
+    value = column.iloc[row]
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def refuse_rows(
+    bad, shown: pd.Series, column: object, problem: str, reading: Reading, hint: str = ""
+) -> None:
+    """Raise a `DataError` that names the first row where `bad` holds, and what helps."""
     rows = np.flatnonzero(np.asarray(bad))
     if rows.size:
         more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
         raise DataError(
-            f"{source}, {place(int(rows[0]))}, column {column!r}: "
-            f"{problem}: {shown.iloc[int(rows[0])]!r}{more}"
+            f"{reading.source}, {reading.place(int(rows[0]))}, column {column!r}: "
+            f"{problem}: {show_cell(shown, int(rows[0]))}{more}{hint}"
         )
 
 
-def parse_times(column, source, timezone, date_format, place) -> pd.DatetimeIndex:
-    """Parse a column of times (text, numbers since 1970 or timestamps) to UTC."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        times = column
+def parse_numbers(columns: Mapping[str, pd.Series], reading: Reading) -> pd.DataFrame:
+    """Parse columns of numbers; empty cells become NaN, anything else is refused.
+
+    Currencies, thousands, `947.63K`, percentages and negatives in parentheses are read. Whether a
+    comma is a decimal one must be clear from one cell of the table at least, or from the options.
+
+    Args:
+        columns: numbers or text, by name of the result.
+        reading: names the table and its options.
+
+    Raises:
+        DataError: naming the column, and the place of a cell that is no number.
+    """
+    for column in columns.values():
+        unreal = np.full(len(column), not _is_real(column))
+        refuse_rows(unreal, column, column.name, "not a number", reading)
+    plain = {name: _plain(column) for name, column in columns.items()}
+    if all(numbers is not None for numbers in plain.values()) and reading.decimal != ",":
+        result = {name: numbers for name, numbers in plain.items() if numbers is not None}
     else:
-        numbers = pd.to_numeric(column, errors="coerce")
-        if date_format is None and numbers.notna().all() and numbers.min() >= _FIRST_EPOCH:
-            # Each by itself: some feeds went from milliseconds to microseconds on a New Year's Day.
-            thousands = np.floor(np.log10(numbers / _FIRST_EPOCH) / 3)
-            microseconds = (numbers * 10.0 ** (6 - 3 * thousands)).round()
-            times = pd.to_datetime(microseconds, unit="us", errors="coerce")
-        else:
-            times = _from_text(column, source, date_format)
-    refuse_rows(times.isna(), column, source, column.name, "not a date", place)
-    times = pd.DatetimeIndex(times)
-    if times.tz is None:
-        times = _localise(times, source, timezone)
-    return times.tz_convert("UTC").as_unit("us").rename("timestamp")
+        commas = {
+            name: _cells(column)
+            for name, column in columns.items()
+            if not pd.api.types.is_numeric_dtype(column)
+        }
+        named = {str(columns[name].name): cells for name, cells in commas.items()}
+        mark = reading.decimal or _decimal_mark(named, reading)
+        result = {
+            name: _read(commas[name], columns[name], mark, reading)
+            if name in commas
+            else columns[name].astype("float64")
+            for name in columns
+        }
+    for name, numbers in result.items():
+        column = columns[name]
+        refuse_rows(np.isinf(numbers), column, column.name, "not a finite number", reading)
+    return pd.DataFrame(result)
 
 
-def _localise(times: pd.DatetimeIndex, source: str, timezone: str) -> pd.DatetimeIndex:
-    """Localise times; the repeated hour in autumn is resolved by its order."""
-    problem = ""
-    for ambiguous in ("raise", "infer"):
-        try:
-            return times.tz_localize(timezone, ambiguous=ambiguous)
-        except Exception as error:  # zone databases raise types of their own
-            problem = problem or str(error).partition(". ")[0]
-    raise DataError(
-        f"{source}: times cannot be in {timezone}: {problem}; name their time zone, or write them "
-        "with their offset from UTC"
-    )
+def glance(column: pd.Series) -> np.ndarray:
+    """Return what can be read of a column without a doubt; NaN elsewhere."""
+    plain = _plain(column)
+    if plain is not None:
+        return plain.to_numpy()
+    cells = _cells(column)
+    marks = _marks(cells)
+    return _numbers(cells, "," if marks == {","} else ".").to_numpy()
 
 
-def _from_text(column: pd.Series, source: str, date_format: str | None) -> pd.Series:
-    text = column.astype(str).str.strip()
-    zoned = text.str.contains(r":\d{2}.*(?:Z|[+-]\d{2}:?\d{2}|UTC|GMT)$", regex=True)
-    if zoned.any() and not zoned.all():
-        raise DataError(f"{source}, column {column.name!r}: only some times have a time zone")
-    utc = bool(zoned.any())
-    if date_format is not None:
-        try:
-            return pd.to_datetime(text, format=date_format, errors="coerce", utc=utc)
-        except ValueError as error:
-            raise DataError(f"{source}: date_format {date_format!r}: {error}") from error
-    iso = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=utc)
-    if iso.notna().any():
-        return iso
-    return _guess_form(text, source, utc)
-
-
-def _guess_form(text: pd.Series, source: str, utc: bool) -> pd.Series:
-    """Parse times in the format of the first, day first or month first, whichever fits."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # both orders are tried on purpose
-        forms = {guess_datetime_format(text.iloc[0], dayfirst=first) for first in (False, True)}
-    readings = [
-        pd.to_datetime(text, format=form, errors="coerce", utc=utc) for form in forms - {None}
-    ]
-    if not readings:
-        return pd.Series(pd.NaT, index=text.index)
-    full = [reading for reading in readings if reading.notna().all()]
-    if len(full) > 1 and not full[0].equals(full[1]):
-        raise DataError(
-            f"{source}, column {text.name!r}: times like {text.iloc[0]!r} may start with the day "
-            "or the month; say which with date_format, as in '%d/%m/%Y'"
-        )
-    return min(readings, key=lambda reading: reading.isna().sum())
-
-
-def parse_numbers(column: pd.Series, source: str, place) -> pd.Series:
-    """Parse a column of numbers; empty cells become NaN, anything else is refused."""
+def _plain(column: pd.Series) -> pd.Series | None:
+    """Return a column as Python writes numbers; None if any cell is written otherwise."""
     if pd.api.types.is_numeric_dtype(column):
-        numbers = column.astype("float64")
-    else:
-        text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
-        empty = text.str.lower().isin({"", "nan", "na", "n/a", "null", "none", "-"})
-        numbers = pd.to_numeric(text.where(~empty, other="nan"), errors="coerce").astype("float64")
-        refuse_rows(numbers.isna() & ~empty, text, source, column.name, "not a number", place)
-    refuse_rows(np.isinf(numbers), column, source, column.name, "not a finite number", place)
+        return column.astype("float64") if _is_real(column) else None
+    if not _is_real(column):
+        return None
+    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+    if not numbers.isna().any():
+        return numbers
+    text = _text(column)
+    empty = text.str.lower().isin(_MISSING)
+    numbers = pd.to_numeric(text.where(~empty, other="nan"), errors="coerce").astype("float64")
+    return numbers if not (numbers.isna() & ~empty).any() else None
+
+
+def _is_real(column: pd.Series) -> bool:
+    """Say whether a column may hold numbers: neither truth values nor times nor complex ones."""
+    return column.dtype.kind not in "bcmM"
+
+
+def _text(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _cells(column: pd.Series) -> pd.Series:
+    """Return cells without currencies, gaps between thousands and signs of per cent."""
+    text = _text(column).str.replace("\N{MINUS SIGN}", "-")
+    text = text.where(~text.str.lower().isin(_MISSING), "")
+    text = text.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
+    text = text.str.replace(_BEFORE, r"\1\2", regex=True).str.replace(_AFTER, "", regex=True)
+    text = text.str.replace(_GROUP_GAPS, "", regex=True)
+    percent = text.str.endswith("%")
+    if (percent | (text == "")).all():
+        text = text.str.rstrip("% ")
+    return text
+
+
+def _numbers(cells: pd.Series, mark: str) -> pd.Series:
+    """Read cells with a decimal mark; NaN where that fails or nothing stands."""
+    m, gap = re.escape(mark), re.escape("." if mark == "," else ",")
+    form = rf"^([+-]?(?:\d{{1,3}}(?:{gap}\d{{2,3}})*{gap}\d{{3}}|\d*)(?:{m}\d*)?(?:[eE][+-]?\d+)?)"
+    parts = cells.str.extract(form + r"\s*([KkMmBbTt]?)n?$")
+    digits = parts[0].str.replace("." if mark == "," else ",", "").str.replace(mark, ".")
+    scale = parts[1].str.lower().map(_TIMES).fillna(1.0)
+    numbers = pd.to_numeric(digits, errors="coerce") * scale
+    odd = numbers.isna() & (cells != "")
+    if odd.any():  # what Python reads besides, such as "inf"
+        numbers = numbers.where(~odd, pd.to_numeric(cells.where(odd), errors="coerce"))
+    return numbers.astype("float64")
+
+
+def _read(cells: pd.Series, column: pd.Series, mark: str, reading: Reading) -> pd.Series:
+    numbers = _numbers(cells, mark)
+    bad = numbers.isna() & (cells != "")
+    comma = cells[bad].str.contains(r"[.,]", regex=True).any() and cells[bad].str.contains(
+        r"^[\d.,+-]+$", regex=True
+    ).any()  # fmt: skip
+    hint = f"; its decimals are read with {mark!r} (data.decimal)" if comma else ""
+    refuse_rows(bad, _text(column), column.name, "not a number", reading, hint)
     return numbers
+
+
+def _marks(cells: pd.Series) -> set[str]:
+    """Return the decimal marks that at least one cell leaves no doubt about."""
+    found = set()
+    for mark in ".,":
+        m, gap = re.escape(mark), re.escape("." if mark == "," else ",")
+        tail = r"(?:[eE][+-]?\d+|\s*[KkMmBbTt]n?)?$"
+        sure = (
+            rf"^[+-]?(?:\d{{1,3}}(?:{gap}\d{{2,3}})*{gap}\d{{3}}{m}\d*{tail}"  # 1,234.5
+            rf"|\d*{m}(?:\d{{1,2}}|\d{{4,}}){tail}"  # 1.5, 1.2345
+            rf"|(?:0?|0\d*|\d{{4,}}){m}\d+{tail}"  # 0.123, 1234.567
+            rf"|\d{{1,3}}(?:{gap}\d{{2,3}})+{gap}\d{{3}}$)"  # 1,234,567
+        )
+        if cells.str.contains(sure, regex=True).any():
+            found.add(mark)
+    return found
+
+
+def _decimal_mark(cells: Mapping[str, pd.Series], reading: Reading) -> str:
+    """Return the decimal mark of a table.
+
+    Raises:
+        DataError: if there are two, or a comma may be one or separate thousands.
+    """
+    marks = {name: _marks(each) for name, each in cells.items()}
+    either = set[str]().union(*marks.values())
+    if len(either) == 1:
+        return next(iter(either))
+    say = 'say which mark decimals have with data.decimal = "," or data.decimal = "."'
+    for name, each in cells.items():
+        doubtful = each[each.str.contains(r"\d,\d", regex=True)]
+        if len(doubtful):
+            both = "is written otherwise elsewhere" if either else "may be thousands or a fraction"
+            raise DataError(
+                f"{reading.source}, column {name!r}: {doubtful.iloc[0]!r} {both}; {say}"
+            )
+    return "."

@@ -10,8 +10,13 @@ from maml_jax.data import as_bars, read_bars
 
 def read_frames(
     bars: pd.DataFrame | Mapping[str, pd.DataFrame] | str | Path,
+    **options,
 ) -> dict[str, pd.DataFrame]:
     """Return bars in normal form, by asset; missing closes are left as they are.
+
+    Args:
+        bars: a table, `{asset: table}`, or the path of a file or of the store.
+        **options: of `read_bars`, for a file.
 
     Raises:
         DataError: as the readers.
@@ -19,7 +24,7 @@ def read_frames(
     """
     if isinstance(bars, str | Path):
         if Path(bars).exists():
-            return read_bars(bars)
+            return read_bars(bars, **options)
         from maml_jax.experiment import load_config
         from maml_jax.experiment.preparation.bars import load_bars
 

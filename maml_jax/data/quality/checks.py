@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.data.bars import bar_interval
+from maml_jax.data.quality.shared_bars import find_apart
 from maml_jax.data.quality.trading_hours import missing_bars
 
 SPIKE = 12.0
@@ -37,6 +38,7 @@ MEANINGS = {
     "ohlc": "the high is below, or the low above, another price of the bar",
     "wick": "high or low far beyond the closes on both sides: a flash crash, or a bad print",
     "irregular": "less than one interval after the previous bar",
+    "no_open": "the open is missing: empty or 0 in the source",
     "duplicate": "duplicate rows, merged when read",
     "unsorted": "rows out of order, sorted when read",
     "gap": "missing bars while the market is usually open",
@@ -48,6 +50,7 @@ MEANINGS = {
     "jump": "a close far from its neighbours that does not revert: a real move, or a new series",
     "coarse": "many closes equal the previous one: large ticks, or rounded prices",
     "continuous": "every open equals the previous close: `next_open` fills at the close",
+    "apart": "almost no bar is at the time of one of another asset: are their time zones known?",
     "begins_late": "starts after the others",
     "ends_early": "ends before the others",
     "last_bar": "the last bar has little volume: it may be unfinished",
@@ -358,6 +361,9 @@ def _compare(bars: Mapping[str, pd.DataFrame]) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {name: [] for name in bars}
     if len(steps) < 2 or max(steps.values()) > 1.2 * min(steps.values()):
         return found
+    for name, each in find_apart(indices).items():
+        detail = f"{each.shared:.0%} of them are at times of bars of {each.other}"
+        found[name].append(Finding("apart", each.times, detail))
     union = np.unique(np.concatenate([i.as_unit("us").asi8 for i in indices.values()]))
     timeline = pd.DatetimeIndex(union.view("datetime64[us]"), tz="UTC")
     present = np.stack([timeline.isin(index) for index in indices.values()])

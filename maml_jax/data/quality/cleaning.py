@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from maml_jax.data.options import reading_notes
 from maml_jax.data.quality.checks import MEANINGS, Finding, check_bars
 from maml_jax.errors import DataError
 
@@ -17,7 +18,7 @@ SURE = ("bad_tick", "bad_open", "ohlc")
 ACTS_ON = (*SURE, "wick", "irregular", "zero_volume", "stale", "last_bar", "gap")
 """Kinds that can have a policy. Jumps and splits are never changed: if one is an error, correct the
 series."""
-_NOTED = (*ACTS_ON, "duplicate", "unsorted", "absent", "split")
+_NOTED = (*ACTS_ON, "no_open", "duplicate", "unsorted", "absent", "apart", "split")
 _DONE = {"keep": "kept", "drop": "dropped", "mask": "masked"}
 
 
@@ -27,7 +28,7 @@ class Cleaned(NamedTuple):
     Attributes:
         bars: by asset; masked bars are NaN.
         found: the findings before.
-        notes: what was found and done, one line per kind.
+        notes: what the reader did, and what was found and done, one line per kind.
     """
 
     bars: dict[str, pd.DataFrame]
@@ -67,7 +68,7 @@ def clean_bars(bars: Mapping[str, pd.DataFrame], policies: Policies = "keep") ->
                 f"{name}: the policies {chosen} leave none of its {len(bars[name])} bars"
             )
         result[name] = frame
-    return Cleaned(result, found, _notes(found, chosen))
+    return Cleaned(result, found, (*reading_notes(bars), *_notes(found, chosen)))
 
 
 def read_policies(policies: Policies) -> dict[str, Policy]:

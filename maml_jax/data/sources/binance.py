@@ -13,8 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import MICROSECOND, Interval
+from maml_jax.data.names import COLUMNS
 from maml_jax.data.sources.http import Client, RateLimit, Reply, Retries, TransientError
 from maml_jax.data.sources.source import Page, Source, make_bars
 from maml_jax.errors import DataError, SourceError

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from maml_jax import watchdog
-from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import MICROSECOND, Interval, parse_interval
+from maml_jax.data.names import COLUMNS
 from maml_jax.data.sources.http import Client, RateLimit, Reply, Retries, TransientError, plain_text
 from maml_jax.data.sources.source import Page, Source, make_bars, refuse_impossible
 from maml_jax.errors import DataError, SourceError

@@ -91,13 +91,16 @@ def make_bars(
     return bars
 
 
-def refuse_impossible(bars: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp) -> None:
+def refuse_impossible(
+    bars: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp, *, may_lack: Sequence[str] = ()
+) -> None:
     """Refuse bars that are wrong for certain: at times not requested, or without a price.
 
     Args:
         bars: ascending.
         first: the first time requested.
         end: the end of the request, exclusive.
+        may_lack: columns in which values may be missing.
 
     Raises:
         ValueError: naming column and time.
@@ -108,6 +111,8 @@ def refuse_impossible(bars: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp
     for column in bars.columns:
         values = bars[column].to_numpy()
         good = np.isfinite(values) & ((values >= 0) if column == "volume" else (values > 0))
+        if column in may_lack:
+            good |= np.isnan(values)
         if not good.all():
             place = int(np.argmin(good))
             raise ValueError(f"{column} is {values[place]:g} at {bars.index[place]}")

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from maml_jax import watchdog
-from maml_jax.data.bars import COLUMNS, PRICES, plain_name
 from maml_jax.data.interval import Interval
+from maml_jax.data.names import COLUMNS, PRICES, plain_name
 from maml_jax.data.sources.http import Retries, TransientError
 from maml_jax.data.sources.source import Page, Source, make_bars, refuse_impossible
 from maml_jax.errors import DataError, SourceError

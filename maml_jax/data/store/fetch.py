@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import MICROSECOND, Interval, parse_interval, parse_moment
+from maml_jax.data.names import COLUMNS
 from maml_jax.data.sources.source import Page, Source, refuse_impossible
 from maml_jax.data.store.series_files import SeriesKey, no_revisions
 from maml_jax.data.store.store import Store
@@ -268,4 +268,4 @@ def _refuse_page(page: Page, begins: pd.Timestamp, latest: pd.Timestamp) -> None
         raise ValueError("its bars are not in order, or two have the same time")
     if not begins <= page.end <= latest:
         raise ValueError(f"it ends at {page.end}, outside of {begins} to {latest}")
-    refuse_impossible(bars, begins, page.end)
+    refuse_impossible(bars, begins, page.end, may_lack=("open",))

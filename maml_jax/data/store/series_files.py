@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maml_jax.atomic import write_atomically
-from maml_jax.data.bars import COLUMNS
 from maml_jax.data.interval import Interval
+from maml_jax.data.names import COLUMNS
 from maml_jax.errors import StoreError
 
 _FORMAT = 1

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from maml_jax.data.interval import require_zone
+from maml_jax.data.layout import require_keys
 from maml_jax.data.quality.cleaning import Policy, read_policies
 from maml_jax.experiment.config.backtest import BacktestConfig
 from maml_jax.experiment.config.fields import (
@@ -73,8 +74,9 @@ class DataConfig(Section, frozen=True):
     """Which bars, which assets, which dates."""
 
     path: str | tuple[str, ...] = "builtin"
-    """CSV, Parquet or JSON files, relative to the working directory; "builtin" for the built-in
-    bars; "store:SOURCE/INTERVAL" for bars that were fetched, as "store:bybit-linear/1h"."""
+    """CSV, JSON, Parquet, feather or Excel files, relative to the working directory; "builtin" for
+    the built-in bars; "store:SOURCE/INTERVAL" for bars that were fetched, such as
+    "store:bybit-linear/1h"."""
     store: str | None = None
     """Directory of the store; default `$MAML_JAX_STORE` or the user's data directory."""
     assets: tuple[str, ...] | None = None
@@ -90,7 +92,23 @@ class DataConfig(Section, frozen=True):
     """First moment of the test span; default: the bar after `train_end`."""
     test_end: Moment | None = None
     timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
+    layout: str | None = None
+    """Of files without a header: "binance", "kraken", "histdata", "mt4", or the names of their
+    columns, as in "date,open,high,low,close,-,volume"."""
+    encoding: str | None = None
+    """Of text files that are not UTF-8, such as "gbk"."""
+    skip_lines: Whole | None = None
+    """Lines above the header of a file; default: found out, or refused where unclear."""
+    symbol: str | None = None
+    """The asset of a file that does not name it; default: the file's name."""
     date_format: str | None = None
+    """How times are written, as in "%d/%m/%Y"; or the unit of numbers: "s", "ms", "us", "ns" or "D"
+    since 1970, "excel" for days of spreadsheets. Default: found out, or refused where unclear."""
+    columns: Annotated[dict[str, str] | None, AfterValidator(require_keys)] = None
+    """Which columns hold what where their names do not say it, as in {close = "Schluss"}: keys
+    timestamp, date, time, symbol, open, high, low, close, adj_close, volume; "" leaves one out."""
+    decimal: Literal[".", ","] | None = None
+    """The mark of decimals; default: found out, or refused where unclear."""
     adjust: Switch = True
     missing: Literal["error", "drop"] = "error"
     classes: dict[str, str] | None = None

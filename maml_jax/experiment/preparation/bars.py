@@ -33,8 +33,21 @@ def reading_options(config: Config) -> dict:
     return {
         "timezone": data.timezone,
         "date_format": data.date_format,
+        "columns": data.columns,
+        "decimal": data.decimal,
         "adjust": data.adjust,
         "missing": data.missing,
+    }
+
+
+def file_options(config: Config) -> dict:
+    """Return how files of bars are read, as `read_bars` takes it."""
+    data = config.data
+    return reading_options(config) | {
+        "layout": data.layout,
+        "encoding": data.encoding,
+        "skip_lines": data.skip_lines,
+        "symbol": data.symbol,
     }
 
 
@@ -61,7 +74,7 @@ def load_bars(
     elif is_stored(data.path):
         frames = _from_store(config)
     else:
-        frames = read_bars(data.path, **options)
+        frames = read_bars(data.path, **file_options(config))
     if data.assets is None:
         return frames
     return {name: frames[name] for name in choose_assets("data.assets", data.assets, frames)}
@@ -177,8 +190,15 @@ def prepare_market(
     for asset in frames:
         if asset in used:
             require_moving_price(cleaned.bars[asset], asset=asset)
-    notes = tuple(Note("bars", text) for text in cleaned.notes)
-    return Market(given, cleaned.bars, notes, FeatureTables())
+    notes = [Note("bars", text) for text in cleaned.notes]
+    trained_on = {name for each in roles for name in each.train}
+    if len(trained_on) == 1:
+        text = (
+            f"Meta-training has one asset, {next(iter(trained_on))}: its tasks differ by time "
+            "alone, and nothing can be learned from one asset for another."
+        )
+        notes.append(Note("one asset", text))
+    return Market(given, cleaned.bars, tuple(notes), FeatureTables())
 
 
 def roles_of(config: Config, given: Mapping[str, object], *, trained: bool) -> Roles:

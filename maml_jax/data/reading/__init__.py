@@ -1,0 +1,13 @@
+"""From a file to the table that stands in it, before its columns, times and numbers are read."""
+
+__all__ = [
+    "cells",
+    "contents",
+    "headers",
+    "json_tables",
+    "kinds",
+    "layouts",
+    "raw",
+    "tables",
+    "text",
+]
