@@ -81,8 +81,8 @@ class BacktestConfig(Section, frozen=True):
     """Bound on what is traded in a bar, as a share of equity: the orders of the bar are scaled to
     keep it, and the rest stays wanted; "none" for no bound."""
     band: NotNegative = _TRADING.band
-    """Orders that would change a weight by less, as a share of equity, are not sent, unless they
-    close the position; 0 sends all."""
+    """Orders that would change a weight by less, as a share of the asset's equal part of the
+    capital (0.1 for a tenth of it), are not sent, unless they close the position; 0 sends all."""
     rebalance: Literal["changes", "always"] = _TRADING.rebalance
     """Trade when the wanted weight changes, and let weights drift between; or at every bar."""
 
