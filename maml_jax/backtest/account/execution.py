@@ -80,7 +80,10 @@ def validate_execution(execution: Execution, capital: float) -> None:
     for name, most in shares.items():
         value = getattr(execution, name)
         if not 0 <= value < most:
-            raise ConfigError(f"{name} must lie at or above 0 and below {most:g}, got {value}")
+            share = "; a share: 0.05 is 5 %" if most == 1 and value >= 1 else ""
+            raise ConfigError(
+                f"{name} must lie at or above 0 and below {most:g}, got {value}{share}"
+            )
     bounds = {"stop_loss": np.inf, "take_profit": np.inf, "trailing_stop": 1.0}
     bounds |= {"max_turnover": np.inf, "max_gross": np.inf}
     for name, most in bounds.items():

@@ -9,24 +9,42 @@ from pydantic import BaseModel, BeforeValidator, Field
 NO_BOUND = "none"
 """How a bound that is switched off is written; TOML has no null."""
 
-Whole = Annotated[int, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+MOST = 1_000_000
+"""Bound on numbers of bars, tasks, samples: no series that is read is longer by much."""
+
+Whole = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+Count = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+Several = Annotated[int, Field(ge=2, le=MOST, strict=True)]
+Steps = Annotated[int, Field(ge=1, le=10 * MOST, strict=True)]
+"""Of meta-training, of which each is recorded."""
+Width = Annotated[int, Field(ge=1, le=2**14, strict=True)]
+"""Of a layer."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Rate = Annotated[float, Field(ge=0, lt=1, strict=True)]
+AnnualRate = Annotated[float, Field(ge=0, le=10, strict=True)]
+"""Up to 1,000 % a year."""
 Switch = Annotated[bool, Field(strict=True)]
+
+
+_YEARS = (1678, 2261)
+"""What times in nanoseconds can hold."""
 
 
 def _moment(value: Any) -> Any:
     """Take a TOML date or a text; keep the text, so that a plain day stays one."""
     if isinstance(value, date):
-        return value.isoformat()
+        value = value.isoformat()
     if isinstance(value, str):
         try:
-            datetime.fromisoformat(value)
+            year = datetime.fromisoformat(value).year
         except ValueError:
             raise ValueError("not a date such as 2009-12-31 or 2009-12-31T16:00Z") from None
+        if not _YEARS[0] <= year <= _YEARS[1]:
+            raise ValueError(
+                f"dates lie between the years {_YEARS[0]} and {_YEARS[1]}; leave it out for no end"
+            )
     return value
 
 
