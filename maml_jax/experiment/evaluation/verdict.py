@@ -57,17 +57,35 @@ def verdict(config: Config, evaluation: Evaluation) -> str:
     method = stats.columns[0]
     start, end = stats.loc["Start", method], stats.loc["End", method]
     span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
-    idle = _took_no_position(stats, method)
+    idle, costly = _took_no_position(stats, method), _costs_exceed(stats, method)
     if config.target.kind == "volatility":
         said = _of_volatility(config, evaluation, span)
-        return f"{said} {method} took no position{_why_idle(config, evaluation)}." if idle else said
+        if idle:
+            return f"{said} {method} took no position{_why_idle(config, evaluation)}."
+        return f"{costly}{said}"
     if idle:
         return f"{span}, {method} took no position{_why_idle(config, evaluation)}."
     if evaluation.significance.empty:
         rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
         sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
-        return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
-    return " ".join([*_of_returns(evaluation, method, span), *_caveats(config)])
+        return f"{costly}{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
+    return costly + " ".join([*_of_returns(evaluation, method, span), *_caveats(config)])
+
+
+def _costs_exceed(stats: Any, method: str) -> str:
+    """Say that costs were more than what was earned before them, where they were."""
+    if not {"Gross Return [%]", "Return [%]"} <= {*stats.index}:
+        return ""
+    gross, net = (
+        float(stats.loc["Gross Return [%]", method]),
+        float(stats.loc["Return [%]", method]),
+    )
+    if not net < 0 < gross:
+        return ""
+    return (
+        f"Costs exceed the gross profit: {method} made {gross:.2f} % before costs and lost "
+        f"{-net:.2f} % after them. "
+    )
 
 
 def _took_no_position(stats: Any, method: str) -> bool:
