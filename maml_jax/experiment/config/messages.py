@@ -74,6 +74,19 @@ def require_plain(values: Mapping, name: str) -> None:
             raise ConfigError(f"{name}: key {key!r}: {problem}")
 
 
+def require_text(key: str, *texts: str | None) -> None:
+    """Refuse names that no file can hold in writing, such as paths that are not UTF-8.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for text in texts:
+        if text is not None and not _is_unicode(text):
+            raise ConfigError(
+                f"key {key!r}: {show_value(text)} is no text in UTF-8; rename the file or folder"
+            )
+
+
 def shorten_key(key: str) -> str:
     """Cut a key that is longer than any there is."""
     return key if len(key) <= _KEY else f"{key[:_KEY]}..."
