@@ -1,6 +1,7 @@
 """The exceptions of maml_jax, under one base class."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 MOST = 4_000
@@ -16,10 +17,13 @@ _SECRETS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]+:/{1,2})[^\s/?#'\"]*@", re.IGNORECASE), rf"\1{_HIDDEN}@"),
     (re.compile(r"(?<![\w:/@.])[^\s/:@'\"]+:[^\s/:@'\"]+@(?=[\w-]+\.\w|localhost)"), f"{_HIDDEN}@"),
     (
-        re.compile(rf"([?&;#][\w.%-]*(?:{_NAMES}|sig)[\w.%-]*=)[^\s&;#'\"<>]+", re.IGNORECASE),
+        re.compile(
+            rf"([?&;#][\w.%-]*(?:{_NAMES}|sig)[\w.%-]*=)[^\s&;#'\"<>]*[^\s&;#'\"<>:,.)\]]",
+            re.IGNORECASE,
+        ),
         rf"\1{_HIDDEN}",
     ),
-    (re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1{_HIDDEN}"),
+    (re.compile(r"(\bauthorization:\s*\w+\s+)[\w.~+/=-]+", re.IGNORECASE), rf"\1{_HIDDEN}"),
 )
 
 
@@ -32,6 +36,15 @@ def mask_secrets(text: str) -> str:
     for pattern, hidden in _SECRETS:
         text = pattern.sub(hidden, text)
     return text
+
+
+def mask_values(value: Any) -> Any:
+    """Hide secrets in all texts of tables and lists, such as settings."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: mask_values(each) for key, each in value.items()}
+    return type(value)(map(mask_values, value)) if type(value) in (list, tuple) else value
 
 
 def shorten(text: str, most: int = MOST) -> str:

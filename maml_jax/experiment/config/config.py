@@ -15,6 +15,7 @@ from pydantic import (
 
 from maml_jax.data.interval import require_zone
 from maml_jax.data.quality.cleaning import Policy, read_policies
+from maml_jax.errors import mask_values
 from maml_jax.experiment.config.backtest import BacktestConfig
 from maml_jax.experiment.config.fields import (
     NO_BOUND,
@@ -360,7 +361,7 @@ class Config(Section, frozen=True):
         return "regime" in self.task.families()
 
     def to_toml(self) -> str:
-        """Write the settings as TOML; those left open are left out."""
+        """Write the settings as TOML, without those left open, and without secrets of addresses."""
         return tomli_w.dumps(_without_null(self))
 
 
@@ -372,5 +373,5 @@ def _without_null(section: BaseModel) -> dict:
         if isinstance(value, BaseModel):
             values[key] = _without_null(value)
         elif value is not None or field.default is not None:
-            values[key] = NO_BOUND if value is None else value
+            values[key] = NO_BOUND if value is None else mask_values(value)
     return values
