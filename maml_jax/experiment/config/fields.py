@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from maml_jax.errors import ConfigError
 
 NO_BOUND = "none"
 """How a bound that is switched off is written; TOML has no null."""
@@ -28,7 +30,7 @@ AnnualRate = Annotated[float, Field(ge=0, le=10, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 
 
-_YEARS = (1678, 2261)
+YEARS = (1678, 2261)
 """What times in nanoseconds can hold."""
 
 
@@ -41,9 +43,9 @@ def _moment(value: Any) -> Any:
             year = datetime.fromisoformat(value).year
         except ValueError:
             raise ValueError("not a date such as 2009-12-31 or 2009-12-31T16:00Z") from None
-        if not _YEARS[0] <= year <= _YEARS[1]:
+        if not YEARS[0] <= year <= YEARS[1]:
             raise ValueError(
-                f"dates lie between the years {_YEARS[0]} and {_YEARS[1]}; leave it out for no end"
+                f"dates lie between the years {YEARS[0]} and {YEARS[1]}; leave it out for no end"
             )
     return value
 
@@ -67,6 +69,9 @@ class Section(BaseModel, extra="forbid", frozen=True):
 
         Args:
             **changes: new values; a mapping changes single settings of a section.
+
+        Raises:
+            ConfigError: naming the key.
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         for name, change in changes.items():
@@ -74,4 +79,12 @@ class Section(BaseModel, extra="forbid", frozen=True):
             if isinstance(section, Section) and isinstance(change, Mapping):
                 change = section.changed(**change)
             values[name] = change
-        return type(self).model_validate(values)
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            problems = []
+            for each in error.errors(include_url=False, include_input=False):
+                key = ".".join(map(str, each["loc"]))
+                said = each["msg"].removeprefix("Value error, ")
+                problems.append(f"key {key!r}: {said}" if key else said)
+            raise ConfigError("; ".join(problems)) from None

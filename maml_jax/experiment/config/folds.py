@@ -25,8 +25,8 @@ def _size(value: Any) -> Any:
         possible = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST
     if not possible:
         raise ValueError(
-            f'expected a number of bars from 1 to {MOST:,}, or a time such as "365D" or "12h", up '
-            "to a century"
+            f"expected a positive number of bars up to {MOST:,}, or a time such as "
+            '"365D" or "12h" up to a century'
         )
     return value
 

@@ -13,8 +13,9 @@ from maml_jax.data import (
     read_bars,
     require_same_interval,
 )
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config.config import STORED, Config
+from maml_jax.experiment.config.fields import YEARS
 from maml_jax.experiment.preparation.feature_tables import FeatureTables
 from maml_jax.experiment.preparation.regimes import needs_regimes
 from maml_jax.features import reads_cross_section
@@ -173,12 +174,24 @@ def prepare_market(
     names = dict.fromkeys([*(name for name in bars if name in used), *compared])
     frames = {name: bars[name] for name in names}
     require_same_interval(frames)
+    for asset, frame in frames.items():
+        _require_years(asset, frame)
     cleaned = clean_bars(frames, configs[0].data.policies)
     for asset in frames:
         if asset in used:
             require_moving_price(cleaned.bars[asset], asset=asset)
     notes = tuple(Note("bars", text) for text in cleaned.notes)
     return Market(given, cleaned.bars, notes, FeatureTables())
+
+
+def _require_years(asset: str, bars: pd.DataFrame) -> None:
+    """Refuse bars at times that nobody traded at: they come of a wrong unit or date format."""
+    for time in (*bars.index[:1], *bars.index[-1:]):
+        if not YEARS[0] <= time.year <= YEARS[1]:
+            raise DataError(
+                f"{asset}: has a bar at {time}, and bars lie between the years {YEARS[0]} and "
+                f"{YEARS[1]}; check the column of times and data.date_format"
+            )
 
 
 def roles_of(config: Config, given: Mapping[str, object], *, trained: bool) -> Roles:
