@@ -20,7 +20,7 @@ from maml_jax.experiment.preparation.feature_tables import FeatureTables
 from maml_jax.experiment.preparation.regimes import needs_regimes
 from maml_jax.features import reads_cross_section
 from maml_jax.features.targets import require_moving_price
-from maml_jax.listing import quote_names
+from maml_jax.listing import quote_names, suggest
 from maml_jax.notes import Note
 
 BUILTIN = "builtin"
@@ -95,8 +95,10 @@ def require_known(key: str, names: Sequence[str], bars: Mapping) -> None:
     """
     unknown = [name for name in names if name not in bars]
     if unknown:
+        meant = suggest(unknown[0], bars)
+        hint = f". Did you mean `{meant}`?" if meant else ""
         raise ConfigError(
-            f"key {key!r}: no bars of {quote_names(unknown)}; there are {quote_names(bars)}"
+            f"key {key!r}: no bars of {quote_names(unknown)}; there are {quote_names(bars)}{hint}"
         )
 
 

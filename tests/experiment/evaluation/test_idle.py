@@ -21,10 +21,6 @@ def trained():
     [
         ({"threshold": 1e6}, r"no prediction exceeded backtest\.threshold \(1e\+06; the largest"),
         ({"band": 3.0}, r"no order changed .* as backtest\.band \(3 of the asset's part"),
-        (
-            {"positions": "levels", "threshold": 50.0},
-            r"no prediction .* \(50; the largest",
-        ),
     ],
 )
 def test_a_strategy_that_never_trades_is_reported_as_such(trained, tmp_path, settings, reason):
