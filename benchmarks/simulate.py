@@ -67,7 +67,7 @@ def ours(
     wanted = weights(strategies, bars, assets)
     plain = Execution(fee=FEE, slippage=SLIPPAGE, rebalance="always")
     stops = {"stop_loss": 0.03, "take_profit": 0.05, "trailing_stop": 0.04}
-    limits = {"band": 0.01, "max_turnover": 0.3, "max_gross": 0.4, "borrow": 0.02}
+    limits = {"band": 0.2, "max_turnover": 0.3, "max_gross": 0.4, "borrow": 0.02}
 
     def run(execution: Execution) -> Any:
         return trade_many(

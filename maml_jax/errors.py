@@ -1,10 +1,73 @@
 """The exceptions of maml_jax, under one base class."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
+
+MOST = 4_000
+"""Characters of a message; of a longer one the middle is left out."""
+
+_HIDDEN = "***"
+
+_NAMES = r"key|token|secret|passw|pwd|auth|signature|credential|session"
+"""Parts of the names of parameters that let somebody in."""
+
+_SECRETS = (
+    # User and password before the host; a path cuts "//" to "/".
+    (re.compile(r"(\b[a-z][a-z0-9+.-]+:/{1,2})[^\s/?#'\"]*@", re.IGNORECASE), rf"\1{_HIDDEN}@"),
+    (re.compile(r"(?<![\w:/@.])[^\s/:@'\"]+:[^\s/:@'\"]+@(?=[\w-]+\.\w|localhost)"), f"{_HIDDEN}@"),
+    (
+        re.compile(
+            rf"([?&;#][\w.%-]*(?:{_NAMES}|sig)[\w.%-]*=)[^\s&;#'\"<>]*[^\s&;#'\"<>:,.)\]]",
+            re.IGNORECASE,
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+    (re.compile(r"(\bauthorization:\s*\w+\s+)[\w.~+/=-]+", re.IGNORECASE), rf"\1{_HIDDEN}"),
+)
+
+
+def mask_secrets(text: str) -> str:
+    """Hide what lets somebody in: user and password of addresses, keys and tokens of queries.
+
+    >>> mask_secrets("https://me:pass@host.com/bars?symbol=A&apikey=1b2c")
+    'https://***@host.com/bars?symbol=A&apikey=***'
+    """
+    for pattern, hidden in _SECRETS:
+        text = pattern.sub(hidden, text)
+    return text
+
+
+def mask_values(value: Any) -> Any:
+    """Hide secrets in all texts of tables and lists, such as settings."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: mask_values(each) for key, each in value.items()}
+    return type(value)(map(mask_values, value)) if type(value) in (list, tuple) else value
+
+
+def shorten(text: str, most: int = MOST) -> str:
+    """Leave the middle of a long text out.
+
+    >>> shorten("a" * 1000, 40)
+    'aaaaaaaaaa... (980 characters) aaaaaaaaaa'
+    """
+    if len(text) <= most:
+        return text
+    side = most // 4
+    return f"{text[:side]}... ({len(text) - 2 * side:,} characters) {text[-side:]}"
 
 
 class MamlJaxError(Exception):
-    """Base class of all exceptions that maml_jax raises on purpose."""
+    """Base class of all exceptions that maml_jax raises on purpose.
+
+    Messages hide secrets in addresses, and are of bounded length.
+    """
+
+    def __str__(self) -> str:
+        # Cut twice: masking takes time, and what the first cut may have opened the second drops.
+        return shorten(mask_secrets(shorten(super().__str__(), 4 * MOST)))
 
 
 class DataError(MamlJaxError, ValueError):

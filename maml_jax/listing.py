@@ -1,6 +1,8 @@
-"""Join names in a sentence: all of a few, or the first of many and the number of the rest."""
+"""Names and values in a sentence: all of a few, or the first of many; never more than fits."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from reprlib import Repr
 
 FEW = 5
 """Most names in a sentence."""
@@ -37,3 +39,37 @@ def quote_names(names: Iterable[str]) -> str:
     "['A', 'B']"
     """
     return f"[{join_names(map(repr, names), MOST)}]"
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return the name that was most likely meant; nothing where none is like it.
+
+    >>> suggest("Lerning-rate", ["steps", "learning_rate"]), suggest("fee", ["steps"])
+    ('learning_rate', '')
+    """
+    plain = {each.lower().replace("-", "_"): each for each in names}
+    found = get_close_matches(name[:100].lower().replace("-", "_"), plain, n=1)
+    return plain[found[0]] if found else ""
+
+
+class _Short(Repr):
+    """A repr of bounded length, of whatever there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 200, 200, 60
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 12
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 200:  # Python refuses to write the longest
+            return f"a whole number of about {int(x.bit_length() * 0.30103) + 1:,} digits"
+        return super().repr_int(x, level)
+
+
+def show_value(value: object) -> str:
+    """Write a value as in code, cut where it is long or deep.
+
+    >>> show_value({"a": [1, "b"]}), show_value(10**5000)
+    ("{'a': [1, 'b']}", 'a whole number of about 5,001 digits')
+    """
+    return _Short().repr(value)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from maml_jax import _guard
 from maml_jax.atomic import list_unfinished, remove_unfinished
+from maml_jax.errors import mask_secrets
 
 EXIT_CODE = 4
 """Of a command that was stopped because it made no progress."""
@@ -82,7 +83,7 @@ def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
     if not 0 < minutes < _FOR_EVER:
         yield
         return
-    watcher = _Watcher(60 * minutes, command or shlex.join(["maml-jax", *sys.argv[1:]]))
+    watcher = _Watcher(60 * minutes, command or _read_command())
     watcher.by_default = patience is None
     _current = watcher
     watcher.start()
@@ -91,6 +92,10 @@ def watch(patience: float | None = None, command: str = "") -> Iterator[None]:
     finally:
         _current = None
         watcher.stop()
+
+
+def _read_command() -> str:
+    return mask_secrets(shlex.join(["maml-jax", *sys.argv[1:]]))
 
 
 def keep(folder: Path, kept: str, lost: str | None = None) -> None:

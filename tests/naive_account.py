@@ -158,7 +158,8 @@ class NaiveAccount:
             if not asked or position.blocked:
                 continue
             change = position.wanted * value / prices[name] - position.units
-            small = abs(change) * prices[name] / value < self.rules.band * (1 - 1e-12)
+            part = value / len(self.assets)
+            small = abs(change) * prices[name] / part < self.rules.band * (1 - 1e-12)
             if small and position.wanted != 0:
                 continue
             plan[name] = change

@@ -2,62 +2,96 @@
 
 `returns` are simple returns per bar, $r_1 .. r_n$; the equity starts at 1. A metric that the data
 do not determine (too few bars, no loss to divide by) is NaN.
+
+NaN is skipped, as pandas and empyrical do: the first value of `pct_change` is no return. Two series
+are joined by their index, and bars count that both have. Of a table each column is measured: the
+result is a Series with a value per column (of curves, a table).
+
+Where empyrical and quantstats differ, the function says how. On series that do not move empyrical
+divides by zero, or by what rounding leaves of it, and returns infinity where we return NaN.
 """
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from maml_jax.backtest._series import (
+    Returns,
+    by_column,
+    known_pairs,
+    known_values,
+    read_series,
+    require_share,
+)
 from maml_jax.errors import DataError
-
-Returns = pd.Series | Float[np.ndarray, " bar"]
 
 _DAY = pd.Timedelta(days=1)
 
 
+@by_column
 def sharpe_ratio(returns: Returns, bars_per_year: float) -> float:
-    r"""Annualised Sharpe ratio, $\bar r / s \cdot \sqrt A$ with $s$ of ddof 1 (Sharpe, 1994)."""
-    r = _values(returns)
+    r"""Annualised Sharpe ratio, $\bar r / s \cdot \sqrt A$ with $s$ of ddof 1 (Sharpe, 1994).
+
+    NaN of a flat series; empyrical returns infinity, or a number that rounding makes.
+    """
+    r = known_values(returns)
     return _ratio(r.mean(), _deviation(r)) * np.sqrt(bars_per_year) if len(r) > 1 else np.nan
 
 
+@by_column
 def sortino_ratio(returns: Returns, bars_per_year: float) -> float:
     r"""Annualised Sortino ratio, $\bar r A / (\sqrt{\overline{\min(r, 0)^2}} \sqrt A)$.
 
-    The mean in the denominator is over all n bars (Sortino and Price, 1994).
+    The mean in the denominator is over all n bars (Sortino and Price, 1994). NaN without a loss,
+    where empyrical and quantstats return infinity.
     """
-    r = _values(returns)
+    r = known_values(returns)
     if len(r) < 2:
         return np.nan
     downside = np.sqrt(np.mean(np.square(np.minimum(r, 0))))
     return _ratio(r.mean(), downside) * np.sqrt(bars_per_year)
 
 
+@by_column
 def annual_volatility(returns: Returns, bars_per_year: float) -> float:
     r"""Annualised volatility, $s \sqrt A$ with $s$ of ddof 1."""
-    r = _values(returns)
+    r = known_values(returns)
     return _deviation(r) * np.sqrt(bars_per_year) if len(r) > 1 else np.nan
 
 
+@by_column
 def total_return(returns: Returns) -> float:
-    r"""Total return, $\prod (1 + r_t) - 1$; -1 once the equity is lost."""
-    return float(np.prod(growth(returns)) - 1)
+    r"""Total return, $\prod (1 + r_t) - 1$; -1 once the equity is lost.
+
+    An equity below zero grows no more; in empyrical two losses of more than all make a gain.
+    """
+    r = known_values(returns)
+    return float(np.prod(growth(r)) - 1) if len(r) else np.nan
 
 
+@by_column
 def cagr(returns: Returns, bars_per_year: float) -> float:
-    r"""Compound annual growth rate, $\prod (1 + r_t)^{A/n} - 1$; -1 once the equity is lost."""
-    r = _values(returns)
+    r"""Compound annual growth rate, $\prod (1 + r_t)^{A/n} - 1$; -1 once the equity is lost.
+
+    Time passes in a bar without a return too: NaN counts in $n$, as in empyrical.
+    """
+    r, bars = known_values(returns), len(returns)
     if not len(r):
         return np.nan
     with np.errstate(over="ignore"):
-        return float(np.prod(growth(r)) ** (bars_per_year / len(r)) - 1)
+        return float(np.prod(growth(r)) ** (bars_per_year / bars) - 1)
 
 
+@by_column
 def equity_curve(returns: Returns) -> Float[np.ndarray, " bar"]:
-    r"""Growth of 1, $E_t = \prod_{s \le t} (1 + r_s)$; 0 from the bar on that loses all of it."""
-    return np.cumprod(growth(returns))
+    r"""Growth of 1, $E_t = \prod_{s \le t} (1 + r_s)$; 0 from the bar on that loses all of it.
+
+    A bar without a return leaves it as it was. empyrical's `cum_returns` is this less 1.
+    """
+    return np.cumprod(growth(np.nan_to_num(read_series(returns), posinf=np.inf, neginf=-np.inf)))
 
 
+@by_column
 def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
     r"""Fall of the equity below its running maximum, $E_t / \max_{s \le t} E_s - 1$.
 
@@ -67,110 +101,138 @@ def drawdown(returns: Returns) -> Float[np.ndarray, " bar"]:
     return equity / np.maximum.accumulate(np.maximum(equity, 1.0)) - 1
 
 
+@by_column
 def max_drawdown(returns: Returns) -> float:
     """Deepest drawdown, <= 0."""
-    below = drawdown(returns)
+    below = drawdown(known_values(returns))
     return float(min(below.min(), 0.0)) if len(below) else np.nan
 
 
+@by_column
 def calmar_ratio(returns: Returns, bars_per_year: float) -> float:
     """CAGR over the size of the deepest drawdown (Young, 1991)."""
     deepest = max_drawdown(returns)
     return cagr(returns, bars_per_year) / -deepest if deepest < 0 else np.nan
 
 
+@by_column
 def omega_ratio(returns: Returns) -> float:
     """Sum of gains over sum of losses, threshold 0 (Keating and Shadwick, 2002)."""
-    r = _values(returns)
+    r = known_values(returns)
     losses = -r[r < 0].sum()
     return float(r[r > 0].sum() / losses) if losses > 0 and len(r) > 1 else np.nan
 
 
+@by_column
 def tail_ratio(returns: Returns) -> float:
     """Size of the 95th percentile over size of the 5th."""
-    r = _values(returns)
+    r = known_values(returns)
     if not len(r):
         return np.nan
     return _ratio(abs(np.percentile(r, 95)), abs(np.percentile(r, 5)))
 
 
+@by_column
 def value_at_risk(returns: Returns, share: float = 0.05) -> float:
-    """Historical value at risk: the return that a `share` of bars falls short of."""
-    r = _values(returns)
+    """Historical value at risk: the return that a `share` of bars falls short of.
+
+    quantstats takes the quantile of a normal distribution. `share` is one: 0.05 is 5 %.
+    """
+    require_share(share)
+    r = known_values(returns)
     return float(np.percentile(r, 100 * share)) if len(r) else np.nan
 
 
+@by_column
 def conditional_value_at_risk(returns: Returns, share: float = 0.05) -> float:
-    """Mean of the worst `share` of returns."""
-    r = np.sort(_values(returns))
+    """Mean of the worst `share` of returns.
+
+    quantstats takes the mean of those below its value at risk. `share` is one: 0.05 is 5 %.
+    """
+    require_share(share)
+    r = np.sort(known_values(returns))
     return float(r[: int((len(r) - 1) * share) + 1].mean()) if len(r) else np.nan
 
 
+@by_column
 def win_rate(returns: Returns) -> float:
-    """Share of returns above 0; of bars or of trades, as given."""
-    r = _values(returns)
+    """Share of returns above 0; of bars or of trades, as given.
+
+    Returns of 0 count as not won; quantstats leaves them out.
+    """
+    r = known_values(returns)
     return float(np.mean(r > 0)) if len(r) else np.nan
 
 
+@by_column
 def profit_factor(returns: Returns) -> float:
     """Sum of gains over sum of losses; of bars or of trades, as given."""
-    r = _values(returns)
+    r = known_values(returns)
     losses = -r[r < 0].sum()
     return float(r[r > 0].sum() / losses) if losses > 0 else np.nan
 
 
+@by_column
 def annual_turnover(turnover: Returns, bars_per_year: float) -> float:
     """Mean turnover per bar times bars per year."""
-    values = _values(turnover)
+    values = known_values(turnover)
     return float(values.mean() * bars_per_year) if len(values) else np.nan
 
 
+@by_column
 def alpha(returns: Returns, benchmark: Returns, bars_per_year: float) -> float:
     r"""Annual return beyond a share of a benchmark's, $A\,(\bar r - \beta\,\bar b)$ (Jensen, 1968).
 
-    NaN where the benchmark does not move.
+    NaN where the benchmark does not move. So does quantstats; empyrical compounds,
+    $(1 + \bar r - \beta\,\bar b)^A - 1$, which is never less.
     """
-    r, b = _values(returns), _values(benchmark)
+    r, b = known_pairs(returns, benchmark)
     return bars_per_year * float(r.mean() - beta(r, b) * b.mean()) if len(r) else np.nan
 
 
+@by_column
 def beta(returns: Returns, benchmark: Returns) -> float:
     r"""Slope of returns on a benchmark's, $\mathrm{Cov}(r, b) / \mathrm{Var}(b)$.
 
     NaN where the benchmark does not move.
     """
-    r, b = _values(returns), _values(benchmark)
+    r, b = known_pairs(returns, benchmark)
     moved = b - b.mean() if len(b) > 1 and not (b == b[0]).all() else np.zeros_like(b)
     return _ratio(float(moved @ r), float(moved @ moved))
 
 
+@by_column
 def break_even_cost(gross: Returns, turnover: Returns) -> float:
     """Cost in basis points of the value traded that would have eaten the mean gross return.
 
     Below 0 where nothing was earned before costs; NaN where nothing was traded.
     """
-    result, traded = _values(gross), _values(turnover)
+    result, traded = known_pairs(gross, turnover)
     return 1e4 * _ratio(result.mean(), traded.mean()) if len(traded) else np.nan
 
 
+@by_column
 def geometric_mean(returns: Returns) -> float:
     r"""Mean by which each return grew the capital, $(\prod (1 + r))^{1/n} - 1$."""
-    r = _values(returns)
+    r = known_values(returns)
     return float(np.prod(growth(r)) ** (1 / len(r)) - 1) if len(r) else np.nan
 
 
+@by_column
 def system_quality(trades: Returns) -> float:
     r"""System quality number of the returns of trades, $\sqrt{n}\,\bar r / s$ (Tharp, 2008)."""
-    r = _values(trades)
+    r = known_values(trades)
     return _ratio(r.mean(), _deviation(r)) * np.sqrt(len(r)) if len(r) > 1 else np.nan
 
 
+@by_column
 def kelly_criterion(trades: Returns) -> float:
     """Share of capital that grows fastest, by the win rate and the mean gain over the mean loss.
 
-    NaN where no trade won or none lost (Kelly, 1956).
+    NaN where no trade won or none lost (Kelly, 1956). Trades at 0 count as not won; quantstats
+    leaves them out.
     """
-    r = _values(trades)
+    r = known_values(trades)
     won, lost = r[r > 0], r[r < 0]
     if not len(won) or not len(lost):
         return np.nan
@@ -266,13 +328,12 @@ def _bars_of_days(index: pd.DatetimeIndex, step: pd.Timedelta) -> Float[np.ndarr
     return (by_day.size() - overrun).to_numpy(float)
 
 
-def _values(returns: Returns) -> np.ndarray:
-    return np.asarray(returns, float)
+def growth(returns: Float[np.ndarray, "..."]) -> np.ndarray:
+    """Growth of the equity per bar; a loss of more than all of it leaves nothing, for good.
 
-
-def growth(returns: Returns) -> np.ndarray:
-    """Growth of the equity per bar; a loss of more than all of it leaves nothing, for good."""
-    return np.maximum(1 + _values(returns), 0.0)
+    NaN stays NaN.
+    """
+    return np.maximum(1 + np.asarray(returns, float), 0.0)
 
 
 def _deviation(r: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -21,11 +21,12 @@ from maml_jax import watchdog
 from maml_jax.atomic import remove_unfinished
 from maml_jax.cli.adapt import adapt_command
 from maml_jax.cli.data import data_app
+from maml_jax.cli.environment import drop_output, explain, prepare_output, require_jax_variables
 from maml_jax.cli.fetch import fetch_app
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
 from maml_jax.cli.risk import risk_command
-from maml_jax.errors import ConfigError, MamlJaxError
+from maml_jax.errors import ConfigError, MamlJaxError, mask_secrets, shorten
 
 app = typer.Typer(
     name="maml-jax",
@@ -65,6 +66,13 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
+class _Masked(logging.Formatter):
+    """Writes lines of the log without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_secrets(super().format(record))
+
+
 @app.callback()
 def callback(
     context: typer.Context,
@@ -89,9 +97,11 @@ def callback(
 ) -> None:
     """Trading models that adapt from a few bars: meta-train, backtest, report."""
     context.with_resource(watchdog.watch(patience))
+    if context.invoked_subcommand not in ("data", "fetch") and "--help" not in sys.argv:
+        require_jax_variables()
     if verbose:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Masked("%(message)s"))
         logging.getLogger("maml_jax").addHandler(handler)
         logging.getLogger("maml_jax").setLevel(logging.INFO)
 
@@ -171,15 +181,28 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Run the command line.
 
-    Bad input ends it with one line and exit code 2; no progress for minutes, with one line and exit
-    code 4 (see `watchdog.watch`).
+    Bad input, or an environment that JAX cannot use, ends it with one line and exit code 2; no
+    progress for minutes, with one line and exit code 4 (see `watchdog.watch`).
     """
     signal.signal(signal.SIGINT, _interrupt)
+    prepare_output()
     try:
         app()
     except MamlJaxError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:  # of the system: a full disk, an output that cannot be written
+        drop_output()
+        _fail(shorten(mask_secrets(" ".join(str(error).split()))))
+    except Exception as error:
+        reason = explain(error)
+        if not reason:
+            raise
+        _fail(reason)
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(f"error: {reason}", err=True)
+    sys.exit(2)
 
 
 def _interrupt(*_) -> None:

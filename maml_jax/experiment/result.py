@@ -319,6 +319,8 @@ def _notes_from_json(text: str) -> tuple[Note, ...]:
 
 def _stats_to_json(stats: pd.DataFrame) -> str:
     def plain(value):
+        if value is pd.NaT:  # such as how long trades lasted, where there are none
+            return None
         if isinstance(value, pd.Timestamp | pd.Timedelta):
             return value.isoformat()
         value = value.item() if hasattr(value, "item") else value

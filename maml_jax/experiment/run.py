@@ -13,6 +13,7 @@ from maml_jax.errors import ConfigError, TrainingError
 from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
+from maml_jax.experiment.config.messages import require_text
 from maml_jax.experiment.folds.evaluate import evaluate_folds
 from maml_jax.experiment.folds.prepare import Folds, prepare_again, prepare_folds
 from maml_jax.experiment.learning.checkpoint import Checkpoint
@@ -136,6 +137,7 @@ def backtest(
     """
     result = trained if isinstance(trained, Result) else load(trained)
     if out is not None:
+        require_text("out", str(Path(out).absolute()))
         require_new(out)
     elif not isinstance(trained, Result):
         require_no_evaluation(trained)
@@ -164,6 +166,7 @@ def backtest(
 
 def _run(config, bars, out, overrides, backtested: bool) -> Result:
     if out is not None:
+        require_text("out", str(Path(out).absolute()))
         require_new(out)
     if config is None and bars is not None:
         config = Config()  # the built-in example names assets that these bars do not hold
@@ -267,6 +270,9 @@ def _resolve_paths(config: Config, bars: Bars | None) -> Config:
         str(Path(each).absolute()) if each.endswith(".py") else each
         for each in config.features.modules
     )
+    require_text("data.path", *([path] if isinstance(path, str) else path))
+    require_text("data.store", store)
+    require_text("features.modules", *modules)
     return config.changed(data={"path": path, "store": store}, features={"modules": modules})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from maml_jax.errors import mask_values
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.evaluation.verdict import verdict
@@ -62,7 +63,7 @@ def tear_sheet(
     """Lay out what a run found; arguments as for `write_tear_sheet`."""
     tables = run_tables(config, evaluation, history)
     assets = join_or_count(config.data.test_assets or (), "assets")
-    settings: dict[str, Any] = config.model_dump(exclude_none=True)
+    settings: dict[str, Any] = mask_values(config.model_dump(exclude_none=True))
     seed = settings.pop("seed")
     run = {"seed": seed, "bars per year": f"{tables.bars_per_year:g}"}
     if any(_is_long(value) for values in settings.values() for value in values.values()):

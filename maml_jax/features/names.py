@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, shorten
 from maml_jax.features.catalogue import ALIASES, feature_groups
 from maml_jax.features.feature import Feature, lag_feature
 from maml_jax.features.registry import LAG, registered_features
+from maml_jax.listing import show_value, suggest
+
+_MOST_LAG = 1_000_000
 
 
 def find_features(
@@ -45,9 +48,12 @@ def find_features(
         elif name not in groups:
             unknown.append(name)
     if unknown:
+        meant = suggest(unknown[0], [*known, *groups])
+        hint = f". Did you mean `{meant}`?" if meant else ""
         raise ConfigError(
-            f"unknown features {unknown}; there are {list(known)}, the groups {list(groups)}, and "
-            "each feature K bars ago as NAME_lag_K; register your own first"
+            f"unknown features {show_value(unknown)}; there are {list(known)}, the groups "
+            f"{list(groups)}, and each feature K bars ago as NAME_lag_K; register your own first"
+            f"{hint}"
         )
     named = [single[name].name for name in names if name in single]
     if not names or len({*names}) < len(names) or len({*named}) < len(named):
@@ -64,6 +70,8 @@ def find_features(
 def _find(name: str, known: Mapping[str, Feature]) -> Feature | None:
     lag = LAG.fullmatch(name)
     if lag is not None:
+        if len(lag[2]) > len(str(_MOST_LAG)) or int(lag[2]) > _MOST_LAG:
+            raise ConfigError(f"{shorten(name, 80)}: a lag is of at most {_MOST_LAG:,} bars")
         base = known.get(ALIASES.get(lag[1], lag[1]))
         return None if base is None else lag_feature(base, int(lag[2]))
     return known.get(ALIASES.get(name, name))

@@ -18,6 +18,13 @@ PEEKING = """
 from maml_jax.features import register_feature
 register_feature("peek", lambda bars: bars["close"].shift(-3) / bars["close"] - 1, warm_up=0)
 """
+
+
+def in_year(bars, year):
+    start = f"{year:04d}-01-01"
+    return bars.set_axis(pd.date_range(start, periods=len(bars), unit="us", tz="UTC"))
+
+
 BAD = {
     "too few bars": (
         {"data": {"train_end": "2020-01-20", "test_start": "2020-02-01"}},
@@ -118,6 +125,18 @@ BAD = {
         MARKET,
         ConfigError,
         r"key 'data.timezone': 'Mars/Crater' is not a time zone",
+    ),
+    "bars in the year 1": (
+        {},
+        {name: in_year(bars, 1) for name, bars in MARKET.items()},
+        DataError,
+        r"A0: has a bar at 0001-01-01.*between the years 1678 and 2261",
+    ),
+    "bars at the end of days": (
+        {},
+        {name: in_year(bars, 9990) for name, bars in MARKET.items()},
+        DataError,
+        r"A0: has a bar at 9990-01-01.*between the years 1678 and 2261",
     ),
     "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
     "a loss that is not finite": (

@@ -29,7 +29,8 @@ class Execution(NamedTuple):
         take_profit: share of the entry price; None for none. Filled at its price, no slippage.
         trailing_stop: share below the highest high since entry (above the lowest low for shorts),
             of the bars before; None for no stop.
-        band: an order that would change an asset's weight by less is not sent, except to close.
+        band: an order that would change an asset's weight by less is not sent, except to close; as
+            a share of the asset's equal part of the equity, 1 / number of assets.
         max_turnover: of a bar's orders together, in sum |change of weight|; all are scaled and the
             rest stays wanted. None for no limit.
         max_gross: of longs and shorts together, as share of the equity: orders that enlarge
@@ -79,7 +80,10 @@ def validate_execution(execution: Execution, capital: float) -> None:
     for name, most in shares.items():
         value = getattr(execution, name)
         if not 0 <= value < most:
-            raise ConfigError(f"{name} must lie at or above 0 and below {most:g}, got {value}")
+            share = "; a share: 0.05 is 5 %" if most == 1 and value >= 1 else ""
+            raise ConfigError(
+                f"{name} must lie at or above 0 and below {most:g}, got {value}{share}"
+            )
     bounds = {"stop_loss": np.inf, "take_profit": np.inf, "trailing_stop": 1.0}
     bounds |= {"max_turnover": np.inf, "max_gross": np.inf}
     for name, most in bounds.items():

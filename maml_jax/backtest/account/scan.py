@@ -135,7 +135,8 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     change = _where(send, wanted * value * bar.inverse - units, 0.0)
     share = bar.price / value
     if rules.band:
-        far = jnp.abs(change * share) >= numbers.band * (1 - _ROUNDING)
+        part = 1 / units.shape[0]  # of the equity, of each asset
+        far = jnp.abs(change * share) >= numbers.band * part * (1 - _ROUNDING)
         change = _where(far | (wanted == 0), change, 0.0)
     if rules.max_gross:
         change = _within_gross(numbers.max_gross, units, change, share)

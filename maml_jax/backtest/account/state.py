@@ -52,7 +52,7 @@ class Numbers(NamedTuple):
         stop_loss: share of the entry price.
         take_profit: share of the entry price.
         trailing_stop: share of the best price since entry.
-        band: smallest change of weight that is sent.
+        band: smallest change of weight that is sent, as a share of the asset's equal part.
         max_turnover: largest sum of changes of weight in a bar.
         max_gross: largest sum of sizes of weights.
     """

@@ -25,7 +25,7 @@ def probabilistic_sharpe(returns: Returns, benchmark: float = 0.0) -> float:
     with $g_3$ the skewness and $g_4$ the kurtosis (3 for a Gaussian) of the returns.
 
     Args:
-        returns: net simple returns per bar.
+        returns: net simple returns per bar; NaN is skipped.
         benchmark: $SR^*$, per bar, not annualised.
 
     Reference:
@@ -34,6 +34,7 @@ def probabilistic_sharpe(returns: Returns, benchmark: float = 0.0) -> float:
     from scipy import stats
 
     r = np.asarray(returns, float)
+    r = r[~np.isnan(r)]
     if len(r) < 4 or not np.isfinite(r).all() or (r == r[0]).all():
         return np.nan
     sharpe = r.mean() / r.std(ddof=1)

@@ -9,6 +9,7 @@ import pandas as pd
 from maml_jax.data.options import reading_notes
 from maml_jax.data.quality.checks import MEANINGS, Finding, check_bars
 from maml_jax.errors import DataError
+from maml_jax.listing import show_value, suggest
 
 Policy: TypeAlias = Literal["keep", "drop", "mask"]
 Policies: TypeAlias = Policy | Mapping[str, Policy]
@@ -81,9 +82,13 @@ def read_policies(policies: Policies) -> dict[str, Policy]:
         policies = dict.fromkeys(SURE, policies)
     for kind, policy in policies.items():
         if kind not in ACTS_ON:
-            raise DataError(f"{kind!r} cannot have a policy; expected one of {list(ACTS_ON)}")
+            meant = suggest(str(kind), ACTS_ON)
+            hint = f". Did you mean `{meant}`?" if meant else ""
+            raise DataError(
+                f"{show_value(kind)} cannot have a policy; expected one of {list(ACTS_ON)}{hint}"
+            )
         if policy not in _DONE:
-            raise DataError(f"policy {policy!r} of {kind}: expected one of {list(_DONE)}")
+            raise DataError(f"policy {show_value(policy)} of {kind}: expected one of {list(_DONE)}")
         if kind == "gap" and policy == "drop":
             raise DataError("gaps cannot be dropped: keep or mask them")
     return {kind: policy for kind, policy in policies.items() if policy != "keep"}

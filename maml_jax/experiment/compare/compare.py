@@ -12,7 +12,7 @@ import pandas as pd
 from maml_jax.backtest import metrics
 from maml_jax.backtest.inference import bootstrap_differences, bootstrap_intervals
 from maml_jax.backtest.inference.bootstrap import SAMPLES
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, mask_values
 from maml_jax.experiment.result import Result, load
 from maml_jax.listing import MOST, join_names
 
@@ -210,7 +210,7 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and not before:
             found |= _flat(value, f"{key}.")
         else:
-            found[before + key] = value
+            found[before + key] = mask_values(value)
     return found
 
 

@@ -1,3 +1,3 @@
 """Settings: their fields, defaults and files."""
 
-__all__ = ["backtest", "config", "fields", "folds", "learning", "loading"]
+__all__ = ["backtest", "config", "fields", "folds", "learning", "loading", "messages"]

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from maml_jax.backtest.account.execution import Execution
 from maml_jax.backtest.inference.bootstrap import SAMPLES
 from maml_jax.experiment.config.fields import (
+    MOST,
+    AnnualRate,
     Bound,
     Count,
     NotNegative,
@@ -66,8 +68,8 @@ class BacktestConfig(Section, frozen=True):
     """Of "proportional", in the same units: the prediction at which a position is whole."""
     confidence: NotNegative = 0.1
     kelly_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.5
-    target_volatility: Positive = 0.15
-    """Annualised, of each asset alone."""
+    target_volatility: Annotated[AnnualRate, Field(gt=0)] = 0.15
+    """Annualised, of each asset alone; 0.15 for 15 %."""
     limit: Positive = 1.0
     """Bound on a weight of "proportional", "kelly" and "volatility_target", as a share of the
     asset's equal part of the capital. More than 1 borrows, which `max_gross` must allow too."""
@@ -81,8 +83,8 @@ class BacktestConfig(Section, frozen=True):
     """Bound on what is traded in a bar, as a share of equity: the orders of the bar are scaled to
     keep it, and the rest stays wanted; "none" for no bound."""
     band: NotNegative = _TRADING.band
-    """Orders that would change a weight by less, as a share of equity, are not sent, unless they
-    close the position; 0 sends all."""
+    """Orders that would change a weight by less, as a share of the asset's equal part of the
+    capital (0.1 for a tenth of it), are not sent, unless they close the position; 0 sends all."""
     rebalance: Literal["changes", "always"] = _TRADING.rebalance
     """Trade when the wanted weight changes, and let weights drift between; or at every bar."""
 
@@ -91,7 +93,7 @@ class BacktestConfig(Section, frozen=True):
     """Difference between the fill and its price, against the trader, as a share of the price."""
     range_slippage: Rate = _TRADING.range_slippage
     """Added to it: so much of the range, high minus low, of the bar of the fill."""
-    borrow: NotNegative = _TRADING.borrow
+    borrow: AnnualRate = _TRADING.borrow
     """Annual rate on the value of what is sold short and on borrowed cash (0.02 for 2 %)."""
     stop_loss: ShareBound = None
     """A position is closed within the bar where it has lost so much of its entry price (0.02 for
@@ -102,8 +104,8 @@ class BacktestConfig(Section, frozen=True):
     """Closed where the price is so much below the highest since the entry (short: above the
     lowest), as a share of it."""
 
-    capital: Positive = 10_000.0
-    bars_per_year: Positive | None = None
+    capital: Annotated[Positive, Field(le=1e15)] = 10_000.0
+    bars_per_year: Annotated[Positive, Field(le=1e8)] | None = None
     """Default: inferred from the timestamps."""
 
     baselines: tuple[BaselineName, ...] = ("random", "momentum", "ridge")
@@ -113,7 +115,7 @@ class BacktestConfig(Section, frozen=True):
     meta-training span ("trees", which needs scikit-learn: the extra `trees`)."""
     momentum_window: Count | None = None
     """Bars of the return of "momentum"; default: `features.window`."""
-    samples: Annotated[int, Field(ge=20, strict=True)] = SAMPLES
+    samples: Annotated[int, Field(ge=20, le=MOST, strict=True)] = SAMPLES
     """Bootstrap samples of intervals and tests."""
 
     inner_steps: Whole | None = None

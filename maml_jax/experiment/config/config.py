@@ -16,6 +16,7 @@ from pydantic import (
 from maml_jax.data.interval import require_zone
 from maml_jax.data.layout import require_keys
 from maml_jax.data.quality.cleaning import Policy, read_policies
+from maml_jax.errors import mask_values
 from maml_jax.experiment.config.backtest import BacktestConfig
 from maml_jax.experiment.config.fields import (
     NO_BOUND,
@@ -25,6 +26,7 @@ from maml_jax.experiment.config.fields import (
     NotNegative,
     Positive,
     Section,
+    Several,
     Share,
     Switch,
     Whole,
@@ -39,17 +41,22 @@ from maml_jax.experiment.config.learning import (
 )
 from maml_jax.features import STRATEGIES, Feature, find_features, import_features
 from maml_jax.features.catalogue import DEFAULT_GROUP
+from maml_jax.listing import suggest
 
 FamilyName: TypeAlias = Literal["asset", "regime", "month", "quarter", "year", "strategy"]
 """See `TaskConfig.family`."""
 
 
 def _followed(value: Any) -> Any:
-    if not isinstance(value, str | Mapping):
+    each = value.values() if isinstance(value, Mapping) else [value]
+    if not all(isinstance(policy, str) for policy in each):
         raise ValueError('expected "keep", "drop" or "mask", or a table of one for each kind')
     read_policies(value)  # pyright: ignore[reportArgumentType]
     return value
 
+
+_MOST_ROWS = 100_000_000
+"""Bars that a meta-step may read: some 10 GB."""
 
 STORED = "store:"
 """What a path begins with that names bars of a store."""
@@ -63,10 +70,12 @@ def _of_families(value: Any) -> Any:
         raise ValueError(f"expected one of {', '.join(names)}, or a table of weights")
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise ValueError(f"no family {unknown[0]!r}; there are {', '.join(names)}")
+        meant = suggest(str(unknown[0]), names)
+        hint = f". Did you mean `{meant}`?" if meant else ""
+        raise ValueError(f"no family {unknown[0]!r}; there are {', '.join(names)}{hint}")
     for name, weight in given.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
-            raise ValueError(f"the weight of {name!r} must be a positive number")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9:
+            raise ValueError(f"the weight of {name!r} must be a positive number below 1e9")
     return value if isinstance(value, str) else {k: float(w) for k, w in given.items()}
 
 
@@ -128,7 +137,7 @@ class FeaturesConfig(Section, frozen=True):
     names: tuple[str, ...] | None = None
     """Features, such as "rsi"; features some bars ago, such as "rsi_lag_3"; groups, such as "ohlc".
     Default: all of the group "technical" that the columns of the bars allow."""
-    window: Annotated[int, Field(ge=2, strict=True)] = 20
+    window: Several = 20
     returns: tuple[Count, ...] = (1, 5, 10)
     fast: Count = 12
     slow: Count = 26
@@ -168,7 +177,7 @@ class TargetConfig(Section, frozen=True):
     over the next `horizon` bars."""
     horizon: Count = 5
     fill: Literal["next_open", "next_close", "close"] = "next_close"
-    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
+    volatility_window: Several = 20
     clip: Bound = 5.0
     flat: NotNegative = 0.0
     """Of kind "direction": returns of at most so many volatilities have none."""
@@ -216,6 +225,9 @@ class TaskConfig(Section, frozen=True):
     @classmethod
     def _are_rules(cls, value):
         unknown = [name for name in value if name not in STRATEGIES]
+        meant = suggest(unknown[0], STRATEGIES) if unknown else ""
+        if meant:
+            raise ValueError(f"no strategy {unknown[0]!r}. Did you mean `{meant}`?")
         if unknown or not value or len({*value}) < len(value):
             raise ValueError(f"must list one or more of {', '.join(STRATEGIES)}, without repeats")
         return value
@@ -253,9 +265,9 @@ class RegimesConfig(Section, frozen=True):
     a Markov chain that was fitted on the meta-training span, filtered."""
     of: Literal["asset", "market"] | None = None
     """Whose regime it is; default each asset's own, and the market's for "markov"."""
-    trend_window: Annotated[int, Field(ge=2, strict=True)] = 60
-    volatility_window: Annotated[int, Field(ge=2, strict=True)] = 20
-    history: Annotated[int, Field(ge=2, strict=True)] = 252
+    trend_window: Several = 60
+    volatility_window: Several = 20
+    history: Several = 252
     """Bars whose volatility the present one is ranked among; bars that the probabilities of the
     chain are made from."""
     states: Annotated[int, Field(ge=2, le=3, strict=True)] = 2
@@ -344,6 +356,13 @@ class Config(Section, frozen=True):
                 'online.variants: "incremental" goes on with joint_training; name it in '
                 "learner.methods"
             )
+        rows = self.training.meta_batch * (self.task.support + self.task.query)
+        rows *= self.model.length or 1
+        if rows > _MOST_ROWS:
+            raise ValueError(
+                f"training.meta_batch: a meta-step would read {rows:,} bars, meta_batch x "
+                f"(support + query) x length; at most {_MOST_ROWS:,} fit into memory"
+            )
         refuse_with_folds(self)
         return self
 
@@ -360,7 +379,7 @@ class Config(Section, frozen=True):
         return "regime" in self.task.families()
 
     def to_toml(self) -> str:
-        """Write the settings as TOML; those left open are left out."""
+        """Write the settings as TOML, without those left open, and without secrets of addresses."""
         return tomli_w.dumps(_without_null(self))
 
 
@@ -372,5 +391,5 @@ def _without_null(section: BaseModel) -> dict:
         if isinstance(value, BaseModel):
             values[key] = _without_null(value)
         elif value is not None or field.default is not None:
-            values[key] = NO_BOUND if value is None else value
+            values[key] = NO_BOUND if value is None else mask_values(value)
     return values

@@ -1,24 +1,33 @@
 """The section `folds` of the settings: how bars are split into meta-training and test spans."""
 
+from math import comb
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
-from maml_jax.experiment.config.fields import Section, Switch, Whole
+from maml_jax.experiment.config.fields import MOST, Section, Switch, Whole
+
+_LONGEST = pd.Timedelta(days=36_525)
+
+_MOST_FOLDS = 1_000
+"""Combinatorial ones, each of which is trained."""
 
 
 def _size(value: Any) -> Any:
     """Take a number of bars, or a time; one message instead of one for each."""
     if isinstance(value, str):
         try:
-            positive = pd.Timedelta(value) > pd.Timedelta(0)
-        except ValueError:
-            positive = False
+            possible = pd.Timedelta(0) < pd.Timedelta(value) <= _LONGEST
+        except (ValueError, OverflowError):
+            possible = False
     else:
-        positive = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if not positive:
-        raise ValueError('expected a positive number of bars, or a time such as "365D" or "12h"')
+        possible = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST
+    if not possible:
+        raise ValueError(
+            f"expected a positive number of bars up to {MOST:,}, or a time such as "
+            '"365D" or "12h" up to a century'
+        )
     return value
 
 
@@ -49,7 +58,7 @@ class FoldsConfig(Section, frozen=True):
     """Whether what is left at the end makes a shorter last test span, or is left out."""
     groups: Annotated[int, Field(ge=3, le=20, strict=True)] = 6
     """Of "combinatorial"."""
-    test_groups: Annotated[int, Field(ge=1, strict=True)] = 2
+    test_groups: Annotated[int, Field(ge=1, le=20, strict=True)] = 2
     """Of "combinatorial": so many groups are tested at a time."""
 
     @model_validator(mode="after")
@@ -69,6 +78,12 @@ class FoldsConfig(Section, frozen=True):
             raise ValueError(
                 f"test_groups ({self.test_groups}) must be fewer than groups ({self.groups}), or "
                 "nothing is left to train on"
+            )
+        count = comb(self.groups, self.test_groups)
+        if self.kind == "combinatorial" and count > _MOST_FOLDS:
+            raise ValueError(
+                f"groups ({self.groups}) and test_groups ({self.test_groups}) make {count:,} "
+                f"folds, each of which is trained; at most {_MOST_FOLDS:,}"
             )
         return self
 

@@ -1,10 +1,23 @@
 """Settings of networks, learners, and how they are trained."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from maml_jax.experiment.config.fields import Bound, Count, Positive, Section, Switch, Whole
+from maml_jax.experiment.config.fields import (
+    Bound,
+    Count,
+    Positive,
+    Section,
+    Steps,
+    Switch,
+    Whole,
+    Width,
+)
+
+_MOST_WEIGHTS = 100_000_000
+"""Of a network: 400 MB, several times in training."""
 
 DEFAULT_LENGTH = 16
 """Bars that a sequence model reads where the settings do not say."""
@@ -53,7 +66,7 @@ class ModelConfig(Section, frozen=True):
     """All but "mlp" read sequences of bars."""
     length: Annotated[Count | None, Field(validate_default=True)] = None
     """Bars that a sequence model reads, the one predicted at last; default 16. None for "mlp"."""
-    hidden: tuple[Count, ...] = (64, 64)
+    hidden: Annotated[tuple[Width, ...], Field(max_length=64)] = (64, 64)
     """Width of each layer: of the mlp, of the gru's states, of the convolution's channels; those of
     a transformer are all the same."""
     activation: Literal["tanh", "gelu", "relu", "silu", "softplus"] = "tanh"
@@ -78,6 +91,12 @@ class ModelConfig(Section, frozen=True):
 
     @model_validator(mode="after")
     def _has_layers(self):
+        weights = sum(before * width for before, width in pairwise(self.hidden))
+        if weights > _MOST_WEIGHTS:
+            raise ValueError(
+                f"hidden asks for {weights:,} weights between its layers; at most "
+                f"{_MOST_WEIGHTS:,} fit into memory"
+            )
         if self.kind != "mlp" and not self.hidden:
             raise ValueError(f"hidden must name the width of at least one layer of a {self.kind}")
         if self.kind == "transformer" and (len({*self.hidden}) > 1 or self.hidden[0] % 2):
@@ -100,9 +119,9 @@ class LearnerConfig(Section, frozen=True):
     """Likewise; where rates are learned, what they begin with."""
     inner_steps: Whole | None = None
     """Steps of methods that take any; default: each method's own."""
-    members: Annotated[int, Field(ge=2, strict=True)] = 5
+    members: Annotated[int, Field(ge=2, le=1_000, strict=True)] = 5
     """Particles of `bayesian_maml`, networks of `ensemble`."""
-    features: Count = 16
+    features: Width = 16
     """Outputs of the network under a head in closed form (`ridge`, `alpaca`), or of an embedding
     (`matching_networks`, `prototypical_networks`)."""
     remat: Switch | Literal["auto", "nested"] = "auto"
@@ -127,7 +146,7 @@ class LearnerConfig(Section, frozen=True):
 class TrainingConfig(Section, frozen=True):
     """Meta-training."""
 
-    steps: Count = 1000
+    steps: Steps = 1000
     meta_batch: Count = 64
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -7,10 +7,20 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, shorten
 from maml_jax.experiment.config.config import Config
+from maml_jax.experiment.config.messages import (
+    MOST_TEXT,
+    describe_errors,
+    require_plain,
+    shorten_key,
+)
+from maml_jax.listing import show_value
 
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
+
+_MOST_BYTES = 16_000_000
+"""Of a config."""
 
 
 def load_config(
@@ -30,20 +40,36 @@ def load_config(
     if source is None:
         # The assets and dates of the built-in example mean nothing for other bars.
         source = {} if any(key == "data.path" for key, _ in changes) else DEFAULT_CONFIG
+    name, values = _read_base(source, changes)
+    for key, value in changes:
+        _assign(values, key, value)
+    try:
+        return _validate(values, name)
+    except ConfigError as error:
+        if not changes:
+            raise
+        _validate(_read_base(source, changes)[1], name)  # what is wrong without them is the file's
+        raise ConfigError(str(error).removeprefix(f"{name}: ")) from None
+
+
+def _read_base(source: Any, changes: list[tuple[str, Any]]) -> tuple[str, dict]:
+    """Return the name of what holds the settings, and the settings before they are overridden."""
     name, values = _read(source)
     if source == DEFAULT_CONFIG:  # its dates are those of one fold
         kind = dict(changes).get("folds.kind", "single")
         for date in {"single": (), "combinatorial": ("train_end", "test_start")}.get(
-            kind, ("train_end",)
+            kind if isinstance(kind, str) else "single", ("train_end",)
         ):
             del values["data"][date]
-    for key, value in changes:
-        _assign(values, key, value)
+    return name, values
+
+
+def _validate(values: dict, name: str) -> Config:
+    require_plain(values, name)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise ConfigError(f"{name}: {problems}") from None
+        raise ConfigError(f"{name}: {describe_errors(error, values)}") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -57,11 +83,14 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"{text!r}: expected key=value, such as training.steps=500")
+        raise ConfigError(f"{show_value(text)}: expected key=value, such as training.steps=500")
+    key = key.strip()
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return key, value.strip()
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"key {shorten_key(key)!r}: cannot be read: {error}") from None
 
 
 def _read(source) -> tuple[str, dict]:
@@ -73,18 +102,35 @@ def _read(source) -> tuple[str, dict]:
             _assign(values, key, value)
         return "config", values
     path = Path(source)
+    name = shorten(str(path), MOST_TEXT // 4)
     try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(f"{name}: no config is longer than {_MOST_BYTES:,} bytes")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return name, tomllib.loads(text)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
+        raise ConfigError(f"{name}: no such config file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: cannot be read as TOML: save it as UTF-8 ({error})") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: cannot be read as TOML: it is nested too deeply") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{name}: cannot be read as TOML: {reason}") from None
+    except ConfigError:
+        raise
+    except ValueError as error:  # also a number with thousands of digits, and a path with a NUL
+        raise ConfigError(f"{name}: cannot be read as TOML: {error}") from None
 
 
 def _flatten(values: Mapping) -> list[tuple[str, Any]]:
     """List settings by `section.key`; a table that is the value of a key stays whole."""
     pairs = []
     for key, value in values.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"config key {show_value(key)}: keys are texts")
         if isinstance(value, BaseModel):
             value = value.model_dump()
         if isinstance(value, Mapping) and "." not in key:
@@ -100,20 +146,7 @@ def _assign(values: dict, key: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"config key {key!r}: no section {section!r}")
+            raise ConfigError(
+                f"config key {shorten_key(key)!r}: {shorten_key(section)!r} is no section"
+            )
     values[last] = value
-
-
-def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        section: Any = Config
-        for part in problem["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
-        return f"unknown key {key!r}; there are {list(section.model_fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:  # of settings that do not go together; it names one of them
-        key, _, message = message.partition(": ")
-        return f"key {key!r}: {message}"
-    message = message.replace("valid tuple", "valid list")
-    return f"key {key!r}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"

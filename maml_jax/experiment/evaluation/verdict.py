@@ -57,15 +57,74 @@ def verdict(config: Config, evaluation: Evaluation) -> str:
     method = stats.columns[0]
     start, end = stats.loc["Start", method], stats.loc["End", method]
     span = f"From {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    idle, costly = _took_no_position(stats, method), _costs_exceed(stats, method)
     if config.target.kind == "volatility":
-        return _of_volatility(config, evaluation, span)
-    if math.isnan(stats.loc["Sharpe Ratio", method]):
-        return f"{span}, {method} took no position."
+        said = _of_volatility(config, evaluation, span)
+        if idle:
+            return f"{said} {method} took no position{_why_idle(config, evaluation)}."
+        return f"{costly}{said}"
+    if idle:
+        return f"{span}, {method} took no position{_why_idle(config, evaluation)}."
     if evaluation.significance.empty:
         rivals = (NO_ADAPTATION, FROM_SCRATCH, FOLLOW, BUY_AND_HOLD)
         sharpe = _against(stats.loc["Sharpe Ratio"], method, rivals)
-        return f"{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
-    return " ".join([*_of_returns(evaluation, method, span), *_caveats(config)])
+        return f"{costly}{span}, after costs, {method} had a Sharpe ratio of {sharpe}. {_CAUTION}"
+    return costly + " ".join([*_of_returns(evaluation, method, span), *_caveats(config)])
+
+
+def _costs_exceed(stats: Any, method: str) -> str:
+    """Say that costs were more than what was earned before them, where they were."""
+    if not {"Gross Return [%]", "Return [%]"} <= {*stats.index}:
+        return ""
+    gross, net = (
+        float(stats.loc["Gross Return [%]", method]),
+        float(stats.loc["Return [%]", method]),
+    )
+    if not net < 0 < gross:
+        return ""
+    return (
+        f"Costs exceed the gross profit: {method} made {gross:.2f} % before costs and lost "
+        f"{-net:.2f} % after them. "
+    )
+
+
+def _took_no_position(stats: Any, method: str) -> bool:
+    if "# Trades" in stats.index:
+        return not stats.loc["# Trades", method]
+    return math.isnan(stats.loc["Sharpe Ratio", method])
+
+
+def _why_idle(config: Config, evaluation: Evaluation) -> str:
+    """Say what kept the headline out of the market, and which setting decides that."""
+    rows: Any = evaluation.predictions
+    if rows.empty:
+        return ""
+    rows = rows[rows["strategy"] == evaluation.stats.columns[0]]
+    if rows.empty:
+        return ": it predicted nothing"
+    settings = config.backtest
+    if (rows["position"].abs() > 0).any():
+        if settings.band:
+            return (
+                f": no order changed the weight of an asset by as much as backtest.band "
+                f"({settings.band:g} of the asset's part of the capital); lower it to trade"
+            )
+        return ": none of its orders could be filled"
+    rule = config.position_rule()
+    if rule == "confident":
+        return (
+            f": no prediction exceeded backtest.confidence ({settings.confidence:g} of its own "
+            "deviation); lower it to trade"
+        )
+    if rule in ("threshold", "levels", "volatility_target") and settings.threshold:
+        largest = rows["prediction"].abs().max()
+        return (
+            f": no prediction exceeded backtest.threshold ({settings.threshold:g}; the largest "
+            f"was {largest:.3g}); lower it to trade"
+        )
+    if settings.sides != "long_short":
+        return f': backtest.sides = "{settings.sides}" left nothing of what it wanted'
+    return f': backtest.positions = "{rule}" made no position of its predictions'
 
 
 def _caveats(config: Config) -> list[str]:

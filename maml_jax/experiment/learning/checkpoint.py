@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 from absl import logging as absl_logging
 
-from maml_jax.errors import RunError
+from maml_jax.errors import RunError, mask_values
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
 from maml_jax.experiment.learning.train import initial_params, make_learner
@@ -70,7 +70,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     record = {
         "format": _FORMAT,
         "method": checkpoint.method,
-        "config": checkpoint.config.model_dump(mode="json"),
+        "config": mask_values(checkpoint.config.model_dump(mode="json")),
         "scaler": scaler_to_dict(checkpoint.scaler),
         "interval": checkpoint.interval.isoformat(),
         "chain": None if checkpoint.chain is None else checkpoint.chain.to_dict(),

@@ -13,13 +13,14 @@ from maml_jax.data import (
     read_bars,
     require_same_interval,
 )
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.config.config import STORED, Config
+from maml_jax.experiment.config.fields import YEARS
 from maml_jax.experiment.preparation.feature_tables import FeatureTables
 from maml_jax.experiment.preparation.regimes import needs_regimes
 from maml_jax.features import reads_cross_section
 from maml_jax.features.targets import require_moving_price
-from maml_jax.listing import quote_names
+from maml_jax.listing import quote_names, suggest
 from maml_jax.notes import Note
 
 BUILTIN = "builtin"
@@ -107,8 +108,10 @@ def require_known(key: str, names: Sequence[str], bars: Mapping) -> None:
     """
     unknown = [name for name in names if name not in bars]
     if unknown:
+        meant = suggest(unknown[0], bars)
+        hint = f". Did you mean `{meant}`?" if meant else ""
         raise ConfigError(
-            f"key {key!r}: no bars of {quote_names(unknown)}; there are {quote_names(bars)}"
+            f"key {key!r}: no bars of {quote_names(unknown)}; there are {quote_names(bars)}{hint}"
         )
 
 
@@ -186,6 +189,8 @@ def prepare_market(
     names = dict.fromkeys([*(name for name in bars if name in used), *compared])
     frames = {name: bars[name] for name in names}
     require_same_interval(frames)
+    for asset, frame in frames.items():
+        _require_years(asset, frame)
     cleaned = clean_bars(frames, configs[0].data.policies)
     for asset in frames:
         if asset in used:
@@ -199,6 +204,16 @@ def prepare_market(
         )
         notes.append(Note("one asset", text))
     return Market(given, cleaned.bars, tuple(notes), FeatureTables())
+
+
+def _require_years(asset: str, bars: pd.DataFrame) -> None:
+    """Refuse bars at times that nobody traded at: they come of a wrong unit or date format."""
+    for time in (*bars.index[:1], *bars.index[-1:]):
+        if not YEARS[0] <= time.year <= YEARS[1]:
+            raise DataError(
+                f"{asset}: has a bar at {time}, and bars lie between the years {YEARS[0]} and "
+                f"{YEARS[1]}; check the column of times and data.date_format"
+            )
 
 
 def roles_of(config: Config, given: Mapping[str, object], *, trained: bool) -> Roles:

@@ -56,6 +56,21 @@ def test_an_order_within_the_band_is_not_sent_except_to_close():
     assert result.trades["open"].tolist() == [False]
 
 
+@pytest.mark.parametrize("assets", [3, 20])
+def test_the_band_is_a_share_of_each_assets_own_part(assets):
+    """As many copies of one market as there may be: the account of one of them."""
+    one = make_market({"A": random_bars(count=120)})
+    many = Market(*(table[["A"] * assets].set_axis(range(assets), axis=1) for table in one))
+    wanted = np.random.default_rng(0).uniform(-1, 1, 120)
+    execution = Execution(band=0.6)
+    alone = account(orders_of(wanted, one), one, execution=execution)
+    spread = orders_of(np.repeat(wanted[:, None], assets, 1) / assets, many)
+    together = account(spread, many, execution=execution)
+    assert 10 < len(alone.trades) < 60  # some orders are sent, and some are not
+    assert len(together.trades) == assets * len(alone.trades)
+    np.testing.assert_allclose(together.equity, alone.equity, rtol=1e-9)
+
+
 def test_turnover_is_limited_and_the_rest_stays_wanted():
     market = market_of(np.full((6, 2), 10.0))
     execution = FREE._replace(max_turnover=0.4)

@@ -12,7 +12,7 @@ from maml_jax.backtest import Execution, Market, trade
 BARS, ASSETS, CAPITAL = 48, 3, 1_000.0
 
 STOPS = {"stop_loss": 0.03, "take_profit": 0.05, "trailing_stop": 0.04}
-LIMITS = {"band": 0.05, "max_turnover": 0.9, "max_gross": 1.5}
+LIMITS = {"band": 0.15, "max_turnover": 0.9, "max_gross": 1.5}
 KINDS = [
     ("next_open", "changes", {}),
     ("next_close", "always", {}),

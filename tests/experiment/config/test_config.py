@@ -85,6 +85,41 @@ FAULTS = {
         {"backtest.threshold": 0.2, "backtest.strong_threshold": 0.2},
         r"strong_threshold \(0.2\) must exceed threshold \(0.2\)",
     ),
+    "misspelled key": ({"backtest.slipage": 0}, r"Did you mean `slippage`\?"),
+    "misspelled section": ({"bactest.fee": 0}, r"unknown key 'bactest'.*Did you mean `backtest`\?"),
+    "key of another section": ({"training.fee": 0}, r"Did you mean `backtest\.fee`\?"),
+    "key without its section": ({"fee": 0}, r"unknown key 'fee'.*Did you mean `backtest\.fee`\?"),
+    "misspelled choice": ({"learner.methods": ["reptil"]}, r"Did you mean `reptile`\?"),
+    "misspelled family": ({"task.family": {"asets": 1}}, r"Did you mean `asset`\?"),
+    "misspelled policy": ({"data.policies": {"bad_tik": "drop"}}, r"Did you mean `bad_tick`\?"),
+    "misspelled feature": ({"features.names": ["rsi", "macdd"]}, r"Did you mean `macd`\?"),
+    "misspelled rule": ({"task.strategies": ["momentm"]}, r"Did you mean `momentum`\?"),
+    "one name for a list": ({"data.assets": "A"}, r"for a single one write \[\"A\"\] \(got 'A'\)"),
+    "one number for a list": ({"model.hidden": 64}, r"write \[64\]"),
+    "rate in per cent": ({"backtest.fee": 5}, r"'backtest.fee': .*a share: 0\.05 is 5 %"),
+    "part in per cent": ({"backtest.kelly_fraction": 50}, r"a share: 0\.5 is 50 %"),
+    "volatility in per cent": ({"backtest.target_volatility": 15}, r"a share: 0\.15 is 15 %"),
+    "a section that is none": ({"training": 5}, r"'training': .*section of settings"),
+    "endless steps": ({"training.steps": 10**22}, r"'training.steps': .*equal to 10000000 \(got 1"),
+    "a layer out of all measure": (
+        {"model.hidden": [10**12]},
+        r"'model.hidden.0': .*equal to 16384",
+    ),
+    "layers out of all measure": ({"model.hidden": [16_000] * 3}, r"at most 100,000,000 fit into"),
+    "endless samples": ({"backtest.samples": 10**9}, r"'backtest.samples': .*equal to 1000000"),
+    "an endless window": ({"features.window": 10**9}, r"'features.window': .*equal to 1000000"),
+    "an endless batch": ({"training.meta_batch": 10**7}, r"'training.meta_batch': .*equal to"),
+    "a batch that no memory holds": (
+        {"training.meta_batch": 10**6, "task.support": 10**6},
+        r"key 'training.meta_batch': a meta-step would read 1,000,010,000,000 bars.*100,000,000",
+    ),
+    "many folds": (
+        {"folds": {"kind": "combinatorial", "groups": 20, "test_groups": 10}},
+        r"make 184,756 folds.* at most 1,000",
+    ),
+    "an endless lag": ({"features.names": ["rsi_lag_99999999"]}, r"at most 1,000,000 bars"),
+    "the end of days": ({"data.test_end": "9999-12-31"}, r"'data.test_end': .*1678 and 2261"),
+    "the first day": ({"data.train_start": date(1, 1, 1)}, r"'data.train_start': .*1678 and 2261"),
     "few samples": ({"backtest.samples": 5}, r"'backtest.samples': .*20"),
 }
 
@@ -108,6 +143,17 @@ def test_every_fault_names_its_key(fault):
 def test_several_faults_are_told_at_once():
     with pytest.raises(ConfigError, match=r"training.steps.*backtest.fee"):
         load_config({"training.steps": 0, "backtest.fee": -1})
+
+
+def test_overrides_are_blamed_for_what_they_do_and_files_for_the_rest(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[backtest]\nfee = 0.1\n")
+    for source, change in ((None, "backtest.fe"), (path, "backtest.fe"), (path, "fee")):
+        with pytest.raises(ConfigError, match=rf"^unknown key '{change}'.*Did you mean `.*fee`"):
+            load_config(source, {change: 0.0})
+    path.write_text("[backtest]\nfe = 0.1\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml: unknown key 'backtest\.fe'"):
+        load_config(path, {"training.steps": 5})
 
 
 def test_files_that_are_missing_or_no_toml_are_named(tmp_path):

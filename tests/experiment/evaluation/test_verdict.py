@@ -150,6 +150,22 @@ def test_without_a_trade_or_without_tables_nothing_is_significant():
     )
 
 
+@pytest.mark.parametrize("kind", ["return", "volatility"])
+def test_costs_beyond_the_gross_profit_come_first(kind):
+    result = run(kind=kind)
+    stats = result.evaluation.stats
+    stats.loc["R2"] = 0.5
+    result.evaluation = result.evaluation._replace(
+        predictions=pd.DataFrame({"strategy": ["x"], "prediction": [0.0]})
+    )
+    for gross, net, exceeded in ((3.0, -1.5, True), (3.0, 1.5, False), (-1.0, -2.0, False)):
+        stats.loc["Gross Return [%]", "maml"], stats.loc["Return [%]", "maml"] = gross, net
+        said = verdict(result)
+        first = "Costs exceed the gross profit: maml made 3.00 % before costs and lost 1.50 % after"
+        assert said.startswith(first) is exceeded
+        assert "Costs exceed" not in said[10:]
+
+
 def test_of_forecasts_of_volatility_the_explained_share_is_told_with_its_difference():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(2, 400))
