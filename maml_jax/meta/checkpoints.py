@@ -89,8 +89,11 @@ class Checkpoints:
             RunError: if it cannot be written.
         """
         arrays, more = ([_to_host(leaf) for leaf in jax.tree.leaves(t)] for t in (state, history))
-        if jax.process_index() != 0:
-            return
+        if jax.process_index() == 0:
+            self._write(record, arrays, more)
+
+    def _write(self, record: Record, arrays: list[np.ndarray], more: list[np.ndarray]) -> None:
+        """Write the arrays of a state and of a history."""
         about = {
             "format": _FORMAT,
             "key": self._key,
@@ -100,7 +103,7 @@ class Checkpoints:
         }
         try:
             with self._appearing(record.step) as partial:
-                _write(partial / _ARRAYS, [*arrays, *more])
+                _write_arrays(partial / _ARRAYS, [*arrays, *more])
                 with (partial / _ABOUT).open("w", encoding="utf-8") as file:
                     json.dump(about, file, indent=2)
                     file.flush()
@@ -111,6 +114,19 @@ class Checkpoints:
         for step in self.steps():
             if step not in kept:
                 self._remove(step)
+
+    def remove_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps.
+
+        Raises:
+            RunError: if one cannot be removed.
+        """
+        try:
+            for each in self.steps():
+                if each > step:
+                    self._remove(each)
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be written: {error}") from error
 
     def load(self, state: MetaState, structure: Any) -> tuple[Record, MetaState, Any] | None:
         """Read the latest checkpoint that is whole; None where there is none.
@@ -156,6 +172,8 @@ class Checkpoints:
             best = None if about["best"] is None else tuple(about["best"])
             record = Record._make(about[name] for name in Record._fields)._replace(best=best)
             self._require_same(path, about, like, structure)
+            if structure is not None and best is not None and not self._path(best[0]).is_dir():
+                raise ValueError(f"the best state, of step {best[0]}, is missing")
             arrays = _read_arrays(path / _ARRAYS, shapes)
         except RunError:
             raise
@@ -273,7 +291,7 @@ def _host_shape(leaf: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(leaf), jnp.result_type(leaf)
 
 
-def _write(path: Path, arrays: list[np.ndarray]) -> None:
+def _write_arrays(path: Path, arrays: list[np.ndarray]) -> None:
     import orbax.checkpoint as ocp
 
     _quiet()
