@@ -119,8 +119,8 @@ def require_few(
     total = int(skipped[step:until].sum())
     raise TrainingError(
         f"{method}: meta-training stopped at step {step}: {what} "
-        f"{'is' if bad else 'are'} not finite, and of the {(until - step) * tasks:,} tasks of "
-        f"steps {step} to {until - 1} {total:,} are bad. Try a smaller inner learning rate, fewer "
+        f"{'is' if bad else 'are'} not finite, and {total:,} of the {(until - step) * tasks:,} tasks "
+        f"of steps {step} to {until - 1} are bad. Try a smaller inner learning rate, fewer "
         "inner steps, a smaller outer learning rate or a smaller max_grad_norm, and look for "
         f"extreme values in the bars of that task [task: {table['bad'].iloc[step]}]",
         step=step,

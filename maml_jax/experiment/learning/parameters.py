@@ -27,7 +27,7 @@ def export_parameters(checkpoint: Checkpoint, path: str | Path) -> Path:
     about = {
         "method": checkpoint.method,
         "seed": checkpoint.config.seed,
-        "features": list(checkpoint.config.features.names or ()),
+        "features": [str(name) for name in scaler.mean.index],
         "mean": [float(value) for value in scaler.mean],
         "std": [float(value) for value in scaler.std],
     }

@@ -147,12 +147,13 @@ def train_method(prepared: Prepared, method: str, folder: TrainingFolder | None 
 def _trained(config: Config, method: str, params: Params, table: pd.DataFrame) -> Trained:
     notes = note_skipped(table, config.training.meta_batch, method)
     if "validation_loss" in table:
-        losses = table["validation_loss"].reset_index(drop=True)
-        best = int(losses.idxmin()) if losses.notna().any() else len(losses) - 1
-        text = f"{method}: parameters of step {best + 1} are kept"
-        ended = f", meta-training ended at step {len(table)} of {config.training.steps}"
-        loss = f" (validation loss {losses[best]:.4f})" if losses.notna().any() else ""
-        notes.append(Note(VALIDATION, f"{text}{loss}{ended}."))
+        losses = table["validation_loss"].to_numpy(float)
+        found = bool(np.isfinite(losses).any())
+        best = int(np.nanargmin(losses)) if found else len(losses) - 1
+        kept = f"{method}: parameters of step {best + 1} are kept"
+        loss = f" (validation loss {losses[best]:.4f})" if found else ""
+        ended = f"meta-training ended at step {len(table)} of {config.training.steps}"
+        notes.append(Note(VALIDATION, f"{kept}{loss}; {ended}."))
     history = table.drop(columns="bad").reset_index(drop=True).rename_axis("step")
     return Trained(params, history, tuple(notes))
 
