@@ -143,6 +143,8 @@ class WorkingDirectory:
                 lock.release()
                 if self.holds_something():
                     keep_on_exit(self.folder)
+                else:
+                    remove(self.folder)
 
     def training(self, fold: int, method: str, title: str, several: bool) -> TrainingFolder:
         """Return the folder of a method in a fold.
@@ -218,6 +220,8 @@ class WorkingDirectory:
 
 def working_folder(out: Path) -> Path:
     """Return where the working directory of a run lies."""
+    if out.name in ("", ".."):  # of no name of its own, such as "."
+        out = out.resolve()
     return out.with_name(f"{out.name}{ENDING}")
 
 

@@ -116,10 +116,10 @@ def require_few(
     bad = np.flatnonzero(~np.isfinite(history.task_loss[row])).tolist() if row >= 0 else []
     until = min(step + RECENT, len(table))
     what = f"the loss of task {join_names(bad)} of {tasks}" if bad else f"{skipped[step]} gradients"
-    total = int(skipped[step:until].sum())
+    total, every = int(skipped[step:until].sum()), (until - step) * tasks
     raise TrainingError(
         f"{method}: meta-training stopped at step {step}: {what} "
-        f"{'is' if bad else 'are'} not finite, and {total:,} of the {(until - step) * tasks:,} tasks "
+        f"{'is' if bad else 'are'} not finite, and {total:,} of the {every:,} tasks "
         f"of steps {step} to {until - 1} are bad. Try a smaller inner learning rate, fewer "
         "inner steps, a smaller outer learning rate or a smaller max_grad_norm, and look for "
         f"extreme values in the bars of that task [task: {table['bad'].iloc[step]}]",
