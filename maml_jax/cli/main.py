@@ -165,9 +165,11 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
                 go = experiment.run if call.command == "run" else experiment.train
                 result = go(call.config, out=out, **_overrides(call.set_))
     except RunError as error:
-        if error.result is not None and error.result.evaluation is not None:
+        if error.result is None:
+            raise
+        if error.result.evaluation is not None:
             print_result(error.result)  # it could not be written, and is not lost by that
-        raise
+        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
     if result.evaluation is not None:
         print_result(result)
     else:
