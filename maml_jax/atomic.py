@@ -30,13 +30,22 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def remove_on_exit(partial: Path) -> Iterator[None]:
-    """Remove a file or folder at the end of a block, or of the process, if it still exists."""
+    """Remove a file or folder at the end of a block, or of the process, if it still exists.
+
+    It stays if `keep_on_exit` was called meanwhile.
+    """
     _UNFINISHED.add(partial)
     try:
         yield
     finally:
-        _remove(partial)
+        if partial in _UNFINISHED:
+            remove(partial)
         _UNFINISHED.discard(partial)
+
+
+def keep_on_exit(partial: Path) -> None:
+    """Let a file or folder stay that `remove_on_exit` would remove."""
+    _UNFINISHED.discard(partial)
 
 
 def find_unfinished(folder: Path) -> list[Path]:
@@ -52,10 +61,11 @@ def list_unfinished() -> list[Path]:
 def remove_unfinished() -> None:
     """Remove unfinished files and folders, before the process ends without unwinding."""
     for partial in list_unfinished():
-        _remove(partial)
+        remove(partial)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder; nothing happens where there is none."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

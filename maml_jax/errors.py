@@ -138,4 +138,10 @@ class TrainingError(MamlJaxError, ArithmeticError):
 
 
 class RunError(MamlJaxError, OSError):
-    """A run directory that exists already, is missing, or lacks something."""
+    """A run directory that exists already, is missing, lacks something, or cannot be written.
+
+    Attributes:
+        result: what was to be written, where that was found; it can be saved elsewhere.
+    """
+
+    result: Any = None

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "listing", "notes", "atomic", "_guard"),
     ("watchdog",),
-    ("terminal",),
+    ("interrupts", "terminal"),
     ("parallel",),
     ("meta",),
     ("learners", "models"),

@@ -6,27 +6,27 @@ Commands import what they need when they run, so that `--help` is quick.
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
-from maml_jax import watchdog
-from maml_jax.atomic import remove_unfinished
+from maml_jax import interrupts, watchdog
 from maml_jax.cli.adapt import adapt_command
 from maml_jax.cli.data import data_app
 from maml_jax.cli.environment import drop_output, explain, prepare_output, require_jax_variables
+from maml_jax.cli.export import export_command
 from maml_jax.cli.fetch import fetch_app
+from maml_jax.cli.logs import LogStyle, log_to
 from maml_jax.cli.lookahead import check_lookahead_command
-from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
+from maml_jax.cli.report import compare_command, print_result, print_trained, report_command
 from maml_jax.cli.risk import risk_command
-from maml_jax.errors import ConfigError, MamlJaxError, mask_secrets, shorten
+from maml_jax.errors import ConfigError, MamlJaxError, RunError, mask_secrets, shorten
 
 app = typer.Typer(
     name="maml-jax",
@@ -54,6 +54,17 @@ Distributed = Annotated[
         "--distributed",
         help="Run as one of several processes (Slurm, Open MPI, Kubernetes, TPU pods).",
     ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="DIR",
+        help="Go on with the run that was to write DIR and was cut off.",
+    ),
+]
+LogFormat = Annotated[
+    LogStyle, typer.Option("--log-format", help="Of the log in the run directory.")
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to create. Default: runs/<time>.")
@@ -112,17 +123,11 @@ def run_command(
     set_: Overrides = None,
     out: Out = None,
     distributed: Distributed = False,
+    resume: Resume = None,
+    log_format: LogFormat = LogStyle.TEXT,
 ) -> None:
     """Meta-train, backtest and write the report."""
-    out = _prepare(distributed, out)
-    watchdog.keep(out, _trained_model_in(out))
-    from maml_jax.experiment import run
-
-    with _print_timing():
-        result = run(config, out=out, **_overrides(set_))
-    print_result(result)
-    typer.echo(f"run directory: {out}")
-    typer.echo(f"report: {out / 'report.html'}")
+    _finish_run(_Call("run", config, set_, out, distributed, resume), log_format)
 
 
 @app.command("train")
@@ -131,22 +136,57 @@ def train_command(
     set_: Overrides = None,
     out: Out = None,
     distributed: Distributed = False,
+    resume: Resume = None,
+    log_format: LogFormat = LogStyle.TEXT,
 ) -> None:
     """Meta-train and save the checkpoints."""
-    out = _prepare(distributed, out)
-    watchdog.keep(out, _trained_model_in(out))
-    from maml_jax.experiment import train
+    _finish_run(_Call("train", config, set_, out, distributed, resume), log_format)
 
-    with _print_timing():
-        result = train(config, out=out, **_overrides(set_))
-    print_notes(result)
-    last = result.history.groupby("method", sort=False).last()
-    count = len(result.folds)
-    fold = f" (last of {count} folds)" if count > 1 else ""
-    for method, row in last.iterrows():
-        steps = int(row["step"]) + 1
-        typer.echo(f"{method}: query loss {row['loss']:.4f} after {steps:,} steps{fold}")
+
+class _Call(NamedTuple):
+    """What a call of `run` or `train` asks for."""
+
+    command: str
+    config: Path | None
+    set_: list[str] | None
+    out: Path | None
+    distributed: bool
+    resume: Path | None
+
+
+def _finish_run(call: _Call, log_format: LogStyle) -> None:
+    """Do what the call asks for, or what is left of it, and print what was found."""
+    if call.resume is not None and (call.config or call.set_ or call.out):
+        raise ConfigError(
+            f"--resume: goes on in {call.resume} with the settings that are kept there; leave out "
+            "CONFIG, --set and --out"
+        )
+    out = _prepare(call.distributed, call.resume or call.out)
+    from maml_jax import experiment
+    from maml_jax.experiment.working_directory import run_directory, working_folder
+
+    out = out if call.resume is None else run_directory(out)
+    watchdog.keep(out, f"it is kept in {out}")
+    try:
+        with log_to((working_folder(out), out), log_format), _print_timing():
+            if call.resume is not None:
+                result = experiment.resume(call.resume)
+            else:
+                go = experiment.run if call.command == "run" else experiment.train
+                result = go(call.config, out=out, **_overrides(call.set_))
+    except RunError as error:
+        if error.result is None:
+            raise
+        if error.result.evaluation is not None:
+            print_result(error.result)  # it could not be written, and is not lost by that
+        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
+    if result.evaluation is not None:
+        print_result(result)
+    else:
+        print_trained(result)
     typer.echo(f"run directory: {out}")
+    if result.evaluation is not None:
+        typer.echo(f"report: {out / 'report.html'}")
 
 
 @app.command("backtest")
@@ -174,6 +214,7 @@ app.command("compare")(compare_command)
 app.command("check-lookahead")(check_lookahead_command)
 app.command("adapt")(adapt_command)
 app.command("risk")(risk_command)
+app.command("export")(export_command)
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")
 
@@ -182,34 +223,31 @@ def main() -> None:
     """Run the command line.
 
     Bad input, or an environment that JAX cannot use, ends it with one line and exit code 2; no
-    progress for minutes, with one line and exit code 4 (see `watchdog.watch`).
+    progress for minutes, with one line and exit code 4 (see `watchdog.watch`); a signal with one
+    line and 128 and its number (see `interrupts`).
     """
-    signal.signal(signal.SIGINT, _interrupt)
     prepare_output()
-    try:
-        app()
-    except MamlJaxError as error:
-        _fail(str(error))
-    except OSError as error:  # of the system: a full disk, an output that cannot be written
-        drop_output()
-        _fail(shorten(mask_secrets(" ".join(str(error).split()))))
-    except Exception as error:
-        reason = explain(error)
-        if not reason:
-            raise
-        _fail(reason)
+    with interrupts.handle_signals():
+        try:
+            app()
+        except interrupts.Interrupted as stop:
+            typer.echo(interrupts.describe_end(stop.number), err=True)
+            sys.exit(stop.exit_code)
+        except MamlJaxError as error:
+            _fail(str(error))
+        except OSError as error:  # of the system: a full disk, an output that cannot be written
+            drop_output()
+            _fail(shorten(mask_secrets(" ".join(str(error).split()))))
+        except Exception as error:
+            reason = explain(error)
+            if not reason:
+                raise
+            _fail(reason)
 
 
 def _fail(reason: str) -> NoReturn:
     typer.echo(f"error: {reason}", err=True)
     sys.exit(2)
-
-
-def _interrupt(*_) -> None:
-    """Stop at once on Ctrl-C: an exception raised inside compiled code may be lost or crash it."""
-    remove_unfinished()
-    os.write(2, f"\nstopped; {watchdog.describe_outcome()}\n".encode())
-    os._exit(130)
 
 
 def _trained_model_in(run: Path) -> str:

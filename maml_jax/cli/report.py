@@ -95,6 +95,17 @@ def print_result(result) -> None:
     typer.echo(result.verdict())
 
 
+def print_trained(result) -> None:
+    """Print the notes of a run that was not backtested, and the loss of each method."""
+    print_notes(result)
+    last = result.history.groupby("method", sort=False).last()
+    count = len(result.folds)
+    fold = f" (last of {count} folds)" if count > 1 else ""
+    for method, row in last.iterrows():
+        steps = int(row["step"]) + 1
+        typer.echo(f"{method}: query loss {row['loss']:.4f} after {steps:,} steps{fold}")
+
+
 def _print_table(shown: "pd.DataFrame", title: str) -> None:
     table = PlainTable(title=title, title_justify="left")
     table.add_column("")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maml_jax.experiment.learning.adapt import Adapted, load_adapted
     from maml_jax.experiment.learning.step_errors import AdaptationTable, adaptation_table
     from maml_jax.experiment.result import Result, load
-    from maml_jax.experiment.run import backtest, run, train
+    from maml_jax.experiment.run import backtest, resume, run, train
 
 __all__ = [
     "AdaptationTable",
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "load_adapted",
     "load_config",
+    "resume",
     "run",
     "train",
     "write_comparison",
@@ -43,7 +44,7 @@ _HOMES = {
     "learning.adapt": ("Adapted", "load_adapted"),
     "learning.step_errors": ("AdaptationTable", "adaptation_table"),
     "result": ("Result", "load"),
-    "run": ("backtest", "run", "train"),
+    "run": ("backtest", "resume", "run", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

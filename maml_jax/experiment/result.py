@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from maml_jax.experiment.learning.checkpoint import (
     save_checkpoint,
 )
 from maml_jax.experiment.learning.methods import METHODS
+from maml_jax.experiment.learning.parameters import export_parameters, import_parameters
 from maml_jax.experiment.process import is_first_process, together, whole_folder
 from maml_jax.listing import join_or_count
 from maml_jax.notes import Note
@@ -147,12 +148,45 @@ class Result:
             method: which of the run's methods; default the first.
             steps: adaptation steps; default as in the walk-forward.
         """
+        checkpoint = self._checkpoint(method)
+        if steps is None and METHODS[checkpoint.method].takes_steps:
+            steps = self.config.backtest.inner_steps
+        return adapt(checkpoint, bars, steps=steps)
+
+    def export_parameters(self, path: str | Path, *, method: str | None = None) -> Path:
+        """Write what a method learned as safetensors, each parameter under its own name.
+
+        Args:
+            path: the file, replaced if it is there.
+            method: which of the run's methods; default the first.
+
+        Raises:
+            ConfigError: if there is no such method.
+            RunError: if the file cannot be written.
+        """
+        return export_parameters(self._checkpoint(method), path)
+
+    def with_parameters(self, path: str | Path, *, method: str | None = None) -> "Result":
+        """Return the trained result with parameters of a method that a file holds; no evaluation.
+
+        Args:
+            path: safetensors that `export_parameters`, or another program, wrote.
+            method: which of the run's methods; default the first.
+
+        Raises:
+            ConfigError: if there is no such method.
+            RunError: if the file cannot be read, or holds other parameters; naming them.
+        """
+        checkpoint = import_parameters(self._checkpoint(method), path)
+        changed = self.checkpoints | {checkpoint.method: checkpoint}
+        folds = (*self.folds[:-1], changed) if self.folds else ()
+        return replace(self, checkpoints=changed, folds=folds, evaluation=None)
+
+    def _checkpoint(self, method: str | None) -> Checkpoint:
         name = method or next(iter(self.checkpoints))
         if name not in self.checkpoints:
             raise ConfigError(f"no method {name!r} in this run; there are {list(self.checkpoints)}")
-        if steps is None and METHODS[name].takes_steps:
-            steps = self.config.backtest.inner_steps
-        return adapt(self.checkpoints[name], bars, steps=steps)
+        return self.checkpoints[name]
 
     def save(self, path: str | Path) -> Path:
         """Write the run directory; it appears whole or not at all.

@@ -1,36 +1,44 @@
 """The main job: bars to meta-training to walk-forward to results, in one call."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import pandas as pd
 
-from maml_jax.data import Store, bar_interval, require_same_interval
-from maml_jax.errors import ConfigError, TrainingError
+from maml_jax import interrupts
+from maml_jax.data import Store, require_same_interval
+from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.backtest import NEED_DEVIATION
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
 from maml_jax.experiment.config.messages import require_text
 from maml_jax.experiment.folds.evaluate import evaluate_folds
 from maml_jax.experiment.folds.prepare import Folds, prepare_again, prepare_folds
-from maml_jax.experiment.learning.checkpoint import Checkpoint
-from maml_jax.experiment.learning.train import make_learner, meta_train, predicts_deviation
+from maml_jax.experiment.learning.train import make_learner, predicts_deviation
 from maml_jax.experiment.memory import say_memory
 from maml_jax.experiment.preparation.bars import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.preparation.prepare import prepare
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
-    add_fold,
     load,
     require_new,
     require_no_evaluation,
 )
 from maml_jax.experiment.timing import stage
-from maml_jax.notes import Note
+from maml_jax.experiment.training import OF_TRAINING, train_folds
+from maml_jax.experiment.working_directory import WorkingDirectory, require_no_work
+from maml_jax.experiment.write_result import (
+    attach,
+    is_evaluated,
+    tidy,
+    write_evaluated,
+    write_trained,
+)
+from maml_jax.meta import TensorBoardLogger
 
 Bars = pd.DataFrame | Mapping[str, pd.DataFrame]
 Source = str | Path | Mapping | Config | None
@@ -56,9 +64,6 @@ CHANGEABLE = (
 )
 """What a backtest of a trained run may override; the rest is fixed at training time."""
 
-CUT_OFF = "cut off"
-"""The kind of the note on folds that were not trained."""
-
 
 def run(
     config: Source = None,
@@ -77,7 +82,8 @@ def run(
         bars: bars to use instead of those that the settings name: a table in any layout that
             `maml_jax.data.to_bars` reads, or `{asset: table}`.
         out: run directory to write, which must not exist; None writes nothing. What was trained is
-            there before the walk-forward begins, so that nothing that happens later loses it.
+            there before the walk-forward begins, so that nothing that happens later loses it. Until
+            the run is complete checkpoints lie in `<out>.partial`, from which `resume` goes on.
         **overrides: settings by section, as in `training={"steps": 100}`, or `seed=1`.
 
     Returns:
@@ -87,7 +93,7 @@ def run(
         ConfigError: naming the key of a wrong setting.
         DataError: naming what is wrong with the bars.
         TrainingError: if meta-training met a loss that is not finite.
-        RunError: if `out` exists or cannot be written.
+        RunError: if `out` exists or cannot be written; its `result` holds what was found.
 
     >>> from maml_jax.experiment import run
     >>> result = run(
@@ -164,94 +170,93 @@ def backtest(
     return result
 
 
+def resume(path: str | Path, *, bars: Bars | None = None) -> Result:
+    """Go on with a call of `run` or `train` that was killed, interrupted, or failed.
+
+    What was trained is not trained again. The result is that of an undisturbed call, to the byte.
+
+    Args:
+        path: the `out` of that call, or the working directory beside it, `<out>.partial`. Of a run
+            that is complete the result is loaded.
+        bars: the same bars, where they were passed in memory.
+
+    Raises:
+        DataError: if the bars have changed.
+        RunError: if there is no such run, another process is at work on it, or a file is damaged.
+        ConfigError, TrainingError: as for `run`.
+    """
+    work = WorkingDirectory.find(path)
+    if work is None:
+        return load(path)
+    return _carry_out(work.config(), bars, work.out, work.backtested, work)
+
+
 def _run(config, bars, out, overrides, backtested: bool) -> Result:
     if out is not None:
         require_text("out", str(Path(out).absolute()))
         require_new(out)
+        require_no_work(out)
     if config is None and bars is not None:
         config = Config()  # the built-in example names assets that these bars do not hold
     settings = _resolve_paths(load_config(config, overrides), bars)
+    return _carry_out(settings, bars, None if out is None else Path(out), backtested)
+
+
+def _carry_out(
+    settings: Config,
+    bars: Bars | None,
+    out: Path | None,
+    backtested: bool,
+    work: WorkingDirectory | None = None,
+) -> Result:
+    """Do what a call of `run` or `train` does, or what is left of it."""
     _require_devices(settings)
     _require_methods(settings)
+    _require_logs(settings, out)
     with stage("reading and preparing bars"):
-        folds = prepare_folds(settings, load_bars(settings, bars))
+        frames = load_bars(settings, bars)
+        if work is not None:
+            work.require_same(frames)
+        folds = prepare_folds(settings, frames)
     if backtested:
         say_memory(folds)
-    result = _train_folds(folds, out)
-    if backtested:
-        result = _evaluate(result, folds, out)
-        if out is not None:
+    if out is None:
+        result = train_folds(folds, None)
+        return _evaluate(result, folds, None) if backtested else result
+    if work is None:
+        work = WorkingDirectory.create(out, settings, frames, backtested)
+    with work.held():
+        tidy(out)
+        if is_evaluated(out):  # the process ended just before it could say so
+            work.finish()
+            return load(out)
+        # Several processes end together or not at all: a signal to one of them ends it at once.
+        with interrupts.deferred() if jax.process_count() == 1 else nullcontext():
+            result = train_folds(folds, work)
+        if backtested:
+            with attach(result):
+                result = _evaluate(result, folds, out)
             with stage("writing tables and report"):
-                add_evaluation(result, out)
+                write_evaluated(result, out)
+        else:
+            with attach(result):
+                write_trained(result, out)
+        work.finish()
     return result
-
-
-def _train_folds(folds: Folds, out: str | Path | None) -> Result:
-    """Meta-train every method in every fold, and keep what is trained as soon as it is."""
-    several = folds.config.folds.several()
-    done: tuple[dict[str, Checkpoint], ...] = ()
-    histories, result = [], None
-    for number, part in enumerate(folds.parts):
-        fold = f", fold {number} of {len(folds.parts)}" if several else ""
-        interval = bar_interval(next(iter(part.bars.values())))
-        checkpoints = {}
-        for method in folds.config.learner.methods:
-            with stage(f"meta-training {method}{fold}"), _name_fold(fold, result, out):
-                params, history = meta_train(part, method)
-            checkpoints[method] = Checkpoint(
-                *(method, part.config, part.scaler, params, interval, part.chain),
-                spans=part.spans if several else None,
-            )
-            history = history.reset_index()
-            history.insert(0, "method", method)
-            histories.append(history.assign(fold=number))
-        done = (*done, checkpoints)
-        left = len(folds.parts) - len(done)
-        result = Result(
-            config=folds.config,
-            checkpoints=checkpoints,
-            history=pd.concat(histories, ignore_index=True),
-            notes=(*folds.notes, *([_cut_off(len(done), len(folds.parts))] if left else [])),
-            folds=done if several else (),
-        )
-        if out is not None:
-            with stage("writing checkpoints"):
-                result.save(out) if len(done) == 1 else add_fold(result, out)
-    assert result is not None
-    return result
-
-
-def _cut_off(done: int, folds: int) -> Note:
-    text = f"Meta-training was interrupted after {done} of {folds} folds"
-    return Note(CUT_OFF, f"{text}; the last trained model is used for all later test bars.")
-
-
-@contextmanager
-def _name_fold(fold: str, before: Result | None, out: str | Path | None) -> Iterator[None]:
-    """Say in which fold training failed, and where the folds before it are."""
-    try:
-        yield
-    except TrainingError as error:
-        if not fold:
-            raise
-        kept = f"; the folds before are in {out}" if before is not None and out else ""
-        raise TrainingError(
-            f"{fold.removeprefix(', ')}: {error}{kept}", step=error.step, tasks=error.tasks
-        ) from error
 
 
 def _evaluate(result: Result, folds: Folds, path: str | Path | None) -> Result:
-    trained = [
+    params = [
         {name: checkpoint.params for name, checkpoint in fold.items()}
         for fold in result.folds or (result.checkpoints,)
     ]
     evaluation = evaluate_folds(
         folds,
-        [trained[number] for number in folds.numbers],
+        [params[number] for number in folds.numbers],
         ledger=None if path is None else Path(path).absolute().parent,
     )
-    cut_off = [note for note in result.notes if note.kind == CUT_OFF]
-    notes = (*folds.notes, *cut_off, *evaluation.notes)
+    trained = [note for note in result.notes if note.kind in OF_TRAINING]
+    notes = (*folds.notes, *trained, *evaluation.notes)
     return replace(result, config=folds.config, notes=notes, evaluation=evaluation)
 
 
@@ -311,6 +316,17 @@ def _require_methods(config: Config) -> None:
             f"key 'backtest.positions': {rule!r} needs methods that predict a deviation, such as "
             f"alpaca or ensemble, and {', '.join(sure)} of 'learner.methods' predict none"
         )
+
+
+def _require_logs(config: Config, out: Path | None) -> None:
+    """Refuse logs for TensorBoard that cannot be written, before anything is trained."""
+    if not config.training.tensorboard:
+        return
+    if out is None:
+        raise ConfigError(
+            "key 'training.tensorboard': logs are written to the run directory; name one with out"
+        )
+    TensorBoardLogger(out)
 
 
 def _require_devices(config: Config) -> None:

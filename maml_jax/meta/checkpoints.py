@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from maml_jax.meta.steps import MetaState
 
 KEEP = 3
 """How many of the latest checkpoints are kept, beside the best one."""
+
+_OVERHEAD = 2**17
+"""Bytes that the small files of a checkpoint take at the most beside its arrays."""
 
 _FORMAT = 1
 _ABOUT = "about.json"
@@ -89,8 +93,11 @@ class Checkpoints:
             RunError: if it cannot be written.
         """
         arrays, more = ([_to_host(leaf) for leaf in jax.tree.leaves(t)] for t in (state, history))
-        if jax.process_index() != 0:
-            return
+        if jax.process_index() == 0:
+            self._write(record, arrays, more)
+
+    def _write(self, record: Record, arrays: list[np.ndarray], more: list[np.ndarray]) -> None:
+        """Write the arrays of a state and of a history."""
         about = {
             "format": _FORMAT,
             "key": self._key,
@@ -100,17 +107,31 @@ class Checkpoints:
         }
         try:
             with self._appearing(record.step) as partial:
-                _write(partial / _ARRAYS, [*arrays, *more])
+                _write_arrays(partial / _ARRAYS, [*arrays, *more])
                 with (partial / _ABOUT).open("w", encoding="utf-8") as file:
                     json.dump(about, file, indent=2)
                     file.flush()
                     os.fsync(file.fileno())
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self._path(record.step)}: cannot be written: {error}") from error
+        except Exception as error:  # orbax and its storage raise types of their own
+            reason = storage_reason(error)
+            raise RunError(f"{self._path(record.step)}: cannot be written: {reason}") from error
         kept = {*self.steps()[-self._keep :], record.best[0] if record.best else record.step}
         for step in self.steps():
             if step not in kept:
                 self._remove(step)
+
+    def remove_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps.
+
+        Raises:
+            RunError: if one cannot be removed.
+        """
+        try:
+            for each in self.steps():
+                if each > step:
+                    self._remove(each)
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be written: {error}") from error
 
     def load(self, state: MetaState, structure: Any) -> tuple[Record, MetaState, Any] | None:
         """Read the latest checkpoint that is whole; None where there is none.
@@ -156,6 +177,8 @@ class Checkpoints:
             best = None if about["best"] is None else tuple(about["best"])
             record = Record._make(about[name] for name in Record._fields)._replace(best=best)
             self._require_same(path, about, like, structure)
+            if structure is not None and best is not None and not self._path(best[0]).is_dir():
+                raise ValueError(f"the best state, of step {best[0]}, is missing")
             arrays = _read_arrays(path / _ARRAYS, shapes)
         except RunError:
             raise
@@ -236,6 +259,14 @@ class _Unreadable(RunError):
     """A checkpoint that is damaged, while an older one may not be."""
 
 
+def storage_reason(error: Exception) -> str:
+    """Say in few words why orbax, or the storage below it, failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else str(error).strip().partition("\n")[0]
+
+
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -273,10 +304,26 @@ def _host_shape(leaf: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(leaf), jnp.result_type(leaf)
 
 
-def _write(path: Path, arrays: list[np.ndarray]) -> None:
+def require_room(folder: Path, arrays: Any) -> None:
+    """Refuse to write arrays where there is no room: threads below orbax would print stacks.
+
+    Raises:
+        OSError: saying why.
+    """
+    size = sum(np.asarray(array).nbytes for array in arrays) + _OVERHEAD
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.write(bytes(size))
+            file.flush()
+
+
+def _write_arrays(path: Path, arrays: list[np.ndarray]) -> None:
     import orbax.checkpoint as ocp
 
     _quiet()
+    require_room(path.parent, arrays)
     # Arrays without elements cannot be stored, and need not be.
     tree = {f"{n:05d}": array for n, array in enumerate(arrays) if array.size}
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
@@ -296,11 +343,11 @@ def _read_arrays(path: Path, shapes: list[Any]) -> list[np.ndarray]:
 
 
 def _quiet() -> None:
-    """Keep the checkpoint library's progress messages to warnings."""
+    """Keep the checkpoint library silent: of what fails it prints stacks, and then raises it."""
     from absl import logging as absl_logging
 
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def _wait_for_all(what: str) -> None:

@@ -9,6 +9,7 @@ import optax
 
 from maml_jax.errors import TaskError, TrainingError
 from maml_jax.meta.host_tasks import HostTasks
+from maml_jax.meta.retry import retry_steps
 from maml_jax.meta.scan import Drawn, Given, Sampler, as_pytree, take_steps
 from maml_jax.meta.steps import MetaInfo, MetaState, plan_meta_step
 from maml_jax.meta.task_checks import sampled_shapes
@@ -28,7 +29,8 @@ class Source:
         self, learner: MetaLearner, optimizer: optax.GradientTransformation, how: dict[str, Any]
     ):
         """Name what is trained, and how: the options of `take_steps`."""
-        self.learner, self.optimizer, self.how = learner, optimizer, how
+        self.learner, self.optimizer, self.how = learner, optimizer, dict(how)
+        self._take_steps = retry_steps if self.how.pop("retry", False) else take_steps
 
     def history_structure(self, steps: int, state: MetaState) -> Any:
         """Return the tree structure of what `take` measures."""
@@ -97,7 +99,7 @@ class _Sampled(Source):
 
     def take(self, steps: int, state: MetaState) -> tuple[MetaState, MetaInfo]:
         what = self.learner, self.optimizer, self._drawn, self.shapes
-        return take_steps(*what, steps, state, **self.how)
+        return self._take_steps(*what, steps, state, **self.how)
 
 
 class _Host(Source):
@@ -123,7 +125,7 @@ class _Host(Source):
             if tasks is not None:
                 what = self.learner, self.optimizer, Given(tasks), self.shapes
                 try:
-                    state, history = take_steps(*what, found, state, **self.how)
+                    state, history = self._take_steps(*what, found, state, **self.how)
                 except TrainingError as error:
                     error.history = _concatenate([*histories, error.history])
                     raise

@@ -71,15 +71,19 @@ class TrainingOptions(StepOptions, total=False):
         donate: let each state take the memory of the one before (or of the copy that was made to
             spread it over devices), the first `state` included; a state must then not be used once
             the loop goes on. `progress.best` stays good. Numbers may change by rounding.
-        checkpoints: a folder that a checkpoint is written to before each progress.
+        checkpoints: a folder that a checkpoint is written to before each progress; or the
+            `Checkpoints` that write them.
         resume: go on from the latest checkpoint, if there is one.
         keep: how many of the latest checkpoints are kept, 3 by default, beside the best one.
+        retry: from a bad task to the end of its call, skip bad tasks as `on_bad="skip"` does.
+            Where there is none, numbers and speed are those of "raise".
     """
 
     donate: bool
-    checkpoints: str | os.PathLike
+    checkpoints: str | os.PathLike | Checkpoints
     resume: bool
     keep: int
+    retry: bool
 
 
 def training(
@@ -121,7 +125,7 @@ def training(
         patience: stop after so many validations in a row without a lower loss.
         **options: `max_grad_norm`, `on_bad`, `chunk`, `devices`: see `StepOptions`; `metrics`, of
             the validation tasks, or without these as for `fit`; `donate`, `checkpoints`, `resume`,
-            `keep`: see `TrainingOptions`.
+            `keep`, `retry`: see `TrainingOptions`.
 
     Returns:
         An iterator over the progress after each call.
@@ -196,7 +200,12 @@ def _job(learner, optimizer, key, options: TrainingOptions) -> _Job:
         raise ValueError("resume=True goes on from checkpoints: give checkpoints=, their folder")
     if "loss" in metrics:
         raise ValueError('"loss" is the learner\'s own: give this metric another name')
-    folder = None if where is None else Checkpoints(where, key, keep)  # pyright: ignore[reportArgumentType]
+    if how.get("retry") and "on_bad" in how:
+        raise ValueError("retry=True decides what is done about bad tasks: leave out on_bad")
+    if where is None or isinstance(where, Checkpoints):
+        folder = where
+    else:
+        folder = Checkpoints(where, key, keep)  # pyright: ignore[reportArgumentType]
     return _Job(learner, optimizer, key, metrics, donate, folder, resume, how)
 
 
@@ -251,6 +260,8 @@ def _validation(job: _Job, validate: Sampler | Task | None) -> Callable[[MetaSta
     assert isinstance(tasks, Task)
     require_tasks(tasks, job.learner)
     how = {name: job.how[name] for name in ("chunk", "devices", "on_bad") if name in job.how}
+    if job.how.get("retry"):
+        how["on_bad"] = "skip"
 
     def measure(state: MetaState) -> dict[str, float]:
         try:

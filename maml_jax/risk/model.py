@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.errors import ConfigError, RunError
+from maml_jax.meta.parameters import SEPARATOR, pack_arrays, unpack_arrays
 from maml_jax.risk.histories import INPUTS, Scaling
 from maml_jax.risk.residuals import AGES, Residuals, table_levels
 
@@ -17,7 +18,6 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Weights that ship."""
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
-_SEPARATOR = "/"
 
 
 class RiskModel(NamedTuple):
@@ -60,21 +60,19 @@ def save_model(model: RiskModel, folder: Path) -> None:
         model: to write.
         folder: is made where it is not there.
     """
-    from safetensors.numpy import save
-
     arrays = {}
     for number, member in enumerate(model.members):
-        arrays |= {f"member{number}{_SEPARATOR}{name}": value for name, value in member.items()}
+        arrays |= {f"member{number}{SEPARATOR}{name}": value for name, value in member.items()}
     for horizon, residuals in model.residuals.items():
         arrays |= {
-            f"residuals{horizon}{_SEPARATOR}{name}": np.asarray(value, np.float32)
+            f"residuals{horizon}{SEPARATOR}{name}": np.asarray(value, np.float32)
             for name, value in residuals._asdict().items()
         }
     arrays |= {
-        f"scaling{_SEPARATOR}{name}": np.asarray(value, np.float32)
+        f"scaling{SEPARATOR}{name}": np.asarray(value, np.float32)
         for name, value in model.scaling._asdict().items()
     }
-    content = save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    content = pack_arrays({name: np.atleast_1d(values) for name, values in arrays.items()})
     card = {
         "name": model.name,
         "interval_minutes": model.interval / pd.Timedelta(minutes=1),
@@ -102,9 +100,6 @@ def load_model(name: str | Path) -> RiskModel:
         ConfigError: if there is no such model.
         RunError: if its files are damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     folder = PRETRAINED / name if isinstance(name, str) else name
     if not (folder / CARD).is_file() and Path(name).is_dir():
         folder = Path(name)
@@ -120,9 +115,8 @@ def load_model(name: str | Path) -> RiskModel:
             raise RunError(
                 f"{folder / WEIGHTS}: its digest is not the one of {CARD}: it is damaged"
             )
-        arrays = load(content)
-        return _from_arrays(card, arrays)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        return _from_arrays(card, unpack_arrays(content, folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: no model of risk can be read from it: {error}") from error
 
 
@@ -139,13 +133,11 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
     members = tuple(_member(arrays, number) for number in range(card["members"]))
     residuals = {
         int(horizon): Residuals(
-            *(arrays[f"residuals{horizon}{_SEPARATOR}{name}"] for name in Residuals._fields)
+            *(arrays[f"residuals{horizon}{SEPARATOR}{name}"] for name in Residuals._fields)
         )
         for horizon in card["horizons"]
     }
-    x_mean, x_std, y_mean, y_std = (
-        arrays[f"scaling{_SEPARATOR}{name}"] for name in Scaling._fields
-    )
+    x_mean, x_std, y_mean, y_std = (arrays[f"scaling{SEPARATOR}{name}"] for name in Scaling._fields)
     scaling = Scaling(x_mean, x_std, float(y_mean.item()), float(y_std.item()))
     return RiskModel(
         card["name"],
@@ -162,7 +154,7 @@ def _from_arrays(card: dict[str, Any], arrays: dict[str, np.ndarray]) -> RiskMod
 
 
 def _member(arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-    start = f"member{number}{_SEPARATOR}"
+    start = f"member{number}{SEPARATOR}"
     found = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
     wrong = [name for name, values in found.items() if not np.isfinite(values).all()]
     if wrong or not found:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from maml_jax.learners import AlpacaParams, alpaca
 from maml_jax.meta import Batch, MetaLearner, MetaState, Task, fit, weights_of
+from maml_jax.meta.parameters import name_parameters as parameters_by_name
 from maml_jax.meta.types import AdaptationInfo, Params
 from maml_jax.models import mlp
 from maml_jax.risk.forecast import forecast_listings
@@ -208,10 +209,7 @@ def risk_learner(
 
 def name_parameters(params: Params) -> dict[str, np.ndarray]:
     """Return parameters by name, such as `features/layers/0/kernel`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf, np.float32)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+    return {name: values.astype(np.float32) for name, values in parameters_by_name(params).items()}
 
 
 def _of_parts(parts: tuple[str, ...], rate: float, steps: int) -> optax.GradientTransformation:

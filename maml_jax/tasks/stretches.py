@@ -1,4 +1,4 @@
-"""Windows that keep clear of bars that may not be trained on."""
+"""Windows that keep clear of bars that may not be trained on, or ask of later bars alone."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -32,16 +32,41 @@ def keep_within_stretches(windows: Windows, allowed: Bool[np.ndarray, " time"]) 
             f"longest has {longest} bars, and the shortest window takes {shortest} of them, from "
             "its first support row to its last query label"
         )
+    return _keep(windows, kept)
+
+
+def keep_queries_from(windows: Windows, bar: int) -> Windows:
+    """Keep the windows whose query rows are of a bar or later; supports may lie before it.
+
+    Args:
+        windows: of any one family.
+        bar: index on the time axis.
+
+    Raises:
+        DataError: if no window is left.
+    """
+    kept = _times(windows)[windows.query] >= bar
+    if not kept.any():
+        raise DataError(f"no window of a task asks for {windows.query_size} rows there")
+    return _keep(windows, kept)
+
+
+def _keep(windows: Windows, kept: Bool[np.ndarray, " window"]) -> Windows:
     fields = ("asset", "stop", "query", "group", "known")
     return windows._replace(**{name: getattr(windows, name)[kept] for name in fields})
 
 
-def _first_bars(windows: Windows) -> Int[np.ndarray, " window"]:
-    """Return the index on the time axis of the earliest row of each window."""
+def _times(windows: Windows) -> Int[np.ndarray, " entry"]:
+    """Return the index on the time axis of each entry."""
     rows = windows.rows
     # Rows counted through all assets, in their order: each asset's own rows ascend.
     there = np.arange(rows.time.shape[1]) < rows.count[:, None]
-    time = rows.time[there][windows.entries]
+    return rows.time[there][windows.entries]
+
+
+def _first_bars(windows: Windows) -> Int[np.ndarray, " window"]:
+    """Return the index on the time axis of the earliest row of each window."""
+    time = _times(windows)
     first = time[windows.query].copy()
     spans = [(windows.query, windows.query + windows.query_size)]
     spans += [

@@ -1,4 +1,7 @@
+import csv
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +101,20 @@ def test_a_second_run_finds_the_programs_of_the_first(folder):
 
 
 @pytest.mark.long
+def test_a_run_is_logged_in_its_directory_for_people_or_programs(folder, monkeypatch, capsys):
+    style = ["--log-format", "json"]
+    assert call(monkeypatch, capsys, "train", "config.toml", "--out", "a", *style)[0] == 0
+    lines = [json.loads(line) for line in (folder / "a" / "log.jsonl").read_text().splitlines()]
+    assert {"time", "level", "message"} <= {*lines[0]}
+    (step,) = (line for line in lines if "step" in line)
+    assert (step["method"], step["step"], step["skipped"]) == ("maml", 4.0, 0.0)
+    (row,) = csv.DictReader((folder / "a" / "logs" / "maml.csv").open())
+    assert float(row["loss"]) == step["loss"]
+    code, out, _ = call(monkeypatch, capsys, "export", "a", "--out", "a.safetensors")
+    assert (code, "parameters: a.safetensors" in out) == (0, True)
+
+
+@pytest.mark.long
 def test_train_backtest_and_report_go_together(folder, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "train", "config.toml", "--out", "a")
     assert (code, "query loss" in out) == (0, True)
@@ -144,6 +161,11 @@ FAULTS = {
         ["run", "config.toml", "--set", "training.devices=99", "--out", "b"],
         "key 'training.devices': 99 devices are asked for",
     ),
+    "nothing to go on with": (["run", "--resume", "nowhere"], "nowhere: no unfinished run"),
+    "other settings": (
+        ["run", "config.toml", "--resume", "a"],
+        "--resume: goes on in a with the settings that are kept there",
+    ),
     "no common name": (["train", "config.toml", "--distributed"], "name one run directory"),
     "no run": (["backtest", "nowhere"], "no run directory"),
     "no run to report": (["report", "nowhere"], "no run directory"),
@@ -179,7 +201,7 @@ def test_bars_of_ones_own_need_no_config(folder, monkeypatch, capsys):
 TELLING = """
 import sys
 from maml_jax.cli.main import main
-from maml_jax.meta import sources as learn
+from maml_jax.meta import retry as learn
 fit = learn.take_steps
 def telling(*arguments, **options):
     print("training", flush=True)
@@ -190,7 +212,7 @@ main()
 
 
 @pytest.mark.long
-def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
+def test_an_interrupt_ends_after_a_checkpoint_and_says_how_to_go_on(folder):
     arguments = ["run", "config.toml", "--set", "training.steps=100000", "--out", "long"]
     process = subprocess.Popen(
         [sys.executable, "-c", TELLING, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -200,9 +222,14 @@ def test_an_interrupt_ends_at_once_and_leaves_nothing(folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"stopped; nothing was saved" in err
-    assert b"Traceback" not in err
-    assert sorted(p.name for p in folder.iterdir()) == ["config.toml", "market.csv"]
+    assert re.fullmatch(
+        rb"stopped by SIGINT; meta-training maml up to step \d+00 is kept, go on with "
+        rb"`maml-jax run --resume long`\n",
+        err,
+    ), err
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.toml", "long.partial", "market.csv",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -250,7 +277,7 @@ CALLBACK = """
 import threading
 import sys
 import jax, jax.numpy as jnp
-from maml_jax.meta import sources as learn
+from maml_jax.meta import retry as learn
 
 def never_returns(x):
     lock = threading.Lock()
@@ -291,10 +318,10 @@ def test_a_deadlock_after_training_leaves_what_was_trained(folder):
     done = call_with(folder, LOCKS, "run", "config.toml", "--out", "runs/a")
     assert done.returncode == watchdog.EXIT_CODE == 4, done.stderr
     assert done.stderr == (
-        "error: no progress for 3 seconds (see --patience); the trained model is kept in runs/a, "
-        "finish with `maml-jax backtest runs/a`; stacks of all threads: runs/a/watchdog.log\n"
+        "error: no progress for 3 seconds (see --patience); the trained model is kept, go on with "
+        "`maml-jax run --resume runs/a`; stacks of all threads: runs/a.partial/watchdog.log\n"
     )
-    log = (folder / "runs" / "a" / "watchdog.log").read_text()
+    log = (folder / "runs" / "a.partial" / "watchdog.log").read_text()
     assert log.count("in take\n") == 2
     assert "in wait_for_each_other" in log
     assert "maml-jax --patience" in log and "jaxlib" in log
@@ -342,21 +369,6 @@ def test_every_command_has_a_help(names):
     shown = CliRunner().invoke(cli.app, [*names, "--help"])
     assert shown.exit_code == 0, shown.exception
     assert "Usage: " in shown.output
-
-
-def test_an_interrupt_says_what_is_kept(monkeypatch, capfd, tmp_path):
-    monkeypatch.setattr(cli.os, "_exit", lambda code: None)
-    run = tmp_path / "a run"
-    with watchdog.watch(0):
-        for said in ("only what was already finished is saved", "nothing was saved"):
-            cli._interrupt()
-            assert capfd.readouterr().err == f"\nstopped; {said}\n"
-            watchdog.keep(run, cli._trained_model_in(run))
-        run.mkdir()
-        cli._interrupt()
-    command = f"`maml-jax backtest '{run}'`"
-    expected = f"\nstopped; the trained model is kept in {run}, finish with {command}\n"
-    assert capfd.readouterr().err == expected
 
 
 def test_the_version_is_shown(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_checkpoints_of_another_training_are_refused(tmp_path):
         (path / "about.json").unlink()
     with pytest.raises(RunError, match="not a readable checkpoint"):
         run(tmp_path, resume=True)
+
+
+def test_without_room_nothing_is_printed_and_the_reason_is_said(tmp_path, capfd):
+    run(tmp_path, until=2, keep=3)
+    before, limits = names(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(RunError, match="step-0000000003: cannot be written: File too large"):
+            run(tmp_path, resume=True, keep=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(tmp_path) == before  # the earlier checkpoints, and nothing half-written
+    assert capfd.readouterr().err == ""
 
 
 def test_a_folder_is_needed_to_resume_from(tmp_path):

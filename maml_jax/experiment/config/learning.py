@@ -155,6 +155,23 @@ class TrainingConfig(Section, frozen=True):
     """Tasks that are vectorised together; default: what the cache or the memory holds."""
     devices: Count | None = None
     """Devices that share the tasks; default: all, where the work is worth it."""
+    checkpoint_every: Count = 100
+    """The most meta-steps between two checkpoints, two validations, two lines of the logs."""
+    validation: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    """Share of the bars of the meta-training span, its last ones, that tasks are validated on and
+    not trained on; the parameters with the lowest validation loss are kept."""
+    patience: Count | None = None
+    """Stop after so many validations in a row without a lower loss; default: never."""
+    tensorboard: Switch = False
+    """Whether the logs are written for TensorBoard too."""
+
+    @model_validator(mode="after")
+    def _has_something_to_wait_for(self):
+        if self.patience is not None and not self.validation:
+            raise ValueError(
+                "patience counts validations without a lower loss; set validation, such as 0.1"
+            )
+        return self
 
 
 class OnlineConfig(Section, frozen=True):

@@ -23,10 +23,13 @@ _PATIENCE = 60.0
 _INDIFFERENT = {
     "data": ("path", "store"),
     "learner": ("methods",),
-    "training": ("chunk", "devices"),
+    "training": ("chunk", "devices", "tensorboard"),
     "backtest": ("chunk", "devices", "samples", "baselines", "capital"),
 }
 """Settings that do not decide what a method earns per bar."""
+
+_OF_VALIDATION = ("validation", "patience", "checkpoint_every")
+"""Settings of `training` that decide nothing without validation."""
 
 
 class Trial(NamedTuple):
@@ -85,6 +88,9 @@ def settings_digest(config: Config) -> str:
     for section, names in _INDIFFERENT.items():
         for name in names:
             settings[section].pop(name, None)
+    if not config.training.validation:
+        for name in _OF_VALIDATION:
+            settings["training"].pop(name)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -21,6 +21,7 @@ from maml_jax.experiment.preparation.spans import Spans
 from maml_jax.experiment.process import is_first_process, together
 from maml_jax.features import MarkovParameters, Scaler
 from maml_jax.features.scaling import scaler_from_dict, scaler_to_dict
+from maml_jax.meta.checkpoints import require_room, storage_reason
 from maml_jax.meta.types import Params
 from maml_jax.parallel.placement import everywhere
 
@@ -57,14 +58,23 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint to `run/checkpoints/<method>/`; every process must take part."""
+    """Write a checkpoint to `run/checkpoints/<method>/`; every process must take part.
+
+    Raises:
+        RunError: if the parameters cannot be written.
+    """
     folder = Path(run).absolute() / FOLDER / checkpoint.method
     with together(f"checkpoint {checkpoint.method}"):
         if is_first_process():
             folder.mkdir(parents=True)
     _quiet()
-    with ocp.StandardCheckpointer() as writer:
-        writer.save(folder / "params", checkpoint.params)
+    try:
+        if is_first_process():
+            require_room(folder, jax.tree.leaves(checkpoint.params))
+        with ocp.StandardCheckpointer() as writer:
+            writer.save(folder / "params", checkpoint.params)
+    except Exception as error:  # orbax and its storage raise types of their own
+        raise RunError(f"parameters of {checkpoint.method}: {storage_reason(error)}") from error
     if not is_first_process():
         return
     record = {
@@ -169,6 +179,6 @@ def _load(folder: Path) -> Checkpoint:
 
 
 def _quiet() -> None:
-    """Keep the checkpoint library's progress messages to warnings."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    """Keep the checkpoint library silent: of what fails it prints stacks, and then raises it."""
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)

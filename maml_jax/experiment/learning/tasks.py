@@ -1,6 +1,7 @@
 """The tasks that the settings describe: families of windows, and what supports are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from maml_jax.backtest import Supports, find_supports
+from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.series import rule_of
 from maml_jax.tasks import (
@@ -19,18 +21,77 @@ from maml_jax.tasks import (
     regime_family,
     strategy_family,
 )
-from maml_jax.tasks.stretches import keep_within_stretches
+from maml_jax.tasks.stretches import keep_queries_from, keep_within_stretches
 
 
 def training_windows(prepared: Prepared) -> Windows:
-    """List the windows of the meta-training span, of the families that the settings name.
+    """List the windows to meta-train on, of the families that the settings name.
+
+    They end before the bars that are validated on: the last query label of each is complete there.
 
     Raises:
+        ConfigError: naming the setting, if validation leaves no room for a window.
         DataError: if a family has no room for a window.
     """
-    span: Any = {"first": prepared.train_first, "last": prepared.train_last}
+    border = validation_start(prepared)
     bars = prepared.spans.train_bars(prepared.panel.timestamps) if prepared.spans.trained else None
-    return _windows(prepared, bars, assets=prepared.train_assets, **span)
+    span: Any = {"first": prepared.train_first, "last": prepared.train_last}
+    if border is not None:
+        span["last"] = border - 1
+    with _name_validation(prepared, border, "meta-training before"):
+        return _windows(prepared, _within(bars), assets=prepared.train_assets, **span)
+
+
+def validation_windows(prepared: Prepared) -> Windows | None:
+    """List the windows to validate on, those that ask of the last part of the meta-training span.
+
+    They may adapt on rows before it, as the walk-forward does at its first bars. None where the
+    settings ask for no validation.
+
+    Raises:
+        ConfigError: naming the setting, if there is no room for a window.
+    """
+    border = validation_start(prepared)
+    if border is None:
+        return None
+    bars = prepared.spans.train_bars(prepared.panel.timestamps) if prepared.spans.trained else None
+    within, span = _within(bars), {"first": prepared.train_first, "last": prepared.train_last}
+
+    def select(windows: Windows) -> Windows:
+        return keep_queries_from(within(windows), border)
+
+    with _name_validation(prepared, border, "validation from"):
+        return _windows(prepared, select, assets=prepared.train_assets, **span)
+
+
+def validation_start(prepared: Prepared) -> int | None:
+    """Return the index on the time axis of the first bar that is validated on; None without."""
+    share = prepared.config.training.validation
+    if not share:
+        return None
+    times = np.flatnonzero(prepared.spans.train_bars(prepared.panel.timestamps))
+    return int(times[min(round((1 - share) * len(times)), len(times) - 1)])
+
+
+@contextmanager
+def _name_validation(prepared: Prepared, border: int | None, what: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        if border is None:
+            raise
+        raise ConfigError(
+            f"key 'training.validation': {prepared.config.training.validation:g} of the "
+            f"meta-training span leaves no room for {what} {prepared.panel.timestamps[border]}: "
+            f"{error}; choose another share, or 0"
+        ) from error
+
+
+def _within(bars: Bool[np.ndarray, " time"] | None) -> Callable[[Windows], Windows]:
+    """Make the choice of windows that lie in stretches of bars; all of them for None."""
+    if bars is None:
+        return lambda windows: windows
+    return lambda windows: keep_within_stretches(windows, bars)
 
 
 def online_windows(prepared: Prepared) -> Windows:
@@ -92,8 +153,10 @@ def _support_rows(prepared: Prepared) -> SupportRows:
     )
 
 
-def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, **span) -> Windows:
-    """List windows of the families; only those that lie in stretches of `bars`, where given."""
+def _windows(
+    prepared: Prepared, select: Callable[[Windows], Windows] | None = None, **span
+) -> Windows:
+    """List windows of the families; of each only those that are selected."""
     config, panel = prepared.config, prepared.panel
     sizes = {
         "support": _support_rows(prepared),
@@ -113,6 +176,6 @@ def _windows(prepared: Prepared, bars: Bool[np.ndarray, " time"] | None = None, 
         (makers[name](panel, **sizes, **span), weight)
         for name, weight in config.task.families().items()
     ]
-    if bars is not None:
-        families = [(keep_within_stretches(windows, bars), weight) for windows, weight in families]
+    if select is not None:
+        families = [(select(windows), weight) for windows, weight in families]
     return families[0][0] if len(families) == 1 else mix_families(families)

@@ -1,8 +1,11 @@
 """Meta-training as the settings describe it, with progress and errors that a person can use."""
 
+import logging
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +15,35 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from maml_jax import watchdog
-from maml_jax.errors import TrainingError
+from maml_jax import interrupts, watchdog
+from maml_jax.errors import RunError, TrainingError
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.learning import LearnerConfig, ModelConfig, TrainingConfig
+from maml_jax.experiment.learning.bad_tasks import (
+    TaskPlaces,
+    describe_skipped,
+    note_skipped,
+    require_few,
+)
 from maml_jax.experiment.learning.methods import learner_of
-from maml_jax.experiment.learning.tasks import training_windows
+from maml_jax.experiment.learning.tasks import training_windows, validation_windows
+from maml_jax.experiment.learning.training_folder import TrainingFolder
+from maml_jax.experiment.learning.training_log import training_log
 from maml_jax.experiment.preparation.prepare import Prepared
-from maml_jax.listing import join_names
-from maml_jax.meta import Batch, MetaInfo, MetaLearner, Prediction, training
-from maml_jax.meta.scan import step_key
+from maml_jax.meta import Batch, MetaInfo, MetaLearner, Prediction, TrainingProgress, training
 from maml_jax.meta.types import Params
+from maml_jax.notes import Note
 from maml_jax.parallel.placement import to_numpy
 from maml_jax.tasks import MarketSampler, Windows, market_sampler
 from maml_jax.terminal import ProgressBars
 
-_LONGEST_CALL = 100
-"""Meta-steps between two moves of the progress bar."""
+VALIDATION_TASKS = 256
+"""Tasks that are validated on, drawn once from those of the last part of the training span."""
+
+VALIDATION = "validation"
+"""The kind of the note on which parameters are kept."""
+
+_log = logging.getLogger("maml_jax")
 
 
 def make_learner(config: Config, method: str) -> MetaLearner:
@@ -73,86 +88,156 @@ def predicts_deviation(config: Config, method: str) -> bool:
     return isinstance(jax.eval_shape(predict, jax.random.key(0)), Prediction)
 
 
-def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
-    """Meta-train one method.
+class Trained(NamedTuple):
+    """What meta-training a method gave.
 
-    Every method of a run begins with the same weights and meets the same tasks.
+    Attributes:
+        params: the meta-parameters; the best ones on validation, where there is any.
+        history: one row per meta-step: mean query `loss`, `grad_norm` before clipping, mean support
+            loss before and after adaptation, how many tasks were `skipped`; with validation
+            `validation_loss`, NaN at steps without.
+        notes: what a reader must know.
+    """
+
+    params: Params
+    history: pd.DataFrame
+    notes: tuple[Note, ...]
+
+
+def meta_train(prepared: Prepared, method: str) -> tuple[Params, pd.DataFrame]:
+    """Meta-train one method; arguments and errors as for `train_method`, without its notes."""
+    return train_method(prepared, method)[:2]
+
+
+def train_method(prepared: Prepared, method: str, folder: TrainingFolder | None = None) -> Trained:
+    """Meta-train one method, or go on with a training that was cut off.
+
+    Every method of a run begins with the same weights and meets the same tasks. A task whose loss
+    or gradient is not finite is skipped.
 
     Args:
         prepared: settings and panel.
         method: one of the settings' methods.
-
-    Returns:
-        The meta-parameters, and one row per meta-step: mean query `loss`, `grad_norm` before
-        clipping, mean support loss before and after adaptation.
+        folder: keeps checkpoints and the history; None keeps none.
 
     Raises:
+        ConfigError: if validation leaves no room for a window.
         DataError: if a task family has no room for a window.
-        TrainingError: if a loss is not finite, naming the step, the asset and the dates of the
+        Interrupted: after a checkpoint, where a signal asked for it.
+        TrainingError: if most tasks are not finite, naming the step, the asset and the dates of a
             task.
     """
-    config, settings = prepared.config, prepared.config.training
-    learner = make_learner(config, method)
-    windows = training_windows(prepared)
-    sampler = market_sampler(
-        prepared.panel,
-        windows,
-        meta_batch=settings.meta_batch,
-        fewest=config.task.min_support,
-        forget=config.task.forget,
-    )
-    optimizer = outer_optimizer(settings)
-    key = jax.random.key(config.seed)
-    calls = training(
-        learner,
-        optimizer,
-        sampler,
-        key,
-        steps=settings.steps,
-        every=_LONGEST_CALL,
-        donate=True,
-        max_grad_norm=settings.max_grad_norm,
-        chunk=settings.chunk,
-        devices=settings.devices,
-    )
-    progress, tables = None, []
-    with _progress(f"meta-training {method}", settings.steps) as advance:
+    config = prepared.config
+    if folder is not None:
+        learner, features = make_learner(config, method), prepared.panel.features.shape[-1]
+        done = folder.finished(
+            lambda: jax.eval_shape(lambda: initial_params(config, learner, features))
+        )
+        if done is not None:
+            return _trained(config, method, *done)
+    params, table = _train(prepared, method, folder)
+    if folder is not None:
         try:
-            for progress in calls:
-                tables.append(_table(to_numpy(progress.history)))
-                advance(len(tables[-1]), settings.meta_batch, float(tables[-1]["loss"].mean()))
-        except TrainingError as error:
-            raise _locate(error, prepared, windows, sampler, key, method) from None
-    assert progress is not None
-    return progress.state.params, pd.concat(tables, ignore_index=True).rename_axis("step")
+            folder.finish(params, table)
+        except RunError as error:  # what was trained is not lost by that
+            _log.warning("%s: cannot be kept for a later start: %s", method, error)
+    return _trained(config, method, params, table)
 
 
-def _table(history: MetaInfo) -> pd.DataFrame:
-    info = history.task_info
-    return pd.DataFrame(
-        {
-            "loss": history.loss,
-            "grad_norm": history.grad_norm,
-            "support_loss_before": info.support_loss_before.mean(axis=1),
-            "support_loss_after": info.support_loss_after.mean(axis=1),
-        }
+def _trained(config: Config, method: str, params: Params, table: pd.DataFrame) -> Trained:
+    notes = note_skipped(table, config.training.meta_batch, method)
+    if "validation_loss" in table:
+        losses = table["validation_loss"].to_numpy(float)
+        found = bool(np.isfinite(losses).any())
+        best = int(np.nanargmin(losses)) if found else len(losses) - 1
+        kept = f"{method}: parameters of step {best + 1} are kept"
+        loss = f" (validation loss {losses[best]:.4f})" if found else ""
+        ended = f"meta-training ended at step {len(table)} of {config.training.steps}"
+        notes.append(Note(VALIDATION, f"{kept}{loss}; {ended}."))
+    history = table.drop(columns="bad").reset_index(drop=True).rename_axis("step")
+    return Trained(params, history, tuple(notes))
+
+
+def _train(
+    prepared: Prepared, method: str, folder: TrainingFolder | None
+) -> tuple[Params, pd.DataFrame]:
+    config, settings = prepared.config, prepared.config.training
+    windows, key = training_windows(prepared), jax.random.key(config.seed)
+    sampler = _sampler(prepared, windows, settings.meta_batch)
+    tested = validation_windows(prepared)
+    places = TaskPlaces(prepared, windows, sampler, key)
+    progress, table = None, None
+    with ExitStack() as stack:
+        options: dict[str, Any] = {}
+        checkpoints = None
+        if folder is not None:
+            checkpoints = stack.enter_context(folder.checkpoints(key))
+            options = {"checkpoints": checkpoints, "resume": True}
+        log = stack.enter_context(training_log(method, settings, folder))
+        advance = stack.enter_context(_progress(f"meta-training {method}", settings.steps))
+        calls = training(
+            make_learner(config, method),
+            outer_optimizer(settings),
+            sampler,
+            key,
+            steps=settings.steps,
+            every=settings.checkpoint_every,
+            validate=None if tested is None else _sampler(prepared, tested, VALIDATION_TASKS),
+            patience=settings.patience,
+            donate=True,
+            retry=True,
+            max_grad_norm=settings.max_grad_norm,
+            chunk=settings.chunk,
+            devices=settings.devices,
+            **options,
+        )
+        for progress in calls:
+            history = to_numpy(progress.history)
+            new = _table(history, progress, places)
+            first = progress.step - len(new)
+            if table is None and folder is not None:
+                table = folder.table(first)
+            table = new if table is None else pd.concat([table, new], ignore_index=True)
+            advance(len(new), settings.meta_batch, float(new["loss"].mean()))
+            log(progress)
+            try:
+                ended = progress.step == settings.steps
+                require_few(table, settings.meta_batch, method, history, ended)
+            except TrainingError as error:
+                if checkpoints is not None:
+                    checkpoints.wait()
+                    checkpoints.remove_after(error.step)
+                raise
+            if checkpoints is not None and folder is not None:
+                checkpoints.first = partial(folder.write_table, table)
+            if progress.step < settings.steps:
+                interrupts.check()
+    assert progress is not None and table is not None
+    best = progress.state if progress.best is None else progress.best.state
+    return best.params, table
+
+
+def _sampler(prepared: Prepared, windows: Windows, tasks: int) -> MarketSampler:
+    task = prepared.config.task
+    return market_sampler(
+        prepared.panel, windows, meta_batch=tasks, fewest=task.min_support, forget=task.forget
     )
 
 
-def _locate(
-    error, prepared: Prepared, windows: Windows, sampler: MarketSampler, key, method
-) -> TrainingError:
-    """Say which assets and dates the tasks of a training error were cut from."""
-    drawn = sampler.draw(step_key(key, error.step)).tolist()
-    panel, rows, places = prepared.panel, windows.rows, []
-    for task in error.tasks[:3]:
-        number = np.append(windows.support_rows(drawn[task]), windows.query_rows(drawn[task]))
-        asset = np.searchsorted(rows.first, number, side="right") - 1
-        time = rows.time[asset, number - rows.first[asset]]
-        names = join_names(panel.assets[each] for each in np.unique(asset))
-        places.append(f"{names} {panel.timestamps[time.min()]} to {panel.timestamps[time.max()]}")
-    where = f" [task: {'; '.join(places)}]" if places else ""
-    return TrainingError(f"{method}: {error}{where}", step=error.step, tasks=error.tasks)
+def _table(history: MetaInfo, progress: TrainingProgress, places: TaskPlaces) -> pd.DataFrame:
+    info, first = history.task_info, progress.step - len(history.loss)
+    columns = {
+        "loss": history.loss,
+        "grad_norm": history.grad_norm,
+        "support_loss_before": info.support_loss_before.mean(axis=1),
+        "support_loss_after": info.support_loss_after.mean(axis=1),
+        "skipped": history.skipped,
+        "bad": pd.array(describe_skipped(history, places, first), dtype="str"),
+    }
+    if progress.validation:
+        columns["validation_loss"] = np.full(len(history.loss), np.nan)
+        columns["validation_loss"][-1] = progress.validation["loss"]
+    return pd.DataFrame(columns)
 
 
 class _progress:

@@ -18,11 +18,11 @@ from maml_jax.experiment.evaluation.forecasts import predict_all
 from maml_jax.experiment.folds.evaluate import join_forecasts
 from maml_jax.experiment.folds.prepare import prepare_again, prepare_folds
 from maml_jax.experiment.result import add_fold
-from maml_jax.experiment.run import CUT_OFF
+from maml_jax.experiment.training import CUT_OFF
 
 pytestmark = pytest.mark.long
 
-MODULE = sys.modules["maml_jax.experiment.run"]
+MODULE = sys.modules["maml_jax.experiment.training"]
 FOLDED = {**OPEN, "folds": ROLLING}
 QUICK = {"baselines": [], "bars_per_year": 365, "samples": 20}
 
@@ -140,15 +140,15 @@ def test_what_belongs_to_training_cannot_be_changed(kept):
 
 @pytest.mark.parametrize("error", [TrainingError("no", step=1, tasks=[]), KeyboardInterrupt()])
 def test_an_interrupted_run_leaves_what_was_trained(kept, tmp_path, monkeypatch, error):
-    original, calls = MODULE.meta_train, []
+    original, calls = MODULE.train_method, []
 
-    def failing(part, method):
+    def failing(part, method, folder):
         calls.append(part)
         if len(calls) == 3:
             raise error
-        return original(part, method)
+        return original(part, method, folder)
 
-    monkeypatch.setattr(MODULE, "meta_train", failing)
+    monkeypatch.setattr(MODULE, "train_method", failing)
     path = tmp_path / "run"
     with pytest.raises(type(error)) as raised:
         train(FOLDED, bars=MARKET, out=path)
