@@ -1,5 +1,6 @@
 """The command that adapts a trained run to the bars of a new asset."""
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from maml_jax.cli.trust import Trust
 from maml_jax.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def adapt_command(
         Path | None,
         typer.Option("--out", help="Folder of the adapted model. Default: RUN/adapted/<time>."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Adapt to a new asset; print held-out errors after each step, and those from scratch."""
     from maml_jax.experiment.process import set_up
@@ -41,9 +44,9 @@ def adapt_command(
     from maml_jax.experiment.learning.step_errors import adaptation_table
     from maml_jax.experiment.preparation.bars import reading_options
 
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise RunError(f"{out}: exists already; name an output directory that does not")
-    result = load(run)
+    result = load(run, trust=trust)
     name = method or next(iter(result.checkpoints))
     if name not in result.checkpoints:
         there = ", ".join(result.checkpoints)

@@ -25,6 +25,7 @@ from maml_jax.cli.fetch import fetch_app
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_notes, print_result, report_command
 from maml_jax.cli.risk import risk_command
+from maml_jax.cli.trust import Trust
 from maml_jax.errors import ConfigError, MamlJaxError
 
 app = typer.Typer(
@@ -147,6 +148,7 @@ def backtest_command(
         Path | None, typer.Option("--out", help="Run directory to write. Default: RUN itself.")
     ] = None,
     distributed: Distributed = False,
+    trust: Trust = False,
 ) -> None:
     """Backtest a trained run."""
     trained = _trained_model_in(run)
@@ -154,7 +156,7 @@ def backtest_command(
     from maml_jax.experiment import backtest
 
     with _print_timing():
-        result = backtest(run, out=out, **_overrides(set_))
+        result = backtest(run, out=out, trust=trust, **_overrides(set_))
     print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
 

@@ -20,6 +20,7 @@ from maml_jax.experiment.learning.train import make_learner, meta_train, predict
 from maml_jax.experiment.memory import say_memory
 from maml_jax.experiment.preparation.bars import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.preparation.prepare import prepare
+from maml_jax.experiment.reservation import reserved
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
@@ -79,7 +80,7 @@ def run(
         ConfigError: naming the key of a wrong setting.
         DataError: naming what is wrong with the bars.
         TrainingError: if meta-training met a loss that is not finite.
-        RunError: if `out` exists or cannot be written.
+        RunError: if `out` exists, cannot be written, or is being written by another process.
 
     >>> from maml_jax.experiment import run
     >>> result = run(
@@ -91,7 +92,8 @@ def run(
     >>> list(result.stats)
     ['maml', 'no adaptation', 'from scratch', 'momentum', 'buy and hold']
     """
-    return _run(config, bars, out, overrides, backtested=True)
+    with reserved(out):
+        return _run(config, bars, out, overrides, backtested=True)
 
 
 def train(
@@ -102,7 +104,8 @@ def train(
     **overrides,
 ) -> Result:
     """Meta-train only; arguments, errors and result as for `run`, without its evaluation."""
-    return _run(config, bars, out, overrides, backtested=False)
+    with reserved(out):
+        return _run(config, bars, out, overrides, backtested=False)
 
 
 def backtest(
@@ -110,6 +113,7 @@ def backtest(
     *,
     bars: Bars | None = None,
     out: str | Path | None = None,
+    trust: bool = False,
     **overrides,
 ) -> Result:
     """Walk forward, simulate and measure with what was trained before.
@@ -120,6 +124,7 @@ def backtest(
         bars: bars to use instead of those that the settings name; all of their assets are tested
             unless those of the settings are among them.
         out: run directory to write, which must not exist.
+        trust: run the code of the modules that a run directory names for its features.
         **overrides: settings of the section `backtest`, and of `data` those that choose the bars
             and the test span.
 
@@ -127,12 +132,17 @@ def backtest(
         ConfigError: also if an override would change what was trained.
         RunError: if there is nothing trained there, or a backtest already.
     """
-    result = trained if isinstance(trained, Result) else load(trained)
+    result = trained if isinstance(trained, Result) else load(trained, trust=trust)
+    with reserved(trained if out is None and not isinstance(trained, Result) else out):
+        return _backtest(result, trained, bars, out, overrides)
+
+
+def _backtest(result: Result, trained, bars, out, overrides) -> Result:
     if out is not None:
         require_new(out)
     elif not isinstance(trained, Result):
         require_no_evaluation(trained)
-    config = _resolve_paths(load_config(result.config, overrides), bars)
+    config = _resolve_paths(load_config(result.config, overrides, trust=False), bars)
     _require_untouched(result.config, config)
     _require_devices(config)
     _require_methods(config)

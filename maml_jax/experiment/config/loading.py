@@ -9,19 +9,25 @@ from pydantic import BaseModel, ValidationError
 
 from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.config import Config
+from maml_jax.features import import_features
 
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
 
 
 def load_config(
-    source: str | Path | Mapping | Config | None = None, overrides: Mapping | None = None
+    source: str | Path | Mapping | Config | None = None,
+    overrides: Mapping | None = None,
+    *,
+    trust: bool = True,
 ) -> Config:
-    """Read and check settings.
+    """Read and check settings, and import the modules of features that they name.
 
     Args:
         source: a TOML file, nested or dotted keys in a mapping, a `Config`, or None for the
             built-in example (for the defaults where `overrides` name other bars).
         overrides: replaces single settings; keys are dotted (`"training.steps"`) or nested.
+        trust: import `features.modules`. For settings that were written to a run directory, and not
+            by the user, False.
 
     Raises:
         ConfigError: naming the key; also if the file cannot be read.
@@ -39,6 +45,8 @@ def load_config(
             del values["data"][date]
     for key, value in changes:
         _assign(values, key, value)
+    if trust:
+        _import_modules(name, values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -62,6 +70,28 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def import_modules(config: Config) -> None:
+    """Import the modules of features that settings name: this runs their code.
+
+    Raises:
+        ConfigError: naming one that cannot be imported, or a feature that none of them registers.
+    """
+    _import_modules("config", config.model_dump())
+    config.features.named()
+
+
+def _import_modules(name: str, values: Mapping) -> None:
+    """Import modules before settings are checked: the names of features depend on them."""
+    features = values.get("features")
+    modules = features.get("modules") if isinstance(features, Mapping) else None
+    for module in modules if isinstance(modules, list | tuple) else ():
+        if isinstance(module, str):  # what else there is, the check refuses
+            try:
+                import_features(module)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: key 'features.modules': {error}") from error
 
 
 def _read(source) -> tuple[str, dict]:
