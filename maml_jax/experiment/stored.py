@@ -253,7 +253,8 @@ def _stats_from_json(text: str) -> pd.DataFrame:
             if value is None and key.endswith("Duration"):  # of no trade, or no fall
                 return pd.NaT
             _require(isinstance(value, str), f"{key!r} is {value!r}, not a time")
-            return pd.Timestamp(value) if key in ("Start", "End") else pd.Timedelta(value)
+            text = str(value)
+            return pd.Timestamp(text) if key in ("Start", "End") else pd.Timedelta(text)
         _require(_is_figure(value), f"{key!r} is {value!r}, not a number")
         return float("nan") if value is None else value
 
