@@ -174,7 +174,7 @@ def test_damage_without_digests_raises_nothing_foreign(whole, foreign, tmp_path)
 
 @pytest.mark.slow
 def test_no_damage_without_digests_raises_anything_foreign(whole, foreign, tmp_path):
-    assert errors_of_ours_alone(whole, foreign, tmp_path, lambda names: names) > 100
+    assert errors_of_ours_alone(whole, foreign, tmp_path, lambda names: names[1::3]) > 100
 
 
 def flip_parameter(path, rng):
