@@ -1,5 +1,6 @@
 """The command that adapts a trained run to the bars of a new asset."""
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from maml_jax.cli.reading import DataOverrides, LayoutOption, file_settings
+from maml_jax.cli.trust import Trust
 from maml_jax.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def adapt_command(
     ] = None,
     layout: LayoutOption = None,
     overrides: DataOverrides = None,
+    trust: Trust = False,
 ) -> None:
     """Adapt to a new asset; print held-out errors after each step, and those from scratch."""
     from maml_jax.experiment.process import set_up
@@ -44,9 +47,9 @@ def adapt_command(
     from maml_jax.experiment import load
     from maml_jax.experiment.learning.step_errors import adaptation_table
 
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise RunError(f"{out}: exists already; name an output directory that does not")
-    result = load(run)
+    result = load(run, trust=trust)
     name = method or next(iter(result.checkpoints))
     if name not in result.checkpoints:
         there = ", ".join(result.checkpoints)

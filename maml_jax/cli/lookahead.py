@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from maml_jax.cli.tables import PlainTable
+from maml_jax.cli.trust import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ def check_lookahead_command(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed for the cut-offs and the altered bars.")
     ] = 0,
+    trust: Trust = False,
 ) -> None:
     """Rerun with later bars altered: does anything earlier change? Exit code 1 if so."""
     from maml_jax.experiment.process import set_up
@@ -39,7 +41,7 @@ def check_lookahead_command(
     from maml_jax.experiment.preparation.bars import file_options
     from maml_jax.lookahead import check_lookahead
 
-    result = load(run)
+    result = load(run, trust=trust)
     frames = None if bars is None else read_bars(bars, **file_options(result.config))
     report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
     for each in report.checked:

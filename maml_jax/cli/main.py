@@ -26,6 +26,7 @@ from maml_jax.cli.logs import LogStyle, log_to
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_result, print_trained, report_command
 from maml_jax.cli.risk import risk_command
+from maml_jax.cli.trust import Trust
 from maml_jax.errors import ConfigError, MamlJaxError, RunError, mask_secrets, shorten
 
 app = typer.Typer(
@@ -124,10 +125,11 @@ def run_command(
     out: Out = None,
     distributed: Distributed = False,
     resume: Resume = None,
+    trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
 ) -> None:
     """Meta-train, backtest and write the report."""
-    _finish_run(_Call("run", config, set_, out, distributed, resume), log_format)
+    _finish_run(_Call("run", config, set_, out, distributed, resume, trust), log_format)
 
 
 @app.command("train")
@@ -137,10 +139,11 @@ def train_command(
     out: Out = None,
     distributed: Distributed = False,
     resume: Resume = None,
+    trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
 ) -> None:
     """Meta-train and save the checkpoints."""
-    _finish_run(_Call("train", config, set_, out, distributed, resume), log_format)
+    _finish_run(_Call("train", config, set_, out, distributed, resume, trust), log_format)
 
 
 class _Call(NamedTuple):
@@ -152,6 +155,7 @@ class _Call(NamedTuple):
     out: Path | None
     distributed: bool
     resume: Path | None
+    trust: bool
 
 
 def _finish_run(call: _Call, log_format: LogStyle) -> None:
@@ -170,7 +174,7 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
     try:
         with log_to((working_folder(out), out), log_format), _print_timing():
             if call.resume is not None:
-                result = experiment.resume(call.resume)
+                result = experiment.resume(call.resume, trust=call.trust)
             else:
                 go = experiment.run if call.command == "run" else experiment.train
                 result = go(call.config, out=out, **_overrides(call.set_))
@@ -197,6 +201,7 @@ def backtest_command(
         Path | None, typer.Option("--out", help="Run directory to write. Default: RUN itself.")
     ] = None,
     distributed: Distributed = False,
+    trust: Trust = False,
 ) -> None:
     """Backtest a trained run."""
     trained = _trained_model_in(run)
@@ -204,7 +209,7 @@ def backtest_command(
     from maml_jax.experiment import backtest
 
     with _print_timing():
-        result = backtest(run, out=out, **_overrides(set_))
+        result = backtest(run, out=out, trust=trust, **_overrides(set_))
     print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
 

@@ -42,7 +42,7 @@ def report_command(
     """Rewrite a run's tear sheet."""
     from maml_jax.experiment import load
 
-    result = load(run)
+    result = load(run, page=out is not None)  # the page that is written again may be damaged
     path = result.report(out or run / "report.html")
     print_result(result)
     typer.echo(f"report: {path}")

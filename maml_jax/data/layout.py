@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.data import names as known
+from maml_jax.data.likeness import MOST_APART, MOST_ROWS, are_alike, unlike_prices, usual_move
 from maml_jax.data.names import ADJUSTED, COLUMNS, OTHER, Field, field_of, split_asset
 from maml_jax.data.options import Reading
 from maml_jax.data.parse import glance
@@ -18,11 +19,6 @@ KEYS = ("timestamp", "date", "time", "symbol", *COLUMNS, "adj_close")
 
 SAY_CLOSE = 'say which holds the close with data.columns = {close = "..."}'
 SAY_TIME = 'say which holds the times with data.columns = {timestamp = "..."}'
-_ALIKE = 0.05
-"""Largest median difference of two columns that hold prices of one asset."""
-_FEW_COLUMNS = 12
-_FEWEST_ROWS = 10
-_MOST_ROWS = 1000
 
 
 class Layout(NamedTuple):
@@ -243,7 +239,7 @@ def _best(table, role, fields: dict[Any, Field], side, notes: list[str], reading
     first = [c for c, f in fields.items() if (f.rank, len(f.words)) == best]
     # A value beside a close is that of the trades; adjusted prices follow from the adjusted close.
     others = [c for c, f in fields.items() if c not in first and f.rank < 4]
-    unlike = [c for c in others if not _alike(table[first[0]], table[c])]
+    unlike = [c for c in others if not are_alike(table[first[0]], table[c])]
     if len(first) > 1 or unlike:
         clash = [str(c) for c in (first if len(first) > 1 else [*first, *unlike])]
         key = role.replace(" ", "_")
@@ -254,13 +250,6 @@ def _best(table, role, fields: dict[Any, Field], side, notes: list[str], reading
     if others:
         notes.append(f"of {quote_names(map(str, [*first, *others]))} {first[0]!r} is the {role}")
     return first[0]
-
-
-def _alike(one: pd.Series, other: pd.Series) -> bool:
-    """Say whether two columns of prices are those of one asset."""
-    a, b = glance(one.tail(_MOST_ROWS)), glance(other.tail(_MOST_ROWS))
-    known_ = (a > 0) & (b > 0)
-    return bool(known_.any()) and float(np.median(np.abs(np.log(a[known_] / b[known_])))) < _ALIKE
 
 
 def _volume(table, rest, candidates: dict[Any, Field], notes: list[str]):
@@ -322,8 +311,8 @@ def _wide(table, rest, times, symbol, fields: dict[Any, Field], reading: Reading
     repeated = [c for c in assets if _repeats(c, assets)]
     if repeated:
         raise DataError(f"{reading.source}: duplicate columns {repeated}; keep one of each")
-    values = {c: glance(table[c].tail(_MOST_ROWS)) for c in assets}
-    odd = _unlike_prices(values)
+    values = {c: glance(table[c].tail(MOST_ROWS)) for c in assets}
+    odd = unlike_prices(values)
     if odd is not None:
         raise DataError(
             f"{reading.source}: columns {quote_names(map(str, assets))} look like the fields of "
@@ -355,43 +344,12 @@ def _are_tickers(table: pd.DataFrame, assets: list, fields: dict[Any, Field]) ->
     roles = {field.role for field in fields.values()}
     if not all(map(known.may_be_ticker, fields)) or len(others) < max(2, len(fields)):
         return False
-    if {"high", "low"} <= roles or OTHER in roles:
+    if {"high", "low"} <= roles:
+        return False
+    usual = float(np.median([usual_move(table[c]) for c in others]))
+    odd = (usual_move(table[c]) for c, field in fields.items() if field.role == OTHER)
+    if not all(usual / MOST_APART <= move <= usual * MOST_APART for move in odd):
         return False
     styled = all(str(c).isupper() for c in assets) or all(str(c).islower() for c in assets)
-    near = any(_alike(table[a], table[b]) for a in fields for b in others)
+    near = any(are_alike(table[a], table[b], 2 * usual) for a in fields for b in others)
     return styled and not near
-
-
-def _unlike_prices(values: dict[Any, np.ndarray]) -> str | None:
-    """Say why columns cannot be closes of several assets; None if they can."""
-    moves = {}
-    for column, each in values.items():
-        logs = np.log(np.where(each > 0, each, np.nan))
-        change = np.abs(np.diff(logs))
-        if np.isfinite(change).sum() >= _FEWEST_ROWS:
-            moves[column] = float(np.nanmedian(change))
-    for column, move in moves.items():
-        others = [m for c, m in moves.items() if c != column]
-        if others and move > 0.25 and move > 5 * float(np.median(others)):
-            return f"{str(column)!r} moves by {move:.0%} from bar to bar"
-    if len(values) > _FEW_COLUMNS:
-        return None
-    for a in moves:
-        for b in moves:
-            between = values[a] - values[b]
-            if min((between > 0).mean(), (between < 0).mean()) < 0.1 or str(a) >= str(b):
-                continue
-            top, bottom = np.maximum(values[a], values[b]), np.minimum(values[a], values[b])
-            step = 6 * np.nanmedian(np.abs(np.diff(values[a])))
-            high = [c for c in moves if c not in (a, b) and _bounds(values[c] - top, step)]
-            low = [c for c in moves if c not in (a, b) and _bounds(bottom - values[c], step)]
-            if high and low:
-                return f"{str(high[0])!r} is always the highest, {str(low[0])!r} the lowest"
-    return None
-
-
-def _bounds(above: np.ndarray, step: float) -> bool:
-    there = above[np.isfinite(above)]
-    return (
-        len(there) >= _FEWEST_ROWS and bool((there >= 0).all()) and float(np.median(there)) < step
-    )

@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 from jax.experimental import multihost_utils
 
-from maml_jax.atomic import remove_on_exit
+from maml_jax.atomic import remove_on_exit, sync_folder, sync_names
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.parallel.machine import cores, lapack_waits
 
@@ -91,7 +91,7 @@ def together(what: str) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(path: Path, *, within: str | None = None, replace: bool = False) -> Iterator[Path]:
-    """Give a folder to write in, which takes its name only when all went well.
+    """Give a folder to write in, which takes its name only when all went well and is on the disk.
 
     Args:
         path: its name.
@@ -114,9 +114,12 @@ def whole_folder(path: Path, *, within: str | None = None, replace: bool = False
                 shutil.rmtree(each, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
+            whole = partial / within if within else partial
+            sync_folder(whole)
             if replace and path.exists():
                 os.rename(path, before)
-            os.rename(partial / within if within else partial, path)
+            os.rename(whole, path)
+            sync_names(path.parent)
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error}") from error
 

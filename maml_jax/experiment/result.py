@@ -1,27 +1,41 @@
 """The result of a run: a frozen record that saves, loads and shows itself."""
 
-import json
-import math
 import os
 import shutil
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from maml_jax.atomic import write_atomically
+from maml_jax.atomic import sync_names, write_atomically
 from maml_jax.errors import ConfigError, RunError
 from maml_jax.experiment import export
 from maml_jax.experiment.config.config import Config
-from maml_jax.experiment.config.loading import load_config
+from maml_jax.experiment.config.loading import import_modules, load_config
+from maml_jax.experiment.digests import (
+    PAGE,
+    SETTINGS,
+    UNCHECKED,
+    About,
+    announce,
+    record_page,
+    require_settings,
+    require_trained,
+    settle,
+    unchecked_note,
+    verify,
+    write_about,
+)
 from maml_jax.experiment.evaluation.evaluate import Evaluation
 from maml_jax.experiment.learning.adapt import Adapted, Bars, adapt
 from maml_jax.experiment.learning.checkpoint import (
     FOLDER,
     Checkpoint,
     fold_folder,
+    has_digests,
+    list_folds,
     load_checkpoints,
     load_folds,
     save_checkpoint,
@@ -29,23 +43,25 @@ from maml_jax.experiment.learning.checkpoint import (
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.learning.parameters import export_parameters, import_parameters
 from maml_jax.experiment.process import is_first_process, together, whole_folder
+from maml_jax.experiment.reservation import require_parent, reserved
+from maml_jax.experiment.stored import (
+    HISTORY,
+    METRICS,
+    NOTES,
+    notes_to_json,
+    read_evaluation,
+    read_history,
+    read_notes,
+    write_evaluation,
+)
 from maml_jax.listing import join_or_count
 from maml_jax.notes import Note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TABLES = ("predictions", "returns", "gross", "trades", "assets", "regimes")
-_FURTHER = (
-    "turnover",
-    "exposure",
-    "weights",
-    "adaptation",
-    "intervals",
-    "differences",
-    "significance",
-)
-"""Tables that directories written by earlier versions lack."""
+_ADAPTED = "adapted"
+"""The folder of a run directory in which models adapted from it lie, each its own record."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,9 +140,10 @@ class Result:
         """Write the tear sheet as one HTML file, and return its path."""
         from maml_jax.experiment.tear_sheet import write_tear_sheet
 
-        return write_tear_sheet(
-            path, self.config, self._require_evaluation(), self.history, self.notes
-        )
+        evaluation = self._require_evaluation()
+        page = write_tear_sheet(path, self.config, evaluation, self.history, self.notes)
+        record_page(page)
+        return page
 
     def orders(self, strategy: str | None = None) -> pd.DataFrame:
         """Return what a strategy orders, `[time, asset]`; see `maml_jax.experiment.export`."""
@@ -195,17 +212,18 @@ class Result:
             RunError: if the path exists already or cannot be written.
         """
         path = require_new(path)
-        with together(f"saving {path}"), whole_folder(path) as folder:
+        with reserved(path), together(f"saving {path}"), whole_folder(path) as folder:
             for checkpoint in self.checkpoints.values():
                 save_checkpoint(folder, checkpoint)
             for number, fold in enumerate(self.folds):
                 for checkpoint in fold.values():
                     save_checkpoint(fold_folder(folder, number), checkpoint)
             if is_first_process():
-                _write_about(folder, self)
-                self.history.to_parquet(folder / "history.parquet")
+                _write_notes(folder, self)
+                self.history.to_parquet(folder / HISTORY)
                 if self.evaluation is not None:
                     _write_evaluation(folder, self)
+                write_about(folder, self.config)
         return path
 
     def _require_evaluation(self) -> Evaluation:
@@ -214,37 +232,58 @@ class Result:
         return self.evaluation
 
 
-def load(path: str | Path) -> Result:
-    """Load a run directory.
+def load(path: str | Path, *, trust: bool = False, page: bool = True) -> Result:
+    """Load a run directory whose files are all as they were written.
+
+    Args:
+        path: of the directory.
+        trust: import the modules of features that its settings name, which runs their code.
+            Otherwise no code of theirs is run: tables, pages and comparisons need none; features
+            that they compute are unknown, unless you registered or imported them yourself.
+        page: refuse a page (`report.html`) that is damaged or missing, too.
+
+    Returns:
+        The result. That of an earlier version, which kept no digests, says so in its notes.
 
     Raises:
-        RunError: if it is none, or a file in it cannot be read.
+        RunError: if it is none, or a file in it is damaged, missing or foreign, naming the file.
+        ConfigError: if a module cannot be imported.
     """
     folder = Path(path)
+    list_folds(folder)
+    about = verify(folder, page=page, beside=(_ADAPTED,))
+    if about is None and has_digests(folder):
+        raise RunError(f"{folder}: about.json is missing; restore it from a copy, or run again")
     folds = load_folds(folder)
     checkpoints = folds[-1] if folds else load_checkpoints(folder)
-    try:
-        history = pd.read_parquet(folder / "history.parquet")
-        notes = _notes_from_json((folder / "notes.json").read_text(encoding="utf-8"))
-        evaluation = None
-        if (folder / "metrics.json").exists():
-            tables: dict[str, Any] = {
-                name: pd.read_parquet(folder / f"{name}.parquet")
-                for name in (*_TABLES, *_FURTHER)
-                if name not in ("regimes", *_FURTHER) or (folder / f"{name}.parquet").exists()
-            }
-            tables.setdefault("regimes", pd.DataFrame())  # of a run without any
-            chosen = folder / "overfitting.json"
-            if chosen.exists():
-                tables["overfitting"] = json.loads(chosen.read_text(encoding="utf-8"))
-            stats = _stats_from_json((folder / "metrics.json").read_text(encoding="utf-8"))
-            evaluation = Evaluation(stats=stats, **tables)
-            if not {*checkpoints} <= {*stats.columns}:
-                raise ValueError("metrics.json lacks a method of the run")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise RunError(f"{folder}: cannot be read as a run directory: {error}") from error
-    config = load_config(folder / "config.toml")
+    history, notes = read_history(folder), read_notes(folder)
+    evaluation = read_evaluation(folder)
+    if evaluation is not None and not {*checkpoints} <= {*evaluation.stats.columns}:
+        raise RunError(f"{folder / METRICS}: lacks a method of the run")
+    config = _read_settings(folder, about, evaluation)
+    require_trained(folder, config, next(iter(checkpoints.values())).config, bool(folds))
+    if about is None:
+        notes = (
+            (*notes, unchecked_note(folder)) if UNCHECKED not in {n.kind for n in notes} else notes
+        )
+    if trust:
+        import_modules(config)
     return Result(config, checkpoints, history, notes, evaluation, folds)
+
+
+def _read_settings(folder: Path, about: About | None, evaluation: Evaluation | None) -> Config:
+    """Read the settings; those of the training, where writing a backtest was cut off."""
+    source = folder / SETTINGS
+    if about is not None and about.coming and evaluation is None:
+        source = about.config
+    try:
+        config = load_config(source, trust=False)
+    except ConfigError as error:
+        name = "" if str(error).startswith(str(folder)) else f"{folder / SETTINGS}: "
+        raise RunError(f"{name}{error}") from error
+    if about is not None and not about.coming:
+        require_settings(folder, about, config)
+    return config
 
 
 def add_fold(result: Result, path: str | Path) -> None:
@@ -253,19 +292,27 @@ def add_fold(result: Result, path: str | Path) -> None:
     Whatever ends the process meanwhile, the directory holds what was trained before.
     """
     folder, number = Path(path), len(result.folds) - 1
-    with together(f"adding fold {number} to {path}"):
-        with whole_folder(fold_folder(folder, number)) as partial:
+    place = fold_folder(folder, number)
+    with reserved(path), together(f"adding fold {number} to {path}"):
+        with whole_folder(place) as partial:
             for checkpoint in result.folds[-1].values():
                 save_checkpoint(partial, checkpoint)
+            if is_first_process():
+                announce(folder, {place.relative_to(folder).as_posix(): partial})
         with whole_folder(folder / FOLDER, within=FOLDER, replace=True) as partial:
             for checkpoint in result.checkpoints.values():
                 save_checkpoint(partial, checkpoint)
+            if is_first_process():
+                announce(folder, {FOLDER: partial / FOLDER})
         if is_first_process():
-            with write_atomically(folder / "history.parquet") as file:
-                result.history.to_parquet(file)
-            for name, text in _about(result).items():
-                with write_atomically(folder / name) as file:
-                    file.write_text(text, encoding="utf-8")
+            with ExitStack() as written:
+                names = (HISTORY, *_notes(result))
+                files = {n: written.enter_context(write_atomically(folder / n)) for n in names}
+                result.history.to_parquet(files[HISTORY])
+                for name, text in _notes(result).items():
+                    files[name].write_text(text, encoding="utf-8")
+                announce(folder, files)
+            settle(folder, result.config)
 
 
 def add_evaluation(result: Result, path: str | Path) -> None:
@@ -274,7 +321,7 @@ def add_evaluation(result: Result, path: str | Path) -> None:
     Raises:
         RunError: if the directory holds the tables of a walk-forward already.
     """
-    with together(f"adding the evaluation to {path}"):
+    with reserved(path), together(f"adding the evaluation to {path}"):
         if is_first_process():
             _add_evaluation(result, Path(path))
 
@@ -284,10 +331,20 @@ def _add_evaluation(result: Result, folder: Path) -> None:
     staging = folder / ".backtest"
     shutil.rmtree(staging, ignore_errors=True)  # of a call that was cut off
     with whole_folder(staging) as partial:
-        _write_about(partial, result)
+        _write_notes(partial, result)
         _write_evaluation(partial, result)
-    for file in sorted(staging.iterdir(), key=lambda file: file.name == "metrics.json"):
-        os.replace(file, folder / file.name)
+    last = (NOTES, SETTINGS, METRICS)
+    files = sorted(staging.iterdir(), key=lambda file: (file.name in last, file.name == METRICS))
+    try:
+        announce(folder, {file.name: file for file in files})
+        for file in files:
+            os.replace(file, folder / file.name)
+        sync_names(folder)
+        settle(folder, result.config)
+    except OSError as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
     staging.rmdir()
 
 
@@ -297,7 +354,7 @@ def require_no_evaluation(path: str | Path) -> None:
     Raises:
         RunError: naming the directory.
     """
-    if (Path(path) / "metrics.json").exists():
+    if (Path(path) / METRICS).exists():
         raise RunError(f"{path}: holds a backtest already; write to another directory")
 
 
@@ -308,73 +365,21 @@ def require_new(path: str | Path) -> Path:
         RunError: naming the path.
     """
     path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere, too
         raise RunError(f"{path}: exists already; name an output directory that does not")
-    parent = next(each for each in path.absolute().parents if each.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"{path}: cannot be made, {parent} is not a writable folder")
+    require_parent(path)
     return path
 
 
-def _about(result: Result) -> dict[str, str]:
-    notes = json.dumps([note._asdict() for note in result.notes], indent=2)
-    return {"config.toml": result.config.to_toml(), "notes.json": notes}
+def _notes(result: Result) -> dict[str, str]:
+    return {SETTINGS: result.config.to_toml(), NOTES: notes_to_json(result.notes)}
 
 
-def _write_about(folder: Path, result: Result) -> None:
-    for name, text in _about(result).items():
+def _write_notes(folder: Path, result: Result) -> None:
+    for name, text in _notes(result).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_evaluation(folder: Path, result: Result) -> None:
-    evaluation = result._require_evaluation()
-    for name in (*_TABLES, *_FURTHER):
-        getattr(evaluation, name).to_parquet(folder / f"{name}.parquet")
-    chosen = json.dumps(_without_nan(dict(evaluation.overfitting)), indent=2, allow_nan=False)
-    (folder / "overfitting.json").write_text(chosen, encoding="utf-8")
-    result.report(folder / "report.html")
-    (folder / "metrics.json").write_text(_stats_to_json(evaluation.stats), encoding="utf-8")
-
-
-def _without_nan(value: Any) -> Any:
-    """Return what JSON can hold: None where a number is not finite."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _notes_from_json(text: str) -> tuple[Note, ...]:
-    entries = json.loads(text)
-    # Earlier versions wrote texts alone.
-    return tuple(Note("", each) if isinstance(each, str) else Note(**each) for each in entries)
-
-
-def _stats_to_json(stats: pd.DataFrame) -> str:
-    def plain(value):
-        if value is pd.NaT:  # such as how long trades lasted, where there are none
-            return None
-        if isinstance(value, pd.Timestamp | pd.Timedelta):
-            return value.isoformat()
-        value = value.item() if hasattr(value, "item") else value
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    record = {name: {k: plain(v) for k, v in stats[name].items()} for name in stats.columns}
-    return json.dumps(record, indent=2, allow_nan=False)
-
-
-def _stats_from_json(text: str) -> pd.DataFrame:
-    def rich(key, value):
-        if key in ("Start", "End"):
-            return pd.Timestamp(value)
-        if key.endswith("Duration"):
-            return pd.Timedelta(value)
-        return float("nan") if value is None else value
-
-    record = json.loads(text)
-    columns = {
-        name: pd.Series({k: rich(k, v) for k, v in figures.items()}, dtype=object)
-        for name, figures in record.items()
-    }
-    return pd.DataFrame(columns)
+    write_evaluation(folder, result._require_evaluation())
+    result.report(folder / PAGE)

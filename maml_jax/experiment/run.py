@@ -21,6 +21,7 @@ from maml_jax.experiment.learning.train import make_learner, predicts_deviation
 from maml_jax.experiment.memory import say_memory
 from maml_jax.experiment.preparation.bars import BUILTIN, MEMORY, is_stored, load_bars
 from maml_jax.experiment.preparation.prepare import prepare
+from maml_jax.experiment.reservation import reserved
 from maml_jax.experiment.result import (
     Result,
     add_evaluation,
@@ -93,7 +94,8 @@ def run(
         ConfigError: naming the key of a wrong setting.
         DataError: naming what is wrong with the bars.
         TrainingError: if meta-training met a loss that is not finite.
-        RunError: if `out` exists or cannot be written; its `result` holds what was found.
+        RunError: if `out` exists, cannot be written, or is being written by another process; its
+            `result` holds what was found.
 
     >>> from maml_jax.experiment import run
     >>> result = run(
@@ -105,7 +107,8 @@ def run(
     >>> list(result.stats)
     ['maml', 'no adaptation', 'from scratch', 'momentum', 'buy and hold']
     """
-    return _run(config, bars, out, overrides, backtested=True)
+    with reserved(out):
+        return _run(config, bars, out, overrides, backtested=True)
 
 
 def train(
@@ -116,7 +119,8 @@ def train(
     **overrides,
 ) -> Result:
     """Meta-train only; arguments, errors and result as for `run`, without its evaluation."""
-    return _run(config, bars, out, overrides, backtested=False)
+    with reserved(out):
+        return _run(config, bars, out, overrides, backtested=False)
 
 
 def backtest(
@@ -124,6 +128,7 @@ def backtest(
     *,
     bars: Bars | None = None,
     out: str | Path | None = None,
+    trust: bool = False,
     **overrides,
 ) -> Result:
     """Walk forward, simulate and measure with what was trained before.
@@ -134,6 +139,7 @@ def backtest(
         bars: bars to use instead of those that the settings name; all of their assets are tested
             unless those of the settings are among them.
         out: run directory to write, which must not exist.
+        trust: run the code of the modules that a run directory names for its features.
         **overrides: settings of the section `backtest`, and of `data` those that choose the bars
             and the test span.
 
@@ -141,13 +147,18 @@ def backtest(
         ConfigError: also if an override would change what was trained.
         RunError: if there is nothing trained there, or a backtest already.
     """
-    result = trained if isinstance(trained, Result) else load(trained)
+    result = trained if isinstance(trained, Result) else load(trained, trust=trust)
+    with reserved(trained if out is None and not isinstance(trained, Result) else out):
+        return _backtest(result, trained, bars, out, overrides)
+
+
+def _backtest(result: Result, trained, bars, out, overrides) -> Result:
     if out is not None:
         require_text("out", str(Path(out).absolute()))
         require_new(out)
     elif not isinstance(trained, Result):
         require_no_evaluation(trained)
-    config = _resolve_paths(load_config(result.config, overrides), bars)
+    config = _resolve_paths(load_config(result.config, overrides, trust=False), bars)
     _require_untouched(result.config, config)
     _require_devices(config)
     _require_methods(config)
@@ -170,7 +181,7 @@ def backtest(
     return result
 
 
-def resume(path: str | Path, *, bars: Bars | None = None) -> Result:
+def resume(path: str | Path, *, bars: Bars | None = None, trust: bool = False) -> Result:
     """Go on with a call of `run` or `train` that was killed, interrupted, or failed.
 
     What was trained is not trained again. The result is that of an undisturbed call, to the byte.
@@ -179,6 +190,7 @@ def resume(path: str | Path, *, bars: Bars | None = None) -> Result:
         path: the `out` of that call, or the working directory beside it, `<out>.partial`. Of a run
             that is complete the result is loaded.
         bars: the same bars, where they were passed in memory.
+        trust: run the code of the modules that the settings kept there name for their features.
 
     Raises:
         DataError: if the bars have changed.
@@ -187,8 +199,9 @@ def resume(path: str | Path, *, bars: Bars | None = None) -> Result:
     """
     work = WorkingDirectory.find(path)
     if work is None:
-        return load(path)
-    return _carry_out(work.config(), bars, work.out, work.backtested, work)
+        return load(path, trust=trust)
+    with reserved(work.out):
+        return _carry_out(work.config(trust), bars, work.out, work.backtested, work)
 
 
 def _run(config, bars, out, overrides, backtested: bool) -> Result:

@@ -91,13 +91,16 @@ class WorkingDirectory:
         found._resumed = True
         return found
 
-    def config(self) -> Config:
+    def config(self, trust: bool = False) -> Config:
         """Return the settings that the run began with.
+
+        Args:
+            trust: import the modules of features that they name.
 
         Raises:
             ConfigError: if they cannot be read.
         """
-        return load_config(self.folder / _CONFIG)
+        return load_config(self.folder / _CONFIG, trust=trust)
 
     def require_same(self, bars: Mapping[str, pd.DataFrame]) -> None:
         """Refuse bars that are not those that the run began with.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maml_jax.atomic import find_unfinished, remove
 from maml_jax.errors import RunError
+from maml_jax.experiment.digests import announce
 from maml_jax.experiment.learning.checkpoint import FOLDS, fold_folder
 from maml_jax.experiment.process import is_first_process, together
 from maml_jax.experiment.result import Result, add_evaluation, add_fold
@@ -69,7 +70,9 @@ def tidy(out: Path) -> None:
             return
         count = _count_folds(out)
         if count > 1 and not is_evaluated(out):
-            remove(fold_folder(out, count - 1))
+            last = fold_folder(out, count - 1)
+            announce(out, {last.relative_to(out).as_posix(): last.with_name(".none")})
+            remove(last)
         remove(out / ".backtest")
         for path in (*find_unfinished(out), *find_unfinished(out / FOLDS)):
             remove(path)

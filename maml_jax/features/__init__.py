@@ -5,7 +5,12 @@ from maml_jax.features.check import check_feature, refuse_look_ahead
 from maml_jax.features.cross_section import add_cross_section, reads_cross_section
 from maml_jax.features.feature import Feature, compute_features, lag_feature, longest_warm_up
 from maml_jax.features.names import find_features
-from maml_jax.features.registry import import_features, is_registered, register_feature
+from maml_jax.features.registry import (
+    import_features,
+    is_imported,
+    is_registered,
+    register_feature,
+)
 from maml_jax.features.scaling import Scaler, fit_scaler
 from maml_jax.features.signals.markov import (
     MarkovParameters,
@@ -59,6 +64,7 @@ __all__ = [
     "forward_return",
     "forward_volatility",
     "import_features",
+    "is_imported",
     "is_registered",
     "label_delay",
     "label_regimes",

@@ -98,6 +98,13 @@ def import_features(module: str) -> None:
         ) from error
 
 
+def is_imported(module: str) -> bool:
+    """Say whether a module that registers features was imported already."""
+    if module.endswith(".py"):
+        return Path(module).absolute() in _imported
+    return module in sys.modules
+
+
 def _run_file(path: Path) -> None:
     changed = path.stat().st_mtime_ns
     if _imported.get(path) == changed:

@@ -85,12 +85,28 @@ def scaler_to_dict(scaler: Scaler) -> dict:
 
 
 def scaler_from_dict(record: dict) -> Scaler:
-    """Return the scaler that `scaler_to_dict` wrote; the target's scaling may be missing."""
-    index = pd.Index(record["features"])
-    return Scaler(
-        pd.Series(np.asarray(record["mean"], float), index),
-        pd.Series(np.asarray(record["std"], float), index),
-        record["clip"],
-        record.get("target_mean", 0.0),
-        record.get("target_std", 1.0),
-    )
+    """Return the scaler that `scaler_to_dict` wrote; the target's scaling may be missing.
+
+    Raises:
+        DataError: if an entry is missing, or cannot be that of a scaler.
+    """
+    try:
+        names, clip = record["features"], record["clip"]
+        target = (record.get("target_mean", 0.0), record.get("target_std", 1.0))
+        columns = (record["mean"], record["std"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"not a scaler: {error!r}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"not a scaler: 'features' are {names!r}, not names")
+    for key, values in zip(("mean", "std"), columns, strict=True):
+        if not isinstance(values, list) or len(values) != len(names):
+            raise DataError(f"not a scaler: {key!r} has not one number for each feature")
+    for value in (*columns[0], *columns[1], *target, *([] if clip is None else [clip])):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not np.isfinite(value):
+            raise DataError(f"not a scaler: {value!r} is not a number")
+    if not all(value > 0 for value in (*columns[1], target[1], *([] if clip is None else [clip]))):
+        raise DataError("not a scaler: deviations and the bound must be positive")
+    index = pd.Index(names)
+    mean, std = (pd.Series(np.asarray(values, float), index) for values in columns)
+    return Scaler(mean, std, clip, *target)

@@ -155,7 +155,7 @@ def write_page(path: str | Path, page: str) -> Path:
         with write_atomically(path) as partial:
             partial.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from maml_jax.backtest.period_tables import by_year
 from maml_jax.experiment.compare.compare import Comparison
+from maml_jax.experiment.digests import record_page
 from maml_jax.report import (
     TearSheet,
     plot_drawdown,
@@ -32,7 +33,9 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
     Raises:
         RunError: if it cannot be written.
     """
-    return write_page(path, render(comparison_sheet(comparison)))
+    page = write_page(path, render(comparison_sheet(comparison)))
+    record_page(page)
+    return page
 
 
 def comparison_sheet(comparison: Comparison) -> TearSheet:

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import tomli_w
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     field_validator,
@@ -16,10 +15,9 @@ from pydantic import (
 from maml_jax.data.interval import require_zone
 from maml_jax.data.layout import require_keys
 from maml_jax.data.quality.cleaning import Policy, read_policies
-from maml_jax.errors import mask_values
+from maml_jax.errors import ConfigError
 from maml_jax.experiment.config.backtest import BacktestConfig
 from maml_jax.experiment.config.fields import (
-    NO_BOUND,
     Bound,
     Count,
     Moment,
@@ -30,6 +28,7 @@ from maml_jax.experiment.config.fields import (
     Share,
     Switch,
     Whole,
+    without_null,
 )
 from maml_jax.experiment.config.folds import FoldsConfig, refuse_with_folds
 from maml_jax.experiment.config.learning import (
@@ -39,7 +38,7 @@ from maml_jax.experiment.config.learning import (
     OnlineConfig,
     TrainingConfig,
 )
-from maml_jax.features import STRATEGIES, Feature, find_features, import_features
+from maml_jax.features import STRATEGIES, Feature, find_features, is_imported
 from maml_jax.features.catalogue import DEFAULT_GROUP
 from maml_jax.listing import suggest
 
@@ -133,7 +132,8 @@ class FeaturesConfig(Section, frozen=True):
 
     modules: tuple[str, ...] = ()
     """Modules that register features of your own, by name or as paths of `.py` files relative to
-    the working directory. They are imported, and so run, wherever these settings are read."""
+    the working directory. `load_config` imports them, and so runs them, for settings that the user
+    names; those of a run directory only if told to trust it."""
     names: tuple[str, ...] | None = None
     """Features, such as "rsi"; features some bars ago, such as "rsi_lag_3"; groups, such as "ohlc".
     Default: all of the group "technical" that the columns of the bars allow."""
@@ -144,29 +144,39 @@ class FeaturesConfig(Section, frozen=True):
     clip: Bound = 5.0
     """Bound on a standardised feature; "none" for no bound."""
 
-    @field_validator("modules")
-    @classmethod
-    def _can_be_imported(cls, value):
-        for module in value:
-            import_features(module)
-        return value
-
     @model_validator(mode="after")
     def _known(self):
         if self.fast >= self.slow:
             raise ValueError(f"fast ({self.fast}) must be shorter than slow ({self.slow})")
         if not self.returns:
             raise ValueError("returns must name at least one lag")
-        if self.names is not None:
+        if self.names is not None and not self.not_imported():
             self.named()
         return self
 
+    def not_imported(self) -> list[str]:
+        """Return the modules that were not imported; features of theirs may be unknown."""
+        return [module for module in self.modules if not is_imported(module)]
+
     def named(self) -> list[Feature]:
-        """Return the features that `names` stands for; the default ones where it is None."""
+        """Return the features that `names` stands for; the default ones where it is None.
+
+        Raises:
+            ConfigError: if one is unknown; one of a module that was not imported, perhaps.
+        """
         names = (DEFAULT_GROUP,) if self.names is None else self.names
-        return find_features(
-            names, window=self.window, returns=self.returns, fast=self.fast, slow=self.slow
-        )
+        windows = {"window": self.window, "returns": self.returns}
+        try:
+            return find_features(names, fast=self.fast, slow=self.slow, **windows)
+        except ConfigError as error:
+            strange = self.not_imported()
+            if not strange:
+                raise
+            raise ConfigError(
+                f"key 'features.modules': the features need {', '.join(strange)}, and code that a "
+                "run directory names is run only if you trust it: look at it, then use --trust "
+                f"(load(..., trust=True) in Python). Without it: {error}"
+            ) from None
 
 
 class TargetConfig(Section, frozen=True):
@@ -380,16 +390,4 @@ class Config(Section, frozen=True):
 
     def to_toml(self) -> str:
         """Write the settings as TOML, without those left open, and without secrets of addresses."""
-        return tomli_w.dumps(_without_null(self))
-
-
-def _without_null(section: BaseModel) -> dict:
-    """Return the settings without None: left out where that is the default, else as "none"."""
-    values: dict = {}
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, BaseModel):
-            values[key] = _without_null(value)
-        elif value is not None or field.default is not None:
-            values[key] = NO_BOUND if value is None else mask_values(value)
-    return values
+        return tomli_w.dumps(without_null(self))

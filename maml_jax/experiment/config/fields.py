@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from maml_jax.errors import ConfigError
+from maml_jax.errors import ConfigError, mask_values
 
 NO_BOUND = "none"
 """How a bound that is switched off is written; TOML has no null."""
@@ -88,3 +88,15 @@ class Section(BaseModel, extra="forbid", frozen=True):
                 said = each["msg"].removeprefix("Value error, ")
                 problems.append(f"key {key!r}: {said}" if key else said)
             raise ConfigError("; ".join(problems)) from None
+
+
+def without_null(section: BaseModel) -> dict:
+    """Return the settings without None: left out where that is the default, else as "none"."""
+    values: dict = {}
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            values[key] = without_null(value)
+        elif value is not None or field.default is not None:
+            values[key] = NO_BOUND if value is None else mask_values(value)
+    return values

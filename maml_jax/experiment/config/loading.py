@@ -15,6 +15,7 @@ from maml_jax.experiment.config.messages import (
     require_plain,
     shorten_key,
 )
+from maml_jax.features import import_features
 from maml_jax.listing import show_value
 
 DEFAULT_CONFIG = Path(__file__).with_name("builtin.toml")
@@ -24,14 +25,19 @@ _MOST_BYTES = 16_000_000
 
 
 def load_config(
-    source: str | Path | Mapping | Config | None = None, overrides: Mapping | None = None
+    source: str | Path | Mapping | Config | None = None,
+    overrides: Mapping | None = None,
+    *,
+    trust: bool = True,
 ) -> Config:
-    """Read and check settings.
+    """Read and check settings, and import the modules of features that they name.
 
     Args:
         source: a TOML file, nested or dotted keys in a mapping, a `Config`, or None for the
             built-in example (for the defaults where `overrides` name other bars).
         overrides: replaces single settings; keys are dotted (`"training.steps"`) or nested.
+        trust: import `features.modules`. For settings that were written to a run directory, and not
+            by the user, False.
 
     Raises:
         ConfigError: naming the key; also if the file cannot be read.
@@ -44,11 +50,12 @@ def load_config(
     for key, value in changes:
         _assign(values, key, value)
     try:
-        return _validate(values, name)
+        return _validate(values, name, trust)
     except ConfigError as error:
         if not changes:
             raise
-        _validate(_read_base(source, changes)[1], name)  # what is wrong without them is the file's
+        # What is wrong without them is the file's.
+        _validate(_read_base(source, changes)[1], name, trust)
         raise ConfigError(str(error).removeprefix(f"{name}: ")) from None
 
 
@@ -64,8 +71,10 @@ def _read_base(source: Any, changes: list[tuple[str, Any]]) -> tuple[str, dict]:
     return name, values
 
 
-def _validate(values: dict, name: str) -> Config:
+def _validate(values: dict, name: str, trust: bool) -> Config:
     require_plain(values, name)
+    if trust:
+        _import_modules(name, values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -91,6 +100,28 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value.strip()
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"key {shorten_key(key)!r}: cannot be read: {error}") from None
+
+
+def import_modules(config: Config) -> None:
+    """Import the modules of features that settings name: this runs their code.
+
+    Raises:
+        ConfigError: naming one that cannot be imported, or a feature that none of them registers.
+    """
+    _import_modules("config", config.model_dump())
+    config.features.named()
+
+
+def _import_modules(name: str, values: Mapping) -> None:
+    """Import modules before settings are checked: the names of features depend on them."""
+    features = values.get("features")
+    modules = features.get("modules") if isinstance(features, Mapping) else None
+    for module in modules if isinstance(modules, list | tuple) else ():
+        if isinstance(module, str):  # what else there is, the check refuses
+            try:
+                import_features(module)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: key 'features.modules': {error}") from error
 
 
 def _read(source) -> tuple[str, dict]:

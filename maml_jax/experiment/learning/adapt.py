@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
-from maml_jax.atomic import remove_on_exit
 from maml_jax.data import as_bars, require_same_interval
 from maml_jax.errors import ConfigError, DataError, RunError
-from maml_jax.experiment.learning.checkpoint import Checkpoint, load_alone, save_checkpoint
+from maml_jax.experiment.config.loading import import_modules
+from maml_jax.experiment.digests import require_settings, verify, write_about
+from maml_jax.experiment.learning.checkpoint import (
+    Checkpoint,
+    digests,
+    has_digests,
+    load_alone,
+    read_params,
+    save_checkpoint,
+    write_params,
+)
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.learning.train import make_learner
 from maml_jax.experiment.preparation.bars import reading_options
@@ -27,12 +35,13 @@ from maml_jax.experiment.preparation.requirements import (
     target_of,
 )
 from maml_jax.experiment.preparation.series import follows_rules
+from maml_jax.experiment.process import is_first_process, whole_folder
+from maml_jax.experiment.reservation import reserved
 from maml_jax.features import compute_features, reads_cross_section
 from maml_jax.features.targets import compute_scaled_target
 from maml_jax.listing import quote_names
 from maml_jax.meta import Batch, MetaLearner, Prediction
 from maml_jax.meta.types import Params
-from maml_jax.parallel.placement import everywhere
 from maml_jax.tasks import Layout
 
 _FORMAT = 1
@@ -99,42 +108,47 @@ class Adapted(NamedTuple):
         """Write the adapted parameters to a folder of their own, for `load_adapted`.
 
         The folder appears whole or not at all. It holds `checkpoints/<method>/`, what was adapted,
-        as a run does; `adapted/`, the adapted parameters, by orbax; `support.parquet` and
-        `adapted.json`.
+        as a run does; `adapted/`, the adapted parameters, by orbax; `support.parquet`,
+        `adapted.json`, and `about.json` with digests of all.
 
         Raises:
             RunError: if the path exists already or cannot be written.
         """
         path = Path(path)
-        if path.exists():
+        if os.path.lexists(path):
             raise RunError(f"{path}: exists already; name an output directory that does not")
-        partial = path.absolute().with_name(f".{path.name}.partial-{os.getpid()}")
-        with remove_on_exit(partial):
-            try:
-                shutil.rmtree(partial, ignore_errors=True)  # of a process that was cut off
-                partial.mkdir(parents=True)
-                save_checkpoint(partial, self.checkpoint)
-                with ocp.StandardCheckpointer() as writer:
-                    writer.save(partial / _PARAMS, self.params)
+        with reserved(path), whole_folder(path.absolute()) as partial:
+            save_checkpoint(partial, self.checkpoint)
+            write_params(partial / _PARAMS, self.params)
+            if is_first_process():
                 self.support.to_parquet(partial / _SUPPORT)
                 record = {"format": _FORMAT, "asset": self.asset}
+                record["parameters"] = digests(self.params)
                 (partial / _ABOUT).write_text(json.dumps(record, indent=2), encoding="utf-8")
-                os.rename(partial, path)
-            except OSError as error:
-                raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+                write_about(partial, self.checkpoint.config)
         return path
 
 
-def load_adapted(path: str | Path) -> Adapted:
+def load_adapted(path: str | Path, *, trust: bool = False) -> Adapted:
     """Load what `Adapted.save` wrote; it predicts the same numbers.
 
+    Args:
+        path: of the folder.
+        trust: import the modules of features that its settings name, which runs their code.
+
     Raises:
-        RunError: if the folder holds no adapted parameters, or a file in it cannot be read.
+        RunError: if the folder holds no adapted parameters, or a file in it is damaged, missing or
+            foreign.
     """
     folder = Path(path).absolute()
     if not (folder / _ABOUT).is_file():
         raise RunError(f"{path}: holds no adapted parameters")
+    about = verify(folder)
+    if about is None and has_digests(folder):
+        raise RunError(f"{path}: about.json is missing; restore it from a copy, or adapt again")
     checkpoint = load_alone(folder)
+    if about is not None:
+        require_settings(folder, about, checkpoint.config)
     try:
         record = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         if record["format"] != _FORMAT:
@@ -142,21 +156,21 @@ def load_adapted(path: str | Path) -> Adapted:
                 f"{path}: was written in format {record['format']}; this version reads format "
                 f"{_FORMAT}; retrain, or use the version that wrote it"
             )
+        if not isinstance(record["asset"], str):
+            raise ValueError(f"asset {record['asset']!r} is not a name")
         support = pd.read_parquet(folder / _SUPPORT)
-        lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lying),
-            _shapes(checkpoint, len(support)),
-        )
-        with ocp.StandardCheckpointer() as reader:
-            params = reader.restore(folder / _PARAMS, wanted)
-        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+        if "target" not in support or not all(map(is_numeric_dtype, support.dtypes)):
+            raise ValueError(f"{_SUPPORT} does not hold numbers and a target")
+        shapes = _shapes(checkpoint, len(support))
+        params = read_params(folder / _PARAMS, shapes, record.get("parameters"))
     except RunError:
         raise
     except Exception as error:  # orbax and its storage raise types of their own
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"{path}: adapted parameters cannot be read: {reason}") from error
-    return Adapted(checkpoint, str(record["asset"]), params, support)
+    if trust:
+        import_modules(checkpoint.config)
+    return Adapted(checkpoint, record["asset"], params, support)
 
 
 def _shapes(checkpoint: Checkpoint, rows: int) -> Params:

@@ -1,9 +1,11 @@
 """Meta-parameters on disk, with the settings, scaling and features that they belong to."""
 
+import hashlib
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,19 +69,13 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     with together(f"checkpoint {checkpoint.method}"):
         if is_first_process():
             folder.mkdir(parents=True)
-    _quiet()
-    try:
-        if is_first_process():
-            require_room(folder, jax.tree.leaves(checkpoint.params))
-        with ocp.StandardCheckpointer() as writer:
-            writer.save(folder / "params", checkpoint.params)
-    except Exception as error:  # orbax and its storage raise types of their own
-        raise RunError(f"parameters of {checkpoint.method}: {storage_reason(error)}") from error
+    write_params(folder / "params", checkpoint.params)
     if not is_first_process():
         return
     record = {
         "format": _FORMAT,
         "method": checkpoint.method,
+        "parameters": digests(checkpoint.params),
         "config": mask_values(checkpoint.config.model_dump(mode="json")),
         "scaler": scaler_to_dict(checkpoint.scaler),
         "interval": checkpoint.interval.isoformat(),
@@ -135,12 +131,29 @@ def load_folds(run: Path) -> tuple[dict[str, Checkpoint], ...]:
     Raises:
         RunError: if one cannot be read, naming the file, or a fold is missing among others.
     """
+    return tuple(load_checkpoints(folder) for folder in list_folds(run))
+
+
+def list_folds(run: Path) -> list[Path]:
+    """Return the folders of the folds of a run that has several; none of one that has not.
+
+    Raises:
+        RunError: if one is missing among others.
+    """
     folders = sorted((Path(run) / FOLDS).glob("[0-9]*"))
     wanted = [fold_folder(run, number) for number in range(len(folders))]
     missing = [each for each in wanted if not each.is_dir()]
     if missing:
         raise RunError(f"{missing[0]}: the checkpoints of this fold are missing")
-    return tuple(load_checkpoints(folder) for folder in wanted)
+    return wanted
+
+
+def has_digests(run: Path) -> bool:
+    """Say whether a checkpoint of a run keeps digests, as those of earlier versions do not."""
+    for about in Path(run).glob(f"{FOLDER}/*/about.json"):
+        with suppress(OSError, ValueError, TypeError):
+            return "parameters" in json.loads(about.read_bytes())
+    return False
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -152,20 +165,16 @@ def _load(folder: Path) -> Checkpoint:
                 f"{about}: was written in format {record['format']}; this version reads format "
                 f"{_FORMAT}; retrain, or use the version that wrote it"
             )
-        config, method = load_config(record["config"]), record["method"]
+        config, method = load_config(record["config"], trust=False), record["method"]
+        if method != folder.name:
+            raise ValueError(f"it is of the method {method!r}")
         scaler = scaler_from_dict(record["scaler"])
         learner = make_learner(config, method)
         shapes = jax.eval_shape(lambda: initial_params(config, learner, len(scaler.mean)))
-        _quiet()
-        lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lying), shapes
-        )
-        with ocp.StandardCheckpointer() as reader:
-            params = reader.restore(folder / "params", wanted)
-        if jax.process_count() == 1:  # free to be used beside arrays on any device
-            params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+        params = read_params(folder / "params", shapes, record.get("parameters"))
         interval = pd.Timedelta(record["interval"])
+        if not isinstance(record["interval"], str) or not interval > pd.Timedelta(0):
+            raise ValueError(f"interval {record['interval']!r} is no time between bars")
         chain = record.get("chain")
         chain = None if chain is None else MarkovParameters.from_dict(chain)
         spans = record.get("spans")
@@ -176,6 +185,74 @@ def _load(folder: Path) -> Checkpoint:
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"{folder}: not a readable checkpoint: {reason}") from error
     return Checkpoint(method, config, scaler, params, interval, chain, spans)
+
+
+def write_params(folder: Path, params: Params) -> None:
+    """Write parameters to a folder; every process must take part.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    _quiet()
+    try:
+        if is_first_process():
+            require_room(folder.parent, jax.tree.leaves(params))
+        with ocp.StandardCheckpointer() as writer:
+            writer.save(folder, params)
+    except Exception as error:  # orbax and its storage raise types of their own
+        raise RunError(f"{folder}: cannot be written: {storage_reason(error)}") from error
+
+
+def read_params(folder: Path, shapes: Params, recorded: Any) -> Params:
+    """Read parameters, and compare them with their digests.
+
+    Args:
+        folder: where they are.
+        shapes: like them, but for the values.
+        recorded: what `digests` said of them; None where an earlier version wrote them.
+
+    Raises:
+        RunError: naming the parameter that is another one, or not finite.
+    """
+    _quiet()
+    lying = everywhere()  # not as they lay where they were saved, on other devices perhaps
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lying), shapes
+    )
+    with ocp.StandardCheckpointer() as reader:
+        params = reader.restore(folder, wanted)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all():
+            key = jax.tree_util.keystr(path)
+            raise RunError(f"{folder}: parameter {key} holds a value that is not finite; run again")
+    if recorded is not None:
+        found = digests(params)
+        for key in {**recorded, **found}:
+            if found.get(key) != recorded.get(key):
+                raise RunError(
+                    f"{folder}: parameter {key} is not the one that was saved "
+                    f"({_describe(recorded.get(key))} then, {_describe(found.get(key))} here); "
+                    "restore the directory from a copy, or run again"
+                )
+    if jax.process_count() == 1:  # free to be used beside arrays on any device
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+    return params
+
+
+def digests(params: Params) -> dict[str, str]:
+    """Return type, shape and SHA-256 of each parameter, by its path in the tree."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        shape = ",".join(map(str, array.shape))
+        seen = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        found[jax.tree_util.keystr(path)] = f"{array.dtype}[{shape}] {seen}"
+    return found
+
+
+def _describe(digest: str | None) -> str:
+    """Return the type, the shape and the first digits of a digest."""
+    return "none" if digest is None else digest[: digest.find(" ") + 9]
 
 
 def _quiet() -> None:

@@ -61,6 +61,7 @@ def test_every_fold_is_kept_and_the_last_one_lies_at_the_usual_place(kept):
     assert same_params(loaded.checkpoints["maml"].params, result.folds[2]["maml"].params)
     about = [p.relative_to(path).as_posix() for p in sorted(path.rglob("about.json"))]
     assert about == [
+        "about.json",
         "checkpoints/maml/about.json",
         *(f"folds/{number:02d}/checkpoints/maml/about.json" for number in range(3)),
     ]
