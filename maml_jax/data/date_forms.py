@@ -44,6 +44,11 @@ def _without_leaps(times: pd.Series) -> bool:
     return bool(np.median(steps) < 43_200 and steps.max() < 10 * 86_400)
 
 
+def _says_twice(form: str) -> bool:
+    parts = re.findall(r"%[A-Za-z]", form)
+    return len({*parts}) < len(parts)
+
+
 def find_form(text: pd.Series, reading: Reading) -> pd.Series:
     """Read dates in the one form that fits all of them; NaT where none does.
 
@@ -52,7 +57,7 @@ def find_form(text: pd.Series, reading: Reading) -> pd.Series:
     Raises:
         DataError: if several forms fit and none of them, or more than one, keeps the order.
     """
-    forms = guess_forms(text.iloc[0])
+    forms = [form for form in guess_forms(text.iloc[0]) if not _says_twice(form)]
     clean = text
     if re.search(r"[AaPp]\.[Mm]\.$", str(text.iloc[0])):
         clean = text.str.replace(r"([AaPp])\.([Mm])\.", r"\1\2", regex=True)

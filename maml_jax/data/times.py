@@ -109,7 +109,7 @@ def _localise(times: pd.DatetimeIndex, reading: Reading) -> pd.DatetimeIndex:
 
 
 def _parse_text(column: pd.Series, reading: Reading) -> pd.Series:
-    text = column.astype(str).str.strip()
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     if reading.date_format in UNITS:
         bad = pd.to_numeric(text, errors="coerce").isna()
         refuse_rows(bad, text, column.name, f"no number of {reading.date_format}", reading)
