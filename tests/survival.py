@@ -28,7 +28,8 @@ SETTINGS = {
 def digest(run: Path) -> dict[str, str]:
     """Return a digest of every table, settings file and parameter of a complete run."""
     found = {}
-    for path in sorted([*run.glob("*.parquet"), *run.glob("*.json"), run / "config.toml"]):
+    tables = (*run.glob("*.parquet"), *run.glob("*.json"), run / "config.toml")
+    for path in sorted({*tables} - {run / "about.json"}):  # orbax writes the time into its files
         found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     result = load(run)
     for number, fold in enumerate([*result.folds, result.checkpoints]):

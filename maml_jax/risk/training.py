@@ -72,7 +72,7 @@ class RiskSettings(NamedTuple):
     rate: float = 3e-3
     meta_batch: int = 16
     queries: int = 64
-    folds: int = 3
+    folds: int = 1
     conformal_rate: float = 0.05
 
 

@@ -130,13 +130,13 @@ BAD = {
         {},
         {name: in_year(bars, 1) for name, bars in MARKET.items()},
         DataError,
-        r"A0: has a bar at 0001-01-01.*between the years 1678 and 2261",
+        r"bars\['A0'\].*not within the years 1900 to 2100: .*0001-01-01",
     ),
     "bars at the end of days": (
         {},
         {name: in_year(bars, 9990) for name, bars in MARKET.items()},
         DataError,
-        r"A0: has a bar at 9990-01-01.*between the years 1678 and 2261",
+        r"bars\['A0'\].*not within the years 1900 to 2100: .*9990-01-01",
     ),
     "no assets": ({"data": {"assets": []}}, MARKET, ConfigError, r"'data.assets': must name"),
     "a loss that is not finite": (

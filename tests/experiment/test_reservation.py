@@ -75,7 +75,7 @@ def test_nothing_is_trained_for_a_name_that_is_held(tmp_path, monkeypatch):
     def fail(*_):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(import_module("maml_jax.experiment.run"), "meta_train", fail)
+    monkeypatch.setattr(import_module("maml_jax.experiment.run"), "train_folds", fail)
     lock_of(tmp_path / "a", host="elsewhere")
     with pytest.raises(RunError, match=r"is being written by .* on elsewhere.*delete .*\.a\.reser"):
         run(SMALL, bars=MARKET, out=tmp_path / "a")

@@ -1,10 +1,13 @@
 """Other targets than the return, from the settings to predictions in units of their own."""
 
 import json
+import shutil
+import tomllib
 
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 from market import MARKET, SMALL
 
 from maml_jax.errors import ConfigError
@@ -79,19 +82,21 @@ def test_a_loaded_learner_predicts_log_volatilities(trained):
 
 
 @pytest.mark.long
-def test_checkpoints_from_before_targets_were_scaled_load(trained):
-    folder = trained[1] / "checkpoints" / "maml"
-    text = (folder / "about.json").read_text()
-    record = json.loads(text)
-    for key in ("target_mean", "target_std"):
-        del record["scaler"][key]
-    for key in ("kind", "flat", "estimator"):
-        del record["config"]["target"][key]
-    try:
-        (folder / "about.json").write_text(json.dumps(record))
-        adapted = load(trained[1]).adapt(MARKET["A3"], method="maml")
-    finally:
-        (folder / "about.json").write_text(text)
+def test_checkpoints_from_before_targets_were_scaled_load(trained, tmp_path):
+    run_folder = shutil.copytree(trained[1], tmp_path / "run")
+    (run_folder / "about.json").unlink()  # nor were there digests
+    for file in run_folder.glob("checkpoints/*/about.json"):
+        record = json.loads(file.read_text())
+        del record["parameters"]
+        for key in ("target_mean", "target_std"):
+            del record["scaler"][key]
+        for key in ("kind", "flat", "estimator"):
+            del record["config"]["target"][key]
+        file.write_text(json.dumps(record))
+    settings = tomllib.loads((run_folder / "config.toml").read_text())
+    settings["target"] = {"horizon": settings["target"]["horizon"]}
+    (run_folder / "config.toml").write_text(tomli_w.dumps(settings))
+    adapted = load(run_folder).adapt(MARKET["A3"], method="maml")
     assert adapted.checkpoint.scaler[3:] == (0.0, 1.0)
     assert adapted.checkpoint.config.target.kind == "return"
 

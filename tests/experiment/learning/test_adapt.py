@@ -188,5 +188,5 @@ def test_a_folder_without_adapted_parameters_is_refused(tmp_path):
             load_adapted(path)
     kept = adapt(checkpoint_of("maml"), NEW).save(tmp_path / "kept")
     (kept / "support.parquet").write_text("spoilt")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="support.parquet: is not the file that was written"):
         load_adapted(kept)

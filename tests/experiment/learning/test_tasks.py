@@ -319,7 +319,7 @@ def test_what_does_nothing_is_told():
         load_config(SMALL, {"task.pairs": [["A2", "A2"]]})
     with pytest.raises(ConfigError, match="arbitrage.*closes alone.*next_open"):
         prepared_with(**RULED, **{"target.fill": "next_open"})
-    with pytest.raises(ConfigError, match="^config: key 'backtest.positions': the Kelly rule"):
+    with pytest.raises(ConfigError, match="^key 'backtest.positions': the Kelly rule"):
         load_config(SMALL, {"target.kind": "direction", "backtest.positions": "kelly"})
 
 
