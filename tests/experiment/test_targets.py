@@ -94,7 +94,7 @@ def test_checkpoints_from_before_targets_were_scaled_load(trained, tmp_path):
             del record["config"]["target"][key]
         file.write_text(json.dumps(record))
     settings = tomllib.loads((run_folder / "config.toml").read_text())
-    settings["target"] = {"horizon": settings["target"]["horizon"]}
+    settings["target"] = record["config"]["target"]
     (run_folder / "config.toml").write_text(tomli_w.dumps(settings))
     adapted = load(run_folder).adapt(MARKET["A3"], method="maml")
     assert adapted.checkpoint.scaler[3:] == (0.0, 1.0)
