@@ -328,7 +328,7 @@ def test_a_deadlock_after_training_leaves_what_was_trained(folder):
     assert [*load(folder / "runs" / "a").checkpoints] == ["maml"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_callback_that_never_returns_leaves_nothing_half_written(folder):
     done = call_with(folder, CALLBACK, "train", "config.toml", "--out", "a")
     assert done.returncode == 4, done.stderr

@@ -77,7 +77,7 @@ def test_euro_hours(shared_data):
     assert "bad_tick" not in found
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_us_stocks_keep_their_real_jumps(shared_data):
     bars = shared(shared_data, "stocks/us20_adjclose_daily_1990_2022.csv.gz")
     found, table = by_kind(bars)

@@ -36,7 +36,7 @@ def test_without_bad_tasks_it_is_the_plain_training_to_the_bit():
         jax.tree.map(np.testing.assert_array_equal, one[:3], two[:3])
 
 
-@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("donate", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_with_bad_tasks_it_is_the_training_that_skips(donate):
     skipping, retried = train(spoilt, on_bad="skip"), train(spoilt, retry=True, donate=donate)
     one, two = joined(skipping), joined(retried)

@@ -134,7 +134,7 @@ def test_tasks_are_spread_where_the_work_is_worth_it():
         assert choose_schedule(Cost(10**7, 1000), 256, devices=1).devices == 1
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_eight_devices_train_like_one(caplog):
     caplog.set_level("INFO", "maml_jax")
     sampler = sinusoid_sampler(tasks=19)

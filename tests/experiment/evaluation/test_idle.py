@@ -20,7 +20,11 @@ def trained():
     ("settings", "reason"),
     [
         ({"threshold": 1e6}, r"no prediction exceeded backtest\.threshold \(1e\+06; the largest"),
-        ({"band": 3.0}, r"no order changed .* as backtest\.band \(3 of the asset's part"),
+        pytest.param(
+            {"band": 3.0},
+            r"no order changed .* as backtest\.band \(3 of the asset's part",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_strategy_that_never_trades_is_reported_as_such(trained, tmp_path, settings, reason):
