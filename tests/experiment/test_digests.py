@@ -23,6 +23,8 @@ from maml_jax.experiment.preparation.spans import Spans
 from maml_jax.experiment.result import add_evaluation, add_fold
 from maml_jax.watchdog import LOG
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def page():

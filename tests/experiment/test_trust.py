@@ -14,6 +14,8 @@ from maml_jax.experiment.config.loading import load_config
 from maml_jax.experiment.learning.adapt import load_adapted
 from maml_jax.features import registry
 
+pytestmark = pytest.mark.long
+
 PLANTED = """
 from pathlib import Path
 from maml_jax.features import register_feature

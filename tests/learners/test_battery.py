@@ -237,8 +237,8 @@ HEAVY = (
 )
 """Up to half a minute each, or close to another; `make test-slow` tries them."""
 
-QUICK = ("maml", "reptile", "prototypical_networks")
-"""Learners that are tried before each commit: with and without a meta-gradient, without steps."""
+QUICK = ("fomaml", "reptile")
+"""Learners that are tried before each commit."""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from helpers import sinusoid_sampler
 from maml_jax import maml, training
 from maml_jax.models import mlp
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 LEARNER, OPTIMIZER = maml(mlp((8, 1)), inner_steps=1), optax.adam(1e-2)
 SAMPLER = sinusoid_sampler(4)

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from maml_jax.meta import Batch
 from maml_jax.risk.sliding import SUPPORT, Rows, forecast_rows
 from maml_jax.risk.training import name_parameters, risk_learner
 
 
+@pytest.mark.long
 def test_every_bar_is_what_adapting_to_the_rows_before_it_predicts():
     learner = risk_learner((8, 4), (8,), True)
     rng = np.random.default_rng(0)

@@ -15,6 +15,8 @@ from maml_jax.experiment.learning.tasks import (
 from maml_jax.experiment.learning.train import train_method
 from maml_jax.experiment.preparation.prepare import prepare
 
+pytestmark = pytest.mark.long
+
 
 def prepared(**changes):
     return prepare(load_config(SMALL, changes), MARKET)
