@@ -150,3 +150,14 @@ def _copied_to(path: Path) -> Iterator[Path]:
         os.set_blocking(descriptor, True)
         with partial.open("rb") as source, open(descriptor, "wb") as sink:
             shutil.copyfileobj(source, sink)
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process of this host, by its number, has not ended."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True

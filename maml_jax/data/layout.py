@@ -99,15 +99,15 @@ def _given_columns(columns: list, reading: Reading) -> dict[str, Any]:
     """Return the columns that the option names, None for what the table is said not to hold."""
     found: dict[str, Any] = {}
     for key, name in (require_keys(reading.columns) or {}).items():
-        alike = [c for c in columns if str(c) == name] or [
+        matches = [c for c in columns if str(c) == name] or [
             c for c in columns if known.plain_name(c) == known.plain_name(name)
         ]
-        if not alike and name:
+        if not matches and name:
             raise DataError(
                 f"{reading.source}: data.columns names {key} = {name!r}; found columns "
                 f"{[str(c) for c in columns]}"
             )
-        column = alike[0] if name else None
+        column = matches[0] if name else None
         twice = next(
             (other for other, c in found.items() if column is not None and c == column), ""
         )

@@ -29,7 +29,7 @@ class Reading(NamedTuple):
     Attributes:
         source: how error messages call the table.
         place: names the place of row `i` in the source ("line 7").
-        timezone: of times without one; likewise the others, as for `to_bars`.
+        timezone: of times without one. This and the rest are the options of `to_bars`.
     """
 
     source: str

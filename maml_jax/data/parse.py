@@ -79,7 +79,7 @@ def parse_numbers(columns: Mapping[str, pd.Series], reading: Reading) -> pd.Data
 
 
 def glance(column: pd.Series) -> np.ndarray:
-    """Return what can be read of a column without a doubt; NaN elsewhere."""
+    """Return the numbers of a column that can be read in one way only; NaN elsewhere."""
     plain = _plain(column)
     if plain is not None:
         return plain.to_numpy()
@@ -151,7 +151,7 @@ def _read(cells: pd.Series, column: pd.Series, mark: str, reading: Reading) -> p
 
 
 def _marks(cells: pd.Series) -> set[str]:
-    """Return the decimal marks that at least one cell leaves no doubt about."""
+    """Return the decimal marks of cells that can be read in one way only."""
     found = set()
     for mark in ".,":
         m, gap = re.escape(mark), re.escape("." if mark == "," else ",")

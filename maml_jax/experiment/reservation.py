@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import NamedTuple
 
-from maml_jax.atomic import find_unfinished, list_unfinished, remove, remove_on_exit
+from maml_jax.atomic import find_unfinished, is_running, list_unfinished, remove, remove_on_exit
 from maml_jax.errors import RunError
 from maml_jax.experiment.process import is_first_process, together
 
@@ -49,7 +49,9 @@ class Owner(NamedTuple):
         """Say whether the process has ended; of another host nobody can tell."""
         if self.host != socket.gethostname():
             return False
-        return not _lives(self.pid) or (self.started != "" and self.started != _started(self.pid))
+        return not is_running(self.pid) or (
+            self.started != "" and self.started != _started(self.pid)
+        )
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
@@ -198,19 +200,9 @@ def _sweep(path: Path) -> None:
         own = writer == str(os.getpid())
         if partial in list_unfinished() or (partial / RESUMABLE).exists():
             continue
-        if not own and writer.isdigit() and _lives(int(writer)):
+        if not own and writer.isdigit() and is_running(int(writer)):
             continue
         remove(partial)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # of another user
-        return True
-    return True
 
 
 def _started(process: int) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from maml_jax import watchdog
-from maml_jax.atomic import find_unfinished, keep_on_exit, remove, remove_on_exit
+from maml_jax.atomic import find_unfinished, is_running, keep_on_exit, remove, remove_on_exit
 from maml_jax.errors import DataError, RunError
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.config.loading import load_config
@@ -217,7 +217,7 @@ class WorkingDirectory:
         own = tuple(f".{path.name}.partial-" for path in (self.out, self.folder))
         for path in find_unfinished(self.folder.parent):
             process = path.name.rpartition(".partial-")[2].partition("-")[0]
-            if path.name.startswith(own) and process.isdigit() and not _lives(int(process)):
+            if path.name.startswith(own) and process.isdigit() and not is_running(int(process)):
                 remove(path)
 
 
@@ -265,13 +265,3 @@ def _digests(bars: Mapping[str, pd.DataFrame]) -> dict[str, str]:
         seen.update(pd.util.hash_pandas_object(frame).to_numpy().tobytes())
         found[str(name)] = seen.hexdigest()[:16]
     return found
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True

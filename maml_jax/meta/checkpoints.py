@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maml_jax.atomic import find_unfinished, list_unfinished, remove_on_exit
+from maml_jax.atomic import find_unfinished, is_running, list_unfinished, remove_on_exit
 from maml_jax.errors import RunError
 from maml_jax.meta.steps import MetaState
 
@@ -250,8 +250,11 @@ class Checkpoints:
         """Remove what processes that are gone left unfinished."""
         for path in find_unfinished(self.folder):
             owner = path.name.rpartition(".partial-")[2].partition("-")[0]
-            own = owner == str(os.getpid())
-            if path not in list_unfinished() if own else owner.isdigit() and not _lives(int(owner)):
+            if owner == str(os.getpid()):
+                left = path not in list_unfinished()
+            else:
+                left = owner.isdigit() and not is_running(int(owner))
+            if left:
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -265,16 +268,6 @@ def storage_reason(error: Exception) -> str:
         return error.strerror
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(code[1])) if code else str(error).strip().partition("\n")[0]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True
 
 
 def _key_text(key: Any) -> str:
