@@ -43,6 +43,8 @@ with interrupts.handle_signals():
 def start(how, *before):
     process = subprocess.Popen(
         [*before, sys.executable, "-c", SCRIPT, how],
+        # Tests that are run with nohup ignore it, and what they start would.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

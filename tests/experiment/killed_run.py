@@ -106,6 +106,7 @@ def judge_end(home: Home, number: int, code: int) -> list[str]:
 
 def main(folder: Path, kills: int, terms: int) -> None:
     """Kill so often, beginning again where a run has come to its end."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever it was started with, such as nohup
     market, config = folder / "market.parquet", folder / "config.toml"
     pd.concat(MARKET, names=["symbol"]).reset_index().to_parquet(market)
     settings = SETTINGS | {"data": SETTINGS["data"] | {"path": str(market)}}
