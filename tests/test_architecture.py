@@ -26,6 +26,7 @@ LAYERS = (
     ("experiment",),
     ("risk",),
     ("lookahead",),
+    ("live",),
     ("cli",),
     ("__main__",),
 )

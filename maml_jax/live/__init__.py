@@ -1,0 +1,1 @@
+"""A trained run, bar by bar: what to hold now, a paper account, orders to a broker."""
