@@ -35,7 +35,7 @@ architecture: $(VENV)/.installed ## draw the packages and their imports: docs/ar
 lint: $(VENV)/.lint ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --threads
 
 format: $(VENV)/.lint ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -124,6 +124,7 @@ def panel_of(assets, bars, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 8])
 def test_new_assets_and_longer_histories_need_no_new_program(devices):

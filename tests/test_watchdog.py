@@ -211,6 +211,7 @@ def test_a_long_call_with_the_interpreters_lock_is_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.long
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path):

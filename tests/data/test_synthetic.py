@@ -290,6 +290,7 @@ def test_the_truth_is_a_function_of_ten_past_returns(link):
         np.testing.assert_allclose(phi @ z, f, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("snr", "least"), [(1.0, 0.85), (0.1, 0.5), (0.02, 0.25)])
 def test_the_oracle_finds_the_answer(snr, least):
     bars, truth = known_answer_bars(1000, assets=10, snr=snr)

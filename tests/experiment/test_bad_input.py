@@ -168,6 +168,7 @@ def test_an_output_directory_that_exists_is_refused_before_any_work(tmp_path):
         run(SMALL, bars=MARKET, out=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_failure_while_writing_leaves_nothing_behind(saved, tmp_path, monkeypatch):
     def fail(*args, **kwargs):

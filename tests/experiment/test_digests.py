@@ -273,6 +273,7 @@ def test_a_backtest_that_is_cut_off_anywhere_loses_nothing(kept, page, tmp_path,
     assert number > 15
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_fold_that_is_cut_off_anywhere_loses_nothing(kept, page, tmp_path, monkeypatch):
     moments = (pd.Timestamp("2020-01-01", tz="UTC") + pd.Timedelta(days=day) for day in range(4))

@@ -143,6 +143,7 @@ def test_a_backtest_may_change_costs_and_span_but_not_what_was_trained(saved, tm
         backtest(load(path), bars=MARKET, data={"test_start": "2020-05-01"})
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_backtest_may_use_bars_that_training_never_saw(saved, tmp_path, no_page):
     fresh = random_bars(seed=21, count=300, start="2021-01-01")

@@ -150,6 +150,7 @@ def test_growing_windows_are_refused_before_training_where_a_method_cannot_updat
         run(SMALL, bars=MARKET, backtest={"window": "growing"})
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_growing_windows_from_settings_to_adapted_predictions(monkeypatch):
     """With a learner whose prediction is the mean of all targets that it has seen."""

@@ -96,6 +96,7 @@ def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bytes(
     assert resume(path).config == result.config  # of a complete run it loads the result
 
 
+@pytest.mark.slow
 def test_what_goes_on_must_be_what_was_begun(tmp_path, monkeypatch, one):
     path = tmp_path / "run"
     with pytest.raises(RunError, match="no unfinished run; neither it nor .*run.partial is there"):

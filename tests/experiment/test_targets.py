@@ -81,6 +81,7 @@ def test_a_loaded_learner_predicts_log_volatilities(trained):
     assert plain.between(-7, -2).all()
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_checkpoints_from_before_targets_were_scaled_load(trained, tmp_path):
     run_folder = shutil.copytree(trained[1], tmp_path / "run")

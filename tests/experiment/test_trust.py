@@ -95,6 +95,7 @@ def test_reading_a_run_runs_no_code(forgotten, no_page, tmp_path, monkeypatch, c
     assert ran() == [False, False]
 
 
+@pytest.mark.slow
 def test_what_computes_features_names_the_option(forgotten, tmp_path, monkeypatch, capsys):
     path, adapted, ran = forgotten
     message = "key 'features.modules': the features need .*by_path.py, by_name, .*--trust"

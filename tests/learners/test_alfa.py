@@ -118,6 +118,7 @@ def test_it_goes_into_any_learner_by_descent_and_any_exact_mode(make, task):
     assert (grads[3].settings.out != 0).any()
 
 
+@pytest.mark.slow
 def test_tasks_differ_in_their_rates_and_none_leaves_its_bounds(task):
     """The rate of a step is read off what one step does where there is no decay."""
     learner = alfa(NETWORK, inner_optimizer=conditioned_rates(RATE, steps=1), inner_steps=1)

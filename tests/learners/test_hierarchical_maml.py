@@ -131,6 +131,7 @@ def test_with_one_level_it_is_maml(optimizer, gradient):
     close(value_and_grad(one, ours, task), value_and_grad(flat, theirs, task), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_one_batch_is_cut_into_levels_and_the_last_takes_the_rest():
     supports = levelled(*ROWS)
@@ -201,6 +202,7 @@ def test_shares_of_the_rows_cut_as_numbers_do():
     close(numbers.adapt(theta, whole), shares.adapt(theta, whole))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_levels_have_rates_of_their_own_and_learn_them():
     learner = hierarchical_maml(NETWORK, levels=(Level(2), Level(2, optax.sgd(0.01)), Level(2)))

@@ -88,6 +88,7 @@ def test_a_plain_optimizer_where_settings_are_learned_for_each_step():
         require_learned("maml_plus_plus", optax.sgd(0.01))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [exact(), mixed_mode()], ids=["exact", "mixed"])
 def test_square_roots_without_a_derivative(mode):
     rates = learned_rates()

@@ -81,6 +81,7 @@ def plant_scaler(monkeypatch):
     monkeypatch.setattr(preparing, "fit_scaler", fit_on_everything)
 
 
+@pytest.mark.slow
 def test_a_scaler_fitted_on_everything_is_named(result, monkeypatch):
     plant_scaler(monkeypatch)
     report = check(result)

@@ -83,6 +83,7 @@ def poisoned(places_of_step):
     return sample
 
 
+@pytest.mark.slow
 def test_bad_tasks_are_skipped_counted_and_named():
     sampler = poisoned({1: [0, 3], 2: [0, 1, 2, 3]})
     state, history = fit(LEARNER, OPTIMIZER, sampler, KEY, steps=4, on_bad="skip")

@@ -61,6 +61,7 @@ def whole(tmp_path_factory):
     return folder, run(folder)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_resumed_is_the_undisturbed_one(tmp_path, whole):
     run(tmp_path, until=3)
     assert_same(run(tmp_path, resume=True), whole[1][2:])

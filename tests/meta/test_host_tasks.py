@@ -52,6 +52,7 @@ def test_the_numbers_are_those_of_a_sampler_of_the_same_tasks(monkeypatch):
         assert_equal(a[:3], b[:3])
 
 
+@pytest.mark.slow
 def test_a_training_that_is_resumed_passes_over_tasks_that_were_used(tmp_path):
     expected = run(BATCHES)
     for _ in training(LEARNER, OPTIMIZER, BATCHES, KEY, steps=6, every=3, checkpoints=tmp_path):

@@ -56,6 +56,7 @@ def test_solutions_are_those_of_lapack(n, smallest, dtype):
         assert_as_exact((v * w[..., None, :]) @ v.mT, exact[0], dtype, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transformation", ["jit", "vmap", "scan"])
 def test_transformations_change_nothing(transformation):
     a, b = matrices(5, "float32"), right(5, "float32")
@@ -104,6 +105,7 @@ def test_derivatives_are_those_of_finite_differences(order):
         check_grads(jax.jit(jax.vmap(jax.grad(total, (0, 1)))), (a, b), order=1, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smallest", [0.1, 1e-3])
 def test_gradients_are_those_through_the_factorisation(smallest):
     a, b = matrices(9, "float32", smallest, shape=(4,)), right(9, "float32", shape=(4,))

@@ -31,6 +31,7 @@ def calls():
     return list(training(LEARNER, OPTIMIZER, SAMPLER, KEY, **options))
 
 
+@pytest.mark.slow
 def test_a_record_says_in_numbers_what_a_progress_holds(calls):
     progress = calls[1]
     record = progress_record(progress)

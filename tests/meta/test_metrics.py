@@ -70,6 +70,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "y_hat", "y", "oracle"), CASES.values(), ids=CASES)
 def test_metrics_are_those_of_others(metric, y_hat, y, oracle):
     for weight in (None, WEIGHT):

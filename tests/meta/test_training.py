@@ -64,6 +64,7 @@ def test_fit_in_two_calls_is_fit_in_one():
     assert_close(history.loss, jnp.concatenate([first.loss, second.loss]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("donate", [False, True])
 def test_training_in_calls_is_fit_in_one(donate):
     state, history = run()
@@ -108,6 +109,7 @@ def test_impossible_steps_are_refused_before_anything_is_trained():
             training(LEARNER, OPTIMIZER, SAMPLER, KEY, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_the_chunk_does_not_change_the_result(chunk):
     reference, history = run()
@@ -203,6 +205,7 @@ def test_going_on_from_a_bad_step_meets_other_tasks():
     assert np.isfinite(history.loss).all()
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_under_vmap_the_state_stays_as_it_was_before_the_bad_step():
     good, _ = run(sampler=POISONED, steps=2)

@@ -33,6 +33,7 @@ def run(steps=6, every=2, **options):
     return list(training(LEARNER, OPTIMIZER, SAMPLER, KEY, steps=steps, every=every, **options))
 
 
+@pytest.mark.slow
 def test_validation_is_the_mean_over_tasks_that_stay_the_same():
     drawn = []
 
@@ -112,6 +113,7 @@ def test_settings_that_cannot_be_met_are_refused():
         run(validate=jax.tree.map(lambda leaf: leaf[0], SAMPLER(KEY)))
 
 
+@pytest.mark.slow
 def test_a_validation_task_that_is_not_finite_is_named_or_left_out(caplog):
     tasks = SAMPLER(jax.random.key(3))
     params = LEARNER.init(KEY, tasks.query.x[0])

@@ -105,6 +105,7 @@ def by_hand(params, x):
     return jnp.tanh(x) @ last["kernel"] + last["bias"]
 
 
+@pytest.mark.slow
 def test_batches_normalised_by_themselves_adapt_and_learn():
     tasks = sinusoid_sampler(tasks=3, shots=5)(KEY)
     nnx_model = from_nnx(Normed)

@@ -67,6 +67,7 @@ def reader(request):
     return READERS[request.param](nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_sequences_become_outputs_of_any_length_and_any_leading_axes(model):
     params = model.init(KEY, X)
     for rows, length in ((5, BARS), (0, BARS), (2, 1), (2, 2), (2, 30)):
@@ -78,6 +79,7 @@ def test_sequences_become_outputs_of_any_length_and_any_leading_axes(model):
     )
 
 
+@pytest.mark.slow
 def test_compiled_and_vectorised_over_parameters_is_the_same(model):
     keys = jax.random.split(KEY, 3)
     params = jax.vmap(model.init, (0, None))(keys, X)

@@ -69,6 +69,7 @@ def close(a, b, **options):
     jax.tree.map(lambda *leaves: np.testing.assert_allclose(*leaves, **options), a, b)
 
 
+@pytest.mark.slow
 def test_dropout_in_every_step_of_adaptation():
     learner = maml(DROPPING, **INNER)
     params = learner.init(KEY, TASKS.support.x[0])

@@ -30,7 +30,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
 
 
 @pytest.mark.parametrize(
-    "devices", [None, 8, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3))]
+    "devices", [None, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))]
 )
 @pytest.mark.parametrize(("count", "chunk"), [(1, None), (2, 1), (7, 3), (8, 8), (29, 2), (30, 50)])
 def test_neither_chunks_nor_devices_change_a_result(count, chunk, devices):
@@ -155,6 +155,7 @@ def test_eight_devices_train_like_one(caplog):
     assert_close(info, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_tasks_that_lie_on_several_devices_stay_there():
     mesh = Mesh(np.array(jax.devices()), ("rows",), axis_types=(AxisType.Auto,))
@@ -171,6 +172,7 @@ def test_tasks_that_lie_on_several_devices_stay_there():
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_tasks_on_one_device_and_states_on_many_come_together():
     tasks = sinusoid_sampler(tasks=16)(KEY)

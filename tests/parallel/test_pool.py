@@ -43,6 +43,7 @@ def small_pool(monkeypatch):
     monkeypatch.setattr(pool, "pool_threads", lambda: 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_what_is_taken_in_turn_has_the_same_results_and_nothing_to_wait_for(name, small_pool):
     function = jax.vmap(OPERATIONS[name])

@@ -98,6 +98,7 @@ def test_every_figure_stands_every_world(world):
             assert not figure.axes[0].lines, name
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_many_strategies_and_hours_are_drawn_wide():
     tables = _world("many, hourly")
@@ -216,6 +217,7 @@ def test_binned_outcomes_have_the_size_and_slope_of_the_rows():
     assert weighted == pytest.approx(rows["target"].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("dates", "assets", "shared", "own"), [(150, 20, 0.7, 0.3), (150, 20, 0.7, 0.9), (300, 1, 0, 0)]

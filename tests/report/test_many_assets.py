@@ -111,6 +111,7 @@ def test_of_a_few_assets_each_is_shown(assets):
     assert "assets.parquet" not in part.text
 
 
+@pytest.mark.slow
 def test_the_best_and_the_worst_are_so_and_every_number_is_the_tables(tables, grids):
     own = tables.assets.query("strategy == 'maml'").set_index("asset")
     order = own["Sharpe Ratio"].dropna().sort_values(ascending=False).index

@@ -86,6 +86,7 @@ def test_tails_are_ordered_and_bounds_hold_the_forecast():
         assert (low < volatility).all() and (volatility < high).all()
 
 
+@pytest.mark.slow
 def test_any_learner_can_be_asked_at_an_age():
     """The rows that a closed form slides over are those that tasks are made of."""
     model = small_model()

@@ -48,6 +48,7 @@ def naive_sequence(panel, asset, time, length):
     return np.stack(found) if len(found) == length else None
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_sequences_are_those_of_a_slow_loop():
     panel = ragged_panel()
@@ -65,6 +66,7 @@ def test_sequences_are_those_of_a_slow_loop():
             np.testing.assert_array_equal(batch.y[:, 0], panel.targets[asset, times])
 
 
+@pytest.mark.slow
 def test_rows_are_left_out_only_where_a_sequence_would_not_be_whole():
     panel = ragged_panel()
     readable = readable_rows(panel, LENGTH)

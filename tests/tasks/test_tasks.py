@@ -179,6 +179,7 @@ def test_tasks_have_few_rows_as_often_as_many_and_older_ones_weigh_less():
         np.testing.assert_allclose(own, [0.125, 0.25, 0.5, 1.0] * (np.arange(4) >= 4 - count))
 
 
+@pytest.mark.slow
 def test_how_many_rows_a_task_has_does_not_depend_on_its_window():
     panel = panel_of(ragged_market())
     windows = asset_family(panel, support=7, query=4)

@@ -82,6 +82,7 @@ def test_the_upper_tail_is_the_lower_one_mirrored_and_absent_times_count_for_not
     assert acerbi_szekely(absent, forecast, deeper, 0.05, null) == drawn
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("level", [0.025, 0.95])
 def test_right_forecasts_are_rejected_as_often_as_said(level):

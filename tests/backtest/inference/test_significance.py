@@ -82,6 +82,7 @@ def test_the_interval_is_above_zero_exactly_where_the_test_rejects(samples):
     assert decisions == ({False} if samples == 19 else {False, True})
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_strategies_without_alpha_are_called_significant_as_often_as_is_said():
     rejected = [

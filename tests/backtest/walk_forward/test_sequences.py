@@ -60,6 +60,7 @@ def test_equals_a_naive_loop(learner, params, panel):
     np.testing.assert_array_equal(np.isfinite(fast), supports.due)
 
 
+@pytest.mark.slow
 def test_later_bars_change_no_earlier_prediction(learner, params, panel):
     late = np.arange(90) > 70
     changed = panel._replace(
@@ -74,6 +75,7 @@ def test_later_bars_change_no_earlier_prediction(learner, params, panel):
     assert not np.allclose(after[0, 71:], before[0, 71:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_no_array_of_all_sequences_is_ever_made(learner, params, panel):
     """A program for many windows holds the sequences of one chunk."""
     length, windows, chunk = 32, 4096, 4

@@ -178,6 +178,7 @@ def test_what_is_there_is_not_made_again(made, monkeypatch):
     assert again[-1].rows == tables[-1].rows
 
 
+@pytest.mark.slow
 def test_adapted_forecasts_are_those_of_whole_listings(data):
     """One posterior for each bar and age, and one pass over a listing, are the same numbers."""
     asset, age = data.unseen[0], 60

@@ -210,6 +210,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_every_baseline_predicts_where_learners_do(changes, monkeypatch):

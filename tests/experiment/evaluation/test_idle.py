@@ -8,7 +8,7 @@ from market import MARKET, SMALL
 
 from maml_jax.experiment import backtest, load, train
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,7 @@ def trained():
     ("settings", "reason"),
     [
         ({"threshold": 1e6}, r"no prediction exceeded backtest\.threshold \(1e\+06; the largest"),
-        pytest.param(
-            {"band": 3.0},
-            r"no order changed .* as backtest\.band \(3 of the asset's part",
-            marks=pytest.mark.slow,
-        ),
+        ({"band": 3.0}, r"no order changed .* as backtest\.band \(3 of the asset's part"),
     ],
 )
 def test_a_strategy_that_never_trades_is_reported_as_such(trained, tmp_path, settings, reason):

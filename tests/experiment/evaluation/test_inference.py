@@ -53,6 +53,7 @@ def test_a_damaged_ledger_is_told_of(tmp_path):
     assert load(tmp_path / "run").evaluation.significance.loc["ridge", "trials"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_nothing_is_recorded_of_what_is_not_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

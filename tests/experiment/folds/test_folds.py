@@ -123,6 +123,7 @@ def test_a_history_too_short_for_one_fold_is_refused_with_numbers():
         prepare_folds(config_of(alone), MARKET)
 
 
+@pytest.mark.slow
 def test_windows_that_fit_no_stretch_are_refused_with_numbers(rolling):
     windows = training_windows(rolling[0].parts[0])
     allowed = np.arange(COUNT) % 30 > 0

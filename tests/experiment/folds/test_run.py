@@ -49,6 +49,7 @@ def again(result, bars, **changes):
     return folds, join_forecasts(folds, pieces).predicted["maml"].mean
 
 
+@pytest.mark.slow
 def test_every_fold_is_kept_and_the_last_one_lies_at_the_usual_place(kept):
     result, path = kept
     loaded = load(path)
@@ -169,6 +170,7 @@ def test_an_interrupted_run_leaves_what_was_trained(kept, tmp_path, monkeypatch,
     assert mean.iloc[80:].notna().all(axis=None) and not np.allclose(mean[80:], whole[80:])
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_fold_cut_off_while_it_is_written_is_as_if_it_was_not(kept, tmp_path):
     result, path = kept

@@ -22,6 +22,7 @@ def prepared(**changes):
     return prepare(load_config(SMALL, changes), MARKET)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_bad_task_is_skipped_counted_and_named():
     part = prepared(**{"training.steps": 12, "training.checkpoint_every": 6})

@@ -42,6 +42,7 @@ def test_every_method_makes_a_learner_of_returns(name, kind):
     assert (loss.shape, y_hat.shape) == ((), (6, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_settings_of_the_inner_loop_reach_it():
     batch = Batch(jnp.linspace(-1.0, 1.0, 12).reshape(6, 2), jnp.linspace(0.0, 1.0, 6)[:, None])

@@ -72,6 +72,7 @@ def test_mixed_mode_gives_the_numbers_of_exact(inner, dtype, tolerance):
         assert largest_difference(a, b) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 1, 5, 11])
 def test_everything_that_the_objective_depends_on_receives_its_derivative(steps):
@@ -99,6 +100,7 @@ def test_everything_that_the_objective_depends_on_receives_its_derivative(steps)
         assert largest_difference(theirs, ours) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_mode_is_refused_by_name(compiled):
@@ -117,6 +119,7 @@ def test_forward_mode_is_refused_by_name(compiled):
     jax.jacrev(loss)(params)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_large_support_sets_take_less_memory():
     task = one_task(shots=1024)

@@ -26,6 +26,7 @@ def assert_close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "others", [(optax.clip_by_global_norm(0.5), optax.trace(0.9)), ()], ids=["optax", "alone"]
 )

@@ -78,6 +78,7 @@ def test_later_bars_change_no_forecast(name):
         np.testing.assert_allclose(found[..., : t + 1], full[..., : t + 1], rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_returns_before_the_listing_change_no_forecast(name):
     """Of an asset that is no donor, at the last age that is forecast."""

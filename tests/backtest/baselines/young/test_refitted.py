@@ -34,6 +34,7 @@ def naive_har(asset, t, age, setting):
     return beta[0] + naive_row(RETURNS, DONORS, asset, t, age)[:used] @ beta[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool_ages", [False, True])
 @pytest.mark.parametrize("own", [0.0, 5.0])
 def test_forecasts_are_those_of_a_loop_over_rows(own, pool_ages):
