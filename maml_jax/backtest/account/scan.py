@@ -37,7 +37,26 @@ def scan_account(
         capital: equity before the first bar, in money, a scalar.
     """
     start = begin(rules, orders.shape[1:], capital)
-    return lax.scan(partial(step, rules, numbers), start, (bars, orders))[1]
+    return go_on(rules, numbers, start, bars, orders)[1]
+
+
+@partial(jax.jit, static_argnames="rules")
+def go_on(
+    rules: Rules, numbers: Numbers, held: Held, bars: Bars, orders: Array
+) -> tuple[Held, Record]:
+    """Run accounts over further bars, from what they held before.
+
+    Args:
+        rules: what is compiled in.
+        numbers: the sizes of the rules.
+        held: after the bar before.
+        bars: the market, `[time, asset]`.
+        orders: as for `scan_account`.
+
+    Returns:
+        What is held after the last bar, and what was recorded of each.
+    """
+    return lax.scan(partial(step, rules, numbers), held, (bars, orders))
 
 
 @partial(jax.jit, static_argnames="rules")

@@ -47,16 +47,19 @@ class Fills(NamedTuple):
     reason: np.ndarray
 
 
-def list_fills(record: Record, bars: Bars, *, at_open: bool) -> list[Fills]:
+def list_fills(
+    record: Record, bars: Bars, *, at_open: bool, units: np.ndarray | None = None
+) -> list[Fills]:
     """Return the fills of one strategy's bars: borrowing, orders, stops and ruin.
 
     Args:
         record: of the scan, in detail, without the axis of strategies.
         bars: what it read.
         at_open: whether orders come before stops.
+        units: held before the first bar, `[asset]`; default none.
     """
     nothing = np.zeros_like(bars.mark)
-    start = np.vstack([nothing[:1], record.units[:-1]])
+    start = np.vstack([nothing[:1] if units is None else units[None], record.units[:-1]])
     fills = []
 
     def add(before, after, price, cost, reason) -> np.ndarray:

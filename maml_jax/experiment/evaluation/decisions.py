@@ -195,7 +195,13 @@ def _scales(prepared: Prepared, like: pd.DataFrame) -> pd.DataFrame:
 
 
 def _root_bars_per_year(prepared: Prepared) -> pd.Series:
-    """Return what annualises the volatility per bar of each asset, by the bars before the test."""
+    """Return what annualises the volatility per bar of each asset."""
+    years = bars_per_year_of(prepared) if prepared.yearly is None else prepared.yearly
+    return pd.Series(years) ** 0.5
+
+
+def bars_per_year_of(prepared: Prepared) -> dict[str, float]:
+    """Return the bars per year of each test asset, by the bars before the test."""
     known = prepared.config.backtest.bars_per_year
     start = prepared.panel.timestamps[prepared.test_first]
     years = {}
@@ -204,4 +210,4 @@ def _root_bars_per_year(prepared: Prepared) -> pd.Series:
         before = index[index < start]
         usual = bars_per_year(before if len(before) >= _MONTH else index)
         years[asset] = usual if known is None else known
-    return pd.Series(years) ** 0.5
+    return years

@@ -80,6 +80,8 @@ class Prepared(NamedTuple):
         bars_per_year: bars of the portfolio in a year, set or inferred.
         notes: what a reader of the results must know, such as assets left out.
         spans: the same spans as times, with the stretches that they are made of.
+        yearly: bars a year of each test asset, by which its volatility is annualised, where they
+            are known; None takes the bars before the test span.
     """
 
     config: Config
@@ -98,6 +100,7 @@ class Prepared(NamedTuple):
     bars_per_year: float
     notes: tuple[Note, ...]
     spans: Spans
+    yearly: Mapping[str, float] | None = None
 
 
 class Fitted(NamedTuple):
@@ -135,7 +138,12 @@ def prepare(
 
 
 def fit_fold(
-    market: Market, config: Config, fitted: Fitted | None = None, spans: Spans | None = None
+    market: Market,
+    config: Config,
+    fitted: Fitted | None = None,
+    spans: Spans | None = None,
+    *,
+    whole: bool = False,
 ) -> Prepared:
     """Make the Panel of a fold on bars that are checked already.
 
@@ -147,6 +155,7 @@ def fit_fold(
         spans: of one of several folds, whatever dates the settings name. Assets without room in
             them are left out even where the settings name them; None finds the spans and refuses
             such assets.
+        whole: keep assets that have no room yet, of which nothing is predicted then.
 
     Raises:
         ConfigError: naming the key of a setting that these bars make impossible.
@@ -156,7 +165,8 @@ def fit_fold(
     roles = roles_of(config, market.given, trained=trained)
     bars = market.of(roles.train, roles.test, roles.context)
     fold, spans = spans, spans or find_spans(config.data, assets_timeline(bars), trained)
-    roles = _with_room(config, bars, roles, spans, fold is not None, notes)
+    if not whole:
+        roles = _with_room(config, bars, roles, spans, fold is not None, notes)
     bars = market.of(roles.train, roles.test, roles.context)
     span = slice(spans.train_first, spans.train_last)
     series = make_series(config, bars, roles.train or roles.context, roles.test, span, notes)
