@@ -3,6 +3,9 @@ r"""From a forecast of volatility to one of the return: quantiles of what was le
 With $\hat y$ the forecast of the log of volatility per bar over h bars, the return over these bars
 is $R = z\, \sqrt h\, e^{\hat y}$. The quantiles of z are those of the training assets at a like
 age, and an asset's own exceedances correct them as they come.
+
+Both sides of z are taken together, since its sign is that of the years of training: prices that
+rose then are no forecast that they will.
 """
 
 from functools import lru_cache
@@ -34,7 +37,7 @@ class Residuals(NamedTuple):
     r"""What is left over of forecasts, by age; of one horizon.
 
     Attributes:
-        z: quantiles of the return in units of its forecast volatility, `[age, level]`.
+        z: quantiles of the return in units of its forecast volatility, `[age, level]`; symmetric.
         tail: mean of z below each quantile, `[age, level]`; of the upper half: above it.
         shift: half the logarithm of the mean of $e^{2 (y - \hat y)}$, `[age]`: from the mean of
             logarithms to the root of the mean variance.
@@ -81,7 +84,8 @@ def measure_residuals(
     z, tail, shift, low, high = [], [], [], [], []
     for first, end in zip(bounds[:-1], bounds[1:], strict=True):
         rows = (age >= first) & (age < end) & np.isfinite(outcome) & np.isfinite(total)
-        own = np.sort(total[rows] / (np.exp(mean[rows]) * np.sqrt(horizon)))
+        own = total[rows] / (np.exp(mean[rows]) * np.sqrt(horizon))
+        own = np.sort(np.concatenate([own, -own]))
         quantiles = np.quantile(own, levels)
         sums = np.concatenate([[0.0], np.cumsum(own)])
         below = np.searchsorted(own, quantiles, side="right")
