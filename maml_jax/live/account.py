@@ -96,6 +96,49 @@ def trade_on(
     return Traded(after, pd.Series(one.equity, index, name="equity"), _table(fills, market, index))
 
 
+def fill_at_once(
+    strategy: Strategy,
+    held: Held,
+    able: np.ndarray,
+    price: np.ndarray,
+    orders: np.ndarray,
+) -> np.ndarray:
+    """Return the units after orders that are filled at some prices, without costs.
+
+    The account's own bounds apply: band, turnover, gross.
+
+    Args:
+        strategy: whose bounds hold.
+        held: before.
+        able: prices at which orders can be filled, `[asset]`; 0 where none can.
+        price: of each asset.
+        orders: wanted weights; NaN for none.
+    """
+    execution = execution_of(strategy.config)
+    nothing, unknown = np.zeros((1, len(price))), np.full((1, len(price)), np.nan)
+    row = price[None]
+    bars = Bars(
+        price=row,
+        inverse=np.divide(1.0, able, out=np.zeros(len(able)), where=able > 0)[None],
+        buy=nothing,
+        sell=nothing,
+        mark=row,
+        before=row,
+        mark_buy=nothing,
+        mark_sell=nothing,
+        open=unknown,
+        high=unknown,
+        low=unknown,
+        spread=nothing,
+        gone=np.zeros((1, len(price)), bool),
+        years=nothing if execution.borrow > 0 else None,
+    )
+    with jax.enable_x64(True):
+        wanted = np.asarray(orders, np.float64)[None, :, None]
+        _, record = go_on(_rules(strategy), make_numbers(execution), held, bars, wanted)
+        return np.asarray(record.ordered)[0, :, 0]
+
+
 def _rules(strategy: Strategy) -> Rules:
     """Return the rules of the settings; assets may always lack a bar."""
     execution = execution_of(strategy.config)

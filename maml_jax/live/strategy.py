@@ -73,14 +73,11 @@ class Decisions(NamedTuple):
     Attributes:
         mean: forecast, in the target's own units; NaN where there is none.
         std: its deviation; None where the learner has none.
-        scale: trailing volatility over the horizon, by which a return was divided, as a share of
-            the price; None for other targets.
         weights: wanted share of the whole capital; NaN where the asset has no bar.
     """
 
     mean: pd.DataFrame
     std: pd.DataFrame | None
-    scale: pd.DataFrame | None
     weights: pd.DataFrame
 
 
@@ -264,6 +261,5 @@ def _decide(
     return Decisions(
         predicted.mean.reindex(columns=wanted),
         None if predicted.std is None else predicted.std.reindex(columns=wanted),
-        None,
         weights.reindex(columns=wanted),
     )
