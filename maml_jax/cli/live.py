@@ -265,3 +265,48 @@ def print_paper(book, strategy, state, step) -> None:
     gain = 100 * (equity.iloc[-1] / about["capital"] - 1)
     typer.echo(f"equity {equity.iloc[-1]:,.2f} ({gain:+.2f} % since {equity.index[0]})")
     typer.echo(f"book: {book.path}")
+
+
+def reconcile_command(
+    run: RunArgument,
+    bars: BarsOption = None,
+    book: Annotated[
+        Path | None, typer.Option("--book", help="File of the account. Default: RUN.paper.sqlite.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with both.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    layout: LayoutOption = None,
+    overrides: DataOverrides = None,
+    trust: Trust = False,
+) -> None:
+    """Say why a paper account differs from its backtest: one cause for every difference."""
+    from maml_jax.experiment.process import set_up
+
+    set_up()
+    from maml_jax.experiment import load
+    from maml_jax.live.book import Book
+    from maml_jax.live.page import describe, reconcile_page
+    from maml_jax.live.reconcile import reconcile
+
+    result = load(run, trust=trust, page=False)
+    frames = _frames(result, bars, layout, overrides)
+    found = reconcile(result, Book(book or default_book(run)), frames)
+    if as_json:
+        rows = json.loads(found.causes.reset_index().to_json(orient="records"))
+        typer.echo(json.dumps({"gap": found.gap, "causes": rows}, indent=2))
+    else:
+        typer.echo(describe(found))
+        shown = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        for name in ("cause", "money", "differences", "such as"):
+            shown.add_column(name, justify="right" if name in ("money", "differences") else "left")
+        for cause, row in found.causes.iterrows():
+            shown.add_row(
+                str(cause), f"{row['amount']:+,.2f}", str(row["count"]), escape(row["detail"])
+            )
+        shown.add_row("gap", f"{found.gap:+,.2f}", "", "")
+        Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    if html is not None:
+        from maml_jax.report.tear_sheet import render, write_page
+
+        page = write_page(html, render(reconcile_page(found, run.name)))
+        typer.echo(f"page: {page}", err=as_json)

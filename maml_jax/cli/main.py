@@ -22,7 +22,7 @@ from maml_jax.cli.data import data_app
 from maml_jax.cli.environment import drop_output, explain, prepare_output, require_jax_variables
 from maml_jax.cli.export import export_command
 from maml_jax.cli.fetch import fetch_app
-from maml_jax.cli.live import paper_command, signal_command
+from maml_jax.cli.live import paper_command, reconcile_command, signal_command
 from maml_jax.cli.logs import LogStyle, log_to
 from maml_jax.cli.lookahead import check_lookahead_command
 from maml_jax.cli.report import compare_command, print_result, print_trained, report_command
@@ -222,6 +222,7 @@ app.command("adapt")(adapt_command)
 app.command("risk")(risk_command)
 app.command("signal")(signal_command)
 app.command("paper")(paper_command)
+app.command("reconcile")(reconcile_command)
 app.command("export")(export_command)
 app.add_typer(fetch_app, name="fetch")
 app.add_typer(data_app, name="data")

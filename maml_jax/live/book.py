@@ -78,6 +78,7 @@ class Book:
             "since": strategy.since.isoformat(),
             "yearly": None if strategy.yearly is None else dict(strategy.yearly),
             "capital": capital,
+            "settings": strategy.config.model_dump(mode="json"),
         }
         with self._connect() as connection:
             found = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
