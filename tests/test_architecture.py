@@ -42,6 +42,8 @@ MOST_PARAMETERS = 9
 MANY_PARAMETERS: dict[str, str] = {
     "maml_jax.cli.fetch.bybit_command": "each is an option of the command line",
     "maml_jax.cli.fetch.binance_command": "each is an option of the command line",
+    "maml_jax.cli.paper.paper_command": "each is an option of the command line",
+    "maml_jax.cli.signal.signal_command": "each is an option of the command line",
     "maml_jax.cli.risk.risk_command": "each is an option of the command line",
 }
 """Functions with more parameters than that, and why."""

@@ -22,11 +22,12 @@ from maml_jax.cli.data import data_app
 from maml_jax.cli.environment import drop_output, explain, prepare_output, require_jax_variables
 from maml_jax.cli.export import export_command
 from maml_jax.cli.fetch import fetch_app
-from maml_jax.cli.live import paper_command, reconcile_command, signal_command
 from maml_jax.cli.logs import LogStyle, log_to
 from maml_jax.cli.lookahead import check_lookahead_command
+from maml_jax.cli.paper import paper_command, reconcile_command
 from maml_jax.cli.report import compare_command, print_result, print_trained, report_command
 from maml_jax.cli.risk import risk_command
+from maml_jax.cli.signal import signal_command
 from maml_jax.cli.trust import Trust
 from maml_jax.errors import ConfigError, MamlJaxError, RunError, mask_secrets, shorten
 

@@ -4,8 +4,9 @@ import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -169,6 +170,16 @@ class Result:
         if steps is None and METHODS[checkpoint.method].takes_steps:
             steps = self.config.backtest.inner_steps
         return adapt(checkpoint, bars, steps=steps)
+
+    def signal(self, bars: Any = None, **options: Any) -> pd.DataFrame:
+        """Say what to hold now, and what is to be ordered; see `maml_jax.live.signal`.
+
+        Args:
+            bars: the latest; default what the run names, read anew.
+            **options: `capital`, `holdings`, `method`, `now`.
+        """
+        live = import_module("maml_jax.live")  # a package above this one
+        return live.signal(self, bars, **options)
 
     def export_parameters(self, path: str | Path, *, method: str | None = None) -> Path:
         """Write what a method learned as safetensors, each parameter under its own name.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -11,7 +12,7 @@ from maml_jax.backtest import Market, make_market, place_orders
 from maml_jax.backtest.account.execution import lay_out_market, make_numbers, make_rules
 from maml_jax.backtest.account.scan import begin, go_on
 from maml_jax.backtest.account.state import Bars, Held, Rules
-from maml_jax.backtest.account.trades import REASONS, list_fills
+from maml_jax.backtest.account.trades import REASONS, Fills, list_fills
 from maml_jax.experiment.evaluation.accounts import execution_of
 from maml_jax.live.strategy import Strategy
 
@@ -37,7 +38,7 @@ class Traded(NamedTuple):
 def open_account(strategy: Strategy, capital: float) -> Held:
     """Return an account in cash."""
     with jax.enable_x64(True):
-        held = begin(_rules(strategy), (len(strategy.assets), 1), np.float64(capital))
+        held = begin(_rules(strategy), (len(strategy.assets), 1), jnp.asarray(capital))
         return jax.tree.map(np.asarray, held)
 
 
@@ -147,15 +148,23 @@ def _rules(strategy: Strategy) -> Rules:
     return make_rules(execution, strategy.config.target.fill, bars, detail=True)
 
 
-def _table(fills, market: Market, index: pd.Index) -> pd.DataFrame:
-    rows = []
+def _table(fills: list[Fills], market: Market, index: pd.Index) -> pd.DataFrame:
+    """List fills in the order in which they were made."""
+    parts = []
     for place, each in enumerate(fills):
         time, asset = np.nonzero(each.after != each.before)
-        for t, a in zip(time, asset, strict=True):
-            name = market.close.columns[a]
-            change = each.after[t, a] - each.before[t, a]
-            reason = REASONS[int(each.reason[t, a])]
-            row = (index[t], name, change, each.price[t, a], each.cost[t, a], reason)
-            rows.append(((t, place), row))
-    rows.sort(key=lambda row: row[0])
-    return pd.DataFrame([row for _, row in rows], columns=list(FILLS))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "time": index[time],
+                    "asset": market.close.columns[asset],
+                    "units": (each.after - each.before)[time, asset],
+                    "price": each.price[time, asset],
+                    "cost": each.cost[time, asset],
+                    "reason": np.asarray(REASONS)[each.reason[time, asset]],
+                    "place": place,
+                }
+            )
+        )
+    table = pd.concat(parts).sort_values(["time", "place"], kind="stable")
+    return table[list(FILLS)].reset_index(drop=True)

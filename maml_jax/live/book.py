@@ -14,7 +14,7 @@ import pandas as pd
 from maml_jax.backtest.account.state import Held
 from maml_jax.errors import RunError
 from maml_jax.live.state import NOTHING, State, Step
-from maml_jax.live.strategy import Strategy
+from maml_jax.live.strategy import Decisions, Strategy
 
 FORMAT = 1
 _PRICES = ("open", "high", "low", "close", "volume")
@@ -123,25 +123,27 @@ class Book:
         decisions = step.decisions
         decided = set(decisions.weights.index)
         with self._connect() as connection:
-            bars, wanted = [], []
-            for asset, frame in state.seen.items():
-                own = frame.loc[step.times[0] :]
-                for time, row in zip(own.index, own.to_dict("records"), strict=True):
-                    bars.append((texts[time], asset, *(_number(row.get(key)) for key in _PRICES)))
-            for time in step.times[step.times.isin(decided)]:
-                for asset, weight in decisions.weights.loc[time].items():
-                    if weight == weight:
-                        mean = _number(decisions.mean.at[time, asset])
-                        std = None if decisions.std is None else decisions.std.at[time, asset]
-                        wanted.append((texts[time], asset, float(weight), mean, _number(std)))
-            connection.executemany("INSERT INTO bars VALUES (?, ?, ?, ?, ?, ?, ?)", bars)
-            connection.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", wanted)
-            held = _to_json(state.held)
-            steps = [
-                (texts[time], int(time not in decided), float(equity), None)
-                for time, equity in step.traded.equity.items()
+            bars = [
+                (texts[time], asset, *(_number(row.get(key)) for key in _PRICES))
+                for asset, frame in state.seen.items()
+                for time, row in _rows(frame.loc[step.times[0] :])
             ]
-            steps[-1] = (*steps[-1][:3], held)
+            connection.executemany("INSERT INTO bars VALUES (?, ?, ?, ?, ?, ?, ?)", bars)
+            wanted = [
+                (texts[time], *row)
+                for time in step.times
+                if time in decided
+                for row in _decisions(decisions, time)
+            ]
+            connection.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", wanted)
+            held: list[str | None] = [None] * len(step.times)
+            held[-1] = _to_json(state.held)
+            steps = [
+                (texts[time], int(time not in decided), equity, now)
+                for time, equity, now in zip(
+                    step.times, step.traded.equity.to_numpy().tolist(), held, strict=True
+                )
+            ]
             connection.executemany("INSERT INTO steps VALUES (?, ?, ?, ?)", steps)
             fills = [
                 (texts[time], asset, float(units), float(price), float(cost), reason)
@@ -179,12 +181,31 @@ class Book:
             str(asset): frame.drop(columns="asset").set_index("time").dropna(axis=1, how="all")
             for asset, frame in bars.groupby("asset", sort=False)
         }
-        weights = self.read("decisions").pivot(index="time", columns="asset", values="weight")
-        decided = weights.reindex(index=times, columns=list(strategy.assets)).astype(float)
-        decided.index.name = decided.columns.name = None
+        made = self.read("decisions")
+        columns = {
+            asset: own.set_index("time")["weight"].reindex(times)
+            for asset, own in made.groupby("asset")
+        }
+        nothing = pd.Series(np.nan, times)
+        decided = pd.DataFrame({a: columns.get(a, nothing) for a in strategy.assets}, times)
         missed = times[steps["missed"].to_numpy(bool)]
         held = _from_json(steps["held"].iloc[-1])
         return State(seen, decided, missed if len(missed) else NOTHING, held)
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[tuple[pd.Timestamp, dict]]:
+    yield from zip(frame.index, frame.to_dict("records"), strict=True)
+
+
+def _decisions(decisions: Decisions, time: pd.Timestamp) -> list[tuple]:
+    """Return asset, weight, mean and deviation of what was decided at a time."""
+    weights = decisions.weights.loc[time].to_numpy(float)
+    mean = decisions.mean.loc[time].to_numpy(float)
+    std = np.full(len(mean), np.nan)
+    if decisions.std is not None:
+        std = decisions.std.loc[time].to_numpy(float)
+    rows = zip(decisions.weights.columns, weights, mean, std, strict=True)
+    return [(a, w, _number(m), _number(d)) for a, w, m, d in rows if w == w]
 
 
 def _number(value: Any) -> float | None:

@@ -92,11 +92,12 @@ def _missing(
     """
     recent = index[-_RECENT:]
     steps = np.diff(recent.asi8)
-    gaps = len(steps) == 0 or bool((steps > 1.5 * pd.Timedelta(interval).as_unit(recent.unit).value).any())
+    usual = interval.as_unit(recent.unit).value
+    gaps = len(steps) == 0 or bool((steps > 1.5 * usual).any())
     count = int(min((now - recent[-1]) // interval, _MOST_SLOTS)) - 1
     if count < 1:
         return 0, gaps
-    due = recent[-1] + interval * np.arange(1, count + 1)
+    due = pd.DatetimeIndex(recent[-1] + pd.to_timedelta(np.arange(1, count + 1) * interval))
     if gaps and len(recent) > 1:
         due = due[np.isin(_slot(due), _slot(recent))]
     return len(due), gaps
@@ -104,4 +105,6 @@ def _missing(
 
 def _slot(times: pd.DatetimeIndex) -> np.ndarray:
     """Number the weekday and the time of the day."""
-    return (times.dayofweek * 86_400 + times.hour * 3600 + times.minute * 60 + times.second).to_numpy()
+    return (
+        times.dayofweek * 86_400 + times.hour * 3600 + times.minute * 60 + times.second
+    ).to_numpy()

@@ -1,14 +1,18 @@
 """Signals and paper accounts of a run directory or a result."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from maml_jax.data import read_bars
 from maml_jax.errors import ConfigError
 from maml_jax.experiment import Result, load
+from maml_jax.experiment.config.config import STORED
+from maml_jax.experiment.learning.checkpoint import digests as digests_of
 from maml_jax.experiment.preparation.bars import MEMORY, file_options, is_stored, load_bars
 from maml_jax.live.book import Book
 from maml_jax.live.holdings import Holdings, read_holdings
@@ -16,6 +20,7 @@ from maml_jax.live.signal import SignalTable, make_signal
 from maml_jax.live.state import State, Step, advance, begin
 from maml_jax.live.strategy import Strategy, strategy_of
 
+Frames = dict[str, pd.DataFrame]
 Source = pd.DataFrame | Mapping[str, pd.DataFrame] | str | Path | None
 
 _DIGITS = 12
@@ -26,9 +31,7 @@ def digests(result: Result) -> dict[str, str]:
     settings = hashlib.sha256(result.config.to_toml().encode()).hexdigest()
     parts = hashlib.sha256()
     for name, checkpoint in result.checkpoints.items():
-        from maml_jax.experiment.learning.checkpoint import digests as of_parameters
-
-        parts.update(repr((name, sorted(of_parameters(checkpoint.params).items()))).encode())
+        parts.update(repr((name, sorted(digests_of(checkpoint.params).items()))).encode())
     return {"run": parts.hexdigest()[:_DIGITS], "settings": settings[:_DIGITS]}
 
 
@@ -47,6 +50,37 @@ def read_source(result: Result, bars: Source) -> dict[str, pd.DataFrame]:
     if bars is None and config.data.path == MEMORY:
         raise ConfigError("the bars of this run were passed in memory: name the latest ones")
     return load_bars(config, bars)
+
+
+def refresher(result: Result, bars: str | None, read: Callable[[], Frames]) -> Callable[[], Frames]:
+    """Return the function that brings the bars up to date and reads them.
+
+    Bars of the store that came from Bybit are fetched anew; files are read again.
+
+    Args:
+        result: of the run.
+        bars: what was named instead of the run's own bars.
+        read: reads them.
+    """
+    path = bars or result.config.data.path
+    if not isinstance(path, str) or not path.startswith(f"{STORED}bybit-"):
+        return read
+    from maml_jax.data import Store, bybit, fetch
+
+    store = Store(result.config.data.store)
+    keys = store.find(path.removeprefix(STORED))
+    address = os.environ.get("MAML_JAX_BYBIT", "https://api.bybit.com")
+
+    def refresh() -> Frames:
+        for interval in {key.interval for key in keys}:
+            category: Any = keys[0].source.removeprefix("bybit-")
+            symbols = [key.symbol for key in keys if key.interval == interval]
+            report = fetch(bybit(category, address=address), symbols, interval, store=store)
+            if report.errors:
+                raise next(iter(report.errors.values()))
+        return read()
+
+    return refresh
 
 
 def signal(
@@ -133,9 +167,7 @@ def open_paper(
             f"{book.path}: the account of run {about['run']}, method {about['method']}, and this "
             f"is run {own['run']}; name another book"
         )
-    strategy = strategy_of(
-        *(result, bars), method=about["method"], assets=tuple(about["assets"])
-    )
+    strategy = strategy_of(*(result, bars), method=about["method"], assets=tuple(about["assets"]))
     strategy = book.strategy(strategy)
     return strategy, book.state(strategy, begin(strategy, about["capital"]))
 

@@ -1,5 +1,6 @@
 """What a reconciliation looks like: both equities overlaid, and the causes between them."""
 
+import numpy as np
 import pandas as pd
 
 from maml_jax.live.reconcile import Reconciliation
@@ -14,9 +15,10 @@ def describe(found: Reconciliation) -> str:
     if abs(gap) < 0.005:
         return "The account is its backtest, to the cent."
     whole = f"The account has {size} {'more' if gap > 0 else 'less'} than its backtest"
-    amounts = found.causes["amount"]
-    largest = amounts.abs().idxmax()
-    return f"{whole}; the largest part, {amounts[largest]:+,.2f}, comes of: {largest}."
+    amounts = found.causes["amount"].to_numpy(float)
+    place = int(np.abs(amounts).argmax())
+    cause = found.causes.index[place]
+    return f"{whole}; the largest part, {amounts[place]:+,.2f}, comes of: {cause}."
 
 
 def reconcile_page(found: Reconciliation, name: str) -> TearSheet:

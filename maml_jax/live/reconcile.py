@@ -121,7 +121,7 @@ def _decide(strategy: Strategy, past: Bars, since: Bars) -> pd.DataFrame:
 
 
 def _complete(strategy: Strategy, state: State, past: Bars) -> pd.DataFrame:
-    """Fill in what would have been decided at the bars that were missed, on the bars seen by then."""
+    """Fill in what would have been decided at the bars that were missed, on the bars seen."""
     decided = state.decided.copy()
     if len(state.missed):
         again = _decide(strategy, past, state.seen)
@@ -137,7 +137,11 @@ def _join(past: Bars, since: Bars) -> dict[str, pd.DataFrame]:
     nothing = pd.DataFrame()
     names = dict.fromkeys([*past, *since])
     parts = {a: [past.get(a, nothing), since.get(a, nothing)] for a in names}
-    return {a: pd.concat([each for each in two if len(each)]) for a, two in parts.items() if any(map(len, two))}
+    return {
+        a: pd.concat([each for each in two if len(each)])
+        for a, two in parts.items()
+        if any(map(len, two))
+    }
 
 
 def _as_seen(seen: Bars, source: Bars) -> dict[str, pd.DataFrame]:
@@ -152,11 +156,10 @@ def _as_seen(seen: Bars, source: Bars) -> dict[str, pd.DataFrame]:
 
 
 def _union(seen: Bars, source: Bars) -> dict[str, pd.DataFrame]:
-    names = dict.fromkeys([*seen, *source])
-    return {
-        a: source[a].combine_first(seen[a]) if a in source and a in seen else source.get(a, seen.get(a))
-        for a in names
-    }
+    found = {**seen, **source}
+    for asset in {*seen} & {*source}:
+        found[asset] = source[asset].combine_first(seen[asset])
+    return found
 
 
 def _revisions(seen: Bars, source: Bars) -> list[str]:
@@ -194,11 +197,11 @@ def _fills_apart(book: Book, strategy: Strategy, about: Mapping, state: State) -
     made = book.read("fills").drop(columns="number")
     keys = ["time", "asset", "reason"]
     both = made.merge(ruled, on=keys, how="outer", suffixes=("", " by rule"))
-    price, rule = both["price"], both["price by rule"]
-    apart = both[~np.isclose(price, rule, rtol=1e-12, atol=0)]
+    both["rule"] = both.pop("price by rule")
+    apart = both[~np.isclose(both["price"], both["rule"], rtol=1e-12, atol=0)]
     return [
-        f"{row.asset} {row.time}: at {row.price:g}, by rule {rule[row.Index]:g}"
-        for row in apart.itertuples()
+        f"{row['asset']} {row['time']}: at {row['price']:g}, by rule {row['rule']:g}"
+        for row in apart.to_dict("records")
     ]
 
 

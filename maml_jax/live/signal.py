@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -11,6 +10,7 @@ from maml_jax.backtest.account.state import Held
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.features import compute_target
+from maml_jax.listing import join_names
 from maml_jax.live.account import fill_at_once, open_account
 from maml_jax.live.freshness import Freshness, freshness
 from maml_jax.live.holdings import Holdings
@@ -97,44 +97,40 @@ def make_signal(
     """
     config = strategy.config
     money = config.backtest.capital if capital is None else capital
-    if not 0 < money < np.inf:
-        raise ConfigError(f"capital {money}: a positive amount of money")
+    _require(strategy, money, holdings)
     assets = list(strategy.assets)
-    if holdings is not None:
-        unknown = [name for name in holdings.units if name not in assets]
-        if unknown:
-            raise DataError(
-                f"{', '.join(unknown)} is held, and this run trades {', '.join(assets)}; leave it "
-                "out of the holdings"
-            )
     fresh = freshness(bars, strategy.assets, strategy.checkpoint.interval, now)
-    table = SignalTable(index=pd.Index(assets, name="asset"))
-    table["as_of"] = pd.to_datetime([fresh[a].last for a in assets], utc=True)
-    table["age"] = [np.nan if (g := fresh[a].age) is None else g / pd.Timedelta("1h") for a in assets]
-    price = pd.Series({a: _last_close(bars, a) for a in assets}, dtype=float)
-    table["price"] = price
     usable = {a: frame for a, frame in bars.items() if not (a in fresh and fresh[a].stale)}
     decided = _decide(strategy, usable)
-    before, wanted = (_row(decided, strategy, usable, back) for back in (2, 1))
-    table["forecast"], table["deviation"], volatility = _in_per_cent(strategy, usable, decided)
+    wanted, before = (_row(decided, usable, assets, back) for back in (1, 2))
+    price = pd.Series({a: _last_close(bars, a) for a in assets}, dtype=float)
+    current = _current(strategy, price, money, holdings, before["weight"])
+    after = _preview(strategy, current, price, wanted["weight"], fresh)
+    stop, profit = _stops(strategy, current, after, price)
     risk = _risk(strategy, usable)
-    table["volatility"] = volatility.fillna(risk["volatility"])
-    table["var_5"] = risk["var_5"]
-    current = _current(strategy, price, money, holdings, before)
-    after = _preview(strategy, current, price, wanted, fresh)
-    weight = current.units * price.to_numpy() / money
-    table["weight"] = np.nan_to_num(weight)
-    table["target_weight"] = wanted
+    in_per_cent = _in_per_cent(strategy, usable, wanted)
     change = after - current.units
-    table["units"], table["value"] = change, change * price.to_numpy()
-    final = pd.Series(after, assets)
-    table["side"] = np.select([final > 0, final < 0], ["long", "short"], "flat")
-    table["stop"], table["take_profit"] = _stops(strategy, current, final, price)
-    table["stale"] = [fresh[a].stale for a in assets]
-    table["reason"] = [
-        _reason(strategy, fresh[a], current.units[i], after[i], before[a], wanted[a], money, price[a])
-        for i, a in enumerate(assets)
-    ]
+    columns = {
+        "as_of": pd.Series({a: fresh[a].last for a in assets}, dtype="datetime64[us, UTC]"),
+        "age": [_hours(fresh[a].age) for a in assets],
+        "price": price,
+        **in_per_cent[["forecast", "deviation"]],
+        "volatility": in_per_cent["volatility"].fillna(risk["volatility"]),
+        "var_5": risk["var_5"],
+        "side": np.select([after > 0, after < 0], ["long", "short"], "flat"),
+        "weight": np.nan_to_num(current.units * price.to_numpy() / money),
+        "target_weight": wanted["weight"],
+        "units": change,
+        "value": np.nan_to_num(change * price.to_numpy()),
+        "stop": stop,
+        "take_profit": profit,
+        "reason": [
+            _reason(strategy, fresh[a], current, place, after, wanted["weight"], price)
+            for place, a in enumerate(assets)
+        ],
+        "stale": [fresh[a].stale for a in assets],
+    }
+    table = SignalTable(columns, index=pd.Index(assets, name="asset"))
     table.about = {
         **(digests or {}),
         "method": strategy.method,
@@ -148,6 +144,23 @@ def make_signal(
     return table
 
 
+def _require(strategy: Strategy, capital: float, holdings: Holdings | None) -> None:
+    if not 0 < capital < np.inf:
+        raise ConfigError(f"capital {capital}: a positive amount of money")
+    if holdings is None:
+        return
+    unknown = [name for name in holdings.units if name not in strategy.assets]
+    if unknown:
+        raise DataError(
+            f"{', '.join(unknown)} is held, and this run trades {join_names(strategy.assets)}; "
+            "leave it out of the holdings"
+        )
+
+
+def _hours(age: pd.Timedelta | None) -> float:
+    return np.nan if age is None else age / pd.Timedelta(hours=1)
+
+
 def _last_close(bars: Bars, asset: str) -> float:
     known = bars[asset]["close"].dropna() if asset in bars else pd.Series(dtype=float)
     return float(known.iloc[-1]) if len(known) else np.nan
@@ -159,42 +172,45 @@ def _decide(strategy: Strategy, bars: Bars) -> Decisions | None:
     return decide_span(strategy, bars, min(last)) if last else None
 
 
-def _row(decided: Decisions | None, strategy: Strategy, bars: Bars, back: int) -> pd.Series:
-    """Return the weights that were wanted at each asset's last bar, or the one before; NaN: none."""
-    found = dict.fromkeys(strategy.assets, np.nan)
-    for asset in strategy.assets if decided is not None else ():
-        index = bars[asset].index if asset in bars else ()
-        if len(index) >= back and index[-back] in decided.weights.index:
-            found[asset] = decided.weights.at[index[-back], asset]
-    return pd.Series(found)
+def _row(decided: Decisions | None, bars: Bars, assets: list[str], back: int) -> pd.DataFrame:
+    """Return what was decided at each asset's last bar, or the one before; NaN for nothing.
+
+    Returns:
+        `mean`, `std` and `weight` by asset.
+    """
+    found = np.full((len(assets), 3), np.nan)
+    for row, asset in enumerate(assets):
+        index = bars[asset].index if asset in bars else pd.DatetimeIndex([])
+        if decided is None or len(index) < back or index[-back] not in decided.weights.index:
+            continue
+        for column, table in enumerate((decided.mean, decided.std, decided.weights)):
+            if table is not None:
+                found[row, column] = table.loc[index[-back]].to_numpy(float)[row]
+    return pd.DataFrame(found, assets, ["mean", "std", "weight"])
 
 
-def _in_per_cent(strategy: Strategy, bars: Bars, decided: Decisions | None):
+def _in_per_cent(strategy: Strategy, bars: Bars, wanted: pd.DataFrame) -> pd.DataFrame:
     """Return forecasts, their deviations, and the volatility a year that they imply."""
     target, years = target_of(strategy.config), strategy.yearly or {}
-    rows: dict[str, tuple[float, float, float]] = {}
-    for asset in strategy.assets:
-        rows[asset] = (np.nan, np.nan, np.nan)
-        if decided is None or asset not in bars:
-            continue
-        time = bars[asset].index[-1]
-        mean = float(decided.mean.at[time, asset])
-        std = np.nan if decided.std is None else float(decided.std.at[time, asset])
-        if target.kind == "volatility":
-            year = 100 * np.exp(mean) * np.sqrt(years.get(asset, np.nan))
-            rows[asset] = (year, year * std, year)
-        elif target.kind == "direction":
-            rows[asset] = (mean, std, np.nan)
-        else:
-            need = target.volatility_window + target.horizon + 2
-            scale = compute_target(bars[asset].iloc[-need:], target, asset=asset)[1].iloc[-1]
-            rows[asset] = (100 * mean * scale, 100 * std * scale, np.nan)
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table[0], table[1], table[2]
+    found = wanted[["mean", "std"]].set_axis(["forecast", "deviation"], axis="columns")
+    found["volatility"] = np.nan
+    if target.kind == "volatility":
+        root = np.sqrt(pd.Series(years, dtype=float).reindex(wanted.index))
+        found["volatility"] = 100 * np.exp(wanted["mean"]) * root
+        found["forecast"] = found["volatility"]
+        found["deviation"] = found["volatility"] * wanted["std"]
+    elif target.kind == "return":
+        need = target.volatility_window + target.horizon + 2
+        scale = pd.Series(np.nan, wanted.index)
+        for asset in wanted.index[wanted["mean"].notna()]:
+            own = bars[str(asset)].iloc[-need:]
+            scale[asset] = compute_target(own, target, asset=str(asset))[1].iloc[-1]
+        found[["forecast", "deviation"]] = found[["forecast", "deviation"]].mul(100 * scale, axis=0)
+    return found
 
 
 def _risk(strategy: Strategy, bars: Bars) -> pd.DataFrame:
-    """Forecast volatility and value at risk with the weights that ship, where they know the bars."""
+    """Forecast volatility and value at risk with the weights that ship, where they know bars."""
     own = {a: bars[a].iloc[-_RISK_BARS:] for a in strategy.assets if a in bars}
     empty = pd.DataFrame(np.nan, list(strategy.assets), ["volatility", "var_5"])
     try:
@@ -246,13 +262,13 @@ def _preview(
     return fill_at_once(strategy, held, np.where(idle, 0.0, prices), prices, orders)
 
 
-def _stops(strategy: Strategy, current: Current, units: pd.Series, price: pd.Series):
+def _stops(strategy: Strategy, current: Current, units: np.ndarray, price: pd.Series):
     """Return the prices at which the rules of the run would close what is held after the orders.
 
     A position that is opened now has its entry at the next fill, which the last close stands for.
     """
     settings = strategy.config.backtest
-    sign = np.sign(units.to_numpy())
+    sign = np.sign(units)
     kept = (np.sign(current.units) == sign) & np.isfinite(current.entry) & (current.entry > 0)
     entry = np.where(kept, current.entry, price.to_numpy())
     nothing = np.full(len(sign), np.nan)
@@ -266,32 +282,34 @@ def _stops(strategy: Strategy, current: Current, units: pd.Series, price: pd.Ser
 def _reason(
     strategy: Strategy,
     fresh: Freshness,
-    units: float,
-    after: float,
-    before: float,
-    wanted: float,
-    capital: float,
-    price: float,
+    current: Current,
+    place: int,
+    units_after: np.ndarray,
+    weights: pd.Series,
+    prices: pd.Series,
 ) -> str:
-    """Say in a few words why something is ordered, or nothing is."""
-    settings = strategy.config.backtest
+    """Say in a few words why something is ordered of an asset, or nothing is."""
+    settings, units, after = strategy.config.backtest, current.units[place], units_after[place]
+    wanted, price = float(weights.iloc[place]), float(prices.iloc[place])
     if fresh.stale:
         return fresh.problem
     if wanted != wanted:
         return "no forecast: too few bars"
-    change = (after - units) * price / capital
-    if abs(change) > _SMALL:
-        short = abs(after * price / capital - wanted) > 1e-6
-        limit = "; limited by max_gross or max_turnover" if short else ""
-        if units == 0 or np.sign(units) != np.sign(after):
-            verb = "close" if after == 0 else "open" if units == 0 else "turn"
-            side = "" if after == 0 else " long" if after > 0 else " short"
-            return f"{verb}{side}{limit}"
-        return ("increase" if abs(after) > abs(units) else "reduce") + limit
+    share = price / current.capital
+    if abs(after - units) * share > _SMALL:
+        limited = abs(after * share - wanted) > _SMALL
+        return _verb(units, after) + ("; within max_gross, max_turnover" if limited else "")
     if wanted == 0 and units == 0:
         return "flat: nothing wanted"
-    away = wanted - units * price / capital
-    part = settings.band / len(strategy.assets)
-    if settings.band and abs(away) < part and wanted != before:
-        return f"band: change of {abs(away):.3f} below {part:.3f}"
+    away, band = abs(wanted - units * share), settings.band / len(strategy.assets)
+    if settings.band and away < band and wanted != current.wanted[place]:
+        return f"band: change of {away:.3f} below {band:.3f}"
     return "hold: as decided before"
+
+
+def _verb(units: float, after: float) -> str:
+    if after == 0:
+        return "close"
+    if units == 0 or np.sign(units) != np.sign(after):
+        return f"{'open' if units == 0 else 'turn'} {'long' if after > 0 else 'short'}"
+    return "increase" if abs(after) > abs(units) else "reduce"

@@ -78,7 +78,7 @@ def advance(
     times = pd.DatetimeIndex(sorted(set().union(*(frame.index for frame in new.values()))))
     decisions = decide_span(strategy, bars, times[0] if every else times[-1])
     found = decisions.weights.reindex(times)
-    missed = state.missed if every else state.missed.append(times[:-1])
+    missed = state.missed if every else pd.DatetimeIndex(state.missed.append(times[:-1]))
     decided = pd.concat([state.decided, found]) if len(state.decided) else found
     seen = {**state.seen}
     for asset, frame in new.items():

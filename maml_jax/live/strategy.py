@@ -111,7 +111,7 @@ def strategy_of(
     if follows_rules(result.config):
         raise ConfigError(
             "key 'task.family': this run trades series that follow rules; what it wants of them "
-            "are no orders in assets. Train one with the family \"asset\""
+            'are no orders in assets. Train one with the family "asset"'
         )
     checkpoint = result.checkpoints[name]
     require_same_interval(bars, checkpoint.interval)
@@ -236,13 +236,11 @@ def _prepare(strategy: Strategy, bars: Bars, first: pd.Timestamp) -> Prepared:
     before = timeline[0] - pd.Timedelta(microseconds=1)
     trained = timeline[start - 1] if start else before
     spans = Spans(timeline[0], trained, timeline[start], timeline[-1])
-    prepared = fit_fold(market, config, strategy.checkpoint.fitted, spans, whole=True)
+    prepared = fit_fold(market, config, strategy.checkpoint.fitted, spans, keep_all=True)
     return prepared._replace(yearly=strategy.yearly)
 
 
-def _decide(
-    prepared: Prepared, strategy: Strategy, supports: Supports | None = None
-) -> Decisions:
+def _decide(prepared: Prepared, strategy: Strategy, supports: Supports | None = None) -> Decisions:
     config, method = prepared.config, strategy.method
     supports = supports or find_test_supports(prepared)
     takes_steps = METHODS[method].takes_steps or supports.growing

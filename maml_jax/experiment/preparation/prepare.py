@@ -143,7 +143,7 @@ def fit_fold(
     fitted: Fitted | None = None,
     spans: Spans | None = None,
     *,
-    whole: bool = False,
+    keep_all: bool = False,
 ) -> Prepared:
     """Make the Panel of a fold on bars that are checked already.
 
@@ -155,7 +155,7 @@ def fit_fold(
         spans: of one of several folds, whatever dates the settings name. Assets without room in
             them are left out even where the settings name them; None finds the spans and refuses
             such assets.
-        whole: keep assets that have no room yet, of which nothing is predicted then.
+        keep_all: keep assets that have no room yet, of which nothing is predicted then.
 
     Raises:
         ConfigError: naming the key of a setting that these bars make impossible.
@@ -165,7 +165,7 @@ def fit_fold(
     roles = roles_of(config, market.given, trained=trained)
     bars = market.of(roles.train, roles.test, roles.context)
     fold, spans = spans, spans or find_spans(config.data, assets_timeline(bars), trained)
-    if not whole:
+    if not keep_all:
         roles = _with_room(config, bars, roles, spans, fold is not None, notes)
     bars = market.of(roles.train, roles.test, roles.context)
     span = slice(spans.train_first, spans.train_last)
