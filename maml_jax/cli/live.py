@@ -50,9 +50,9 @@ def moment_of(text: str | None) -> "pd.Timestamp | None":
     """Read a time of the command line."""
     if text is None:
         return None
-    from maml_jax.data import parsemoment_of
+    from maml_jax.data import parse_moment
 
-    return parsemoment_of(text, end=False)
+    return parse_moment(text, end=False)
 
 
 def frames_of(result, bars: str | None, layout, overrides) -> "dict[str, pd.DataFrame]":

@@ -188,6 +188,7 @@ class Book:
         }
         nothing = pd.Series(np.nan, times)
         decided = pd.DataFrame({a: columns.get(a, nothing) for a in strategy.assets}, times)
+        decided.index.name = None
         missed = times[steps["missed"].to_numpy(bool)]
         held = _from_json(steps["held"].iloc[-1])
         return State(seen, decided, missed if len(missed) else NOTHING, held)

@@ -91,9 +91,8 @@ def _missing(
     A bar is due at a weekday and time of the day at which the last ones had one.
     """
     recent = index[-_RECENT:]
-    steps = np.diff(recent.asi8)
-    usual = interval.as_unit(recent.unit).value
-    gaps = len(steps) == 0 or bool((steps > 1.5 * usual).any())
+    longest = recent.to_series().diff().max()
+    gaps = len(recent) == 1 or bool(longest > 1.5 * interval)
     count = int(min((now - recent[-1]) // interval, _MOST_SLOTS)) - 1
     if count < 1:
         return 0, gaps
@@ -106,5 +105,5 @@ def _missing(
 def _slot(times: pd.DatetimeIndex) -> np.ndarray:
     """Number the weekday and the time of the day."""
     return (
-        times.dayofweek * 86_400 + times.hour * 3600 + times.minute * 60 + times.second
+        times.day_of_week * 86_400 + times.hour * 3600 + times.minute * 60 + times.second
     ).to_numpy()

@@ -225,7 +225,9 @@ def bar_length(bars: Mapping[str, pd.DataFrame]) -> pd.Timedelta:
     Two daily bars may have a weekend between them.
     """
     some = list(bars.values())[:_ASKED]
-    steps = [np.diff(pd.DatetimeIndex(frame.index).to_numpy()) for frame in some]
+    # Without a zone: numpy makes objects of times that have one.
+    times = [pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy() for frame in some]
+    steps = [np.diff(each) for each in times]
     every = pd.to_timedelta(np.concatenate(steps))
     step = pd.Timedelta(np.median(every.to_numpy())) if len(every) >= 5 else every.min()
     day = pd.Timedelta(days=1)
