@@ -31,7 +31,7 @@ from maml_jax.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from maml_jax.live.signal import SignalTable
+    from maml_jax.live.signals import SignalTable
 
 INCOMPLETE = 3
 """The exit code where an asset is stale or missing."""

@@ -16,7 +16,7 @@ from maml_jax.experiment.learning.checkpoint import digests as digests_of
 from maml_jax.experiment.preparation.bars import MEMORY, file_options, is_stored, load_bars
 from maml_jax.live.book import Book
 from maml_jax.live.holdings import Holdings, read_holdings
-from maml_jax.live.signal import SignalTable, make_signal
+from maml_jax.live.signals import SignalTable, make_signal
 from maml_jax.live.state import State, Step, advance, begin
 from maml_jax.live.strategy import Strategy, strategy_of
 
@@ -108,7 +108,7 @@ def signal(
         trust: run the code of the modules that a run directory names for its features.
 
     Returns:
-        One row an asset, see `maml_jax.live.signal.make_signal`.
+        One row an asset, see `maml_jax.live.signals.make_signal`.
 
     Raises:
         ConfigError, DataError, RunError: as `load`, the readers and `make_signal`.
