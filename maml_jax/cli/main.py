@@ -213,6 +213,8 @@ def backtest_command(
     with _print_timing():
         result = backtest(run, out=out, trust=trust, **_overrides(set_))
     print_result(result)
+    if out is None:
+        typer.echo(f"run directory: {run} (this backtest was added to it)")
     typer.echo(f"report: {(out or run) / 'report.html'}")
 
 
