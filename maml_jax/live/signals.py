@@ -125,7 +125,7 @@ def make_signal(
         "stop": stop,
         "take_profit": profit,
         "reason": [
-            _reason(strategy, fresh[a], current, place, after, wanted["weight"], price)
+            _reason(strategy, fresh[a], current, place, after, wanted, price)
             for place, a in enumerate(assets)
         ],
         "stale": [fresh[a].stale for a in assets],
@@ -285,16 +285,17 @@ def _reason(
     current: Current,
     place: int,
     units_after: np.ndarray,
-    weights: pd.Series,
+    decided: pd.DataFrame,
     prices: pd.Series,
 ) -> str:
     """Say in a few words why something is ordered of an asset, or nothing is."""
     settings, units, after = strategy.config.backtest, current.units[place], units_after[place]
-    wanted, price = float(weights.iloc[place]), float(prices.iloc[place])
+    mean, wanted = decided[["mean", "weight"]].to_numpy(float)[place]
+    price = float(prices.iloc[place])
     if fresh.stale:
         return fresh.problem
-    if wanted != wanted:
-        return "no forecast: too few bars"
+    if mean != mean:
+        return "no forecast: too few bars" + ("; close" if units != after else "")
     share = price / current.capital
     if abs(after - units) * share > _SMALL:
         limited = abs(after * share - wanted) > _SMALL

@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import conftest  # noqa: F401 (environment variables)
 from live.small import START, bars_to, result
-from market import MARKET
 
 from maml_jax.live.book import Book
 from maml_jax.live.latest import go_on, open_paper
 
-LAST = (MARKET["A2"].index[-1] - START).days
+LAST = 24
+"""The last of the bars that are traded, in days from the start."""
 
 
 def trade(path: Path) -> None:

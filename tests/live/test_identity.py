@@ -59,7 +59,7 @@ def settings_of(kind, bars):
         "regimes": common
         | {
             "task": {"support": 10, "query": 5, "min_support": 2},
-            "regimes": {"short": 3, "long": 8, "volatility": 5, "history": 20},
+            "regimes": {"trend_window": 8, "volatility_window": 5, "history": 20},
             "backtest": {"samples": 50, "same_regime": True},
         },
     }[kind]

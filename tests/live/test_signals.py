@@ -33,7 +33,8 @@ def test_weights_and_orders_are_those_of_the_account():
     np.testing.assert_allclose(table["weight"], units * price / money, atol=1e-12)
     assert (table["units"].abs() @ price) / money <= 0.5 + 1e-9
     after = units + table["units"].to_numpy()
-    assert np.abs(after * price).sum() / money <= 0.9 + 1e-9
+    before = np.abs(units * price).sum() / money  # what is held drifts, also beyond the bound
+    assert np.abs(after * price).sum() / money <= max(0.9, before) + 1e-9
     assert table.about["run"] != table.about["settings"]
     assert table.complete
 
