@@ -5,17 +5,20 @@ the same functions on the same rows, so nothing is written twice.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from maml_jax.backtest import Supports
+from maml_jax.backtest.strategy_names import online_name
 from maml_jax.data import parse_moment, require_same_interval
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.experiment import Result
 from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.evaluation.decisions import bars_per_year_of, decide
+from maml_jax.experiment.evaluation.forecasts import predict_variant
 from maml_jax.experiment.evaluation.predicted import predict_test_span
 from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.learning.methods import METHODS
@@ -28,6 +31,7 @@ from maml_jax.experiment.preparation.requirements import before_first_row, targe
 from maml_jax.experiment.preparation.series import follows_rules
 from maml_jax.experiment.preparation.spans import Spans
 from maml_jax.features import fill_returns, reads_cross_section
+from maml_jax.meta.types import Params
 from maml_jax.tasks.panel import assets_timeline
 
 Bars = Mapping[str, pd.DataFrame]
@@ -46,8 +50,12 @@ class Strategy(NamedTuple):
         config: settings of the run.
         checkpoint: what its method learned.
         assets: that are traded, each with an equal part of the capital.
-        since: first bar at which decisions count; what annualises volatilities is taken before it.
+        since: first bar at which decisions count; what annualises volatilities is taken before it,
+            and a variant that goes on learning begins there.
         yearly: bars a year of each asset, by the bars before `since`.
+        variant: how the method goes on learning, of the settings' `online.variants`; None: it does
+            not.
+        trained: meta-parameters of each method of the run, which a variant may begin from.
     """
 
     config: Config
@@ -55,11 +63,14 @@ class Strategy(NamedTuple):
     assets: tuple[str, ...]
     since: pd.Timestamp
     yearly: Mapping[str, float] | None = None
+    variant: str | None = None
+    trained: Mapping[str, Params] = MappingProxyType({})
 
     @property
     def method(self) -> str:
-        """The name of its method."""
-        return self.checkpoint.method
+        """What it is called in results."""
+        name = self.checkpoint.method
+        return name if self.variant is None else online_name(name, self.variant)
 
     @property
     def delay(self) -> int:
@@ -94,7 +105,7 @@ def strategy_of(
     Args:
         result: of the run.
         bars: in normal form; some before `since`, from which bars a year are counted.
-        method: which of its methods; default the first.
+        method: which of its methods, or variants that go on learning; default the first.
         assets: that are traded; default those that the run tests, where these bars hold one of
             them, else all.
         since: first bar of decisions; default that of the run's test span, or the first bar given
@@ -105,15 +116,18 @@ def strategy_of(
             rules, whose orders are not orders in assets.
         DataError: if the bars have another length than those of training.
     """
-    name = method or next(iter(result.checkpoints))
-    if name not in result.checkpoints:
-        raise ConfigError(f"no method {name!r} in this run; there are {list(result.checkpoints)}")
+    headline = next(iter(result.checkpoints))
+    variants = {online_name(headline, each): each for each in result.config.online.variants}
+    name = method or headline
+    if name not in result.checkpoints and name not in variants:
+        there = [*result.checkpoints, *variants]
+        raise ConfigError(f"no method {name!r} in this run; there are {there}")
     if follows_rules(result.config):
         raise ConfigError(
             "key 'task.family': this run trades series that follow rules; what it wants of them "
             'are no orders in assets. Train one with the family "asset"'
         )
-    checkpoint = result.checkpoints[name]
+    checkpoint = result.checkpoints[headline if name in variants else name]
     require_same_interval(bars, checkpoint.interval)
     if assets is None:
         tested = result.config.data.test_assets or ()
@@ -128,7 +142,11 @@ def strategy_of(
         since = timeline[0]
         if start is not None:
             since = max(since, parse_moment(start, timezone=zone, end=False))
-    strategy = Strategy(_settings(result, checkpoint), checkpoint, tuple(assets), since)
+    strategy = Strategy(
+        *(_settings(result, checkpoint), checkpoint, tuple(assets), since),
+        variant=variants.get(name),
+        trained={method: each.params for method, each in result.checkpoints.items()},
+    )
     return strategy._replace(yearly=_bars_per_year(strategy, bars))
 
 
@@ -138,12 +156,11 @@ def _settings(result: Result, checkpoint: Checkpoint) -> Config:
     return result.config.changed(
         data={
             "train_assets": own.data.train_assets,
-            **dict.fromkeys(("train_start", "train_end", "test_start", "test_end", "test_assets")),
+            **dict.fromkeys(("train_end", "test_start", "test_end", "test_assets")),
         },
         features=own.features,
         task=own.task,
         backtest={"baselines": ()},
-        online={"variants": ()},
         folds={"kind": "single"},
     )
 
@@ -170,6 +187,10 @@ def decide_span(strategy: Strategy, bars: Bars, first: pd.Timestamp) -> Decision
     Raises:
         DataError: if no asset has a bar from there on.
     """
+    if strategy.variant is not None:
+        whole = _decide(_prepare(strategy, bars, strategy.since), strategy)
+        std = None if whole.std is None else whole.std.loc[first:]
+        return Decisions(whole.mean.loc[first:], std, whole.weights.loc[first:])
     needed = _bars_needed(strategy)
     if needed is None:
         return _decide(_prepare(strategy, bars, first), strategy)
@@ -235,19 +256,29 @@ def _prepare(strategy: Strategy, bars: Bars, first: pd.Timestamp) -> Prepared:
         raise DataError(f"no bar from {first} on; the last is at {timeline[-1]}")
     before = timeline[0] - pd.Timedelta(microseconds=1)
     trained = timeline[start - 1] if start else before
-    spans = Spans(timeline[0], trained, timeline[start], timeline[-1])
+    begin = timeline[0]
+    if config.data.train_start:  # from where variants learn
+        wanted = parse_moment(config.data.train_start, timezone=config.data.timezone, end=False)
+        begin = timeline[min(int(timeline.searchsorted(wanted)), len(timeline) - 1)]
+    spans = Spans(begin, trained, timeline[start], timeline[-1])
     prepared = fit_fold(market, config, strategy.checkpoint.fitted, spans, keep_all=True)
     return prepared._replace(yearly=strategy.yearly)
 
 
 def _decide(prepared: Prepared, strategy: Strategy, supports: Supports | None = None) -> Decisions:
-    config, method = prepared.config, strategy.method
+    config, method = prepared.config, strategy.checkpoint.method
     supports = supports or find_test_supports(prepared)
-    takes_steps = METHODS[method].takes_steps or supports.growing
-    predicted = predict_test_span(
-        *(prepared, supports, method, make_learner(config, method), strategy.checkpoint.params),
-        steps=config.backtest.inner_steps if takes_steps else None,
-    )
+    if strategy.variant is not None:
+        predicted, _ = predict_variant(
+            *(prepared, supports, strategy.trained, method, strategy.variant)
+        )
+    else:
+        takes_steps = METHODS[method].takes_steps or supports.growing
+        predicted = predict_test_span(
+            *(prepared, supports, method, make_learner(config, method)),
+            strategy.checkpoint.params,
+            steps=config.backtest.inner_steps if takes_steps else None,
+        )
     frames = {asset: prepared.bars[asset] for asset in prepared.test_assets}
     returns = fill_returns(frames, config.target.fill).reindex(predicted.mean.index)
     decided = decide(prepared, {method: predicted}, returns)[method]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market import SMALL
 
-from maml_jax.experiment import backtest, train
+from maml_jax.experiment import backtest, run, train
 from maml_jax.experiment.evaluation.evaluate import net_returns
 from maml_jax.experiment.evaluation.forecasts import Forecasts
 from maml_jax.experiment.evaluation.predicted import predict_test_span
@@ -62,6 +62,8 @@ def settings_of(kind, bars):
             "regimes": {"trend_window": 8, "volatility_window": 5, "history": 20},
             "backtest": {"samples": 50, "same_regime": True},
         },
+        "online": common
+        | {"online": {"variants": ["online"], "every": 20, "steps": 1, "meta_batch": 2}},
     }[kind]
 
 
@@ -89,9 +91,9 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-def replay(result, bars, cuts):
+def replay(result, bars, cuts, **options):
     """Trade bars as they come: now and then somebody looks, and takes what is new."""
-    strategy = strategy_of(result, bars)
+    strategy = strategy_of(result, bars, **options)
     capital = result.config.backtest.capital
     times = bars["A4"].index
     state, equity, decided = begin(strategy, capital), [], []
@@ -119,6 +121,17 @@ def test_a_replay_is_the_backtest(trained):
     wanted = rows.pivot_table("position", "timestamp", "asset", dropna=False)
     given = (5 * decided).reindex(wanted.index)[wanted.columns]
     np.testing.assert_allclose(given.where(wanted.notna()), wanted, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["online"])
+def test_a_method_that_goes_on_learning_is_replayed_as_well(kind):
+    bars = make_bars()
+    tested = run(settings_of(kind, bars), bars=bars)
+    returns, _ = replay(tested, bars, [40], method="maml online")
+    expected = tested.returns["maml online"]
+    assert not np.allclose(expected, tested.returns["maml"])
+    np.testing.assert_allclose(returns.reindex(expected.index), expected, atol=1e-9)
 
 
 @pytest.fixture(scope="module")

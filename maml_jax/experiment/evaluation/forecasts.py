@@ -1,12 +1,12 @@
 """What every strategy predicts: methods, variants that go on learning, and baselines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+import pandas as pd
 
 from maml_jax.backtest import OnlineTraining, Supports, Updates, walk_online
 from maml_jax.backtest.strategy_names import FROM_SCRATCH, NO_ADAPTATION, online_name
@@ -68,7 +68,7 @@ def predict_all(prepared: Prepared, trained: Mapping[str, Params]) -> Forecasts:
             supports=find_test_supports(prepared, growing=True) if prior else supports,
         )
     predicted[FROM_SCRATCH] = predict(FROM_SCRATCH, headline, untrained)
-    online, notes = _predict_online(prepared, supports, trained, headline, untrained)
+    online, notes = _predict_online(prepared, supports, trained, headline)
     others, left_out = baseline_forecasts(prepared, supports)
     return Forecasts({**predicted, **online, **others}, (*notes, *left_out))
 
@@ -78,60 +78,71 @@ def _predict_online(
     supports: Supports,
     trained: Mapping[str, Params],
     headline: str,
-    untrained: Params,
 ) -> tuple[dict[str, Predicted], tuple[Note, ...]]:
     """Walk forward with the variants that go on learning."""
-    config, settings = prepared.config, prepared.config.online
-    if not settings.variants:
-        return {}, ()
-    windows = online_windows(prepared)
-    follow = Updates(settings.every, settings.steps, settings.meta_batch, settings.recent)
-    retrain = Updates(
-        settings.retrain_every, config.training.steps, config.training.meta_batch, restart=True
-    )
-    gentle = optax.adam(settings.learning_rate)
-    steps = config.backtest.inner_steps if METHODS[headline].takes_steps else None
-    # Method, meta-parameters to begin with, optimizer, updates, adaptation steps.
-    variants: dict[str, Callable[[], tuple]] = {
-        "online": lambda: (headline, trained[headline], gentle, follow, steps),
-        "retrained": lambda: (
-            headline,
-            untrained,
-            outer_optimizer(config.training),
-            retrain,
-            steps,
-        ),
-        "incremental": lambda: (
-            "joint_training",
-            trained["joint_training"],
-            gentle,
-            follow,
-            0,
-        ),
-    }
     predicted, notes = {}, []
-    for variant in settings.variants:
+    for variant in prepared.config.online.variants:
         name = online_name(headline, variant)
-        method, params, optimizer, updates, adapt_steps = variants[variant]()
-        state = MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
         with stage(f"walk-forward {name}"):
-            result = walk_online(
-                make_learner(config, method),
-                state,
-                prepared.panel,
-                supports,
-                OnlineTraining(optimizer, windows, updates, config.training.max_grad_norm),
-                jax.random.fold_in(jax.random.key(config.seed), _SEED),
-                steps=adapt_steps,
-                chunk=config.backtest.chunk,
-                devices=config.backtest.devices,
+            predicted[name], failed = predict_variant(
+                prepared, supports, trained, headline, variant
             )
-        predicted[name] = restore(prepared, result.predictions)
-        if result.failed.any():
-            first = prepared.panel.timestamps[result.bars[np.argmax(result.failed > 0)]]
+        if failed.any():
+            first = failed.index[failed > 0][0]
             text = (
-                f"{name}: {result.failed.sum()} meta-steps had a non-finite loss and were skipped "
+                f"{name}: {failed.sum()} meta-steps had a non-finite loss and were skipped "
                 f"(first: {first})."
             )
             notes.append(Note("not finite", text))
     return predicted, tuple(notes)
+
+
+def predict_variant(
+    prepared: Prepared,
+    supports: Supports,
+    trained: Mapping[str, Params],
+    headline: str,
+    variant: str,
+) -> tuple[Predicted, pd.Series]:
+    """Walk forward over the test span with a method that goes on learning.
+
+    Args:
+        prepared: settings and panel.
+        supports: of the test span.
+        trained: meta-parameters of each method.
+        headline: the method.
+        variant: "online" follows it from where it was trained, "retrained" begins anew every so
+            often, "incremental" fine-tunes joint training.
+
+    Returns:
+        What it predicts, and how many meta-steps failed by the first bar of each block.
+    """
+    config, settings = prepared.config, prepared.config.online
+    steps = config.backtest.inner_steps if METHODS[headline].takes_steps else None
+    method, optimizer = headline, optax.adam(settings.learning_rate)
+    updates = Updates(settings.every, settings.steps, settings.meta_batch, settings.recent)
+    if variant == "retrained":
+        learner = make_learner(config, headline)
+        params = initial_params(config, learner, len(prepared.panel.feature_names))
+        optimizer = outer_optimizer(config.training)
+        updates = Updates(
+            settings.retrain_every, config.training.steps, config.training.meta_batch, restart=True
+        )
+    elif variant == "incremental":
+        method, steps = "joint_training", 0
+        params = trained[method]
+    else:
+        params = trained[headline]
+    result = walk_online(
+        make_learner(config, method),
+        MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32)),
+        prepared.panel,
+        supports,
+        OnlineTraining(optimizer, online_windows(prepared), updates, config.training.max_grad_norm),
+        jax.random.fold_in(jax.random.key(config.seed), _SEED),
+        steps=steps,
+        chunk=config.backtest.chunk,
+        devices=config.backtest.devices,
+    )
+    failed = pd.Series(result.failed, prepared.panel.timestamps[result.bars])
+    return restore(prepared, result.predictions), failed
