@@ -171,19 +171,16 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
 
     out = out if call.resume is None else run_directory(out)
     watchdog.keep(out, f"it is kept in {out}")
-    try:
-        with log_to((working_folder(out), out), log_format), _print_timing():
-            if call.resume is not None:
-                result = experiment.resume(call.resume, trust=call.trust)
-            else:
-                go = experiment.run if call.command == "run" else experiment.train
-                result = go(call.config, out=out, **_overrides(call.set_))
-    except RunError as error:
-        if error.result is None:
-            raise
-        if error.result.evaluation is not None:
-            print_result(error.result)  # it could not be written, and is not lost by that
-        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
+    with (
+        _print_unwritten(),
+        log_to((working_folder(out), out), log_format),
+        _print_timing(),
+    ):
+        if call.resume is not None:
+            result = experiment.resume(call.resume, trust=call.trust)
+        else:
+            go = experiment.run if call.command == "run" else experiment.train
+            result = go(call.config, out=out, **_overrides(call.set_))
     if result.evaluation is not None:
         print_result(result)
     else:
@@ -208,7 +205,7 @@ def backtest_command(
     watchdog.keep(_prepare(distributed, out or run), trained, trained)
     from maml_jax.experiment import backtest
 
-    with _print_timing():
+    with _print_unwritten(), _print_timing():
         result = backtest(run, out=out, trust=trust, **_overrides(set_))
     print_result(result)
     typer.echo(f"report: {(out or run) / 'report.html'}")
@@ -280,6 +277,19 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
     if out is None:
         out = Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
     return out
+
+
+@contextmanager
+def _print_unwritten() -> Iterator[None]:
+    """Print a result that could not be written, so that it is not lost by that."""
+    try:
+        yield
+    except RunError as error:
+        if error.result is None:
+            raise
+        if error.result.evaluation is not None:
+            print_result(error.result)
+        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
 
 
 @contextmanager
