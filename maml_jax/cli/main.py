@@ -67,6 +67,14 @@ Resume = Annotated[
 LogFormat = Annotated[
     LogStyle, typer.Option("--log-format", help="Of the log in the run directory.")
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write logs for TensorBoard too, as training.tensorboard=true does; needs "
+        "pip install 'maml-jax\\[tensorboard]'.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to create. Default: runs/<time>.")
 ]
@@ -127,8 +135,10 @@ def run_command(
     resume: Resume = None,
     trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Meta-train, backtest and write the report."""
+    set_ = _with_board(set_, tensorboard)
     _finish_run(_Call("run", config, set_, out, distributed, resume, trust), log_format)
 
 
@@ -141,9 +151,15 @@ def train_command(
     resume: Resume = None,
     trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Meta-train and save the checkpoints."""
+    set_ = _with_board(set_, tensorboard)
     _finish_run(_Call("train", config, set_, out, distributed, resume, trust), log_format)
+
+
+def _with_board(pairs: list[str] | None, tensorboard: bool) -> list[str] | None:
+    return [*(pairs or []), "training.tensorboard=true"] if tensorboard else pairs
 
 
 class _Call(NamedTuple):
@@ -163,7 +179,7 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
     if call.resume is not None and (call.config or call.set_ or call.out):
         raise ConfigError(
             f"--resume: goes on in {call.resume} with the settings that are kept there; leave out "
-            "CONFIG, --set and --out"
+            "CONFIG, --set, --out and --tensorboard"
         )
     out = _prepare(call.distributed, call.resume or call.out)
     from maml_jax import experiment
