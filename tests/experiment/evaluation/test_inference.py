@@ -77,6 +77,8 @@ def test_a_ledger_that_cannot_be_written_costs_the_record_alone(tmp_path, monkey
     own = [Trial("bars", str(number), "maml", 0.1 * number, 50) for number in range(3)]
     monkeypatch.setattr(inference, "trials_of", lambda *_: own)
     (tmp_path / "trials.jsonl").mkdir()
-    counted, notes = inference._trials(None, None, [], SimpleNamespace(close=None), tmp_path)
+    counted, notes = inference._trials(
+        SimpleNamespace(config=None), None, [], SimpleNamespace(close=None), tmp_path
+    )
     assert counted.number == 3 and [note.kind for note in notes] == ["ledger", "ledger"]
     assert "later runs will not count the trials of this one" in notes[0].text
