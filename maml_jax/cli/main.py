@@ -69,6 +69,14 @@ Resume = Annotated[
 LogFormat = Annotated[
     LogStyle, typer.Option("--log-format", help="Of the log in the run directory.")
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write logs for TensorBoard too, as training.tensorboard=true does; needs "
+        "pip install 'maml-jax\\[tensorboard]'.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory to create. Default: runs/<time>.")
 ]
@@ -129,8 +137,10 @@ def run_command(
     resume: Resume = None,
     trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Meta-train, backtest and write the report."""
+    set_ = _with_board(set_, tensorboard)
     _finish_run(_Call("run", config, set_, out, distributed, resume, trust), log_format)
 
 
@@ -143,9 +153,15 @@ def train_command(
     resume: Resume = None,
     trust: Trust = False,
     log_format: LogFormat = LogStyle.TEXT,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Meta-train and save the checkpoints."""
+    set_ = _with_board(set_, tensorboard)
     _finish_run(_Call("train", config, set_, out, distributed, resume, trust), log_format)
+
+
+def _with_board(pairs: list[str] | None, tensorboard: bool) -> list[str] | None:
+    return [*(pairs or []), "training.tensorboard=true"] if tensorboard else pairs
 
 
 class _Call(NamedTuple):
@@ -165,7 +181,7 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
     if call.resume is not None and (call.config or call.set_ or call.out):
         raise ConfigError(
             f"--resume: goes on in {call.resume} with the settings that are kept there; leave out "
-            "CONFIG, --set and --out"
+            "CONFIG, --set, --out and --tensorboard"
         )
     out = _prepare(call.distributed, call.resume or call.out)
     from maml_jax import experiment
@@ -173,19 +189,16 @@ def _finish_run(call: _Call, log_format: LogStyle) -> None:
 
     out = out if call.resume is None else run_directory(out)
     watchdog.keep(out, f"it is kept in {out}")
-    try:
-        with log_to((working_folder(out), out), log_format), _print_timing():
-            if call.resume is not None:
-                result = experiment.resume(call.resume, trust=call.trust)
-            else:
-                go = experiment.run if call.command == "run" else experiment.train
-                result = go(call.config, out=out, **_overrides(call.set_))
-    except RunError as error:
-        if error.result is None:
-            raise
-        if error.result.evaluation is not None:
-            print_result(error.result)  # it could not be written, and is not lost by that
-        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
+    with (
+        _print_unwritten(),
+        log_to((working_folder(out), out), log_format),
+        _print_timing(),
+    ):
+        if call.resume is not None:
+            result = experiment.resume(call.resume, trust=call.trust)
+        else:
+            go = experiment.run if call.command == "run" else experiment.train
+            result = go(call.config, out=out, **_overrides(call.set_))
     if result.evaluation is not None:
         print_result(result)
     else:
@@ -210,7 +223,7 @@ def backtest_command(
     watchdog.keep(_prepare(distributed, out or run), trained, trained)
     from maml_jax.experiment import backtest
 
-    with _print_timing():
+    with _print_unwritten(), _print_timing():
         result = backtest(run, out=out, trust=trust, **_overrides(set_))
     print_result(result)
     if out is None:
@@ -287,6 +300,19 @@ def _prepare(distributed: bool, out: Path | None) -> Path:
     if out is None:
         out = Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
     return out
+
+
+@contextmanager
+def _print_unwritten() -> Iterator[None]:
+    """Print a result that could not be written, so that it is not lost by that."""
+    try:
+        yield
+    except RunError as error:
+        if error.result is None:
+            raise
+        if error.result.evaluation is not None:
+            print_result(error.result)
+        raise RunError(f"{error}; {watchdog.describe_outcome()}") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from maml_jax.data.names import ADJUSTED, COLUMNS, field_of, is_symbol, time_ran
 from maml_jax.data.options import Reading, TableOptions, make_reading
 from maml_jax.data.parse import parse_numbers, refuse_rows
 from maml_jax.data.times import parse_times
+from maml_jax.data.zones import with_stated_zone
 from maml_jax.errors import DataError
 
 
@@ -43,8 +44,8 @@ def to_bars(
         source: how error messages call the table.
         symbol: the asset's name if the table has none.
         place: names the place of row `i` in the source ("line 7"); default "row i".
-        timezone: of times without one, default UTC. Days are days of the exchange: dates stay as
-            they are.
+        timezone: of times without one; None is what a name or a column says, else UTC. Numbers
+            since 1970 are UTC. Days are days of the exchange: dates stay as they are.
         date_format: `strftime` format of the times, or the unit of numbers: "s", "ms", "us", "ns"
             or "D" since 1970, "excel" for days of spreadsheets. None reads ISO 8601, numbers since
             1970 in one unit, or the only format that fits all times or keeps their order.
@@ -77,14 +78,21 @@ def to_bars(
         return _from_levels(table, reading, options)
     if table.empty:
         raise DataError(f"{source}: holds no rows")
-    said = {kind: table.attrs[kind] for kind in ("mended", "notes") if kind in table.attrs}
+    said = {kind: table.attrs[kind] for kind in ("mended", "notes", "zone") if kind in table.attrs}
     table = _time_as_column(table, source)
+    table.attrs = said
     layout = find_layout(table, reading)
+    given, reading = reading.timezone, with_stated_zone(reading, table, layout.times)
     if len(layout.times) == 2:
         date, time = layout.times
         times = join_times(table[date], table[time], reading)
     else:
         times = parse_times(table[layout.times[0]], reading)
+    notes = list(layout.notes)
+    if reading.timezone not in (given, "UTC") and (times != times.normalize()).any():
+        notes.append(
+            f"times without a time zone are those of {reading.timezone}, as the table says"
+        )
     result: dict[str, pd.DataFrame] = {}
     wide = len(layout.assets) > 1 or None not in layout.assets
     for asset, columns in layout.assets.items():
@@ -95,7 +103,7 @@ def to_bars(
                 rows = _between_ends(values, times, columns, reading)
             result[each] = finish_bars(values.iloc[rows], times[rows], rows, each, reading)
     for frame in result.values():
-        _carry(frame, layout.notes, said)
+        _carry(frame, notes, said)
     return result
 
 

@@ -38,7 +38,7 @@ def join_times(date: pd.Series, time: pd.Series, reading: Reading) -> pd.Datetim
 
 
 def _add(date: pd.Series, clock: pd.Series, reading: Reading) -> pd.DatetimeIndex:
-    days = parse_times(date, reading._replace(timezone="UTC")).tz_localize(None)
+    days = parse_times(date, reading._replace(timezone="UTC", zone_doubt=None)).tz_localize(None)
     return parse_times(pd.Series(days + pd.TimedeltaIndex(clock), name=date.name), reading)
 
 

@@ -32,6 +32,19 @@ def compact_forms(width: int) -> tuple[str, ...]:
     return _COMPACT.get(width, ())
 
 
+def parse_form(text: pd.Series, form: str) -> pd.Series:
+    """Read times in one form; NaT where it does not fit.
+
+    Years of two digits that would lie ahead are those of a century before, for bars are of the
+    past.
+    """
+    times = pd.to_datetime(text, format=form, errors="coerce")
+    if "%y" in form and times.notna().any():
+        ahead = times.dt.year > pd.Timestamp.now().year + 1
+        times = times.where(~ahead, times - pd.DateOffset(years=100))
+    return times
+
+
 def in_order(times: np.ndarray) -> bool:
     """Say whether times ascend or descend throughout."""
     steps = np.diff(times)
@@ -62,9 +75,9 @@ def find_form(text: pd.Series, reading: Reading) -> pd.Series:
     if re.search(r"[AaPp]\.[Mm]\.$", str(text.iloc[0])):
         clean = text.str.replace(r"([AaPp])\.([Mm])\.", r"\1\2", regex=True)
     sample = clean.iloc[np.linspace(0, len(clean) - 1, min(len(clean), 500), dtype=int)]
-    fitting = [f for f in forms if pd.to_datetime(sample, format=f, errors="coerce").notna().all()]
+    fitting = [form for form in forms if parse_form(sample, form).notna().all()]
     forms = fitting or forms
-    readings = {form: pd.to_datetime(clean, format=form, errors="coerce") for form in forms}
+    readings = {form: parse_form(clean, form) for form in forms}
     full = {
         form: times
         for form, times in readings.items()

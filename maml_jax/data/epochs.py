@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.date_forms import compact_forms, pick_reading
+from maml_jax.data.date_forms import compact_forms, parse_form, pick_reading
 from maml_jax.data.options import Reading
 from maml_jax.data.parse import show_cell
 from maml_jax.errors import DataError
@@ -17,12 +17,14 @@ _LONGEST_HOLE = 20 * 366 * _DAY
 _EXCEL_ZERO = 25569
 """The number of 1 January 1970 among the days of spreadsheets."""
 _EXCEL_LAST = 73416
+_SHORTEST_STEP = 60.0
+"""Seconds between bars whose times are small numbers: days since another moment count up by 1."""
 _FIRST_BY_SIZE = 1e8
 """The smallest number that is in seconds by its size; each factor of 1000 is the next unit."""
 
 
 def parse_epochs(column: pd.Series, reading: Reading) -> pd.Series:
-    """Read numbers as times, all of them in one unit.
+    """Read numbers as times, all of them in one unit; those since 1970 in UTC.
 
     The unit is the coarsest that keeps the years within 1900 to 2100 and the bars a usual length
     apart. Two units are read where some feeds went from one to the next, where all bars of
@@ -38,14 +40,14 @@ def parse_epochs(column: pd.Series, reading: Reading) -> pd.Series:
         )
     unit = reading.date_format
     if unit in _SECONDS:
-        return _read(column, values, unit)
+        return _read(column, values, unit).dt.tz_localize("UTC")
     if unit == "excel":
         return _from_excel(column, values)
     if unit == "D":
         return pd.to_datetime((values * _DAY).round(), unit="s", errors="coerce")
     if unit is not None:
         try:
-            return pd.to_datetime(_digits(column, values), format=unit, errors="coerce")
+            return parse_form(_digits(column, values), unit)
         except ValueError as error:
             raise DataError(f"{reading.source}: date_format {unit!r}: {error}") from error
     if compact_forms(len(_digits(column.iloc[:1], values.iloc[:1]).iloc[0])):
@@ -59,13 +61,13 @@ def parse_epochs(column: pd.Series, reading: Reading) -> pd.Series:
         raise _unclear(column, reading, "days of a spreadsheet or since 1970")
     mixed = _in_two_units(column, values, reading)
     if mixed is not None:
-        return mixed
+        return mixed.dt.tz_localize("UTC")
     unit = _find_unit(values.to_numpy())
     if unit is None:
         raise _unclear(
             column, reading, "no unit since 1970 gives years 1900 to 2100 and usual bars"
         )
-    return _read(column, values, unit)
+    return _read(column, values, unit).dt.tz_localize("UTC")
 
 
 def _unclear(column: pd.Series, reading: Reading, what: str) -> DataError:
@@ -111,7 +113,7 @@ def _dates(text: pd.Series, name: object, reading: Reading) -> pd.Series | None:
     if (width != width.iloc[0]).any() or not text.str.isdigit().all():
         return None
     forms = compact_forms(int(width.iloc[0]))
-    readings = {form: pd.to_datetime(text, format=form, errors="coerce") for form in forms}
+    readings = {form: parse_form(text, form) for form in forms}
     readings = {
         form: times.where(times.dt.year.between(1900, 2100)) for form, times in readings.items()
     }
@@ -161,9 +163,9 @@ def _find_unit(numbers: np.ndarray) -> str | None:
         return possible[0] if large else None
     step = float(np.median(steps))
     if (steps == step).mean() > 0.3:
-        if step == 1 and (np.diff(numbers) == 1).all() and not large:
-            return None  # they count rows
         for unit in possible:
+            if not large and step * _SECONDS[unit] < _SHORTEST_STEP:
+                continue  # they count rows, or days from another beginning
             if _usual(step * _SECONDS[unit]):
                 return unit
     coarse = [unit for unit in possible if step * _SECONDS[unit] <= _LONGEST_STEP]

@@ -36,6 +36,10 @@ def finish_bars(
         if frame["open"].isna().all() and len(frame.columns) > 1:
             frame = frame.drop(columns="open")
             notes.append("column 'open' has no values (empty or 0) and is left out")
+    empty = [c for c in frame.columns if c != "close" and frame[c].isna().all()]
+    if empty and len(empty) < len(frame.columns):
+        frame = frame.drop(columns=empty)
+        notes += [f"column {column!r} has no values and is left out" for column in empty]
     frame, lines = _drop_missing(frame, lines, where, reading)
     if ADJUSTED in frame.columns:
         adjusted = frame.pop(ADJUSTED)
@@ -72,15 +76,13 @@ def finish_bars(
 def _drop_missing(frame, lines, where, reading: Reading):
     """Refuse missing values, or drop their bars; a bar that lacks only its open stays."""
     gone = frame.isna()
-    if gone.to_numpy().all(axis=0).any():
-        empty = frame.columns[gone.to_numpy().all(axis=0)].tolist()
-        if "close" in empty or reading.missing == "error":
-            key = empty[0].replace(" ", "_")
-            raise DataError(
-                f"{where}: column {empty[0]!r} holds no values; leave it out, as by data.columns = "
-                f'{{{key} = ""}}'
-            )
-        frame, gone = frame.drop(columns=empty), gone.drop(columns=empty)
+    empty = gone.columns[gone.to_numpy().all(axis=0)]
+    if len(empty):  # the close, or an adjusted one alone
+        key = empty[0].replace(" ", "_")
+        raise DataError(
+            f"{where}: column {empty[0]!r} holds no values; say which column holds the close with "
+            f'data.columns = {{close = "..."}}, or leave this one out with {{{key} = ""}}'
+        )
     if "open" in gone.columns:
         gone = gone.assign(open=gone["open"] & gone.drop(columns="open").any(axis=1))
     if not gone.to_numpy().any():
@@ -121,7 +123,14 @@ def _refuse_sign(frame, prices, where, lines, place) -> None:
             row = int(bad.argmax())
             line = int(lines[lines.index == frame.index[row]].iloc[0])
             kind = "a price must be positive" if column in prices else "volume must not be negative"
-            way = "" if column == "close" else f'; data.columns = {{{column} = ""}} leaves it out'
+            way = f'; data.columns = {{{column} = ""}} leaves it out'
+            if column == "close":
+                returns = 10 * int(bad.sum()) > len(bad)
+                way = (
+                    "; are these returns or differences?"
+                    if returns
+                    else ('; correct it, or leave the cell empty and set missing = "drop"')
+                )
             raise DataError(
                 f"{where}: column {column!r} is {values[row]:g} at {frame.index[row]} "
                 f"({place(line)}); {kind}{way}"

@@ -18,6 +18,7 @@ KEYS = ("timestamp", "date", "time", "symbol", *COLUMNS, "adj_close")
 """What the option `columns` may name."""
 
 SAY_CLOSE = 'say which holds the close with data.columns = {close = "..."}'
+_DAY_WORDS = frozenset({"date", "datum", "day", "dtyyyymmdd"})
 SAY_TIME = 'say which holds the times with data.columns = {timestamp = "..."}'
 
 
@@ -123,9 +124,11 @@ def _time_columns(columns: list, given: Mapping[str, Any], reading: Reading) -> 
         return (given["timestamp"],)
     if given.get("date") is not None:
         return tuple(given[key] for key in ("date", "time") if given.get(key) is not None)
-    if given.get("time") is not None:
-        return (given["time"],)
     taken = {*given.values()}
+    if given.get("time") is not None:
+        dates = [c for c in columns if c not in taken and {*known.words_of(c)} & _DAY_WORDS]
+        dates = [c for c in dates if known.time_rank(c) is not None]
+        return (dates[0], given["time"]) if len(dates) == 1 else (given["time"],)
     ranks = {c: known.time_rank(c) for c in columns if c not in taken and not known.is_symbol(c)}
     named = sorted((rank, str(c), c) for c, rank in ranks.items() if rank is not None)
     if not named:
@@ -137,7 +140,7 @@ def _time_columns(columns: list, given: Mapping[str, Any], reading: Reading) -> 
             f"{reading.source}: missing time column; expected a name like 'timestamp' or 'date', "
             f"found columns {[str(c) for c in columns]}; {SAY_TIME}"
         )
-    first = named[0][2]
+    first = _not_local([column for _, _, column in named])
     opened = [c for c in columns if {*known.words_of(c)} == {"open", "time"}]
     closed = [c for c in columns if {*known.words_of(c)} == {"close", "time"}]
     if opened and closed:
@@ -145,14 +148,20 @@ def _time_columns(columns: list, given: Mapping[str, Any], reading: Reading) -> 
     if len(named) > 1 and named[0][0] == named[1][0]:
         both = [str(named[0][2]), str(named[1][2])]
         raise DataError(f"{reading.source}: columns {both} may both be the time; {SAY_TIME}")
-    day = {"date", "datum", "day", "dtyyyymmdd"}
-    if {*known.words_of(first)} & day:
+    if {*known.words_of(first)} & _DAY_WORDS:
         clocks = [c for _, _, c in named[1:] if known.words_of(c)[-1:] == ("time",)]
         return (first, *clocks[:1])
-    dates = [c for _, _, c in named[1:] if {*known.words_of(c)} & day]
+    dates = [c for _, _, c in named[1:] if {*known.words_of(c)} & _DAY_WORDS]
     if known.words_of(first)[-1:] == ("time",) and dates and known.plain_name(first) != "datetime":
         return (dates[0], first)
     return (first,)
+
+
+def _not_local(named: list) -> Any:
+    """Return the first column of times; not a local one, where another has the same in UTC."""
+    universal = [c for c in named if {*known.words_of(c)} & {"utc", "gmt"}]
+    local = "local" in known.words_of(named[0])
+    return universal[0] if local and universal else named[0]
 
 
 def _fields(table: pd.DataFrame, rest: list) -> dict[Any, Field]:
@@ -303,7 +312,8 @@ def _wide(table, rest, times, symbol, fields: dict[Any, Field], reading: Reading
         raise DataError(f"{reading.source}: no price columns besides the time; {SAY_CLOSE}")
     counted = {c for c in rest if _counts_rows(table[c], c)}
     clocks = {c for c in rest if {*known.words_of(c)} & {"unix", "timestamp", "date", "datetime"}}
-    left = [c for c in rest if c in counted | clocks]
+    beside = _fields_beside(rest, fields)
+    left = [c for c in rest if c in counted | clocks | {*beside}]
     assets = [c for c in rest if c not in left and c != symbol]
     fields = {c: field for c, field in fields.items() if c in assets}
     if symbol is not None or not assets or not _are_tickers(table, assets, fields):
@@ -318,8 +328,25 @@ def _wide(table, rest, times, symbol, fields: dict[Any, Field], reading: Reading
             f"{reading.source}: columns {quote_names(map(str, assets))} look like the fields of "
             f"one asset rather than closes of several ({odd}); {SAY_CLOSE}"
         )
+    volumes = {asset: c for c, (asset, role) in beside.items() if role == "volume"}
+    left = [c for c in left if c not in volumes.values()]
     notes = (f"columns {quote_names(map(str, left))} are not used",) if left else ()
-    return Layout(times, None, {str(c): {"close": c} for c in assets}, notes)
+    closes = {str(c): {"close": c} for c in assets}
+    return Layout(
+        times, None, {a: own | ({"volume": volumes[a]} if a in volumes else {})
+                      for a, own in closes.items()}, notes,
+    )  # fmt: skip
+
+
+def _fields_beside(rest: list, fields: Mapping) -> dict[Any, tuple[str, str]]:
+    """Return columns that are fields of an asset beside them, as `BTC Volume` is of `BTC`."""
+    names = {str(c) for c in rest if c not in fields}
+    split = {c: split_asset(c) for c in rest if not known.is_time(c)}
+    return {
+        c: (each[0], each[1].role)
+        for c, each in split.items()
+        if each is not None and each[0] in names and each[0] != str(c)
+    }
 
 
 def _counts_rows(column: pd.Series, name: object) -> bool:

@@ -18,10 +18,11 @@ OTHER = "other"
 TIME_NAMES = (
     "timestamp", "datetime", "date", "time", "open time", "opentime", "start", "start time",
     "gmt time", "time utc", "local time", "unix", "unix timestamp", "period", "bar", "index", "ts",
-    "t", "dt",
+    "t", "dt", "begin",
 )  # fmt: skip
 SYMBOL_NAMES = (
     "symbol", "ticker", "asset", "pair", "instrument", "name", "coin", "tic", "sym", "market",
+    "security", "contract",
 )  # fmt: skip
 
 _PRICE_WORDS = {
@@ -35,7 +36,7 @@ _PRICE_WORDS = {
 _CLOSES = ("close", "settle", "last", "price", "value")
 """What may stand for the close, the best first."""
 _ADJUSTED_WORDS = frozenset({"adj", "adjusted"})
-_VOLUME_WORDS = frozenset({"volume", "vol", "vols"})
+_VOLUME_WORDS = frozenset({"volume", "vol"})
 _SIDED = frozenset({"quote", "taker", "maker", "buy", "sell", "bid", "ask", "notional"})
 """Words that make a volume one of something else."""
 _OTHER_WORDS = frozenset(
@@ -54,7 +55,7 @@ _TIME_WORDS = frozenset("time date datetime timestamp unix epoch datum dtyyyymmd
 _TIME_ENDS = frozenset({"at", "start", "ts", "dt"})
 _LATER_WORDS = frozenset(
     "close closing end ended ending expiry expiration expires maturity updated update modified ex "
-    "listing ipo payment pay delivery settlement created".split()
+    "listing ipo payment pay delivery settlement created high low zone timezone offset".split()
 )
 """Words of times that are not when a bar opens."""
 _VOCABULARY = (
@@ -103,8 +104,14 @@ def words_of(name: object) -> tuple[str, ...]:
     for token in re.findall(r"[^\W_]+", text):
         whole = _unjoin(token.lower())
         parts = [whole] if _VOCABULARY.issuperset(whole) else map(_unjoin, _humps(token))
-        words += [word for part in parts for word in part]
+        words += [_singular(word) for part in parts for word in part]
     return tuple(words)
+
+
+def _singular(word: str) -> str:
+    """Return `price` of `prices`, where that is a word of bars."""
+    plural = word not in _VOCABULARY and word.endswith("s") and word[:-1] in _VOCABULARY
+    return word[:-1] if plural else word
 
 
 def _humps(token: str) -> list[str]:
@@ -190,7 +197,7 @@ def time_rank(name: object) -> int | None:
     if plain in TIME_NAMES:
         return TIME_NAMES.index(plain)
     words = words_of(name)
-    if not words or set(words) & _LATER_WORDS:
+    if not words or set(words) & (_LATER_WORDS | _OTHER_WORDS):
         return None
     if set(words) & _TIME_WORDS:
         return len(TIME_NAMES) + len(words)

@@ -15,7 +15,7 @@ Decimal = Literal[".", ","]
 class TableOptions(TypedDict, total=False):
     """How a table is read; see `maml_jax.data.to_bars`."""
 
-    timezone: str
+    timezone: str | None
     date_format: str | None
     adjust: bool
     missing: Missing
@@ -30,16 +30,18 @@ class Reading(NamedTuple):
         source: how error messages call the table.
         place: names the place of row `i` in the source ("line 7").
         timezone: of times without one. This and the rest are the options of `to_bars`.
+        zone_doubt: why it is not clear in which time zone times without one are.
     """
 
     source: str
     place: Callable[[int], str]
-    timezone: str = "UTC"
+    timezone: str | None = None
     date_format: str | None = None
     adjust: bool = True
     missing: Missing = "error"
     columns: Mapping[str, str] | None = None
     decimal: Decimal | None = None
+    zone_doubt: str | None = None
 
 
 def make_reading(source: str, place: Callable[[int], str] | None, options: TableOptions) -> Reading:

@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.date_forms import find_form, guess_forms
+from maml_jax.data.date_forms import find_form, guess_forms, parse_form
 from maml_jax.data.epochs import parse_epochs
 from maml_jax.data.options import Reading
 from maml_jax.data.parse import refuse_rows
@@ -82,7 +82,7 @@ def _to_utc(times: pd.DatetimeIndex, reading: Reading) -> pd.DatetimeIndex:
         if _are_days(times):  # dates, whatever the zone
             return times.tz_localize("UTC")
         return _localise(times, reading).tz_convert("UTC")
-    for zone in (None, reading.timezone):
+    for zone in (None, reading.timezone or "UTC"):
         wall = (times if zone is None else times.tz_convert(zone)).tz_localize(None)
         if _are_days(wall):
             return wall.tz_localize("UTC")
@@ -96,14 +96,19 @@ def _are_days(wall: pd.DatetimeIndex) -> bool:
 
 def _localise(times: pd.DatetimeIndex, reading: Reading) -> pd.DatetimeIndex:
     """Localise times; the repeated hour in autumn is resolved by its order."""
-    problem = ""
+    if reading.zone_doubt is not None:
+        raise DataError(
+            f"{reading.source}: in which time zone are the times? {reading.zone_doubt}; name it, "
+            'as in timezone = "America/New_York" or timezone = "UTC"'
+        )
+    zone, problem = reading.timezone or "UTC", ""
     for ambiguous in ("raise", "infer"):
         try:
-            return times.tz_localize(reading.timezone, ambiguous=ambiguous)
+            return times.tz_localize(zone, ambiguous=ambiguous)
         except Exception as error:  # zone databases raise types of their own
             problem = problem or str(error).partition(". ")[0]
     raise DataError(
-        f"{reading.source}: times cannot be in {reading.timezone}: {problem}; name their time zone "
+        f"{reading.source}: times cannot be in {zone}: {problem}; name their time zone "
         "(timezone), or write them with their offset from UTC"
     )
 
@@ -159,7 +164,11 @@ def _naive(text: pd.Series, reading: Reading) -> pd.Series:
 def _by_format(text: pd.Series, form: str, reading: Reading) -> pd.Series:
     zoned = "%z" in form or "%Z" in form
     try:
-        times = pd.to_datetime(text, format=form, errors="coerce", utc=zoned)
+        times = (
+            pd.to_datetime(text, format=form, errors="coerce", utc=True)
+            if zoned
+            else parse_form(text, form)
+        )
     except ValueError as error:
         raise DataError(f"{reading.source}: date_format {form!r}: {error}") from error
     if "%z" in form and times.notna().all():

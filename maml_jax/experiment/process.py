@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,8 +49,10 @@ def set_up(*, distributed: bool = False) -> None:
         with suppress(RuntimeError):  # where JAX is in use already its devices stay as they are
             jax.config.update("jax_num_cpu_devices", cores())
     _widen_pool()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and _is_there(cache_directory()):
         jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
+    # A cache that becomes full, or unreadable, costs time alone.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
     if distributed:
@@ -59,6 +62,18 @@ def set_up(*, distributed: bool = False) -> None:
 def cache_directory() -> Path:
     """Return where compiled programs are kept between runs."""
     return Path(platformdirs.user_cache_dir("maml_jax")) / "compiled"
+
+
+def _is_there(folder: Path) -> bool:
+    """Say whether a folder is there, or could be made, and can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = os.access(folder, os.W_OK)
+    except OSError:
+        there = False
+    if not there:
+        _log.info("%s: cannot be written; compiled programs are not kept for later runs", folder)
+    return there
 
 
 def is_first_process() -> bool:

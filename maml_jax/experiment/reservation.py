@@ -65,7 +65,9 @@ def require_parent(path: Path) -> None:
     """
     parent = next(each for each in path.absolute().parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"{path}: cannot be made, {parent} is not a writable folder")
+        raise RunError(
+            f"{path}: cannot be made, {parent} is not a writable folder; name another with --out"
+        )
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def backtest(
 
     Raises:
         ConfigError: also if an override would change what was trained.
-        RunError: if there is nothing trained there, or a backtest already.
+        RunError: if there is nothing trained there, or a backtest already; if `out` cannot be
+            written, with the result as its `result`.
     """
     result = trained if isinstance(trained, Result) else load(trained, trust=trust)
     with reserved(trained if out is None and not isinstance(trained, Result) else out):
@@ -174,10 +175,11 @@ def _backtest(result: Result, trained, bars, out, overrides) -> Result:
         folds = Folds(prepared.config, [prepared], [0], prepared, prepared.notes)
     require_same_interval(folds.joined.bars, checkpoint.interval)
     result = _evaluate(result, folds, out if isinstance(trained, Result) else out or trained)
-    if out is not None:
-        result.save(out)
-    elif not isinstance(trained, Result):
-        add_evaluation(result, trained)
+    with attach(result):
+        if out is not None:
+            result.save(out)
+        elif not isinstance(trained, Result):
+            add_evaluation(result, trained)
     return result
 
 

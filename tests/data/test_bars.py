@@ -231,7 +231,7 @@ FAULTS = {
     ),
     "empty column of a wide table": ("date,A,B\n2020-01-01,1,\n", r"column 'B': holds no prices"),
     "more fields than names": (
-        "date,close\n2020-01-01,1,\n2020-01-02,2,\n",
+        "date,close\n2020-01-01,1,5\n2020-01-02,2,6\n",
         r"more fields than the header",
     ),
     "lines above the header": (

@@ -94,3 +94,21 @@ def test_stages_are_collected_while_someone_listens():
     assert [each.name for each in outer] == ["b", "a"]
     assert [each.name for each in inner] == ["b"]
     assert all(0 <= each.compiling <= each.seconds + 1e-6 for each in outer)
+
+
+@pytest.mark.long
+def test_a_cache_that_cannot_be_made_or_written_costs_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    script = (
+        "import jax\nfrom maml_jax.experiment.process import set_up\nset_up()\n"
+        "print(jax.config.jax_compilation_cache_dir, jax.jit(lambda x: x + 1)(1))"
+    )
+    for more in ({"XDG_CACHE_HOME": str(tmp_path / "file")},
+                 {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "file" / "x")}):  # fmt: skip
+        told = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        process = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | told | more,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert process.returncode == 0 and process.stderr == ""
+        assert process.stdout.split()[1] == "2"

@@ -3,11 +3,13 @@
 __all__ = [
     "cells",
     "contents",
+    "envelopes",
     "headers",
     "json_tables",
     "kinds",
     "layouts",
     "raw",
+    "spaces",
     "tables",
     "text",
 ]

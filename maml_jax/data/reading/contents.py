@@ -29,6 +29,12 @@ _MARKS = (
     (b"PK\x05\x06", "zip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
+_OTHERS = (
+    (b"PAR1", "a Parquet file; let its name end in .parquet"),
+    (b"ARROW1", "a feather file; let its name end in .feather"),
+    (b"\xd0\xcf\x11\xe0", "a workbook of old Excel; save it as .xlsx or .csv"),
+)
+"""How files begin that are no text, and what they are."""
 _FORMATS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -67,6 +73,9 @@ def read_contents(path: Path) -> Contents:
     found = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if expected is not None and found != expected:
         raise DataError(f"{path}: cannot be read: is not {expected} data, as its name says")
+    other = next((what for mark, what in _OTHERS if head.startswith(mark)), None)
+    if other is not None:
+        raise DataError(f"{path}: is no text but {other}")
     if found is None:
         return Contents(path.read_bytes(), path.name, packed=False)
     try:
@@ -107,6 +116,8 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
         for each in archive.infolist()
         if not each.is_dir() and not each.filename.startswith(("__MACOSX/", "."))
     ]
+    if any(each.filename == "[Content_Types].xml" for each in members):
+        raise DataError(f"{path}: is no text but a workbook; let its name end in .xlsx")
     if len(members) != 1:
         names = ", ".join(each.filename for each in members[:5])
         more = ", ..." if len(members) > 5 else ""
@@ -177,7 +188,8 @@ def to_utf8(data: bytes, encoding: str | None, source: str | Path) -> bytes:
             line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
                 f"{source}, line {line}: is not UTF-8 text (byte 0x{data[error.start]:02x}); name "
-                "its encoding, as in encoding='gbk' (Chinese) or encoding='cp1252' (Western Europe)"
+                "its encoding, as in encoding='cp1252' (Western Europe), 'gbk' (Chinese) or "
+                "'shift_jis' (Japanese)"
             ) from None
     if b"\0" in data:
         hint = ""

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maml_jax.data.names import plain_name, time_rank
+from maml_jax.data.names import field_of, plain_name, time_rank
 from maml_jax.data.reading.cells import looks_like_time
+from maml_jax.data.reading.envelopes import at_exchange, find_envelope_zone
 from maml_jax.data.reading.headers import names_prices
 from maml_jax.data.reading.layouts import LAYOUTS, layout_columns
 from maml_jax.data.reading.raw import Raw
@@ -50,24 +51,55 @@ def load_json(data: bytes, source: str) -> Any:
     """
     try:
         try:
-            return json.loads(data)
+            return json.loads(data, object_pairs_hook=_mapping)
         except json.JSONDecodeError as error:
-            lines = [line for line in data.splitlines() if line.strip()]
-            if not error.msg.startswith("Extra data") or len(lines) < 2:
+            if not error.msg.startswith("Extra data") or len(data.splitlines()) < 2:
                 raise
-            return [json.loads(line) for line in lines]
+            return list(_parse_lines(data, source))
+    except _RepeatedKeyError as error:
+        raise DataError(
+            f"{source}: the key {error.args[0]!r} stands twice in one object, with other values; "
+            "keep one of them"
+        ) from None
     except RecursionError:
         raise DataError(f"{source}: cannot be read: is nested too deep for a table") from None
     except ValueError as error:
         raise DataError(f"{source}: cannot be read as JSON: {error}") from None
 
 
+class _RepeatedKeyError(Exception):
+    """A key that stands twice in an object, with other values."""
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict:
+    """Return an object as a mapping; refuse one of which a value would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                raise _RepeatedKeyError(key)
+    return made
+
+
+def _parse_lines(data: bytes, source: str) -> Iterator[Any]:
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            try:
+                yield json.loads(line, object_pairs_hook=_mapping)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{source}, line {number}: cannot be read as JSON: {error.msg} (character "
+                    f"{error.pos + 1}); is it cut off?"
+                ) from None
+
+
 def read_json_table(content: Any, source: str, layout: str | None = None) -> Raw:
     """Find the one table in an envelope.
 
-    Read are lists of records, lists of candles, mappings of time to record, mappings of column to
-    list or mapping (as Finnhub and pandas write them), and pandas' split form. The asset is what
-    the envelope calls symbol or ticker.
+    Read are lists of records, lists of candles, lists of times and values (also several by name, as
+    CoinGecko writes them), mappings of time to record or price, mappings of column to list or
+    mapping (as Finnhub and pandas write them), and pandas' split form. The asset is what the
+    envelope calls symbol or ticker, the time zone what it calls so.
 
     Args:
         content: of the file.
@@ -98,8 +130,11 @@ def read_json_table(content: Any, source: str, layout: str | None = None) -> Raw
         )
     table = found[0].table
     if isinstance(table, list):
-        table = _from_candles(table, source, layout)
-    return Raw(table, symbol=_find_symbol(content))
+        table = _from_candles(table, source, layout, found[0].path)
+    zone = find_envelope_zone(content)
+    return Raw(
+        table if zone is None else at_exchange(table, zone), _find_symbol(content), zone=zone
+    )
 
 
 def _tables(node: Any, path: str, source: str) -> Iterator[_Series]:
@@ -123,6 +158,8 @@ def _rank(table: pd.DataFrame | list) -> int:
         return 2 if len(table[0]) > 4 else 1
     if not any(time_rank(name) is not None for name in table.columns):
         return 0
+    if [*table.columns] == ["timestamp", "close"]:  # also times and values of anything
+        return 1
     return 2 if names_prices([str(name) for name in table.columns]) else 1
 
 
@@ -158,8 +195,13 @@ def _flat(record: dict) -> dict | None:
 
 def _from_mapping(node: dict, source: str) -> pd.DataFrame | None:
     values = list(node.values())
-    if {"columns", "data"} <= node.keys() and _is_list(node["data"]):
-        return _from_split(node)
+    named = next((key for key in ("columns", "column_names") if key in node), None)
+    if named is not None and _is_list(node.get("data")):
+        return _from_split(node, named)
+    if len(values) > 1 and all(map(_is_price, values)) and all(map(looks_like_time, node)):
+        return pd.DataFrame({"timestamp": [*node], "close": values})
+    if (pairs := _pairs_by_name(node)) is not None:
+        return pairs
     if {"schema", "data"} <= node.keys() and _is_list(node["data"]):  # pandas' orient="table"
         table = _from_list(node["data"])
         return table if isinstance(table, pd.DataFrame) else None
@@ -185,8 +227,26 @@ def _from_table(rows: list) -> pd.DataFrame | None:
     return table if isinstance(table, pd.DataFrame) else None
 
 
-def _from_split(node: dict) -> pd.DataFrame | None:
-    rows, columns = node["data"], node["columns"]
+def _pairs_by_name(node: dict) -> pd.DataFrame | None:
+    """Make a table of lists of times and values by name, which have their times in common."""
+    lists = {key: value for key, value in node.items() if _is_list(value) and value}
+    if len(lists) < 2 or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_scalar, pair))
+        for value in lists.values()
+        for pair in value
+    ):
+        return None
+    times = [[pair[0] for pair in value] for value in lists.values()]
+    if any(each != times[0] for each in times) or not looks_like_time(str(times[0][0])):
+        return None
+    table = pd.DataFrame({key: [pair[1] for pair in value] for key, value in lists.items()})
+    return _with_time(table, times[0])
+
+
+def _from_split(node: dict, named: str) -> pd.DataFrame | None:
+    rows, columns = node["data"], node[named]
+    if _is_list(columns) and all(isinstance(each, dict) and "name" in each for each in columns):
+        columns = [each["name"] for each in columns]
     if not rows or not _is_list(columns) or not all(map(_is_text, columns)):
         return None
     if not all(_is_list(row) and len(row) == len(columns) for row in rows):
@@ -200,10 +260,12 @@ def _from_split(node: dict) -> pd.DataFrame | None:
 
 
 def _from_columns(node: dict, source: str) -> pd.DataFrame | None:
-    """Make a table of lists of equal length by column, one of which is the time."""
+    """Make a table of lists of equal length by column, one of which should be the time."""
     time = next((k for k in node if time_rank(k) is not None and _is_column(node[k])), None)
     if time is None:
-        return None
+        lists = {key: value for key, value in node.items() if _is_column(value)}
+        alike = len({len(value) for value in lists.values()}) == 1 and len(lists) > 2
+        return pd.DataFrame(lists) if alike and names_prices([*lists]) else None
     columns = dict(_columns(node))
     if len(columns) < 2:
         return None
@@ -232,13 +294,16 @@ def _with_time(table: pd.DataFrame, times: list) -> pd.DataFrame:
     return table
 
 
-def _from_candles(rows: list, source: str, layout: str | None) -> pd.DataFrame:
+def _from_candles(rows: list, source: str, layout: str | None, path: str) -> pd.DataFrame:
     widths = sorted({len(row) for row in rows})
     if len(widths) > 1:
         raise DataError(f"{source}: candles have {widths} values; expected as many in each")
     width = widths[0]
     if layout is not None:
         names = layout_columns(layout, rows[0], source)
+    elif width == 2:
+        name = re.sub(r"\[\d+\]", "", path).rpartition(".")[2]
+        return pd.DataFrame(rows, columns=["timestamp", name if field_of(name) else "close"])
     elif width in (5, 6):
         names = _CANDLE[:width]
     elif width in LAYOUTS["binance"] and width == 12:
@@ -311,6 +376,10 @@ def _is_text(value: Any) -> bool:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list)
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -16,12 +16,14 @@ class Raw(NamedTuple):
         symbol: the asset, where the file says so outside of the table.
         place: names the place of row `i` in the file; None for "row i".
         part: of the file, such as a sheet; added to its name in errors.
+        zone: the time zone that the file states for times without one.
     """
 
     table: pd.DataFrame
     symbol: str | None = None
     place: Callable[[int], str] | None = None
     part: str = ""
+    zone: str | None = None
 
 
 class Options(NamedTuple):

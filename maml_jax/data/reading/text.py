@@ -17,6 +17,7 @@ from maml_jax.data.reading.headers import (
 )
 from maml_jax.data.reading.layouts import layout_columns
 from maml_jax.data.reading.raw import Options, Raw
+from maml_jax.data.reading.spaces import split_spaces
 from maml_jax.errors import DataError
 
 _FEW_LINES, _MANY_LINES = 20, 200
@@ -50,6 +51,13 @@ def read_text(
         raise DataError(f"{source}: cannot be read: is empty")
     if b"\n" not in data and b"\r" in data:
         data, file = data.replace(b"\r", b"\n"), None
+    if re.match(rb"\s*<(!doctype|html|head|body|\?xml)", data[:200].lower()):
+        raise DataError(
+            f"{source}: is a page of the web or XML, and no table; was it an error or a login page "
+            "that was saved?"
+        )
+    if separator is None and (spaced := split_spaces(data)) is not data:
+        data, file = spaced, None
     lines = (options.skip_lines or 0) + _MANY_LINES
     try:
         separator, rows = split_rows(_first_lines(data, lines), separator)
@@ -69,6 +77,11 @@ def read_text(
             f"but line {header.row + 1} is one; leave it out"
         )
     _refuse_footer(table, lines, source)
+    if len(table) and len(table.columns) == 1:
+        raise DataError(
+            f"{source}: finds one column, {str(table.columns[0])[:60]!r}; expected cells that are "
+            "separated by commas, semicolons, tabs, pipes, or by spaces with as many in each line"
+        )
     if header.levels == 2:
         table = _name_levels(table, header)
     if header.levels == 1:
@@ -117,12 +130,18 @@ def _parse(file: Path | io.BytesIO, source: str, separator: str, header: Header)
             f"{source}, line {line}: has {saw} fields, where the lines before have {expected}; is "
             "it a footer, or an unquoted separator?"
         ) from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise DataError(
-            f"{source}: the rows have more fields than the header, {list(table.columns)}; name "
-            "every column, or skip lines above the header with skip_lines"
-        )
-    return table
+    if isinstance(table.index, pd.RangeIndex):
+        return table
+    if not isinstance(table.index, pd.MultiIndex):
+        names, rows = [*table.columns], table.reset_index(names="").astype(str)
+        if (rows.iloc[:, -1] == "").all():  # a separator at the end of each row
+            return rows.iloc[:, :-1].set_axis(names, axis="columns")
+        if looks_like_time(rows.iloc[0, 0]) and not any(time_rank(n) is not None for n in names):
+            return rows  # names of rows, as R writes them
+    raise DataError(
+        f"{source}: the rows have more fields than the header, {list(table.columns)}; name every "
+        "column, or skip lines above the header with skip_lines"
+    )
 
 
 def _name_columns(table: pd.DataFrame, source: str, options: Options) -> pd.DataFrame:

@@ -99,7 +99,8 @@ class DataConfig(Section, frozen=True):
     test_start: Moment | None = None
     """First moment of the test span; default: the bar after `train_end`."""
     test_end: Moment | None = None
-    timezone: Annotated[str, AfterValidator(require_zone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(require_zone)] | None = None
+    """Of times without one, in files and in settings; default: what a file says, else UTC."""
     layout: str | None = None
     """Of files without a header: "binance", "kraken", "histdata", "mt4", or the names of their
     columns, as in "date,open,high,low,close,-,volume"."""

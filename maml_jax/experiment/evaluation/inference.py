@@ -18,6 +18,7 @@ from maml_jax.backtest.inference import (
     resample,
 )
 from maml_jax.backtest.strategy_names import BUY_AND_HOLD
+from maml_jax.errors import RunError
 from maml_jax.experiment.evaluation.accounts import trade_totals
 from maml_jax.experiment.evaluation.decisions import random_positions
 from maml_jax.experiment.evaluation.trials import (
@@ -101,23 +102,31 @@ def _trials(
     market: Market,
     ledger: Path | None,
 ) -> tuple[Trials, tuple[Note, ...]]:
-    """Record what is tried here, and count what was tried on the same bars before."""
+    """Record what is tried here, and count what was tried on the same bars before.
+
+    A ledger that cannot be written costs the record, and not what was found.
+    """
     own = trials_of(prepared.config, net, methods, market.close)
     if ledger is None:
         return count_alone(own), ()
     # One process records; the others' judgements are dropped.
-    counted = count_alone(own)
+    counted, texts = count_alone(own), []
     with together(f"recording trials in {ledger}"):
         if is_first_process():
-            record(ledger, own)
-            counted = count(ledger, own[0].data)
-    if not counted.damaged:
-        return counted, ()
-    text = (
-        f"{ledger / LEDGER}: {counted.damaged} lines cannot be read; the trials in them are not "
-        "counted, so p-values are too optimistic."
-    )
-    return counted, (Note("ledger", text),)
+            try:
+                record(ledger, own)
+            except RunError as error:
+                texts.append(f"{error}; later runs will not count the trials of this one.")
+            try:
+                counted = count(ledger, own[0].data, own)
+            except RunError as error:
+                texts.append(f"{error}; trials of earlier runs are not counted.")
+    if counted.damaged:
+        texts.append(
+            f"{ledger / LEDGER}: {counted.damaged} lines cannot be read; the trials in them are "
+            "not counted, so p-values are too optimistic."
+        )
+    return counted, tuple(Note("ledger", text) for text in texts)
 
 
 def _random_share(

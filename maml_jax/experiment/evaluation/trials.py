@@ -145,18 +145,20 @@ def record(folder: str | Path, trials: Sequence[Trial]) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def count(folder: str | Path, data: str) -> Trials:
+def count(folder: str | Path, data: str, own: Sequence[Trial] = ()) -> Trials:
     """Count what the ledger of a folder says was tried on the same bars.
 
     Args:
         folder: what holds the ledger; without one nothing was tried.
         data: from `data_digest`.
+        own: trials that count although the ledger may lack them.
 
     Raises:
         RunError: if the ledger is there and cannot be read.
     """
     path = Path(folder) / LEDGER
     known, damaged = _read(path)
+    known = {_key(each): each for each in own} | known
     return _summarise([each for each in known.values() if each.data == data], damaged)
 
 

@@ -102,7 +102,7 @@ def find_spans(data: DataConfig, timeline: pd.DatetimeIndex, trained: bool) -> S
     train_first, test_last = 0, len(timeline) - 1
     if data.train_start:
         if trained:
-            moment = parse_moment(data.train_start, timezone=data.timezone, end=False)
+            moment = parse_moment(data.train_start, timezone=data.timezone or "UTC", end=False)
             train_first = min(int(timeline.searchsorted(moment)), test_last)
         else:
             train_first = first_from("data.train_start", data.train_start)
@@ -149,7 +149,9 @@ def first_bar_from(data: DataConfig, timeline: pd.DatetimeIndex, key: str, text:
     Raises:
         ConfigError: naming the key, if there is none.
     """
-    index = int(timeline.searchsorted(parse_moment(text, timezone=data.timezone, end=False)))
+    index = int(
+        timeline.searchsorted(parse_moment(text, timezone=data.timezone or "UTC", end=False))
+    )
     if index == len(timeline):
         raise ConfigError(f"key {key!r}: {text} is after the last bar, {timeline[-1]}")
     return index
@@ -163,7 +165,7 @@ def last_bar_to(
     Raises:
         ConfigError: naming the key, if there is none.
     """
-    moment = parse_moment(text, timezone=data.timezone, end=True)
+    moment = parse_moment(text, timezone=data.timezone or "UTC", end=True)
     index = int(timeline.searchsorted(moment, side="right")) - 1
     if index < 0 and not early:
         raise ConfigError(f"key {key!r}: {text} is before the first bar, {timeline[0]}")

@@ -1,6 +1,7 @@
 """A run is judged with what was tried before on the same bars."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,3 +69,17 @@ def test_the_headline_is_ranked_among_its_positions_at_other_times():
     shares = result.evaluation.significance["random_share"]
     assert 0 <= shares["ridge"] <= 1
     assert shares.drop("ridge").isna().all()
+
+
+def test_a_ledger_that_cannot_be_written_costs_the_record_alone(tmp_path, monkeypatch):
+    from maml_jax.experiment.evaluation import inference
+    from maml_jax.experiment.evaluation.trials import Trial
+
+    own = [Trial("bars", str(number), "maml", 0.1 * number, 50) for number in range(3)]
+    monkeypatch.setattr(inference, "trials_of", lambda *_: own)
+    (tmp_path / "trials.jsonl").mkdir()
+    counted, notes = inference._trials(
+        SimpleNamespace(config=None), None, [], SimpleNamespace(close=None), tmp_path
+    )
+    assert counted.number == 3 and [note.kind for note in notes] == ["ledger", "ledger"]
+    assert "later runs will not count the trials of this one" in notes[0].text

@@ -135,3 +135,9 @@ def test_a_run_makes_a_trial_of_each_method():
     assert made[0].sharpe == pytest.approx(net["maml"].mean() / net["maml"].std())
     assert made[1].sharpe is None and made[2].sharpe is None
     assert count_alone([*made, made[0]]) == (3, 0.0, 0)
+
+
+def test_trials_of_ones_own_count_though_the_ledger_lacks_them(tmp_path):
+    assert count(tmp_path, "bars", [trial(0), trial(1)]).number == 2
+    record(tmp_path, [trial(0), trial(2), trial(3, data="others")])
+    assert count(tmp_path, "bars", [trial(0), trial(1)]).number == 3
