@@ -52,7 +52,9 @@ def risk_command(
     ] = "long",
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Weights: a name, or a folder. Default: by the bars' length."),
+        typer.Option(
+            "--model", help="Weights, or a run that forecasts volatility. Default: by the bars."
+        ),
     ] = None,
     output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with figures.")] = None,

@@ -77,7 +77,9 @@ def _plot(detail: Detail, number: int) -> Figure:
 
 def _draw_fan(axes, detail: Detail, number: int) -> None:
     """Draw quantiles of the price at each known horizon, up to that of the table."""
-    steps = sorted({*(step for step in _STEPS if step < detail.horizon), detail.horizon})
+    # A run forecasts its own horizon alone.
+    between = _STEPS if detail.model.members else ()
+    steps = sorted({*(step for step in between if step < detail.horizon), detail.horizon})
     bounds = {level: [0.0] for pair in _BANDS for level in pair}
     for step in steps:
         forecast = detail.forecasts[number]

@@ -20,6 +20,7 @@ from maml_jax.risk.forecast import (
 )
 from maml_jax.risk.histories import Histories, make_histories
 from maml_jax.risk.model import RiskModel, load_model, pretrained_names
+from maml_jax.risk.of_run import forecast_by_run, is_run
 
 LEVELS = (0.01, 0.05)
 TARGET_VOLATILITY = 0.15
@@ -118,7 +119,8 @@ def risk_table(
         levels: of VaR and ES, as shares: 0.05 is 5 %.
         target_volatility: a year, as a share, that `weight` is sized for.
         capital: adds `position`, the weight in money.
-        model: name of weights that ship, a folder of others; default those of the bars' interval.
+        model: name of weights that ship, a folder of others, or a run directory whose target is a
+            volatility; default those of the bars' interval.
         side: `long`, or `short`: which tail is the loss.
 
     Returns:
@@ -130,17 +132,16 @@ def risk_table(
     """
     _require(horizon, levels, target_volatility, capital, side)
     usable, notes = _usable(bars)
-    chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
-    if horizon is None:
-        horizon = DAYS_AHEAD if chosen.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
-    if horizon > max(chosen.horizons):
-        raise ConfigError(
-            f"horizon {horizon}: the weights {chosen.name!r} know 1 to "
-            f"{max(chosen.horizons)} bars: ask for fewer, or take longer bars"
-        )
-    histories = make_histories(usable)
-    notes += _weekend_notes(chosen, histories)
-    forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
+    if is_run(model):
+        chosen, histories, forecasts, more = forecast_by_run(model, usable, horizon)
+        horizon = forecasts[0].horizon
+        notes += more
+    else:
+        chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
+        horizon = _horizon(horizon, chosen)
+        histories = make_histories(usable)
+        notes += _weekend_notes(chosen, histories)
+        forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
     sign = 1.0 if side == "long" else -1.0
     wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
     tails = forecast_tails(chosen, forecasts, wanted)
@@ -182,6 +183,18 @@ def _require(horizon, levels, target_volatility, capital, side) -> None:
         raise ConfigError(f"capital {capital}: a positive amount of money")
     if side not in ("long", "short"):
         raise ConfigError(f"side {side!r}: must be long or short")
+
+
+def _horizon(horizon: int | None, model: RiskModel) -> int:
+    """Return the bars ahead, the usual ones where none are asked for."""
+    if horizon is None:
+        return DAYS_AHEAD if model.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
+    if horizon > max(model.horizons):
+        raise ConfigError(
+            f"horizon {horizon}: the weights {model.name!r} know 1 to {max(model.horizons)} bars: "
+            "ask for fewer, or take longer bars"
+        )
+    return horizon
 
 
 def _weekend_notes(model: RiskModel, histories: Histories) -> list[str]:

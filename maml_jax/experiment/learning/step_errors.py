@@ -214,9 +214,11 @@ def adaptation_table(
     judged = pd.DataFrame.from_dict(table, orient="index", columns=columns)
     judged = judged.rename_axis("steps" if takes else "adaptation")
     times: Any = rows.table.index
-    spans = (RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query))
+    taught, asked_for = (
+        RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query)
+    )
     trailing = _trailing_error(config, bars, times[query], truth)
-    return AdaptationTable(judged, rows.asset, checkpoint.method, *spans, trailing)
+    return AdaptationTable(judged, rows.asset, checkpoint.method, taught, asked_for, trailing)
 
 
 def _trailing_error(
@@ -228,7 +230,7 @@ def _trailing_error(
         return np.nan
     [frame] = as_bars(bars, **reading_options(config)).values()
     trailing = trailing_volatility(frame, target).reindex(times)
-    error = np.log(trailing.where(trailing > 0)).to_numpy() - truth
+    error = np.log(trailing.where(trailing > 0).to_numpy(float)) - truth
     return float(np.mean(error[np.isfinite(error)] ** 2)) if np.isfinite(error).any() else np.nan
 
 
