@@ -247,6 +247,11 @@ def _entry_rates(rate: float):
 LEARNERS = (
     LearnerRow(NETWORK, "the pooled network, unadapted", None),
     LearnerRow(
+        "network-more",
+        "the pooled network, trained on by the likelihood, unadapted",
+        lambda s, y_std: maml(_network(), inner_steps=0, loss=gaussian_nll),
+    ),
+    LearnerRow(
         HEAD,
         "Bayesian head, as shipped",
         lambda s, y_std: by_prefixes(_head(s, y_std), window=SUPPORT),
@@ -282,29 +287,29 @@ LEARNERS = (
         "maml",
         "MAML, learned rates",
         _by_gradients(maml, learned_rates),
-        _grid((0.05, 0), (0.05, 20), (0.2, 20)),
+        _grid((0.05, 0), (0.05, 20), (0.05, 100)),
     ),
     LearnerRow(
         "maml-start",
         "MAML, learned rates, from the pooled network",
         _from_the_mean,
-        _grid((0.05, 20)),
+        _grid((0.05, 20), (0.05, 100)),
         rate=1e-3,
         starts=True,
     ),
-    LearnerRow("alfa", "ALFA", _by_gradients(alfa, _alfa_rates), _grid((0.05, 20), (0.2, 20))),
+    LearnerRow("alfa", "ALFA", _by_gradients(alfa, _alfa_rates), _grid((0.05, 100))),
     LearnerRow(
         "meta-sgd",
         "Meta-SGD",
         _by_gradients(meta_sgd, _entry_rates),
-        _grid((0.05, 20), (0.2, 20)),
+        _grid((0.05, 100)),
     ),
     LearnerRow(
         "fomaml",
         "FOMAML",
         _by_gradients(maml, optax.sgd, gradient=first_order()),
-        _grid((0.05, 20), (0.2, 20)),
+        _grid((0.02, 100), (0.05, 100)),
     ),
-    LearnerRow("anil", "ANIL", _by_gradients(anil, learned_rates), _grid((0.05, 20), (0.2, 20))),
+    LearnerRow("anil", "ANIL", _by_gradients(anil, learned_rates), _grid((0.05, 100), (0.2, 100))),
 )
 """In the order of tables."""

@@ -11,48 +11,42 @@ stationary bootstrap, lies above zero.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from benchmarks.reproduce.new_listing_learner_rows import (
     HEAD,
     LEARNERS,
-    MEAN,
     NETWORK,
     LearnerRow,
     correct,
-    pooled,
 )
-from benchmarks.reproduce.new_listing_market import Data, mean_error, on_timeline, variance_shift
+from benchmarks.reproduce.new_listing_learner_split import (
+    AGES,
+    META_BATCH,
+    POOLED_STEPS,
+    QUERIES,
+    Split,
+)
+from benchmarks.reproduce.new_listing_market import Data, mean_error, variance_shift
 from benchmarks.reproduce.new_listing_tables import interval_text
 from benchmarks.reproduce.progress import Advance
 from benchmarks.reproduce.results import Job
 from benchmarks.reproduce.study import Call
 from benchmarks.reproduce.table import Table
 from maml_jax.backtest.inference import qlike, r_squared, r_squared_difference
-from maml_jax.meta import MetaLearner, MetaState, Task, fit, predict_tasks, weights_of
+from maml_jax.meta import MetaLearner, MetaState, Task, fit, predict_tasks
 from maml_jax.meta.types import MetaParams, Params, Prediction
-from maml_jax.models import mlp
-from maml_jax.risk.ages import young_tasks
-from maml_jax.risk.histories import INPUTS, Histories, outcome
-from maml_jax.risk.listings import history_sampler, listing_sampler, make_listings
-
-AGES = (5, 10, 20, 40, 60, 125, 250)
-"""Returns since the listing, at which learners are compared."""
+from maml_jax.risk.histories import INPUTS
 
 SHOWN = (5, 20, 60, 250)
 SEEDS = (0, 1)
-POOLED_STEPS, POOLED_RATE = 2000, 3e-3
-META_BATCH, QUERIES = 16, 64
 _MAX_NORM = 10.0
 _RELEASED_AFTER = 4
 """Learners whose compiled programs are kept for a second training."""
@@ -67,139 +61,6 @@ NOTE = (
     " head's, with the 95 % interval of the stationary bootstrap over times (blocks of {block}"
     " forecasts). QLIKE is shifted to the mean variance by one constant, fitted on training assets."
 )
-
-
-@dataclass(frozen=True)
-class Split:
-    """Assets to train on, others to validate on, and the forecasts that are made of them.
-
-    Attributes:
-        data: the bars.
-    """
-
-    data: Data
-
-    @cached_property
-    def names(self) -> tuple[list[str], list[str]]:
-        """Assets to train on, and those to validate on."""
-        seen = self.data.names[0]
-        count = 2 * len(seen) // 3
-        return seen[:count], seen[count:]
-
-    @property
-    def histories(self) -> Histories:
-        """Returns of all assets."""
-        return self.data.histories
-
-    @cached_property
-    def train(self) -> list[int]:
-        """Numbers of the assets to train on."""
-        return [*range(len(self.names[0]))]
-
-    @cached_property
-    def valid(self) -> list[int]:
-        """Numbers of those to validate on."""
-        return [*range(len(self.names[0]), len(self.data.names[0]))]
-
-    @cached_property
-    def stop(self) -> pd.Timestamp:
-        """First moment of the validation."""
-        return pd.Timestamp(self.data.market.validation[0], tz="UTC")
-
-    @cached_property
-    def bars(self) -> Int[np.ndarray, " time"]:
-        """Places on the timeline of the forecasts; outcomes are known by the end."""
-        end = pd.Timestamp(self.data.market.validation[1], tz="UTC") + pd.Timedelta(days=1)
-        first, last = self.data.timeline.searchsorted([self.stop, end])
-        return np.arange(first, last - self.data.market.horizon, 2 * self.data.every)
-
-    @cached_property
-    def truth(self) -> Float[np.ndarray, "asset time"]:
-        """What came, of the assets to validate on."""
-        ahead = [outcome(each, self.data.market.horizon)[0] for each in self.histories.returns]
-        return on_timeline(self.histories, ahead)[np.asarray(self.valid)[:, None], self.bars]
-
-    @cached_property
-    def listings(self):
-        """Histories to cut, and what inputs are standardised by."""
-        times = self.histories.times
-        last = [int(times[asset].searchsorted(self.stop)) - 1 for asset in self.train]
-        horizons = (self.data.market.horizon,)
-        return make_listings(self.histories, assets=self.train, last=last, horizons=horizons)
-
-    @cached_property
-    def drawn(self):
-        """The sampler of tasks of one age each."""
-        return listing_sampler(self.listings[0], meta_batch=META_BATCH)
-
-    @cached_property
-    def whole(self):
-        """The sampler of whole histories."""
-        return history_sampler(self.listings[0], meta_batch=META_BATCH, queries=QUERIES)
-
-    @cached_property
-    def tasks(self) -> list[Task]:
-        """The tasks of all forecasts, at each of `AGES`: asset by asset, bar by bar."""
-        return [self._tasks(age) for age in AGES]
-
-    def _tasks(self, age: int) -> Task:
-        made = []
-        for asset in self.valid:
-            own = self.histories.times[asset].get_indexer(self.data.timeline[self.bars])
-            made.append(
-                young_tasks(
-                    self.histories,
-                    self.listings[1],
-                    asset,
-                    np.maximum(own, max(AGES)),
-                    age=age,
-                    horizon=self.data.market.horizon,
-                    others=[*self.train, *self.valid],
-                )
-            )
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *made)
-
-    @cached_property
-    def trained_tasks(self) -> tuple[Task, np.ndarray]:
-        """Tasks of training, as many as there are forecasts of one age, and their outcomes."""
-        count = len(self.valid) * len(self.bars)
-        tasks = listing_sampler(self.listings[0], meta_batch=count)(jax.random.key(len(LEARNERS)))
-        query = jax.tree.map(lambda leaf: leaf[:, :1], tasks.query)
-        known = np.asarray(jax.vmap(weights_of)(query))[:, 0] > 0
-        y = np.where(known, np.asarray(query.y, float)[:, 0, 0], np.nan)
-        return Task(tasks.support, query._replace(weight=None)), y
-
-    @cached_property
-    def mean(self) -> "Mean":
-        """The pooled networks."""
-        return Mean(self, {})
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Networks that are trained on all ages, one for each seed, where they are first needed."""
-
-    split: Split
-    found: dict[tuple[int, int], Params]
-
-    @cached_property
-    def model(self):
-        """The network."""
-        return mlp((*MEAN, 1))
-
-    @cached_property
-    def learner(self) -> MetaLearner:
-        """The learner that trains it."""
-        return pooled(self.model)
-
-    def params(self, seed: int, steps: int) -> Params:
-        """Return the parameters of a seed."""
-        if (seed, steps) not in self.found:
-            rate = optax.cosine_decay_schedule(POOLED_RATE, steps)
-            key = jax.random.key(seed)
-            state, _ = fit(self.learner, optax.adam(rate), self.split.whole, key, steps=steps)
-            self.found[seed, steps] = state.params
-        return self.found[seed, steps]
 
 
 class Trainer:
@@ -382,7 +243,6 @@ def _tabulate(
 
 def _note(split: Split, block: int) -> str:
     market = split.data.market
-    ages: Sequence[str] = [str(age) for age in AGES]
     return NOTE.format(
         market=market.name[0].upper() + market.name[1:],
         horizon=market.horizon,
@@ -393,6 +253,6 @@ def _note(split: Split, block: int) -> str:
         start=market.validation[0],
         end=market.validation[1],
         bars=int(np.isfinite(split.truth).sum()),
-        ages=", ".join(ages),
+        ages=", ".join(map(str, AGES)),
         block=block,
     )
