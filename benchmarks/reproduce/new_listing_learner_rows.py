@@ -308,8 +308,8 @@ LEARNERS = (
         "fomaml",
         "FOMAML",
         _by_gradients(maml, optax.sgd, gradient=first_order()),
-        _grid((0.02, 100), (0.05, 100)),
+        _grid((0.05, 100)),
     ),
-    LearnerRow("anil", "ANIL", _by_gradients(anil, learned_rates), _grid((0.05, 100), (0.2, 100))),
+    LearnerRow("anil", "ANIL", _by_gradients(anil, learned_rates), _grid((0.2, 100))),
 )
 """In the order of tables."""
