@@ -2,18 +2,24 @@
 
 Three quarters of the assets of a file, in the order of their names, up to a date; the others and
 what came after it are kept for measuring. The same files give the same bytes on the same machine.
+
+`--measured FILE`, the JSON of the study `new-listing --weights NAME`, writes what was measured of
+weights into their card; nothing is trained.
 """
 
 import argparse
 import hashlib
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from maml_jax.data import read_bars
+from maml_jax.errors import ConfigError, MamlJaxError
 from maml_jax.risk.histories import make_histories
-from maml_jax.risk.model import PRETRAINED, RiskModel, save_model
+from maml_jax.risk.model import CARD, PRETRAINED, RiskModel, save_model
 from maml_jax.risk.training import RiskSettings, train_risk
 
 MARKETS = {
@@ -68,16 +74,82 @@ def pretrain(name: str, path: Path, settings: RiskSettings | None = None) -> Ris
     return model._replace(card=card)
 
 
+def record_measured(path: Path, out: Path) -> Path:
+    """Write what a study measured of weights into their card; the weights stay as they are.
+
+    Args:
+        path: the JSON of `new-listing`.
+        out: folder in which weights lie, each in a folder of its name.
+
+    Returns:
+        The card.
+
+    Raises:
+        ConfigError: if the file is no such study, or of no weights in the folder.
+    """
+    try:
+        study = json.loads(path.read_text(encoding="utf-8"))
+        digest = study["weights"]["given"]
+        r2 = study["r2"]["model-ensemble"]
+        tails = study["tails"]
+    except OSError as error:
+        raise ConfigError(f"--measured {path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"--measured {path}: needs the JSON that new-listing --weights NAME wrote, with its "
+            f"parts volatility and tails: {error}"
+        ) from error
+    for card in sorted(out.glob(f"*/{CARD}")):
+        known = json.loads(card.read_text(encoding="utf-8"))
+        if known["sha256"] == digest:
+            known["measured"] = {
+                "study": "new-listing",
+                "bars": study["bars"],
+                "r2": {age: round(values[0], 4) for age, values in r2.items()},
+                "coverage": _coverage(known["name"], tails),
+            }
+            card.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+            return card
+    raise ConfigError(
+        f"--measured {path}: is of weights whose sha256 is {digest}; there are none in {out}"
+    )
+
+
+def _coverage(name: str, tails: dict[str, Any]) -> dict[str, Any]:
+    """Return how often VaR was passed, by horizon, level and age."""
+    from benchmarks.reproduce.new_listing_market import MARKETS as MEASURED
+    from benchmarks.reproduce.new_listing_tails import LEVELS
+
+    ages = MEASURED[name.partition("-")[0]].tail_ages
+    return {
+        horizon: {
+            f"{level:g}": {
+                str(age): round(share, 4) for age, share in zip(ages, shares, strict=True)
+            }
+            for level, shares in zip(LEVELS, judged["coverage"]["model"], strict=True)
+        }
+        for horizon, judged in tails.items()
+    }
+
+
 def main() -> None:
-    """Train, and write the weights into the package."""
+    """Train, and write the weights into the package; or write what was measured of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stocks", type=Path, help="daily bars of stocks")
     parser.add_argument("--crypto", type=Path, help="hourly bars of coins")
     parser.add_argument("--out", type=Path, default=PRETRAINED, help="default: the package")
+    parser.add_argument(
+        "--measured", type=Path, action="append", default=[], help="JSON of a study; repeatable"
+    )
     given = parser.parse_args()
-    for name, path in (("stocks-daily", given.stocks), ("crypto-hourly", given.crypto)):
-        if path is not None:
-            save_model(pretrain(name, path), given.out / name)
+    try:
+        for name, path in (("stocks-daily", given.stocks), ("crypto-hourly", given.crypto)):
+            if path is not None:
+                save_model(pretrain(name, path), given.out / name)
+        for path in given.measured:
+            print(record_measured(path, given.out))
+    except MamlJaxError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.reproduce.new_listing_learners import compare_learners
 from benchmarks.reproduce.new_listing_market import MARKETS, Data, Weights, read_file
 from benchmarks.reproduce.new_listing_rows import (
     DONORS,
@@ -36,7 +37,7 @@ from benchmarks.reproduce.new_listing_target import (
 from benchmarks.reproduce.new_listing_transfer import transfer, transfer_table
 from benchmarks.reproduce.progress import Advance
 from benchmarks.reproduce.results import Job
-from benchmarks.reproduce.study import USUAL, Call, Option, Report, Study, name_parts
+from benchmarks.reproduce.study import USUAL, Call, Option, Report, Study
 from benchmarks.reproduce.table import Table
 from maml_jax.errors import ConfigError
 
@@ -44,6 +45,9 @@ EVERY = 5
 """Bars from one forecast to the next."""
 
 PARTS = ("volatility", "tails", "target", "listed", "transfer")
+LEARNERS = "learners"
+"""A part that takes long, and stands by itself: done where it is asked for."""
+
 DIGITS = 6
 """Of forecasts of tails in files of results."""
 
@@ -51,7 +55,9 @@ DIGITS = 6
 def run(call: Call) -> Report:
     """Train on most assets of a file, forecast the others as new listings, and compare."""
     data = _prepare(call)
-    parts, rows = call.choose_parts(PARTS), list(call.rows)
+    parts, rows = call.choose_parts((*PARTS, LEARNERS)), list(call.rows)
+    if not call.options["parts"]:
+        parts.remove(LEARNERS)
     if (path := call.options["forecasts"]) is not None:
         rows.append(_outside(Path(path)))
     trained = any(row.key == MODEL for row in rows)
@@ -77,7 +83,11 @@ def run(call: Call) -> Report:
     if "transfer" in parts and trained and call.options["transfer"]:
         record["transfer"], made = _transfer(call, data)
         tables += made
-    return Report(tables, record, suffix=f"-{data.market.key}")
+    if LEARNERS in parts:
+        record[LEARNERS], made = compare_learners(call, data)
+        tables += made
+    alone = "-learners" if parts == [LEARNERS] else ""
+    return Report(tables, record, suffix=f"-{data.market.key}{alone}")
 
 
 def _prepare(call: Call) -> Data:
@@ -212,7 +222,11 @@ NEW_LISTING = Study(
         "listed": Option(Path, "Bars of a file with true listings, to hold at a volatility."),
         "transfer": Option(list[str], "File on which the weights are tried; repeatable."),
         "forecasts": Option(Path, "Parquet file of forecasts of any model, a row of its own."),
-        "parts": name_parts(PARTS),
+        "parts": Option(
+            list[str],
+            f"{', '.join(PARTS)} or {LEARNERS}; repeatable. Default: all but {LEARNERS}.",
+            "part",
+        ),
         **USUAL,
     },
 )

@@ -49,6 +49,7 @@ class ListingMarket:
         donor_ages: those at which nearest donors are searched.
         held_ages: those at which a volatility target is held.
         calibration: bars before the test on which constants are fitted.
+        validation: first and last day on which learners are compared.
     """
 
     key: str
@@ -65,6 +66,7 @@ class ListingMarket:
     donor_ages: tuple[int, ...] = (5, 20, 60, 250)
     held_ages: tuple[int, ...] = (60, 250)
     calibration: int = 1000
+    validation: tuple[str, str] = ("2000-01-01", "2009-12-31")
 
 
 MARKETS = {
@@ -91,6 +93,7 @@ MARKETS = {
             settings=SHIPPED["crypto-hourly"][2],
             target=0.4,
             block=168,
+            validation=("2024-04-01", "2024-05-31"),
         ),
     )
 }

@@ -86,12 +86,12 @@ def _describe(predictions, bars, target) -> str:
     import numpy as np
 
     from maml_jax.backtest.metrics import bars_per_year
-    from maml_jax.features.volatility import realised_volatility
+    from maml_jax.features.targets import trailing_volatility
 
     mean = predictions["mean"] if "mean" in predictions else predictions
     year = 100 * np.sqrt(bars_per_year(bars.index))
     forecast, window = year * np.exp(float(mean.iloc[-1])), target.volatility_window
-    trailing = year * float(realised_volatility(bars, window).iloc[-1])
+    trailing = year * float(trailing_volatility(bars, target).iloc[-1])
     return (
         f"volatility over the next {target.horizon} bars: {forecast:.1f} % a year, as of "
         f"{mean.index[-1]}; over the last {window} it was {trailing:.1f} %"
@@ -100,6 +100,8 @@ def _describe(predictions, bars, target) -> str:
 
 def _print(judged: "AdaptationTable") -> None:
     table, title = judged.table, f"{judged.method} on {judged.asset}"
+    if judged.trailing_error == judged.trailing_error:
+        title += ", errors of the log of volatility"
     shown = Table(title=escape(title), title_justify="left")
     names = ("squared error", "correlation", "from scratch: squared error", "correlation")
     shown.add_column(str(table.index.name))
@@ -110,9 +112,30 @@ def _print(judged: "AdaptationTable") -> None:
             str(row[0]), *(f"{value:.4f}" if value == value else "-" for value in row[1:])
         )
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
-    ours, scratch = table.to_numpy(float)[-1, [0, 2]]
-    if scratch == scratch and scratch < ours:
-        typer.echo("a network from scratch does better here: what was meta-learned does not help")
+    if (better := _better(judged)) is not None:
+        typer.echo(better)
     for part in ("support", "query"):
         first, last, rows = getattr(judged, part)
         typer.echo(f"{part}: {rows} rows, {first} to {last}")
+
+
+def _better(judged: "AdaptationTable") -> str | None:
+    """Name what had less error on the query rows than the adapted network, if anything did."""
+    error, _, scratch, _ = judged.table.to_numpy(float)[-1]
+    others = {
+        "the trailing volatility": judged.trailing_error,
+        "a network from scratch": float(scratch),
+    }
+    less = {name: other for name, other in others.items() if other < error}
+    if not less:
+        return None
+    best = min(less, key=lambda name: less[name])
+    if best == "a network from scratch":
+        return (
+            f"{best} does better here (squared error {less[best]:.4f}, adapted {error:.4f}): what "
+            "was meta-learned does not help"
+        )
+    return (
+        f"{best} does better here (squared error {less[best]:.4f}, adapted {error:.4f}): take it, "
+        "or maml-jax risk"
+    )

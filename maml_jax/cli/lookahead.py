@@ -13,12 +13,14 @@ from maml_jax.cli.trust import Trust
 if TYPE_CHECKING:
     import pandas as pd
 
+    from maml_jax.lookahead import LookAheadReport
+
 _EFFECT = 1e-6
 """Per cent of a deviation below which the first bar has no effect."""
 
 
 def check_lookahead_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run directory.")] = None,
     bars: Annotated[
         Path | None,
         typer.Option("--bars", help="Bars to use instead: CSV, JSON, Parquet, feather, Excel."),
@@ -30,12 +32,38 @@ def check_lookahead_command(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed for the cut-offs and the altered bars.")
     ] = 0,
+    risk: Annotated[
+        str | None,
+        typer.Option(
+            "--risk", metavar="FILE|store:NAME", help="Check the forecasts of risk on these bars."
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Rerun with later bars altered: does anything earlier change? Exit code 1 if so."""
+    from maml_jax.errors import ConfigError
     from maml_jax.experiment.process import set_up
 
+    if (run is None) == (risk is None):
+        raise ConfigError("name a run directory, or bars with --risk FILE, and not both")
     set_up()
+    report = _check_run(run, bars, cuts, seed, trust) if run else _check_risk(risk, cuts, seed)
+    for each in report.checked:
+        typer.echo(f"checked: {each}")
+    for each in report.notes:
+        typer.echo(f"note: {each}")
+    if run:
+        _print_recursive(report.recursive)
+    if not report.clean:
+        _print_findings(report.findings)
+    typer.echo(report.verdict())
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+def _check_run(
+    run: Path, bars: Path | None, cuts: int, seed: int, trust: bool
+) -> "LookAheadReport":
     from maml_jax.data import read_bars
     from maml_jax.experiment import load
     from maml_jax.experiment.preparation.bars import file_options
@@ -43,17 +71,14 @@ def check_lookahead_command(
 
     result = load(run, trust=trust)
     frames = None if bars is None else read_bars(bars, **file_options(result.config))
-    report = check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
-    for each in report.checked:
-        typer.echo(f"checked: {each}")
-    for each in report.notes:
-        typer.echo(f"note: {each}")
-    _print_recursive(report.recursive)
-    if not report.clean:
-        _print_findings(report.findings)
-    typer.echo(report.verdict())
-    if not report.clean:
-        raise typer.Exit(1)
+    return check_lookahead(result, bars=frames, cuts=cuts, seed=seed)
+
+
+def _check_risk(risk: str | None, cuts: int, seed: int) -> "LookAheadReport":
+    from maml_jax.lookahead import check_risk
+    from maml_jax.risk.reading import read_frames
+
+    return check_risk(read_frames(str(risk)), cuts=cuts, seed=seed)
 
 
 def _print_findings(findings: "pd.DataFrame") -> None:

@@ -20,7 +20,7 @@ _WIDE = 3
 _SHORT = {
     "age": "bars",
     "volatility": "vol",
-    "bounds": "5-95%",
+    "bounds": "9 in 10",
     "weight": "weight",
     "position": "position",
     "stop_distance": "stop",
@@ -35,14 +35,17 @@ def risk_command(
     ],
     horizon: Annotated[
         int | None,
-        typer.Option("--horizon", help="Bars ahead, to 22 days or 72 hours. Default: 5 or 24."),
+        typer.Option("--horizon", help="Bars ahead: up to 22 days (5), or 72 hours (24)."),
     ] = None,
     level: Annotated[
         list[float] | None,
         typer.Option("--level", help="Tail probability of VaR and ES, such as 0.05; several."),
     ] = None,
     target_volatility: Annotated[
-        float, typer.Option("--target-volatility", help="A year, as a fraction: 0.15 is 15 %.")
+        float,
+        typer.Option(
+            "--target-volatility", help="That your capital shall have, a year: 0.15 is 15 %."
+        ),
     ] = 0.15,
     capital: Annotated[
         float | None, typer.Option("--capital", help="Your capital; adds the size of the position.")
@@ -52,7 +55,9 @@ def risk_command(
     ] = "long",
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Weights: a name, or a folder. Default: by the bars' length."),
+        typer.Option(
+            "--model", help="Weights, or a run that forecasts volatility. Default: by the bars."
+        ),
     ] = None,
     output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with figures.")] = None,
@@ -92,6 +97,9 @@ def print_table(table: "RiskTable") -> None:
 
     detail, console = table.known(), Console()
     console.print(_few(table) if len(table) < _WIDE else _many(table))
+    if len(table) >= _WIDE:
+        for line in _legend(table):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     if len(table) == 1:
         console.print(describe(table, detail), soft_wrap=True, highlight=False)
     about = detail.model.card.get("about", "")
@@ -101,10 +109,10 @@ def print_table(table: "RiskTable") -> None:
 
 
 def _few(table: "RiskTable") -> Table:
-    from maml_jax.risk.page import label_column
+    from maml_jax.risk.page import label_column, span_words
 
     detail = table.known()
-    shown = Table("", title=f"Risk over the next {detail.horizon} bars", title_justify="left")
+    shown = Table("", title=f"Risk over the next {span_words(detail)}", title_justify="left")
     for asset in table.index:
         shown.add_column(escape(str(asset)), justify="right")
     for column in table.columns:
@@ -117,17 +125,14 @@ def _few(table: "RiskTable") -> Table:
 def _many(table: "RiskTable") -> Table:
     import pandas as pd
 
-    from maml_jax.risk.page import tail_name
+    from maml_jax.risk.page import span_words, tail_name
 
     detail = table.known()
-    title = (
-        f"Risk over the next {detail.horizon} bars: volatilities in % a year, VaR, ES and stops in "
-        f"%, weights for {100 * detail.target_volatility:g} % a year"
-    )
     bounds = [
         f"{low:.0f}-{high:.0f}"
         for low, high in zip(table["volatility_low"], table["volatility_high"], strict=True)
     ]
+    title = f"Risk over the next {span_words(detail)}"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     shown.add_column("asset", no_wrap=True)
     ordered = pd.DataFrame(table).assign(bounds=bounds)
@@ -140,6 +145,23 @@ def _many(table: "RiskTable") -> Table:
     for asset, row in ordered.iterrows():
         shown.add_row(escape(str(asset)), *(_text(column, row[column]) for column in columns))
     return shown
+
+
+def _legend(table: "RiskTable") -> list[str]:
+    """Say what the columns of a table of many mean."""
+    from maml_jax.risk.page import span_words
+
+    detail = table.known()
+    level = f"{100 * detail.levels[-1]:g}"
+    passed = f"{1 / detail.levels[-1]:.4g}"
+    position = "; position: the same in money" if "position" in table else ""
+    return [
+        "vol: volatility over that time, % a year; 9 in 10: where it lies 9 times in 10; vol22: of "
+        "the last 22 bars.",
+        f"VaR{level}: loss in %, passed 1 time in {passed}; ES{level}: mean loss when it is.",
+        f"weight: position / capital, for {100 * detail.target_volatility:g} % volatility a year"
+        f"{position}. stop: % from the price; noise hits it 1 time in 20 in {span_words(detail)}.",
+    ]
 
 
 def _text(column: str, value: object) -> str:

@@ -172,6 +172,13 @@ def forward_volatility(
     return past.where(past > 0).shift(-horizon)
 
 
+def trailing_volatility(bars: pd.DataFrame, target: Target) -> pd.Series:
+    """Volatility per bar over the last `volatility_window` bars, by the target's estimator."""
+    if target.estimator == "garman_klass":
+        return garman_klass(bars, target.volatility_window)
+    return realised_volatility(bars, target.volatility_window)
+
+
 def compute_scaled_target(
     bars: pd.DataFrame, target: Target, scaler: Scaler | None = None, *, asset: str = "the asset"
 ) -> tuple[pd.Series, pd.Series]:

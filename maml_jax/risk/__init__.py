@@ -36,7 +36,8 @@ def forecast_risk(
         levels: of VaR and ES, as shares: 0.05 is 5 %.
         target_volatility: a year, as a share, that `weight` is sized for.
         capital: adds `position`, the weight in money.
-        model: name of weights that ship, or a folder of others; default by the length of the bars.
+        model: name of weights that ship, a folder of others, or a run directory whose target is a
+            volatility; default by the length of the bars.
         side: `long` or `short`: which way the price moves when money is lost.
 
     Returns:

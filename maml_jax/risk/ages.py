@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from maml_jax.meta import Batch, MetaLearner, Task, predict_tasks
-from maml_jax.meta.types import Params
+from maml_jax.meta.types import Params, Prediction
 from maml_jax.risk.histories import Histories, Scaling, outcome, young_inputs
 from maml_jax.risk.sliding import SUPPORT
 
@@ -89,7 +89,7 @@ def forecast_at_age(
         filled = np.concatenate([chunk, np.repeat(chunk[-1:], _CHUNK - len(chunk))])
         tasks = young_tasks(histories, scaling, asset, filled, **options)
         found = predict_tasks(learner, params, tasks)
-        mean, std = (found.mean, found.std) if hasattr(found, "std") else (found, None)
+        mean, std = found if isinstance(found, Prediction) else (found, None)
         means.append(np.asarray(mean, float)[: len(chunk), 0, 0])
         none = np.full(len(chunk), np.nan)
         stds.append(none if std is None else np.asarray(std, float)[: len(chunk), 0, 0])

@@ -106,7 +106,7 @@ def load_model(name: str | Path) -> RiskModel:
     if not (folder / CARD).is_file():
         raise ConfigError(
             f"model {str(name)!r}: no such weights; there are {', '.join(pretrained_names())}, "
-            f"or name a folder that holds {CARD} and {WEIGHTS}"
+            f"or name a folder that holds {CARD} and {WEIGHTS}, or a run directory"
         )
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))

@@ -35,14 +35,14 @@ _PER_CENT = 100.0
 
 _NAMES = {
     "as_of": "last bar",
-    "age": "bars",
-    "volatility": "volatility, % a year",
-    "volatility_low": "  1 in 20 below",
-    "volatility_high": "  1 in 20 above",
-    "volatility_horizon": "volatility, % in {horizon} bars",
-    "weight": "weight for {target} % a year",
-    "position": "position for {target} % a year",
-    "stop_distance": "stop distance, % (noise reaches it 1 time in 20)",
+    "age": "bars of its own",
+    "volatility": "volatility, % a year, over the next {span}",
+    "volatility_low": "  1 time in 20 it is below",
+    "volatility_high": "  1 time in 20 it is above",
+    "volatility_horizon": "volatility, % in {span}",
+    "weight": "weight: position / capital, for {target} % volatility a year",
+    "position": "position in money, for {target} % volatility a year",
+    "stop_distance": "stop, % from the price: noise hits it 1 time in 20 in {span}",
     "trailing_volatility": "volatility of the last bars (22 at most), % a year",
     "model": "model",
 }
@@ -69,7 +69,7 @@ def _plot(detail: Detail, number: int) -> Figure:
     left, right = figure.subplots(1, 2)
     name = detail.histories.assets[number]
     _draw_fan(left, detail, number)
-    left.set_title(f"{name}: the next {detail.horizon} bars")
+    left.set_title(f"{name}: the next {span_words(detail)}")
     _draw_history(right, detail, number)
     right.set_title("Forecast, and what happened")
     return figure
@@ -77,7 +77,9 @@ def _plot(detail: Detail, number: int) -> Figure:
 
 def _draw_fan(axes, detail: Detail, number: int) -> None:
     """Draw quantiles of the price at each known horizon, up to that of the table."""
-    steps = sorted({*(step for step in _STEPS if step < detail.horizon), detail.horizon})
+    # A run forecasts its own horizon alone.
+    between = _STEPS if detail.model.members else ()
+    steps = sorted({*(step for step in between if step < detail.horizon), detail.horizon})
     bounds = {level: [0.0] for pair in _BANDS for level in pair}
     for step in steps:
         forecast = detail.forecasts[number]
@@ -140,11 +142,26 @@ def tail_name(column: str) -> str:
 
 def label_column(column: str, detail: Detail) -> str:
     """Return what a column of a table is called for readers, with its unit."""
-    tail = tail_name(column)
+    span, tail = span_words(detail), tail_name(column)
+    if column.startswith("var_"):
+        share = float(column.removeprefix("var_"))
+        return f"{tail}: loss passed {_often(share)} in {span}, %"
     if tail:
-        return f"{tail}, % in {detail.horizon} bars"
+        return f"{tail}: mean loss when it is passed, %"
     target = f"{_PER_CENT * detail.target_volatility:g}"
-    return _NAMES[column].format(horizon=detail.horizon, target=target)
+    return _NAMES[column].format(span=span, target=target)
+
+
+def _often(per_cent: float) -> str:
+    """Say how often a tail is met: 1 time in 20."""
+    return f"1 time in {_PER_CENT / per_cent:.4g}"
+
+
+def span_words(detail: Detail) -> str:
+    """Return the horizon in words: 5 days, 24 hours, or 6 bars of another length."""
+    units = {pd.Timedelta(days=1): "day", pd.Timedelta(hours=1): "hour"}
+    unit = units.get(detail.model.interval, "bar")
+    return f"{detail.horizon} {unit}{'s' if detail.horizon > 1 else ''}"
 
 
 def coverage_so_far(detail: Detail) -> pd.DataFrame:
@@ -189,9 +206,12 @@ def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
             f"{first['volatility']:.1f}",
             f"{first['volatility_low']:.1f} to {first['volatility_high']:.1f}",
         ),
-        Tile(f"VaR 5 %, % in {detail.horizon} bars", f"{first.get('var_5', np.nan):.2f}"),
+        *(
+            Tile(f"{tail_name(column)}, % in {span_words(detail)}", f"{first[column]:.2f}")
+            for column in (f"var_{_PER_CENT * level:g}" for level in detail.levels[-1:])
+        ),
         Tile(
-            f"Weight for {_PER_CENT * detail.target_volatility:g} % a year",
+            f"Position / capital, for {_PER_CENT * detail.target_volatility:g} % a year",
             f"{first['weight']:.2f}",
         ),
         Tile("Stop distance, %", f"{first['stop_distance']:.2f}"),
@@ -210,7 +230,7 @@ def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
         ),
         {"model": {"name": detail.model.name, "trained on": detail.model.card.get("about", "")}},
         {},
-        facts=f"{first['as_of']:%Y-%m-%d %H:%M} · the next {detail.horizon} bars",
+        facts=f"{first['as_of']:%Y-%m-%d %H:%M} · the next {span_words(detail)}",
         tiles=tiles if len(names) == 1 else (),
     )
 
@@ -218,24 +238,24 @@ def risk_page(table: pd.DataFrame, detail: Detail) -> TearSheet:
 def describe(table: pd.DataFrame, detail: Detail) -> str:
     """Say in sentences what the first row of a table means."""
     row = table.iloc[0]
-    name, horizon = table.index[0], detail.horizon
+    name, span = table.index[0], span_words(detail)
     parts = [
-        f"{name}: {row['volatility']:.0f} % volatility a year is forecast for the next {horizon} "
-        f"bars (nine of ten outcomes between {row['volatility_low']:.0f} and "
-        f"{row['volatility_high']:.0f} %), from {row['age']} bars of its own",
+        f"{name}: {row['volatility']:.0f} % volatility a year is forecast for the next {span} "
+        f"(9 times in 10 between {row['volatility_low']:.0f} and {row['volatility_high']:.0f} %), "
+        f"from {row['age']} bars of its own",
     ]
     if "var_5" in row:
         short = any(tail.level > 0.5 for tail in detail.tails[0])
-        loses = "a short of it loses" if short else "it loses"
+        loses = "a short position loses" if short else "a holder loses"
         parts.append(
-            f"in one of twenty such periods {loses} more than {row['var_5']:.1f} %, then "
+            f"1 time in 20 {loses} more than {row['var_5']:.1f} % in {span}, then "
             f"{row['es_5']:.1f} % on average"
         )
-    money = f" (a position of {row['position']:,.0f})" if "position" in row else ""
+    money = f" ({row['position']:,.0f})" if "position" in row else ""
     parts.append(
-        f"a weight of {row['weight']:.2f}{money} holds it at "
+        f"a position of {row['weight']:.2f} times the capital{money} makes the capital move by "
         f"{_PER_CENT * detail.target_volatility:g} % a year"
     )
     if row["age"] < _FEW:
-        parts.append(f"{row['age']} bars are few: the bounds are what is known")
+        parts.append(f"{row['age']} bars are few: rely on the range more than on one number")
     return "; ".join(parts) + "."

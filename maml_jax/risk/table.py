@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from maml_jax.backtest.metrics import bars_per_year
+from maml_jax.data.quality.trading_hours import missing_bars
 from maml_jax.errors import ConfigError, DataError
 from maml_jax.listing import join_names
 from maml_jax.risk.detail import Detail
@@ -20,6 +21,7 @@ from maml_jax.risk.forecast import (
 )
 from maml_jax.risk.histories import Histories, make_histories
 from maml_jax.risk.model import RiskModel, load_model, pretrained_names
+from maml_jax.risk.of_run import forecast_by_run, is_run
 
 LEVELS = (0.01, 0.05)
 TARGET_VOLATILITY = 0.15
@@ -118,7 +120,8 @@ def risk_table(
         levels: of VaR and ES, as shares: 0.05 is 5 %.
         target_volatility: a year, as a share, that `weight` is sized for.
         capital: adds `position`, the weight in money.
-        model: name of weights that ship, a folder of others; default those of the bars' interval.
+        model: name of weights that ship, a folder of others, or a run directory whose target is a
+            volatility; default those of the bars' interval.
         side: `long`, or `short`: which tail is the loss.
 
     Returns:
@@ -130,17 +133,16 @@ def risk_table(
     """
     _require(horizon, levels, target_volatility, capital, side)
     usable, notes = _usable(bars)
-    chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
-    if horizon is None:
-        horizon = DAYS_AHEAD if chosen.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
-    if horizon > max(chosen.horizons):
-        raise ConfigError(
-            f"horizon {horizon}: the weights {chosen.name!r} know 1 to "
-            f"{max(chosen.horizons)} bars: ask for fewer, or take longer bars"
-        )
-    histories = make_histories(usable)
-    notes += _weekend_notes(chosen, histories)
-    forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
+    if is_run(model):
+        chosen, histories, forecasts, more = forecast_by_run(model, usable, horizon)
+        horizon = forecasts[0].horizon
+        notes += more
+    else:
+        chosen = model if isinstance(model, RiskModel) else _choose(usable, model)
+        horizon = _horizon(horizon, chosen)
+        histories = make_histories(usable)
+        notes += _weekend_notes(chosen, histories) + _gap_notes(chosen, histories)
+        forecasts = forecast_volatility(chosen, histories, horizon=horizon, bars=MEMORY)
     sign = 1.0 if side == "long" else -1.0
     wanted = [level if sign > 0 else 1 - level for level in (*levels, TOUCHED / 2)]
     tails = forecast_tails(chosen, forecasts, wanted)
@@ -176,12 +178,25 @@ def _require(horizon, levels, target_volatility, capital, side) -> None:
         raise ConfigError(f"levels {[*levels]}: shares from 0.001 to 0.25; 0.05 is 5 %")
     if not 0 < target_volatility < 10:
         raise ConfigError(
-            f"target volatility {target_volatility}: a share a year: for 40 % write 0.4"
+            f"target volatility {target_volatility}: above 0 and below 10, a year: for 15 % write "
+            "0.15"
         )
     if capital is not None and not 0 < capital < np.inf:
         raise ConfigError(f"capital {capital}: a positive amount of money")
     if side not in ("long", "short"):
         raise ConfigError(f"side {side!r}: must be long or short")
+
+
+def _horizon(horizon: int | None, model: RiskModel) -> int:
+    """Return the bars ahead, the usual ones where none are asked for."""
+    if horizon is None:
+        return DAYS_AHEAD if model.interval >= pd.Timedelta(days=1) else BARS_OF_A_DAY
+    if horizon > max(model.horizons):
+        raise ConfigError(
+            f"horizon {horizon}: the weights {model.name!r} know 1 to {max(model.horizons)} bars: "
+            "ask for fewer, or take longer bars"
+        )
+    return horizon
 
 
 def _weekend_notes(model: RiskModel, histories: Histories) -> list[str]:
@@ -191,8 +206,24 @@ def _weekend_notes(model: RiskModel, histories: Histories) -> list[str]:
     ):
         return []
     return [
-        "Some of these bars are of weekends, and the daily weights were trained on stocks: levels "
-        "adapt, habits of other markets are not known. Hourly bars use those of coins."
+        "These bars include weekends, and the weights for daily bars were trained on stocks: they "
+        "adapt to how much this asset moves, and do not know how coins differ from stocks. Hourly "
+        "bars use weights trained on coins."
+    ]
+
+
+def _gap_notes(model: RiskModel, histories: Histories) -> list[str]:
+    """Say so where bars are missing among the last ones of an asset."""
+    gaps = {
+        name: missing_bars(times[-MEMORY:], model.interval).longest
+        for name, times in zip(histories.assets, histories.times, strict=True)
+    }
+    found = [f"{name} ({longest})" for name, longest in gaps.items() if longest]
+    if not found:
+        return []
+    return [
+        f"Bars are missing: {join_names(found, 3)}. A return across a gap counts as that of one "
+        "bar, and the asset looks wilder than it is."
     ]
 
 
@@ -203,7 +234,10 @@ def _usable(bars: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], 
     for name, frame in bars.items():
         closes = frame["close"].dropna()
         if len(closes) < 2:
-            reasons.append(f"{name} has {len(closes)} bars, and at least 2 are needed")
+            bar = "bar" if len(closes) == 1 else "bars"
+            reasons.append(
+                f"{name} has {len(closes)} {bar} with a close, and at least 2 are needed"
+            )
         elif not (closes > 0).all():
             time = closes.index[~(closes > 0)][0]
             reasons.append(f"{name} has a close of {closes[time]:g} at {time}")
@@ -253,7 +287,7 @@ def _choose(bars: Mapping[str, pd.DataFrame], model: str | Path | None) -> RiskM
     there = join_names([f"{_words(each.interval)} ({each.name})" for each in known], 5)
     raise ConfigError(
         f"bars of {_words(step)}: the weights that ship know bars of {there}; resample, or name "
-        "others that know such bars with model"
+        "weights or a run that know such bars with --model"
     )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from risk_markets import make_market, small_model
 
+from maml_jax.learners import ridge
+from maml_jax.models import mlp
 from maml_jax.risk.ages import forecast_at_age
 from maml_jax.risk.forecast import (
     forecast_listings,
@@ -107,3 +109,13 @@ def test_any_learner_can_be_asked_at_an_age():
             alone, histories, 0, bars - age, horizon=5, rows=age + 1, others=[1, 2, 3]
         )
         np.testing.assert_allclose(mean, expected[:, age], rtol=1e-4)
+
+
+def test_a_learner_without_deviations_can_be_asked_too():
+    model, histories = small_model(), make_histories(make_market(seed=7, count=300))
+    learner = ridge(mlp((4,)))
+    params = learner.init(jax.random.key(0), jnp.zeros((1, 14)))
+    mean, std = forecast_at_age(
+        learner, params, model.scaling, histories, 0, np.array([150]), age=40, horizon=5
+    )
+    assert np.isfinite(mean).all() and np.isnan(std).all()

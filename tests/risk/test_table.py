@@ -62,6 +62,10 @@ def test_what_cannot_be_known_is_refused_in_one_line():
         maml_jax.risk(weekly)
     with pytest.raises(ConfigError, match="know 1 to 22 bars"):
         maml_jax.risk(two_bars(), horizon=300)
+    with pytest.raises(ConfigError, match="for 15 % write 0.15"):
+        maml_jax.risk(two_bars(), target_volatility=15)
+    with pytest.raises(DataError, match="1 bar with a close, and at least 2"):
+        maml_jax.risk(two_bars().iloc[:1])
     with pytest.raises(ConfigError, match="0.05 is 5 %"):
         maml_jax.risk(two_bars(), levels=(5,))
     table = maml_jax.risk({"flat": two_bars(100, 100), "moves": two_bars()})
@@ -93,3 +97,26 @@ def test_a_table_draws_itself_and_shows_itself():
     assert len(figure.axes) == 2
     with pytest.raises(ConfigError, match="A0, A1"):
         table.plot("no")
+
+
+def test_missing_bars_are_said_and_weekends_are_none():
+    whole = make_market(assets=1, count=60)["A0"]
+    assert not maml_jax.risk(whole).detail.notes[1:]  # the first is of weekends
+    holes = whole.drop(whole.index[[20, 21, 40]])
+    [_, note] = maml_jax.risk(holes).detail.notes
+    assert "2 in total, the longest of 2 bars from 2010-01-21" in note
+    weekdays = whole[whole.index.day_of_week < 5]
+    assert maml_jax.risk(weekdays).detail.notes == ()
+
+
+def test_every_column_of_the_text_is_explained(tmp_path):
+    frames = [f.assign(symbol=n) for n, f in make_market(assets=3, count=40).items()]
+    path = tmp_path / "bars.csv"
+    pd.concat(frames).rename_axis("date").to_csv(path)
+    text = ask(path, "--level", "0.02", "--capital", "1000", "--horizon", "7")
+    assert "Risk over the next 7 days" in text
+    header = next(line for line in text.splitlines() if "vol22" in line)
+    legend = text[text.index("vol: volatility") :]
+    for name in ("vol", "9 in 10", "VaR2", "ES2", "weight", "position", "stop", "vol22"):
+        assert name in header and f"{name}:" in legend
+    assert "passed 1 time in 50" in legend and "1 time in 20 in 7 days" in legend

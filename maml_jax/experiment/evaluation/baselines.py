@@ -24,8 +24,7 @@ from maml_jax.experiment.preparation.prepare import Prepared, fitting_panel
 from maml_jax.experiment.preparation.requirements import target_of
 from maml_jax.experiment.timing import stage
 from maml_jax.features import compute_target
-from maml_jax.features.ohlc import garman_klass
-from maml_jax.features.volatility import realised_volatility
+from maml_jax.features.targets import trailing_volatility
 from maml_jax.notes import Note
 
 
@@ -127,9 +126,8 @@ def volatility_baselines(prepared: Prepared) -> dict[str, Predicted]:
     target, panel, scaler = target_of(prepared.config), prepared.panel, prepared.scaler
     if target.kind != "volatility":
         return {}
-    window, bars = target.volatility_window, prepared.bars
-    of_window = garman_klass if target.estimator == "garman_klass" else realised_volatility
-    trailing = {asset: of_window(frame, window) for asset, frame in bars.items()}
+    bars = prepared.bars
+    trailing = {asset: trailing_volatility(frame, target) for asset, frame in bars.items()}
     logs = {a: pd.Series(np.log(each.where(each > 0))) for a, each in trailing.items()}
     found = {TRAILING: align_to_panel(panel, logs)}
     if target.estimator == "close":

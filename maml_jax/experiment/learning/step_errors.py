@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from maml_jax.data import as_bars
 from maml_jax.errors import ConfigError, DataError
+from maml_jax.experiment.config.config import Config
 from maml_jax.experiment.learning.adapt import (
     Bars,
     Rows,
@@ -22,8 +24,10 @@ from maml_jax.experiment.learning.checkpoint import Checkpoint
 from maml_jax.experiment.learning.methods import METHODS
 from maml_jax.experiment.learning.tasks import tested_windows
 from maml_jax.experiment.learning.train import initial_params, make_learner
+from maml_jax.experiment.preparation.bars import reading_options
 from maml_jax.experiment.preparation.prepare import Prepared
 from maml_jax.experiment.preparation.requirements import target_of
+from maml_jax.features.targets import trailing_volatility
 from maml_jax.meta import Batch, MetaLearner, Prediction, Task
 from maml_jax.meta.types import Params
 from maml_jax.tasks import Layout, market_sampler
@@ -136,6 +140,9 @@ class AdaptationTable(NamedTuple):
         method: what was adapted.
         support: where the rows lie that were adapted on.
         query: where the rows lie that were predicted.
+        trailing_error: of a target of kind volatility, the mean squared error of the trailing
+            volatility over `target.volatility_window` bars as a forecast of the query rows; else
+            NaN.
     """
 
     table: pd.DataFrame
@@ -143,6 +150,7 @@ class AdaptationTable(NamedTuple):
     method: str
     support: RowSpan
     query: RowSpan
+    trailing_error: float = np.nan
 
 
 def adaptation_table(
@@ -205,10 +213,25 @@ def adaptation_table(
     columns = ["error", "correlation", "scratch_error", "scratch_correlation"]
     judged = pd.DataFrame.from_dict(table, orient="index", columns=columns)
     judged = judged.rename_axis("steps" if takes else "adaptation")
-    times = rows.table.index
     times: Any = rows.table.index
-    spans = (RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query))
-    return AdaptationTable(judged, rows.asset, checkpoint.method, *spans)
+    taught, asked_for = (
+        RowSpan(times[part[0]], times[part[-1]], len(part)) for part in (support, query)
+    )
+    trailing = _trailing_error(config, bars, times[query], truth)
+    return AdaptationTable(judged, rows.asset, checkpoint.method, taught, asked_for, trailing)
+
+
+def _trailing_error(
+    config: Config, bars: Bars, times: pd.DatetimeIndex, truth: np.ndarray
+) -> float:
+    """Return the mean squared error of the trailing volatility at some bars; NaN of other kinds."""
+    target = target_of(config)
+    if target.kind != "volatility":
+        return np.nan
+    [frame] = as_bars(bars, **reading_options(config)).values()
+    trailing = trailing_volatility(frame, target).reindex(times)
+    error = np.log(trailing.where(trailing > 0).to_numpy(float)) - truth
+    return float(np.mean(error[np.isfinite(error)] ** 2)) if np.isfinite(error).any() else np.nan
 
 
 def _split(checkpoint: Checkpoint, rows: Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -24,10 +24,10 @@ RATE = 0.05
 NEW = {"A0": random_bars(seed=9, count=120)}
 
 
-def checkpoint_of(method, **learner):
+def checkpoint_of(method, target=None, **learner):
     """Return a checkpoint of untrained parameters, other than those of the settings' seed."""
     settings = SMALL["learner"] | {"methods": [method], "inner_learning_rate": RATE} | learner
-    config = load_config(SMALL | {"learner": settings})
+    config = load_config(SMALL | {"learner": settings} | ({} if target is None else target))
     prepared = prepare(config, MARKET)
     other = prepared.config.changed(seed=5)
     width = len(prepared.panel.feature_names)
@@ -81,6 +81,20 @@ def test_the_table_is_what_descent_by_hand_comes_to():
             correlation = pd.Series(predicted).corr(pd.Series(truth))
             assert row[f"{prefix}correlation"] == pytest.approx(correlation, abs=1e-3)
             params = jax.tree.map(lambda p, g: p - RATE * g, params, jax.grad(loss)(params))
+
+
+def test_the_trailing_volatility_is_judged_on_the_same_rows():
+    settings = {"kind": "volatility", "horizon": 3, "volatility_window": 12}
+    judged = adaptation_table(checkpoint_of("maml", {"target": settings}), NEW)
+    (frame,) = NEW.values()
+    returns = np.log(frame["close"]).diff()
+    first, last, _ = judged.query
+    trailing = 0.5 * np.log((returns**2).rolling(12).mean())
+    ahead = 0.5 * np.log((returns**2).rolling(3).mean()).shift(-3)
+    error = (trailing - ahead).loc[first:last]
+    assert len(error) == judged.query.rows
+    assert judged.trailing_error == pytest.approx((error**2).mean(), rel=1e-6)
+    assert np.isnan(adaptation_table(checkpoint_of("maml"), NEW).trailing_error)
 
 
 def test_no_support_label_reaches_into_the_query():
