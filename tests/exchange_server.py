@@ -202,7 +202,8 @@ class Exchange:
         order = trade["order"]
         return {
             "execId": trade["id"], "orderLinkId": order["name"] if order else "",
-            "symbol": trade["asset"], "side": "Buy" if trade["sign"] > 0 else "Sell",
+            "orderId": order["id"] if order else "by-hand", "symbol": trade["asset"],
+            "side": "Buy" if trade["sign"] > 0 else "Sell",
             "execQty": digits(trade["quantity"]), "execPrice": digits(trade["price"]),
             "execFee": digits(trade["fee"]), "execTime": str(trade["time"]),
             "execType": trade.get("kind", "Trade"),

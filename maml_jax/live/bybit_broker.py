@@ -127,8 +127,11 @@ class BybitBroker:
     def query(self, client_id: str) -> Report | None:
         """Return the state of an order; None if Bybit has none of that name."""
         # Final orders leave the first list, at the latest when Bybit restarts.
-        for path in ("/v5/order/realtime", "/v5/order/history"):
-            for report in self._list(path, _report, orderLinkId=client_id, settleCoin=self.settle):
+        for path, more in (
+            ("/v5/order/realtime", {"settleCoin": self.settle}),
+            ("/v5/order/history", {}),
+        ):
+            for report in self._list(path, _report, orderLinkId=client_id, **more):
                 if report.client_id == client_id:
                     return report
         return None
@@ -182,13 +185,16 @@ class BybitBroker:
             raise BrokerError(f"{self.address}: orders are sent over https alone")
 
     def _keys(self) -> tuple[str, str]:
-        missing = [name for name in self._names if not os.environ.get(name)]
+        missing = [name for name in self._names if not os.environ.get(name, "").strip()]
         if missing:
             raise BrokerError(
                 f"{self.address} needs a key and its secret: set the environment variables"
                 f" {' and '.join(missing)}"
             )
-        key, secret = (os.environ[name] for name in self._names)
+        key, secret = (os.environ[name].strip() for name in self._names)
+        for name, value in zip(self._names, (key, secret), strict=True):
+            if not (value.isascii() and value.isprintable()) or " " in value:
+                raise BrokerError(f"the environment variable {name} holds marks that no key has")
         return key, secret
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -207,8 +213,9 @@ class BybitBroker:
     def _hide(self, text: object) -> str:
         """Return a text of the server on one line without our keys, which some errors repeat."""
         shown = plain_text(text)
-        for value in self._keys():
-            shown = shown.replace(value, "***")
+        for name in self._names:
+            value = os.environ.get(name, "").strip()
+            shown = shown.replace(value, "***") if value else shown
         return shown[:500]
 
     def _post(self, path: str, content: dict[str, Any]) -> Outcome:
@@ -328,6 +335,7 @@ def _execution(row: dict) -> Execution | None:
     return Execution(
         str(row["execId"]),
         str(row["orderLinkId"] or ""),
+        str(row["orderId"]),
         str(row["symbol"]),
         _SIDES[row["side"]],
         _positive(row["execQty"]),

@@ -14,6 +14,7 @@ class Execution(NamedTuple):
     Attributes:
         execution_id: the broker's name of it; one that comes twice counts once.
         client_id: of the order; empty for an order that was not ours.
+        broker_id: the broker's name of the order.
         asset: its symbol.
         side: of the order.
         quantity: in units, above 0.
@@ -24,6 +25,7 @@ class Execution(NamedTuple):
 
     execution_id: str
     client_id: str
+    broker_id: str
     asset: str
     side: Side
     quantity: Decimal

@@ -12,7 +12,7 @@ import pandas as pd
 from maml_jax.errors import BookError, OrderError
 from maml_jax.live.broker import Held
 from maml_jax.live.fills import Execution, Position, fill_position
-from maml_jax.live.orders import OPEN, Order, Record, Status, fill_order, step
+from maml_jax.live.orders import OPEN, Order, Record, Status, acknowledge, fill_order, step
 
 _VERSION = 1
 _PATIENCE = 30.0
@@ -21,15 +21,15 @@ _PATIENCE = 30.0
 _SCHEMA = """
 CREATE TABLE orders (
     client_id TEXT PRIMARY KEY, asset TEXT NOT NULL, bar TEXT NOT NULL, side TEXT NOT NULL,
-    quantity TEXT NOT NULL, reduce_only INTEGER NOT NULL, worst TEXT,
+    quantity TEXT NOT NULL, reduce_only INTEGER NOT NULL, worst TEXT, held TEXT,
     status TEXT NOT NULL, broker_id TEXT NOT NULL, filled TEXT NOT NULL, value TEXT NOT NULL,
     reported TEXT NOT NULL, reason TEXT NOT NULL, sent TEXT
 ) WITHOUT ROWID;
 CREATE INDEX orders_by_status ON orders (status);
 CREATE TABLE executions (
-    execution_id TEXT PRIMARY KEY, client_id TEXT NOT NULL REFERENCES orders, asset TEXT NOT NULL,
-    side TEXT NOT NULL, quantity TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL,
-    time TEXT NOT NULL
+    execution_id TEXT PRIMARY KEY, client_id TEXT NOT NULL REFERENCES orders,
+    broker_id TEXT NOT NULL, asset TEXT NOT NULL, side TEXT NOT NULL, quantity TEXT NOT NULL,
+    price TEXT NOT NULL, fee TEXT NOT NULL, time TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE positions (
     asset TEXT PRIMARY KEY, quantity TEXT NOT NULL, cost TEXT NOT NULL, profit TEXT NOT NULL,
@@ -87,15 +87,16 @@ class OrderBook:
     def add(self, order: Order) -> Record:
         """Record an order as new and return it; one of its name is returned as it is.
 
-        Orders for the same asset and earlier bars that were never sent are cancelled.
+        An order that never left is replaced, as the position may be another by now. Orders for the
+        same asset and earlier bars that are not at the broker are cancelled.
         """
         with self._change():
             known = self._find(order.client_id)
-            if known is not None:
+            if known is not None and (known.status != "new" or known.sent is not None):
                 return known
             for old in self._select("status = 'new' AND asset = ?", order.asset):
                 if old.order.bar < order.bar:
-                    self._write(step(old, "cancel", f"never sent; {order.bar} was decided"))
+                    self._write(step(old, "cancel", f"not sent before {order.bar} was decided"))
             record = Record(order)
             self._write(record)
             return record
@@ -151,6 +152,7 @@ class OrderBook:
                 )
             if self._row("SELECT 1 FROM executions WHERE execution_id = ?", execution.execution_id):
                 return False
+            record = acknowledge(record, execution.broker_id)
             self._write(fill_order(record, execution.quantity, execution.price))
             position = self._position(execution.asset)
             self._write_position(execution.asset, fill_position(position, execution))
@@ -172,13 +174,14 @@ class OrderBook:
     def take_over(self, held: Mapping[str, Held], now: pd.Timestamp) -> None:
         """Replace the positions by those of the broker; profits and fees stay.
 
-        The loss of the day is counted from here on.
+        Where one changes, the loss of the day is counted from here on.
 
         Args:
             held: at the broker, by asset.
             now: for the record.
         """
         with self._change():
+            changed = False
             for asset in sorted({*self.positions(), *held}):
                 before = self._position(asset)
                 there = held.get(asset, Held(Decimal(0), Decimal(0)))
@@ -188,7 +191,9 @@ class OrderBook:
                 self._write_position(asset, before._replace(quantity=there.quantity, cost=cost))
                 change = (now.isoformat(), asset, str(before.quantity), str(there.quantity))
                 self._database.execute("INSERT INTO takeovers VALUES (?, ?, ?, ?)", change)
-            self._database.execute("DELETE FROM days WHERE day = ?", (_date(now),))
+                changed = True
+            if changed:
+                self._database.execute("DELETE FROM days WHERE day = ?", (_date(now),))
 
     def orders_sent(self, day: pd.Timestamp) -> int:
         """Return how many orders were sent on a day (UTC)."""
@@ -266,7 +271,7 @@ class OrderBook:
             [
                 order.client_id, order.asset, order.bar.isoformat(), order.side,
                 str(order.quantity), int(order.reduce_only),
-                None if order.limit is None else str(order.limit),
+                *(None if each is None else str(each) for each in (order.limit, order.held)),
                 record.status, record.broker_id, str(record.filled), str(record.value),
                 str(record.reported), record.reason,
                 None if record.sent is None else record.sent.isoformat(),
@@ -294,11 +299,11 @@ def _date(time: pd.Timestamp) -> str:
 
 
 def _to_record(row: tuple) -> Record:
-    client_id, asset, bar, side, quantity, reduce_only, limit, *state = row
+    client_id, asset, bar, side, quantity, reduce_only, limit, held, *state = row
     status, broker_id, filled, value, reported, reason, sent = state
     order = Order(
         client_id, asset, pd.Timestamp(bar), side, Decimal(quantity), bool(reduce_only),
-        None if limit is None else Decimal(limit),
+        *(None if each is None else Decimal(each) for each in (limit, held)),
     )  # fmt: skip
     return Record(
         order, status, broker_id, Decimal(filled), Decimal(value), Decimal(reported), reason,
@@ -311,8 +316,9 @@ def _to_text(execution: Execution) -> list[str]:
 
 
 def _to_execution(row: tuple) -> Execution:
-    execution_id, client_id, asset, side, quantity, price, fee, time = row
+    execution_id, client_id, broker_id, asset, side, *numbers, time = row
+    quantity, price, fee = map(Decimal, numbers)
+    moment = pd.Timestamp(time)
     return Execution(
-        execution_id, client_id, asset, side, Decimal(quantity), Decimal(price), Decimal(fee),
-        pd.Timestamp(time),
+        execution_id, client_id, broker_id, asset, side, quantity, price, fee, moment
     )  # fmt: skip

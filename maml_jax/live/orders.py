@@ -21,7 +21,8 @@ Step = Literal["send", "acknowledge", "lose", "refuse", "reject", "cancel", "fil
 _STEPS: dict[Step, dict[Status, Status]] = {
     "send": {"new": "sent"},
     "acknowledge": {
-        "sent": "sent", "unresolved": "sent", "filled": "filled", "cancelled": "cancelled",
+        "new": "sent", "sent": "sent", "unresolved": "sent", "filled": "filled",
+        "cancelled": "cancelled",
     },
     "lose": {"sent": "unresolved", "unresolved": "unresolved", "filled": "filled"},
     "refuse": {"new": "new", "sent": "new", "unresolved": "new"},
@@ -30,9 +31,12 @@ _STEPS: dict[Step, dict[Status, Status]] = {
         "new": "cancelled", "sent": "cancelled", "unresolved": "cancelled",
         "cancelled": "cancelled",
     },
-    "fill": {"sent": "sent", "unresolved": "sent", "cancelled": "cancelled"},
+    "fill": {"new": "sent", "sent": "sent", "unresolved": "sent", "cancelled": "cancelled"},
 }  # fmt: skip
-"""Where each step leads. All others are illegal: a state that is missing here raises."""
+"""Where each step leads. All others are illegal: a state that is missing here raises.
+
+What the broker has or fills is believed whatever the book thought, unless it was rejected.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Order:
         quantity: in units of the asset, above 0.
         reduce_only: it may only bring the position closer to 0.
         limit: the worst price to accept, in quote currency per unit; None: at market.
+        held: position that was decided at, in units: if it is another when the order is to be
+            sent, it is not. None: any.
 
     Raises:
         OrderError: if one of them is impossible.
@@ -59,6 +65,7 @@ class Order:
     quantity: Decimal
     reduce_only: bool = False
     limit: Decimal | None = None
+    held: Decimal | None = None
 
     def __post_init__(self):
         if not self.client_id or not self.asset:
@@ -249,6 +256,7 @@ def make_order(
         abs(wanted - has),
         reduce_only=wanted * has >= 0 and abs(wanted) < abs(has),
         limit=None if limit is None else to_decimal(limit, f"limit of {asset}"),
+        held=has,
     )
 
 

@@ -69,8 +69,6 @@ def take_report(book: OrderBook, report: Report) -> Record:
                 f"the broker has another order {order.client_id}: to {report.side}"
                 f" {report.quantity:f} {report.asset}, where the book has {order}"
             )
-        if record.status == "new":  # such as in a book that was restored
-            record = step(record, "send")
         record = acknowledge(record, report.broker_id)
         record = record._replace(reported=max(record.reported, report.filled))
         if report.status == "rejected":

@@ -28,10 +28,12 @@ def send_orders(
 
     Orders that are unresolved are asked about first. Then, for each order: limits are checked, it
     is recorded, marked as sent, sent, and what the broker says is recorded. One that was sent
-    before is not sent again; its outcome is that of the book.
+    before is not sent again; its outcome is that of the book. An order is refused while another
+    of its asset may be filled, or if it was decided at another position than that of the book: call
+    `check_account` before deciding.
 
     Args:
-        book: of the account; see `check_account` for the first call.
+        book: of the account.
         broker: to send to.
         orders: of the decisions of a bar.
         limits: what they must not exceed.
@@ -43,8 +45,8 @@ def send_orders(
 
     Raises:
         OrderError: if a price is missing or impossible; nothing was sent.
-        BrokerError: if the broker does not answer what is asked about unresolved orders; nothing
-            was sent.
+        BrokerError: if the broker does not answer what is asked about unresolved orders, or has
+            others of their names (`MismatchError`); nothing was sent.
     """
     orders = list(orders)
     moment = pd.Timestamp.now("UTC") if now is None else now.tz_convert("UTC")
@@ -100,7 +102,8 @@ def _send(
     known = book.find(order.client_id)
     if known is not None and known.status != "new":
         return _recorded_outcome(known)
-    order = order if known is None else known.order
+    if known is not None and known.sent is not None:  # what is on its way may yet arrive
+        order = known.order
     refusal = _find_conflict(book, order) or find_refusal(
         order, limits, _look(book, prices, now), prices[order.asset]
     )
@@ -138,14 +141,19 @@ def _recorded_outcome(record: Record) -> Outcome:
 
 
 def _find_conflict(book: OrderBook, order: Order) -> str:
-    """Say what in the book forbids an order: an open one of its asset, nothing to reduce."""
-    held = book.positions()
+    """Say what in the book forbids an order: another position, an open order of its asset."""
+    positions = book.positions()
+    held = positions[order.asset].quantity if order.asset in positions else Decimal(0)
+    if order.held not in (None, held):
+        return f"it was decided at a position of {order.held:f}, which is {held:f}; decide again"
     if order.reduce_only:
-        quantity = held[order.asset].quantity if order.asset in held else Decimal(0)
-        return "" if quantity * order.sign < 0 else f"{quantity:f} {order.asset} cannot be reduced"
-    for record in book.records("sent", "unresolved"):
-        if record.order.asset == order.asset:
-            return f"{record.order} is {record.status}; cancel it or wait for it"
+        return "" if held * order.sign < 0 else f"{held:f} {order.asset} cannot be reduced"
+    for record in book.unsettled():
+        if record.order.asset == order.asset and record.status != "new":
+            return (
+                f"of {record.order}, which is {record.status}, more may be filled; cancel it or"
+                " ask again (check_account)"
+            )
     return ""
 
 

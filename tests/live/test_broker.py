@@ -9,7 +9,7 @@ from maml_jax.errors import BrokerError, MismatchError, OrderError
 from maml_jax.live.broker import Held, Limits, Outcome, Report
 from maml_jax.live.fills import Execution
 from maml_jax.live.order_book import OrderBook
-from maml_jax.live.orders import make_order
+from maml_jax.live.orders import Order, make_order
 from maml_jax.live.recovery import check_account, resolve, resume, sync, take_report
 from maml_jax.live.sending import cancel_order, send_orders
 
@@ -47,8 +47,8 @@ class Scripted:
             price = self.price[order.asset]
             number = f"e{len(self.trades)}"
             self.trades.append(
-                Execution(number, order.client_id, order.asset, order.side, part, price,
-                          Decimal(1), NOW)
+                Execution(number, order.client_id, f"b-{order.client_id}", order.asset,
+                          order.side, part, price, Decimal(1), NOW)
             )  # fmt: skip
 
     def query(self, client_id):
@@ -174,7 +174,7 @@ def test_only_reduce_only_orders_pass_while_the_kill_switch_exists(book, scripte
 
 
 def test_a_reduce_only_order_needs_something_to_reduce(book, scripted, limits):
-    order = make_order("run", "BTCUSDT", BAR, 0, -1)
+    order = Order("a", "BTCUSDT", BAR, "buy", Decimal(1), reduce_only=True)
     (outcome,) = send(book, scripted, limits, order)
     assert outcome.status == "refused" and "cannot be reduced" in outcome.reason
 
@@ -228,6 +228,36 @@ def test_an_open_order_blocks_more_of_its_asset_until_it_is_cancelled(book, scri
         cancel_order(book, scripted, "x")
 
 
+def test_an_order_is_not_sent_at_another_position_than_it_was_decided_at(book, scripted, limits):
+    """Whoever forgets to look at the account first buys nothing twice."""
+    scripted.share = Decimal("0.5")
+    send(book, scripted, limits, decide(book))
+    stale = decide(book, target=3, bar=hours(1))
+    cancel_order(book, scripted, book.records()[0].order.client_id)
+    (outcome,) = send(book, scripted, limits, stale)  # half is filled, and nobody heard of it
+    assert outcome.status == "refused" and "more may be filled" in outcome.reason
+    check_account(book, scripted)
+    (outcome,) = send(book, scripted, limits, stale)
+    assert outcome.reason.endswith("at a position of 0, which is 1.0; decide again")
+    (outcome,) = send(book, scripted, limits, decide(book, target=3, bar=hours(1)))
+    assert outcome.status == "confirmed" and scripted.sent[-1].quantity == 2
+
+
+def test_an_order_that_never_left_is_decided_again_and_one_that_may_arrive_is_not(
+    book, scripted, limits
+):
+    first = make_order("run", "BTCUSDT", BAR, 2, 0)
+    again = make_order("run", "BTCUSDT", BAR, 2, -1)
+    assert first.client_id == again.client_id
+    book.add(first)
+    assert book.add(again).order == again
+    scripted.answers = ["lost request"]
+    book.add(first)
+    send(book, scripted, limits, first)
+    resolve(book, scripted)
+    assert book.add(again).order == first
+
+
 def test_prices_that_are_missing_or_impossible_stop_before_anything_is_sent(book, scripted, limits):
     for prices in ({}, {"BTCUSDT": 0}, {"BTCUSDT": float("nan")}):
         with pytest.raises(OrderError, match="BTCUSDT"):
@@ -251,7 +281,7 @@ def test_a_broker_that_does_not_answer_stops_before_anything_is_sent(book, scrip
 def test_differences_name_the_asset_and_both_quantities(book, scripted, limits):
     send(book, scripted, limits, decide(book))
     sync(book, scripted)
-    foreign = Execution("x", "", "ETHUSDT", "sell", Decimal(3), Decimal(10), Decimal(0), NOW)
+    foreign = Execution("x", "", "y", "ETHUSDT", "sell", Decimal(3), Decimal(10), Decimal(0), NOW)
     scripted.trades.append(foreign)
     with pytest.raises(MismatchError, match="ETHUSDT: 0 in the book, -3 at the broker") as caught:
         check_account(book, scripted)

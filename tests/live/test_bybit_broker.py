@@ -227,6 +227,19 @@ def test_keys_come_from_the_environment_alone(monkeypatch):
         BybitBroker()
 
 
+@pytest.mark.parametrize("mark", ["\n", "\r\nX-Other: 1", "\u00e9", " "])
+def test_keys_with_impossible_marks_are_refused_unseen(monkeypatch, broker, exchange, mark):
+    monkeypatch.setenv(TESTNET_KEYS[0], f"{KEY}{mark}{KEY}")
+    with pytest.raises(BrokerError, match=TESTNET_KEYS[0]) as caught:
+        BybitBroker()
+    assert KEY not in str(caught.value)
+    outcome = broker.submit(order())
+    assert outcome.status == "unresolved" and KEY not in outcome.reason
+    assert exchange.requests == []
+    monkeypatch.setenv(TESTNET_KEYS[0], f" {KEY}\n")
+    assert broker.submit(order()).status == "confirmed"
+
+
 def everything_in(thing, seen=None):
     """Return the text of an object and of all that it holds."""
     seen = set() if seen is None else seen

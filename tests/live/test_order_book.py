@@ -1,5 +1,7 @@
 """The book survives kills: whenever a process ends, one decision makes one order."""
 
+import os
+import queue
 import signal
 import sqlite3
 import subprocess
@@ -29,7 +31,14 @@ def order(client_id="a", bar=BAR, quantity="1.5", asset="BTCUSDT"):
 
 
 def execution(number=1, client_id="a", quantity="0.5", price="100", **changes):
-    values = (f"e{number}", client_id, "BTCUSDT", "buy", *map(Decimal, (quantity, price, "0.1")))
+    values = (
+        f"e{number}",
+        client_id,
+        "b1",
+        "BTCUSDT",
+        "buy",
+        *map(Decimal, (quantity, price, "0.1")),
+    )
     return Execution(*values, NOW)._replace(**changes)
 
 
@@ -68,6 +77,7 @@ def test_an_execution_counts_once_in_order_and_position(book):
         execution(2, side="sell"),
         execution(2, asset="ETHUSDT"),
         execution(2, client_id="b"),
+        execution(2, broker_id="b2"),
         execution(2, price="0"),
     ],
 )
@@ -144,9 +154,9 @@ from maml_jax.live.order_book import OrderBook
 from maml_jax.live.orders import make_order
 from maml_jax.live.sending import send_orders
 
-address, path, point = sys.argv[1:]
+point = None
 
-def die(*_):
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 class Killed(BybitBroker):
@@ -169,9 +179,19 @@ class KilledBook(OrderBook):
         if point == "while recording" or point == "while acknowledging" and record.broker_id:
             die()
 
-broker, book = Killed(address), KilledBook(path)
-order = make_order("run", "BTCUSDT", pd.Timestamp("2024-01-01T10:00Z"), 0.75, 0)
-send_orders(book, broker, [order], Limits(10**6, 10, 10**6, Path(path + ".stop")), {"BTCUSDT": 100})
+def trade(address, path):
+    order = make_order("run", "BTCUSDT", pd.Timestamp("2024-01-01T10:00Z"), 0.75, 0)
+    limits = Limits(10**6, 10, 10**6, Path(path + ".stop"))
+    send_orders(KilledBook(path), Killed(address), [order], limits, {"BTCUSDT": 100})
+
+for line in sys.stdin:
+    address, path, point = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if not child:
+        trade(address, path)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 POINTS = {
     "while recording": 0, "after recording": 0, "before sending": 0, "while sending": 1,
@@ -180,16 +200,27 @@ POINTS = {
 """Where a process is killed, and how many orders are at the exchange then."""
 
 
+@pytest.fixture(scope="module")
+def traders():
+    """A process that starts one that trades, for each line that it reads."""
+    command, pipe = [sys.executable, "-c", SCRIPT], subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env=os.environ | KEYS
+    ) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_makes_neither_two_orders_nor_none(tmp_path, exchange, broker, point):
-    path = tmp_path / "orders.db"
-    command = [sys.executable, "-c", SCRIPT, broker.address, str(path), point]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        if point == "while sending":  # the request has come, the reply has not left
-            exchange.on_take = process.kill
-        _, problem = process.communicate(timeout=120)
+def test_a_kill_makes_neither_two_orders_nor_none(tmp_path, exchange, broker, traders, point):
+    path, child = tmp_path / "orders.db", queue.Queue()
+    if point == "while sending":  # the request has come, the reply has not left
+        exchange.on_take = lambda: os.kill(child.get(timeout=60), signal.SIGKILL)
+    print(broker.address, path, point, sep="\t", file=traders.stdin, flush=True)
+    child.put(int(traders.stdout.readline()))
+    assert int(traders.stdout.readline()) == -signal.SIGKILL
     exchange.on_take = lambda: None
-    assert process.returncode == -signal.SIGKILL, problem
     assert len(exchange.orders) == POINTS[point]
     decided = make_order("run", "BTCUSDT", BAR, 0.75, 0)
     limits = Limits(10**6, 10, 10**6, tmp_path / "stop")
