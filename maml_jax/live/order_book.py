@@ -62,17 +62,11 @@ class OrderBook:
         self.path = Path(path)
         with self._errors():
             self._database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                self._database.execute(f"PRAGMA {pragma}").fetchone()
-        with self._change():
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self._database.execute(statement)
-                self._database.execute(f"PRAGMA user_version={_VERSION}")
-                self._note("begun", (now or pd.Timestamp.now("UTC")).isoformat())
-            elif version != _VERSION:
-                raise BookError(f"{self.path}: written by version {version} of the book")
+        try:
+            self._prepare(pd.Timestamp.now("UTC") if now is None else now)
+        except BookError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file; the book is of no use afterwards."""
@@ -189,7 +183,7 @@ class OrderBook:
                     continue
                 cost = there.quantity * there.average
                 self._write_position(asset, before._replace(quantity=there.quantity, cost=cost))
-                change = (now.isoformat(), asset, str(before.quantity), str(there.quantity))
+                change = (_to_utc(now), asset, str(before.quantity), str(there.quantity))
                 self._database.execute("INSERT INTO takeovers VALUES (?, ?, ?, ?)", change)
                 changed = True
             if changed:
@@ -231,6 +225,20 @@ class OrderBook:
             (latest,) = self._row("SELECT max(time) FROM executions")
         sent = [r.sent for r in self.unsettled() if r.sent is not None]
         return min([pd.Timestamp(latest or begun), *sent])
+
+    def _prepare(self, now: pd.Timestamp) -> None:
+        with self._errors():
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                self._database.execute(f"PRAGMA {pragma}").fetchone()
+        with self._change():
+            (version,) = self._row("PRAGMA user_version")
+            if version == 0:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version={_VERSION}")
+                self._note("begun", _to_utc(now))
+            elif version != _VERSION:
+                raise BookError(f"{self.path}: written by version {version} of the book")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -274,7 +282,7 @@ class OrderBook:
                 *(None if each is None else str(each) for each in (order.limit, order.held)),
                 record.status, record.broker_id, str(record.filled), str(record.value),
                 str(record.reported), record.reason,
-                None if record.sent is None else record.sent.isoformat(),
+                None if record.sent is None else _to_utc(record.sent),
             ],
         )  # fmt: skip
 
@@ -294,8 +302,13 @@ class OrderBook:
         self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
 
 
+def _to_utc(time: pd.Timestamp) -> str:
+    """Write a time so that texts are in the order of times."""
+    return time.tz_convert("UTC").isoformat()
+
+
 def _date(time: pd.Timestamp) -> str:
-    return time.tz_convert("UTC").strftime("%Y-%m-%d")
+    return _to_utc(time)[:10]
 
 
 def _to_record(row: tuple) -> Record:
@@ -312,7 +325,7 @@ def _to_record(row: tuple) -> Record:
 
 
 def _to_text(execution: Execution) -> list[str]:
-    return [*map(str, execution[:-1]), execution.time.isoformat()]
+    return [*map(str, execution[:-1]), _to_utc(execution.time)]
 
 
 def _to_execution(row: tuple) -> Execution:

@@ -61,6 +61,18 @@ def test_what_is_written_is_read_again_exactly(tmp_path, book):
         assert again.records("sent")[0].filled == Decimal("0.75")
 
 
+def test_times_of_all_zones_are_in_order(book):
+    book.add(order())
+    mark_sent(book, when=pd.Timestamp("2024-01-02T05:00+09:00"))
+    assert [book.orders_sent(NOW + pd.Timedelta(days=n)) for n in (0, 1)] == [1, 0]
+    late, early = NOW + pd.Timedelta(1, "ms"), NOW.tz_convert("Asia/Tokyo")
+    for number, moment in enumerate([late, early]):
+        book.take_execution(execution(number, time=moment))
+    assert [each.time for each in book.executions()] == [early, late]
+    book.update("a", lambda r: r._replace(sent=late))
+    assert book.oldest_unseen() == late
+
+
 def test_an_execution_counts_once_in_order_and_position(book):
     book.add(order())
     mark_sent(book)
