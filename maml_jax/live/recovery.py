@@ -47,9 +47,10 @@ def resume(book: OrderBook, broker: Broker) -> Resumed:
 def resolve(book: OrderBook, broker: Broker) -> Resumed:
     """Ask once about each order of which nobody knows whether the broker has it.
 
-    As `resume`, for orders that were sent and not acknowledged.
+    As `resume`, for orders that were sent and not acknowledged, also if the broker did not know
+    them when it was asked before: a request may arrive late.
     """
-    doubtful = [r for r in book.records("sent", "unresolved") if not r.broker_id]
+    doubtful = [r for r in book.records(*OPEN) if r.sent is not None and not r.broker_id]
     return _ask(book, broker, doubtful)
 
 

@@ -29,8 +29,10 @@ class Scripted:
     def submit(self, order):
         self.sent.append(order)
         answer = self.answers.pop(0) if self.answers else "confirmed"
-        if answer in ("confirmed", "lost reply"):
+        if answer in ("confirmed", "lost reply", "interrupted"):
             self.take(order)
+        if answer == "interrupted":
+            raise KeyboardInterrupt
         if answer == "confirmed":
             return Outcome("confirmed", order.client_id, f"b-{order.client_id}")
         status = "unresolved" if answer.startswith("lost") else answer
@@ -120,6 +122,43 @@ def test_a_lost_answer_is_asked_about_and_not_repeated_blindly(book, scripted, l
     assert len({each.client_id for each in scripted.sent}) == 1
     assert check_account(book, scripted) == ([], [])
     assert book.positions()["BTCUSDT"].quantity == 2
+
+
+def test_a_request_that_arrives_late_is_noticed_before_the_next_is_sent(book, scripted, limits):
+    scripted.answers = ["lost request"]
+    order = decide(book)
+    send(book, scripted, limits, order)
+    assert resolve(book, scripted).unsent == [order]
+    scripted.take(order)
+    (outcome,) = send(book, scripted, limits, decide(book, target=3, bar=hours(1)))
+    assert outcome.status == "refused" and order.client_id in outcome.reason
+    assert scripted.sent == [order]
+    check_account(book, scripted)
+    assert book.positions()["BTCUSDT"].quantity == 2
+
+
+def test_an_interrupt_while_an_order_is_sent_leaves_it_to_be_asked_about(book, scripted, limits):
+    scripted.answers = ["interrupted"]
+    with pytest.raises(KeyboardInterrupt):
+        send(book, scripted, limits, decide(book))
+    (outcome,) = send(book, scripted, limits, decide(book))
+    assert outcome.status == "confirmed" and len(scripted.sent) == 1
+
+
+def test_fills_between_two_looks_at_the_account_are_no_difference(book, scripted, limits):
+    scripted.share = Decimal(0)
+    order = decide(book)
+    send(book, scripted, limits, order)
+    look, scripted.share = scripted.positions, Decimal("0.5")
+
+    def fill_and_look():
+        if not scripted.trades:
+            scripted.take(order)
+        return look()
+
+    scripted.positions = fill_and_look
+    check_account(book, scripted)
+    assert book.positions()["BTCUSDT"].quantity == 1
 
 
 def test_what_was_refused_may_be_sent_again_and_what_was_rejected_not(book, scripted, limits):
