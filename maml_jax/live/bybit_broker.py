@@ -174,7 +174,10 @@ class BybitBroker:
         return sorted(found.values(), key=lambda each: (each.time, each.execution_id))
 
     def _require_allowed(self, live: bool) -> None:
-        parts = urlsplit(self.address)
+        try:
+            parts = urlsplit(self.address)
+        except ValueError as error:
+            raise BrokerError(f"{self.address}: not an address: {error}") from None
         loopback = parts.hostname in _LOOPBACK
         if parts.hostname != urlsplit(TESTNET).hostname and not loopback and not live:
             raise BrokerError(
@@ -251,8 +254,10 @@ class BybitBroker:
         while True:
             page, cursor = self._page(path, query | ({"cursor": cursor} if cursor else {}), read)
             yield from page
-            if not cursor or cursor in seen or not page:
+            if not cursor or not page:
                 return
+            if cursor in seen:
+                raise BrokerError(f"{self!r}: {path}: page {self._hide(cursor)} comes twice")
             seen.add(cursor)
 
     def _page(
@@ -287,7 +292,7 @@ class BybitBroker:
         return reason
 
     def _describe(self, reply: Reply) -> str:
-        text = self._hide(reply.body[:200].decode("utf-8", "replace"))
+        text = self._hide(reply.body[:4000].decode("utf-8", "replace"))[:200]
         return f"HTTP {reply.status}: {text or 'nothing said'}"
 
 

@@ -62,19 +62,21 @@ def send_orders(
 def cancel_order(book: OrderBook, broker: Broker, client_id: str) -> Outcome:
     """Ask the broker to cancel an order and record what it says of it then.
 
-    Fills that come later count. An order that never left is cancelled in the book alone.
+    Fills that come later count. An order that the broker does not have is cancelled in the book
+    alone.
 
     Returns:
         `confirmed` if nothing of it is open any more.
 
     Raises:
         OrderError: if the book does not have it.
+        BrokerError: if it may have arrived late, and the broker does not answer.
     """
     record = book.find(client_id)
     if record is None:
         raise OrderError(f"{book.path}: there is no order {client_id}")
-    if record.status == "new":
-        book.update(client_id, lambda r: step(r, "cancel", "never sent"))
+    if record.status == "new" and (record.sent is None or broker.query(client_id) is None):
+        book.update(client_id, lambda r: step(r, "cancel", "given up"))
         return Outcome("confirmed", client_id)
     if record.status not in OPEN:
         return Outcome("confirmed", client_id, record.broker_id)

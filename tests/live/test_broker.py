@@ -129,12 +129,26 @@ def test_a_request_that_arrives_late_is_noticed_before_the_next_is_sent(book, sc
     order = decide(book)
     send(book, scripted, limits, order)
     assert resolve(book, scripted).unsent == [order]
+    scripted.share = Decimal("0.5")
     scripted.take(order)
     (outcome,) = send(book, scripted, limits, decide(book, target=3, bar=hours(1)))
     assert outcome.status == "refused" and order.client_id in outcome.reason
     assert scripted.sent == [order]
     check_account(book, scripted)
-    assert book.positions()["BTCUSDT"].quantity == 2
+    assert book.positions()["BTCUSDT"].quantity == 1
+
+
+def test_a_request_that_arrives_late_is_cancelled_at_the_broker(book, scripted, limits):
+    scripted.answers = ["lost request", "lost request"]
+    late, never = decide(book), decide(book, "ETHUSDT")
+    send(book, scripted, limits, late, never)
+    resolve(book, scripted)
+    scripted.share = Decimal(0)
+    scripted.take(late)
+    for order in (late, never):
+        assert cancel_order(book, scripted, order.client_id).status == "confirmed"
+        assert book.find(order.client_id).status == "cancelled"
+    assert scripted.open_orders() == []
 
 
 def test_an_interrupt_while_an_order_is_sent_leaves_it_to_be_asked_about(book, scripted, limits):

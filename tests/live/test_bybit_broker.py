@@ -220,6 +220,23 @@ def test_no_address_but_the_testnet_is_allowed_unless_meant(address, monkeypatch
         BybitBroker(ADDRESS.replace("https", "http"), live=True)
 
 
+def test_pages_that_come_twice_are_an_error(broker, exchange):
+    for number in range(2):
+        broker.submit(order(number))
+    answer = exchange.answer
+    exchange.answer = lambda *asked: (
+        *answer(*asked)[:2],
+        answer(*asked)[2] | {"nextPageCursor": "1"},
+    )
+    with pytest.raises(BrokerError, match="page 1 comes twice"):
+        broker.executions(pd.Timestamp.now("UTC") - pd.Timedelta(hours=1))
+
+
+def test_what_is_no_address_is_refused():
+    with pytest.raises(BrokerError, match="not an address"):
+        BybitBroker("http://[::1")
+
+
 def test_keys_come_from_the_environment_alone(monkeypatch):
     assert BybitBroker().address == TESTNET
     monkeypatch.delenv(TESTNET_KEYS[1])
