@@ -137,6 +137,22 @@ class TrainingError(MamlJaxError, ArithmeticError):
         self.history = history
 
 
+class OrderError(MamlJaxError, ValueError):
+    """An order that is impossible, or a step that its state does not allow."""
+
+
+class BookError(MamlJaxError, OSError):
+    """A book of orders that cannot be read or written."""
+
+
+class BrokerError(MamlJaxError, OSError):
+    """A broker that refuses, cannot be reached, or says what makes no sense."""
+
+
+class MismatchError(BrokerError):
+    """An account at the broker that differs from the book of orders."""
+
+
 class RunError(MamlJaxError, OSError):
     """A run directory that exists already, is missing, lacks something, or cannot be written.
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 import urllib3
@@ -172,6 +172,8 @@ class Client:
         refusals: what an HTTP status means for this server, for the error message.
         timeout: seconds to wait for a connection and for each part of a reply.
         deadline: seconds that one reply may take in total.
+        sign: adds headers to each request, just before it is made. What is signed is never
+            redirected.
     """
 
     def __init__(
@@ -183,6 +185,7 @@ class Client:
         refusals: Mapping[int, str] | None = None,
         timeout: float = 15.0,
         deadline: float = 60.0,
+        sign: Callable[[requests.PreparedRequest], requests.PreparedRequest] | None = None,
     ):
         if min(timeout, deadline) <= 0 or retries.attempts < 1:
             raise DataError("timeout and deadline must be above 0 seconds, and attempts at least 1")
@@ -192,6 +195,7 @@ class Client:
         self.refusals = refusals or {}
         self.timeout = timeout
         self.deadline = deadline
+        self.sign = sign
         self._local = threading.local()
 
     def get(self, url: str, params: Mapping[str, str | int], read: Callable[[Reply], T]) -> T:
@@ -212,10 +216,7 @@ class Client:
         problem = ""
         for attempt in range(self.retries.attempts):
             try:
-                with self.limit.request():
-                    reply = self._ask(url, params)
-                    if self.observe is not None:
-                        self.observe(self.limit, reply)
+                reply = self._ask("GET", url, params=dict(params))
                 self._refuse_status(reply)
                 return read(reply)
             except TransientError as failure:
@@ -228,14 +229,43 @@ class Client:
                 time.sleep(wait)
         raise SourceError(f"{url}: {problem}; gave up after {self.retries.attempts} attempts")
 
-    def _ask(self, url: str, params: Mapping[str, str | int]) -> Reply:
+    def post(self, url: str, body: bytes) -> Reply:
+        """Request once, whatever happens.
+
+        Args:
+            url: of the server.
+            body: JSON.
+
+        Returns:
+            The reply, of whatever status.
+
+        Raises:
+            TransientError: if there is none; the server may have taken the request all the same.
+            SourceError: if `url` is no address; nothing was sent.
+        """
+        return self._ask("POST", url, data=body, headers={"Content-Type": "application/json"})
+
+    def _ask(self, method: str, url: str, **request: Any) -> Reply:
+        with self.limit.request():
+            reply = self._exchange(method, url, **request)
+            if self.observe is not None:
+                self.observe(self.limit, reply)
+        return reply
+
+    def _exchange(self, method: str, url: str, **request: Any) -> Reply:
         if not hasattr(self._local, "session"):  # a session belongs to one thread
             self._local.session = requests.Session()
         end = time.monotonic() + self.deadline
         watchdog.progress(self.deadline + self.timeout)
         try:
-            with self._local.session.get(
-                url, params=dict(params), timeout=self.timeout, stream=True
+            with self._local.session.request(
+                method,
+                url,
+                auth=self.sign,
+                allow_redirects=self.sign is None,
+                timeout=self.timeout,
+                stream=True,
+                **request,
             ) as answer:
                 body = bytearray()
                 # Parts as they come: `iter_content` waits until its chunks are full.
