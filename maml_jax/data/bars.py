@@ -89,7 +89,8 @@ def to_bars(
     else:
         times = parse_times(table[layout.times[0]], reading)
     notes = list(layout.notes)
-    if reading.timezone not in (given, "UTC") and (times != times.normalize()).any():
+    placed = reading.timezone not in (given, "UTC") and (times != times.normalize()).any()
+    if placed and not pd.to_numeric(table[layout.times[0]], errors="coerce").notna().all():
         notes.append(
             f"times without a time zone are those of {reading.timezone}, as the table says"
         )

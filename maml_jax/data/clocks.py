@@ -25,6 +25,9 @@ def join_times(date: pd.Series, time: pd.Series, reading: Reading) -> pd.Datetim
             joined = _as_dates(date) + " " + written
             return parse_times(joined.rename(str(date.name)), reading)
         return _add(date, clock, reading)
+    if written.str.fullmatch(r"[AaPp]\.?[Mm]\.?").all():  # the half of a day, after its hours
+        joined = date.astype(str).str.strip() + " " + written
+        return parse_times(joined.rename(str(date.name)), reading)
     numbers = pd.to_numeric(time, errors="coerce").astype("float64")
     if numbers.notna().all() and (numbers >= 0).all() and (numbers < 240_000).all():
         clock = _clock(written, numbers)

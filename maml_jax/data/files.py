@@ -135,7 +135,7 @@ def _read_one(
     except (ValueError, OSError, ImportError) as error:  # pandas and pyarrow
         raise DataError(f"{path}: cannot be read: {str(error).strip()}") from error
     for raw in tables:
-        if raw.zone is not None and options.get("timezone") is None:
+        if raw.zone is not None:
             raw.table.attrs["zone"] = raw.zone
         frames = to_bars(
             raw.table,

@@ -190,6 +190,10 @@ def _symbol(table: pd.DataFrame, rest: list, has_close: bool, reading: Reading):
     for preferred in ("symbol", "ticker"):
         if len(found) > 1:
             found = [c for c in found if known.plain_name(c) == preferred] or found
+    # Numbers of contracts that were traded name no asset.
+    found = [
+        c for c in found if known.plain_name(c) != "contract" or np.isnan(glance(table[c])).all()
+    ]
     if len(found) > 1:
         raise DataError(
             f"{reading.source}: columns {[str(c) for c in found]} could all name the asset; keep "

@@ -48,6 +48,7 @@ def test_plurals_are_the_same_fields():
 def test_several_securities_below_each_other_are_several_assets():
     table = pd.concat([as_text(DAYS), as_text(2 * DAYS)]).assign(Security=["A"] * 40 + ["B"] * 40)
     assert [*to_bars(table)] == ["A", "B"]
+    assert [*to_bars(as_text(DAYS).assign(contract=1), symbol="X")] == ["X"]
 
 
 def test_fields_beside_an_asset_are_no_assets():
@@ -83,7 +84,7 @@ def test_a_column_without_values_is_left_out_and_the_close_never_is(column):
     ],
 )
 def test_days_from_another_beginning_are_never_seconds_since_1970(numbers):
-    weekdays = DAYS.index.dayofweek < 5
+    weekdays = DAYS.index.day_of_week < 5
     table = as_text(DAYS).assign(date=numbers)
     for rows in (table, table[weekdays]):
         with pytest.raises(DataError, match=r"unclear.*date_format"):
@@ -132,6 +133,7 @@ def test_a_cell_more_that_is_not_clear_is_refused(tmp_path):
     [
         (b"<!DOCTYPE html>\n<html><body>403, Forbidden</body></html>\n", "is a page of the web"),
         (b'\n<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "of the web or XML"),
+        (b"<HEAD>,<DATE>,<CLOSE>\nx,y\n", "line 2|not a date|holds no rows|missing"),
         (b"PAR1\x15\x04\x15", "is no text but a Parquet file; let its name end in .parquet"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a workbook of old Excel; save it as .xlsx"),
     ],
@@ -168,3 +170,8 @@ def test_json_of_a_vendor_with_change_over_time(tmp_path):
                for t, c in DAYS["close"].items()]  # fmt: skip
     (tmp_path / "x.json").write_text(json.dumps({"symbol": "X", "historical": history[::-1]}))
     assert (read_bars(tmp_path / "x.json")["X"].index == DAYS.index).all()
+
+
+def test_the_half_of_a_day_in_a_column_of_its_own_counts():
+    table = as_text(HOURS, "%d.%m.%Y %I:%M", "Date").assign(Time=HOURS.index.strftime("%p"))
+    pd.testing.assert_frame_equal(only(to_bars(table)), HOURS, check_freq=False)

@@ -124,6 +124,10 @@ def test_daily_bars_of_an_exchange_in_numbers_are_its_days(tmp_path):
     opened = (days + pd.Timedelta("9h30min")).tz_localize(ZONE)
     path.write_text(json.dumps(chart(opened.as_unit("s").asi8.tolist())))
     assert (read_bars(path)["X"].index == days.tz_localize("UTC")).all()
+    live = [*opened[:-1], opened[-1] + pd.Timedelta("2h7s")]  # the market is open
+    path.write_text(json.dumps(chart([int(time.timestamp()) for time in live])))
+    frame = read_bars(path)["X"]
+    assert (frame.index == days.tz_localize("UTC")).all() and not reading_notes({"X": frame})
     path.write_text(json.dumps(chart(BARS.index.as_unit("s").asi8.tolist())))
     assert (read_bars(path)["X"].index == BARS.index).all()
 

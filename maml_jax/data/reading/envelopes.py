@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from maml_jax.data.names import time_rank
 from maml_jax.data.zones import find_zone, is_zone_key
 
 _DEEPEST = 6
-_DAY = 86400
 _UNITS = ((1e8, 1), (1e11, 1000))
 """Sizes from which numbers are seconds or milliseconds since 1970."""
 
@@ -54,7 +52,9 @@ def at_exchange(table: pd.DataFrame, zone: str) -> pd.DataFrame:
         return table
     seconds = pd.Series((numbers / unit).round(), index=table.index)
     wall = pd.to_datetime(seconds, unit="s", utc=True).dt.tz_convert(zone).dt.tz_localize(None)
-    opened = wall - wall.dt.normalize()
-    if (opened != opened.iloc[0]).any() or (np.abs(np.diff(numbers)) < 0.9 * _DAY * unit).any():
+    days = wall.dt.normalize()
+    opened = wall - days
+    # The last bar of a market that is open is stamped with the time of its last trade.
+    if (opened.iloc[:-1] != opened.iloc[0]).any() or not days.is_unique:
         return table
     return table.assign(**{str(column): wall.dt.strftime("%Y-%m-%d")})

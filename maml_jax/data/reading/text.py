@@ -22,6 +22,7 @@ from maml_jax.errors import DataError
 
 _FEW_LINES, _MANY_LINES = 20, 200
 _HEAD_BYTES = 2**16
+_MARKUP = re.compile(rb"\s*<(!doctype|\?xml|(html|head|body)(\s[^>]*)?>(?![,;|\t]))")
 
 
 def read_text(
@@ -51,12 +52,12 @@ def read_text(
         raise DataError(f"{source}: cannot be read: is empty")
     if b"\n" not in data and b"\r" in data:
         data, file = data.replace(b"\r", b"\n"), None
-    if re.match(rb"\s*<(!doctype|html|head|body|\?xml)", data[:200].lower()):
+    if _MARKUP.match(data[:200].lower()):
         raise DataError(
             f"{source}: is a page of the web or XML, and no table; was it an error or a login page "
             "that was saved?"
         )
-    if separator is None and (spaced := split_spaces(data)) is not data:
+    if separator is None and (spaced := split_spaces(data, source)) is not data:
         data, file = spaced, None
     lines = (options.skip_lines or 0) + _MANY_LINES
     try:

@@ -14,6 +14,9 @@ LINES = [f"{t:%Y-%m-%d %H:%M} {' '.join(map(str, row))}" for t, *row in NAIVE.it
 FORMS = {
     "one space": "Date Time Open High Low Close Volume\n" + "\n".join(LINES),
     "one name for both": "Date Open High Low Close Volume\n" + "\n".join(LINES),
+    "halves of days": "Date Time Open High Low Close Volume\n" + "\n".join(
+        f"{t:%d-%b-%Y %I:%M %p} {' '.join(map(str, row))}" for t, *row in NAIVE.itertuples()
+    ),
     "aligned": NAIVE.reset_index().to_string(index=False),
     "numbered": NAIVE.reset_index().to_string(),
     "unnamed index": BARS.rename_axis(None).to_string(),
@@ -53,7 +56,7 @@ def test_a_line_keeps_its_number(tmp_path):
 def test_spaces_that_may_be_part_of_cells_are_refused(tmp_path, text):
     path = tmp_path / "X.txt"
     path.write_text(text)
-    assert split_spaces(text.encode()) == text.encode()
+    assert split_spaces(text.encode(), "X") == text.encode()
     with pytest.raises(DataError, match="finds one column.*expected cells that are separated by"):
         read_bars(path)
 
@@ -61,4 +64,14 @@ def test_spaces_that_may_be_part_of_cells_are_refused(tmp_path, text):
 def test_other_separators_come_first():
     for mark in ",;|\t":
         text = f"Date Time{mark}Open Price\n2024-01-01 00:00{mark}1\n".encode()
-        assert split_spaces(text) is text
+        assert split_spaces(text, "X") is text
+
+
+def test_a_cell_that_is_missing_further_down_never_moves_the_others(tmp_path):
+    path = tmp_path / "X.txt"
+    lines = [f"{t:%Y-%m-%d} {i + 1}.5 {i + 2}.5 0" for i, t in enumerate(
+        pd.date_range("2000-01-01", periods=3000))]  # fmt: skip
+    lines[2500] = lines[2500].replace(" 2501.5", "       ")
+    path.write_text("Date Open Close Extra\n" + "\n".join(lines))
+    with pytest.raises(DataError, match=r"line 2502: has 3 cells that spaces separate.*have 4"):
+        read_bars(path, missing="drop")
