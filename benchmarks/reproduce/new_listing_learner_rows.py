@@ -157,7 +157,7 @@ def qlike_of(y_std: float) -> LossFn:
     return loss
 
 
-def by_count(loss: LossFn, rows: float) -> LossFn:
+def by_count(loss: Callable[..., Any], rows: float) -> LossFn:
     r"""Weaken a loss where few rows count: times $n / (n + m)$, as a prior of m rows does.
 
     A mean over 3 rows else moves a network as far as one over 250.

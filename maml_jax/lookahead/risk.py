@@ -83,7 +83,8 @@ def check_risk(
         for how, other in _futures(frames, cut, seed):
             for name, columns in _columns(detail, other):
                 known = frames[name].index <= cut
-                times = frames[name]["close"][known].dropna().index
+                there = known & frames[name]["close"].notna().to_numpy()
+                times = pd.DatetimeIndex(frames[name].index[there])
                 findings += _compare(name, base[name], columns, times, cut, how)
     checked = (
         f"inputs, volatility, bounds, VaR, ES and weights of {len(frames)} assets at every bar up "
