@@ -138,7 +138,7 @@ def strategy_of(
         raise ConfigError(f"no bars of {', '.join(missing)}; there are {', '.join(bars)}")
     timeline = assets_timeline({a: bars[a] for a in assets if a in bars})
     if since is None:
-        start, zone = result.config.data.test_start, result.config.data.timezone
+        start, zone = result.config.data.test_start, result.config.data.timezone or "UTC"
         since = timeline[0]
         if start is not None:
             since = max(since, parse_moment(start, timezone=zone, end=False))
@@ -258,7 +258,9 @@ def _prepare(strategy: Strategy, bars: Bars, first: pd.Timestamp) -> Prepared:
     trained = timeline[start - 1] if start else before
     begin = timeline[0]
     if config.data.train_start:  # from where variants learn
-        wanted = parse_moment(config.data.train_start, timezone=config.data.timezone, end=False)
+        wanted = parse_moment(
+            config.data.train_start, timezone=config.data.timezone or "UTC", end=False
+        )
         begin = timeline[min(int(timeline.searchsorted(wanted)), len(timeline) - 1)]
     spans = Spans(begin, trained, timeline[start], timeline[-1])
     prepared = fit_fold(market, config, strategy.checkpoint.fitted, spans, keep_all=True)
