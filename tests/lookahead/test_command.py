@@ -324,7 +324,7 @@ def test_the_command_says_what_it_found_by_its_exit_code(tmp_path, monkeypatch, 
     train(settings, out=tmp_path / "other")
     code, out, err = call(monkeypatch, capsys, tmp_path / "other", "--cuts", 1, "--bars", bars)
     assert (code, err) == (1, "")
-    (line,) = [each for each in out.splitlines() if each.startswith("This run knows")]
+    (line,) = [each for each in out.splitlines() if each.startswith("Look-ahead found")]
     assert "feature 'sly'" in line and "2021-0" in line
     assert "forgetful" in out and "honest" not in out
     assert "effect of where the bars begin" in out
