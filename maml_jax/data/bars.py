@@ -80,8 +80,7 @@ def to_bars(
         raise DataError(f"{source}: holds no rows")
     said = {kind: table.attrs[kind] for kind in ("mended", "notes", "zone") if kind in table.attrs}
     table = _time_as_column(table, source)
-    table.attrs.clear()
-    table.attrs.update(said)
+    table.attrs = {**said}
     layout = find_layout(table, reading)
     given, reading = reading.timezone, with_stated_zone(reading, table, layout.times)
     if len(layout.times) == 2:

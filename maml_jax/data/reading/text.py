@@ -137,7 +137,9 @@ def _parse(file: Path | io.BytesIO, source: str, separator: str, header: Header)
         names, rows = [*table.columns], table.reset_index(names="").astype(str)
         if (rows.iloc[:, -1] == "").all():  # a separator at the end of each row
             return rows.iloc[:, :-1].set_axis(names, axis="columns")
-        if looks_like_time(str(rows.iloc[0, 0])) and not any(time_rank(n) is not None for n in names):
+        if looks_like_time(str(rows.iloc[0, 0])) and not any(
+            time_rank(n) is not None for n in names
+        ):
             return rows  # names of rows, as R writes them
     raise DataError(
         f"{source}: the rows have more fields than the header, {list(table.columns)}; name every "

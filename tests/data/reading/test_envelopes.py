@@ -60,7 +60,7 @@ def test_unusual_forms_are_read(tmp_path, form):
 FAULTS = {
     "volumes alone": ({"total_volumes": pairs(BARS["volume"])}, "missing column 'close'"),
     "pairs of other times": (
-        {"prices": pairs(CLOSES), "volumes": pairs(CLOSES)[1:]},
+        {"prices": pairs(CLOSES)[:-1], "volumes": pairs(CLOSES)[1:]},
         r"holds 2 tables \(prices, volumes\); write the one to read",
     ),
     "columns without a time": (
