@@ -263,5 +263,5 @@ def test_no_order_is_lost_or_doubled():
 
 @pytest.mark.slow
 def test_no_order_is_lost_or_doubled_in_ten_thousand_steps():
-    steps, sent, failed = trade(225, 50)
+    steps, sent, failed = trade(240, 50)
     assert steps >= 10_000 and sent >= 900 and failed >= 500
