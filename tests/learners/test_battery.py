@@ -215,8 +215,10 @@ LEARNERS = {
 
 HEAVY = (
     "alfa",
+    "alpaca, mean and noise",
     "anil",
     "bayesian_maml",
+    "cavia",
     "direction of matching_networks",
     "direction of prototypical_networks",
     "double_adapt",
@@ -231,9 +233,11 @@ HEAVY = (
     "maml, mixed mode",
     "maml_plus_plus, early",
     "maml_plus_plus, late",
+    "matching_networks",
     "matching_networks, regression",
     "meta_curvature",
     "meta_sgd",
+    "prototypical_networks",
 )
 """Up to half a minute each, or close to another; `make test-slow` tries them."""
 

@@ -25,7 +25,7 @@ def test_a_learner_takes_less_than_25_lines():
 
 
 @pytest.mark.parametrize(
-    "name", ["test_recentred", pytest.param("test_rescaled", marks=pytest.mark.long)]
+    "name", ["test_recentred", pytest.param("test_rescaled", marks=pytest.mark.slow)]
 )
 def test_it_passes_the_battery(names, name):
     names[name]()

@@ -89,7 +89,8 @@ def _unflatten(params, leaves):
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 100])
 def test_an_account_that_is_killed_goes_on_as_if_it_was_not(tmp_path, kills):
     script = Path(__file__).with_name("killed_account.py")
     subprocess.run([sys.executable, str(script), str(tmp_path), str(kills)], check=True)

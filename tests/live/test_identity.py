@@ -67,7 +67,14 @@ def settings_of(kind, bars):
     }[kind]
 
 
-@pytest.fixture(scope="module", params=["returns", "close", "volatility", "regimes"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "returns",
+        "volatility",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("close", "regimes")),
+    ],
+)
 def trained(request):
     bars = make_bars("h" if request.param == "close" else "D")
     return train(settings_of(request.param, bars), bars=bars), bars

@@ -36,7 +36,7 @@ def test_altered_bars_after_t_change_nothing_up_to_t(fill, t, seed):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "fill",
-    ["close", *(pytest.param(f, marks=pytest.mark.slow) for f in ("next_close", "next_open"))],
+    [pytest.param(f, marks=pytest.mark.slow) for f in ("close", "next_close", "next_open")],
 )
 @settings(max_examples=2)
 @given(t=st.integers(TEST_FIRST + 5, COUNT - 2))
@@ -113,6 +113,7 @@ def test_the_check_would_see_a_leak():
         assert_same_up_to(120, config_for("close"), changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["close", "next_close", "next_open"])
 def test_meta_training_uses_no_bar_after_its_span(fill):
     changed = {a: b.copy() for a, b in MARKET.items()}

@@ -32,6 +32,7 @@ def joined(found):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *(each.history for each in found))
 
 
+@pytest.mark.slow
 def test_without_bad_tasks_it_is_the_plain_training_to_the_bit():
     plain, retried = train(SAMPLER), train(SAMPLER, retry=True)
     for one, two in zip(plain, retried, strict=True):

@@ -102,6 +102,7 @@ LEARNERS = {
 QUICK = ("maml", "bayesian_maml", "alpaca", "matching", "prototypes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LEARNERS],

@@ -59,6 +59,7 @@ def test_equals_a_naive_loop_that_adapts_one_window_at_a_time(learner, params, f
     np.testing.assert_allclose(fast, slow, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("fewest", [0, 5])
 def test_young_assets_adapt_on_what_there_is_and_old_rows_are_forgotten(learner, params, fewest):
