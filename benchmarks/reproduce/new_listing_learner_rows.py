@@ -150,8 +150,8 @@ def qlike_of(y_std: float) -> LossFn:
             y = jnp.where(weight[:, None] > 0, y, mean)
         # Straight from e^4 on: one row is not to decide a meta-step.
         excess = 2 * y_std * (y - mean)
-        bent = jnp.minimum(excess, 4.0)
-        return weighted_mean(jnp.exp(bent) * (1 + excess - bent) - excess - 1, weight)
+        capped = jnp.minimum(excess, 4.0)
+        return weighted_mean(jnp.exp(capped) * (1 + excess - capped) - excess - 1, weight)
 
     loss.max_inner_norm = 1.0  # type: ignore[attr-defined]
     return loss

@@ -201,7 +201,7 @@ def _score(split: Split, forecast: np.ndarray) -> float:
 def _together(
     split: Split, forecast: np.ndarray
 ) -> tuple[np.ndarray, Float[np.ndarray, "row time"]]:
-    """Lay all ages below each other: R2 of the whole is the mean of R2s, as outcomes are alike."""
+    """Stack the ages: their outcomes are the same, so the R2 of the stack is the mean of all."""
     truth = np.tile(split.truth, (len(AGES), 1))
     return forecast.reshape(truth.shape), truth
 

@@ -75,7 +75,7 @@ def keep_watching(result, bars, read, decide, show, record, calls, last) -> NoRe
         read: reads them.
         decide: takes the bars.
         show: prints what was decided.
-        record: returns it as JSON, for commands and addresses that are told.
+        record: returns it as JSON, for the command and the webhook.
         calls: a command and an address, each may be None.
         last: time of the last bar that was decided on before.
     """
@@ -93,10 +93,10 @@ def keep_watching(result, bars, read, decide, show, record, calls, last) -> NoRe
             show(event.value)
         content = record(event.value) if event.kind == "signal" else None
         if event.kind in ("signal", "alert"):
-            told = json.dumps({"kind": event.kind, "time": str(event.time), "text": event.text})
+            alert = json.dumps({"kind": event.kind, "time": str(event.time), "text": event.text})
             for problem in (
-                *call_command(command, event.kind, content or told),
-                *call_webhook(webhook, content or told),
+                *call_command(command, event.kind, content or alert),
+                *call_webhook(webhook, content or alert),
             ):
                 typer.echo(f"{event.time:%Y-%m-%d %H:%M:%S} fault: {problem}", err=True)
     raise AssertionError("a watch goes on until it is stopped")

@@ -82,14 +82,16 @@ def paper_command(
     def show(step) -> None:
         print_paper(account, strategy, state, step)
 
-    def record(step) -> str:
-        fills = step.traded.fills.to_json(orient="records", date_format="iso")
-        return json.dumps({"time": str(step.times[-1]), "fills": json.loads(fills)})
-
     if keep_on:
         calls = (on_signal, webhook)
-        keep_watching(result, bars, read, decide, show, record, calls, state.last)
+        keep_watching(result, bars, read, decide, show, as_record, calls, state.last)
     show(decide(frames))
+
+
+def as_record(step) -> str:
+    """Return a step as JSON: the time of its last bar, and its fills."""
+    fills = step.traded.fills.to_json(orient="records", date_format="iso")
+    return json.dumps({"time": str(step.times[-1]), "fills": json.loads(fills)})
 
 
 def default_book(run: Path) -> Path:

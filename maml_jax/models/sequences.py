@@ -31,7 +31,7 @@ class Reader(nnx.Module):
         Returns:
             `[n, bar, width]`.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each network has its own
 
     def last_state(self, x: jax.Array) -> jax.Array:
         """Return what is known at the last bar, `[n, width]`."""

@@ -133,7 +133,7 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     units = held.units
     value = held.cash + (units * bar.price).sum(0)
     able = held.alive & (value > 0)
-    waiting = None
+    waiting = pending = None
     if rules.gaps:
         there = bar.inverse > 0
         order = _where(bar.gone, 0.0, _where(jnp.isnan(order), held.waiting, order))
@@ -160,7 +160,6 @@ def _fill(rules: Rules, numbers: Numbers, bar: Bars, order: Array, held: Held):
     if rules.max_gross:
         change = _within_gross(numbers.max_gross, units, change, share)
     turnover = jnp.abs(change * share).sum(0)
-    pending = None
     if rules.max_turnover:
         over = turnover > numbers.max_turnover * (1 + _ROUNDING)
         part = _where(over, numbers.max_turnover / turnover, 1.0)
