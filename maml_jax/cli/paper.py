@@ -60,6 +60,7 @@ def paper_command(
     from maml_jax.experiment import load
     from maml_jax.live.book import Book
     from maml_jax.live.latest import go_on, open_paper
+    from maml_jax.live.strategy import strategy_of
 
     result = load(run, trust=trust, page=False)
 
@@ -67,8 +68,8 @@ def paper_command(
         return frames_of(result, bars or replay, layout, overrides)
 
     begin, frames = moment_of(since), read()
-    if replay is not None and begin is None and result.config.data.test_start:
-        begin = moment_of(result.config.data.test_start)
+    if replay is not None and begin is None:
+        begin = strategy_of(result, frames).since
     account = Book(book or default_book(run))
     strategy, state = open_paper(
         *(result, account, frames), method=method, capital=capital, since=begin
